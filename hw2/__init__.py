@@ -1,0 +1,1 @@
+"""The experiment: pictures, model, training, evaluation and figures. Knows nothing of MLflow and prints nothing."""

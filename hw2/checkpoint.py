@@ -1,0 +1,70 @@
+"""A training's state on disk: complete or not there, and checked when it is read."""
+
+import dataclasses
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw2.errors import CheckpointError
+from hw2.training import EpochResult, TrainingState
+
+_MAGIC = b"hw2 state 1\n"
+
+
+def save(path: Path, state: TrainingState) -> None:
+    """Writes `state` to `path`; the one that was there becomes `previous_path(path)`. OSError when the disk refuses.
+
+    At any moment, also after a power loss, at least one of the two is complete.
+    """
+    buffer = io.BytesIO()
+    plain = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    plain["history"] = [dataclasses.asdict(result) for result in state.history]
+    torch.save(plain, buffer)
+    payload = buffer.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".writing")
+    with temporary.open("wb") as file:
+        file.write(_MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        path.replace(previous_path(path))
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def previous_path(path: Path) -> Path:
+    """Where the state before the one at `path` is kept."""
+    return path.with_suffix(".previous" + path.suffix)
+
+
+def load(path: Path) -> TrainingState:
+    """The newest whole state at `path` or beside it; `CheckpointError` where there is none."""
+    problems = []
+    for candidate in (path, previous_path(path)):
+        try:
+            return _read(candidate)
+        except (CheckpointError, OSError) as error:
+            problems.append(str(error))
+    raise CheckpointError(f"no saved state can be read: {'; '.join(problems)}; start a new run")
+
+
+def _read(path: Path) -> TrainingState:
+    content = path.read_bytes()
+    header = len(_MAGIC) + 65
+    payload = content[header:]
+    if content[: len(_MAGIC)] != _MAGIC or content[len(_MAGIC) : header] != (
+        hashlib.sha256(payload).hexdigest().encode() + b"\n"
+    ):
+        raise CheckpointError(f"{path} is damaged ({len(content)} bytes, its SHA-256 is not the recorded one)")
+    plain: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+    plain["history"] = [EpochResult(**row) for row in plain["history"]]
+    return TrainingState(**plain)

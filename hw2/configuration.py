@@ -1,0 +1,166 @@
+"""What is asked of a training, what `auto` becomes here, and by which names both are found again.
+
+PyTorch is imported only where it is asked something, so that a command line can read the defaults at once.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hw2.errors import ConfigurationError
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+DEVICES = ("auto", "cpu", "cuda")
+OPTIMIZERS = ("sgd",)
+VALIDATION_SIZE = 5_000
+SMALL_VALIDATION_SHARE = 12  # a set smaller than 60,000 gives a twelfth
+
+# The modules whose source decides the weights: changing one makes another configuration.
+_DECIDING_MODULES = ("configuration.py", "data.py", "idx.py", "model.py", "step*.py", "training.py")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One configuration, as asked for; refuses what can't be trained (`ConfigurationError`).
+
+    lr: finite, above 0. momentum: 0 to below 1. validation_size: pictures taken from the training set, or None
+    for 5,000 (a twelfth of a set smaller than 60,000). threads: processor threads, 0 for all cores.
+    """
+
+    lr: float = 0.001
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    seed: int = 0
+    dataset: str = "mnist"
+    validation_size: int | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        _require(math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; it must be a finite number above 0")
+        _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; it must be at least 0 and below 1")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("threads", 0)):
+            value = getattr(self, name)
+            _require(
+                isinstance(value, int) and least <= value < 2**63,
+                f"{name} is {value}; it must be a whole number from {least}",
+            )
+        _require(
+            self.validation_size is None or self.validation_size >= 0,
+            f"validation_size is {self.validation_size}; it must be a whole number from 0",
+        )
+        for name, choices in (("precision", PRECISIONS), ("device", DEVICES), ("optimizer", OPTIMIZERS)):
+            value = getattr(self, name)
+            _require(value in choices, f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+    @property
+    def name(self) -> str:
+        """The configuration as a person says it: the two things the study varies, and what else is not default."""
+        words = [f"lr={self.lr:g}", f"epochs={self.epochs}"]
+        said = ("batch_size", "momentum", "seed", "dataset", "precision")
+        words += [f"{k}={getattr(self, k)}" for k in said if getattr(self, k) != _DEFAULTS[k]]
+        return " ".join(words)
+
+    def for_training_set(self, pictures: int) -> "TrainingConfig":
+        """The same with `validation_size` decided, checked against a training set of `pictures`."""
+        size = self.validation_size
+        if size is None:
+            size = min(VALIDATION_SIZE, pictures // SMALL_VALIDATION_SHARE)
+        left = pictures - size
+        _require(left > 0, f"validation_size is {size} but the training set has {pictures} pictures; leave some to train on")
+        _require(
+            self.batch_size <= left,
+            f"batch_size is {self.batch_size} but only {left} pictures are trained on; it must not be larger",
+        )
+        return dataclasses.replace(self, validation_size=size)
+
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What `auto` became on this machine."""
+
+    precision: str  # "float32" or "bfloat16"
+    device: str  # "cpu" or "cuda"
+    threads: int
+
+
+def native_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16 itself; where it is emulated it is 20 times slower than float32."""
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def resolve(config: TrainingConfig) -> Runtime:
+    """What the configuration's `auto` means on this machine; `ConfigurationError` for what it hasn't got."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    _require(config.device != "cuda" or gpu, "device is cuda but PyTorch sees no GPU here; use --device cpu or auto")
+    device = "cuda" if gpu and config.device != "cpu" else "cpu"
+    native = torch.cuda.is_bf16_supported() if device == "cuda" else native_bfloat16()
+    _require(
+        config.precision != "bfloat16" or native,
+        f"precision is bfloat16 but this {device} doesn't compute in it natively; use --precision float32 or auto",
+    )
+    precision = "bfloat16" if native and config.precision != "float32" else "float32"
+    return Runtime(precision, device, config.threads or torch.get_num_threads())
+
+
+def configuration_sha256(config: TrainingConfig, dataset_sha256: str) -> str:
+    """Identity of what was asked: configuration, data and code. Finished work is found again by it.
+
+    `threads` and what `auto` became are not part of it: they decide the last bits only, and are in the fingerprint.
+    """
+    return _sha256({**_asked(config), "epochs": config.epochs, "data": dataset_sha256, "code": code_sha256()})
+
+
+def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: Runtime) -> str:
+    """Identity of the weights' last bit, epochs apart: a state may be continued only under an equal fingerprint."""
+    import torch
+
+    machine: dict[str, Any] = {
+        "torch": torch.__version__,
+        "processor": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+    if runtime.device == "cuda":
+        machine["gpu"] = torch.cuda.get_device_name()
+    used = {**dataclasses.asdict(runtime), **machine, "data": dataset_sha256, "code": code_sha256()}
+    return _sha256({**_asked(config), "used": used})
+
+
+@cache
+def code_sha256() -> str:
+    """SHA-256 over the source of the modules that decide the weights."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted(path for pattern in _DECIDING_MODULES for path in folder.glob(pattern)):
+        digest.update(path.name.encode() + b"\n" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _asked(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration without epochs and threads, under which states can be shared."""
+    return {k: v for k, v in dataclasses.asdict(config).items() if k not in ("epochs", "threads")}
+
+
+def _sha256(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigurationError(message)
