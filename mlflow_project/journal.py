@@ -1,0 +1,358 @@
+"""Every value of a run on disk, before anything is sent. Appending never waits for the network.
+
+A disk that fails or is full doesn't stop the training: it is said at once, once, through `on_problem`; the
+values wait in memory, bounded, and are written as soon as the disk takes them.
+"""
+
+import getpass
+import hashlib
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mlflow_project import journal_file
+from mlflow_project.errors import JournalError, RunBusyError
+from mlflow_project.journal_file import Damage, Header
+from mlflow_project.state import FileLock, runs_folder
+from mlflow_project.values import (
+    Artifact,
+    LoggedImage,
+    Metric,
+    ModelFiles,
+    RunEnd,
+    RunStart,
+    Tag,
+    Value,
+    now_ms,
+)
+
+LONGEST_BACKLOG = 20_000
+"""Values kept in memory while the disk refuses; the newest beyond that are lost, counted and said."""
+
+
+class Journal:
+    """The journal of one run, owned by this process while it is open (`RunBusyError` if another owns it)."""
+
+    def __init__(
+        self, folder: Path, header: Header, lock: FileLock, on_problem: Callable[[str], None]
+    ) -> None:
+        self.folder = folder
+        self.header = header
+        self.run_id = header.run_id
+        """None while the run is provisional; the sender fills it in."""
+        self.problem: str | None = None
+        """Why the last append isn't on disk, or None."""
+        self.lost = 0
+        """Values that neither the disk nor the memory could take."""
+        self.damages: list[Damage] = []
+        self.ended: str | None = None
+        self.changed = threading.Event()
+        """Set by every append; the sender waits for it."""
+        self._on_problem = on_problem
+        self._lock = lock
+        self._guard = threading.RLock()
+        self._backlog: deque[Value | Header] = deque()
+        self._last_step: dict[str, int] = {}
+        self._unsynced: set[Path] = set()
+        self._next = 0
+        self._end = 0
+        self._descriptor = os.open(
+            folder / journal_file.JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+
+    @classmethod
+    def create(
+        cls,
+        tracking_uri: str,
+        experiment: str,
+        run_name: str,
+        run_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        *,
+        start_time_ms: int | None = None,
+        on_problem: Callable[[str], None] | None = None,
+    ) -> "Journal":
+        """A new journal, owned by this process. JournalError if the disk doesn't take it.
+
+        Without `run_id` the sender makes the run, with `tags`, as soon as the server answers. A relative
+        `sqlite:///` or file address is taken from the current folder, now and for later deliveries.
+        """
+        start = now_ms() if start_time_ms is None else start_time_ms
+        key = time.strftime("%Y%m%dT%H%M%S", time.gmtime(start / 1000)) + "-" + uuid.uuid4().hex[:12]
+        folder = runs_folder() / key
+        header = Header(
+            key=key,
+            tracking_uri=absolute_uri(tracking_uri),
+            experiment=experiment,
+            run_name=run_name,
+            run_id=run_id,
+            start_time_ms=start,
+            tags={**_origin(), **(tags or {})},
+            artifact_root=str(Path.cwd() / "mlruns"),
+            host=socket.gethostname(),
+        )
+        try:
+            (folder / journal_file.FILES).mkdir(parents=True, mode=0o700)
+            lock = FileLock(folder / journal_file.LOCK)
+            lock.acquire()
+            journal = cls(folder, header, lock, on_problem or _ignore)
+            journal._write([header])
+            journal_file.replace(folder / journal_file.HEADER, journal_file.line_of(0, header))
+            journal.sync()
+            _sync_path(folder.parent)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise JournalError(
+                f"the journal can't be written in {folder}: {error.strerror}; "
+                "make room, or set MLFLOW_PROJECT_STATE to a folder that can be written"
+            ) from error
+        return journal
+
+    @classmethod
+    def open(cls, folder: Path, *, on_problem: Callable[[str], None] | None = None) -> "Journal":
+        """The journal of a run that goes on. What a dying process left of a last line is cut off."""
+        header = journal_file.read_header(folder)
+        lock = FileLock(folder / journal_file.LOCK)
+        if not lock.acquire():
+            raise RunBusyError(
+                f"run {header.run_id or header.key} is owned by another process; wait for it or end it first"
+            )
+        try:
+            journal = cls(folder, header, lock, on_problem or _ignore)
+            journal._recover()
+        except OSError as error:
+            lock.release()
+            raise JournalError(f"the journal in {folder} can't be opened: {error.strerror}") from error
+        return journal
+
+    @property
+    def count(self) -> int:
+        """Values on disk, the header not counted."""
+        return self._next - 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of complete lines."""
+        return self._end
+
+    def append(self, *values: Value) -> None:
+        """Write the values in this order, in one piece. Files are copied before this returns.
+
+        JournalError for a file that isn't there; never an error of the disk, for which there is `problem`.
+        """
+        for value in values:
+            if _is_missing(value):
+                raise JournalError(f"a file of {value} isn't there, so it can't be kept")
+        with self._guard:
+            for value in values:
+                if isinstance(value, Metric):
+                    last = self._last_step.get(value.key)
+                    if last is not None and value.step <= last:
+                        continue
+                    self._last_step[value.key] = value.step
+                if len(self._backlog) >= LONGEST_BACKLOG:
+                    self.lost += 1
+                    continue
+                self._backlog.append(value)
+                if isinstance(value, LoggedImage):
+                    self._backlog.append(Tag("mlflow.loggedImages", "True"))
+            self._flush()
+        self.changed.set()
+
+    def sync(self) -> bool:
+        """Force what was appended onto the disk. Whether all of it is there now."""
+        with self._guard:
+            self._flush()
+            try:
+                for path in sorted(self._unsynced):
+                    _sync_path(path)
+                self._unsynced.clear()
+                os.fsync(self._descriptor)
+            except OSError as error:
+                self._say(f"the journal in {self.folder} can't be synced: {error.strerror}")
+                return False
+            return not self._backlog and not self.lost
+
+    def close(self) -> None:
+        """Sync, and give the run to whoever wants it next."""
+        self.sync()
+        with self._guard:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+        self._lock.release()
+
+    def _flush(self) -> None:
+        if not self._backlog or self._descriptor < 0:
+            return
+        waiting = [value for value in self._backlog if not _is_missing(value)]
+        self.lost += len(self._backlog) - len(waiting)
+        try:
+            self._write(waiting)
+        except OSError as error:
+            self._say(
+                f"the journal in {self.folder} can't be written ({error.strerror}); training goes on, "
+                f"{len(self._backlog):,} values wait in memory: make room there"
+            )
+        else:
+            if self.problem is not None:
+                self.problem = None
+                told = f"; {self.lost:,} values were lost" if self.lost else ""
+                self._on_problem(f"the journal in {self.folder} can be written again{told}")
+            self._backlog.clear()
+
+    def _write(self, values: list[Value | Header]) -> None:
+        """All values or, if a write fails, none of them: a line is never left in part."""
+        lines = []
+        for n, value in enumerate(values, self._next):
+            kept = None if isinstance(value, Header) else self._keep(value)
+            lines.append(journal_file.line_of(n, value, kept))
+        content = b"".join(lines)
+        # An interrupt between a write and the lines after it leaves more on disk than is known here.
+        if os.fstat(self._descriptor).st_size != self._end:
+            os.ftruncate(self._descriptor, self._end)
+        try:
+            written = 0
+            while written < len(content):
+                written += os.write(self._descriptor, content[written:])
+        except OSError:
+            os.ftruncate(self._descriptor, self._end)
+            raise
+        self._end += len(content)
+        self._next += len(values)
+        for value in values:
+            if isinstance(value, RunEnd):
+                self.ended = value.status
+            elif isinstance(value, RunStart):
+                self.ended = None
+
+    def _keep(self, value: Value) -> str | None:
+        """Copy a value's file to where its content's SHA-256 names it; that place, relative to `files/`."""
+        if isinstance(value, Artifact):
+            return self._keep_file(value.file, value.path.rsplit("/", 1)[-1])
+        if isinstance(value, LoggedImage):
+            return self._keep_file(value.file, "image.png")
+        if isinstance(value, ModelFiles):
+            digest = tree_sha256(value.directory)
+            target = self.folder / journal_file.FILES / digest
+            if not target.exists():
+                self._copy(value.directory, target)
+            return digest
+        return None
+
+    def _keep_file(self, source: Path, name: str) -> str:
+        digest = file_sha256(source)
+        target = self.folder / journal_file.FILES / digest / name
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            self._copy(source, target)
+        return f"{digest}/{name}"
+
+    def _copy(self, source: Path, target: Path) -> None:
+        """Under its name only when complete, so that a crash leaves no part that looks whole."""
+        temporary = self.folder / f".copy.{os.getpid()}"
+        _remove(temporary)
+        try:
+            if source.is_dir():
+                shutil.copytree(source, temporary)
+                self._unsynced.update(temporary.rglob("*"))
+            else:
+                shutil.copyfile(source, temporary)
+            temporary.rename(target)
+        except shutil.Error as error:
+            raise OSError(0, str(error)) from error
+        finally:
+            _remove(temporary)
+        self._unsynced = {path for path in self._unsynced if temporary not in path.parents}
+        self._unsynced.update(target.rglob("*") if target.is_dir() else (target,))
+        self._unsynced.update((target.parent, target))
+
+    def _recover(self) -> None:
+        end = 0
+        last = -1
+        for item in journal_file.read(self.folder):
+            end = item.end
+            if isinstance(item, Damage):
+                self.damages.append(item)
+                continue
+            last = item.n
+            if isinstance(item.value, Metric):
+                key = item.value.key
+                self._last_step[key] = max(item.value.step, self._last_step.get(key, item.value.step))
+            elif isinstance(item.value, RunEnd):
+                self.ended = item.value.status
+            elif isinstance(item.value, RunStart):
+                self.ended = None
+        os.ftruncate(self._descriptor, end)
+        self._end = end
+        self._next = max(last + 1, 1)
+        self.run_id = journal_file.Cursor.load(self.folder).run_id or self.header.run_id
+
+    def _say(self, problem: str) -> None:
+        first = self.problem is None
+        self.problem = problem
+        if first:
+            self._on_problem(problem)
+
+
+def absolute_uri(uri: str) -> str:
+    """The address of a store, without what depends on the current folder."""
+    for scheme in ("sqlite:///", "file://"):
+        if uri.startswith(scheme):
+            path = uri.removeprefix(scheme)
+            return uri if path.startswith((":memory:", "localhost/")) else f"{scheme}{Path(path).absolute()}"
+    return uri if "://" in uri else str(Path(uri).absolute())
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def tree_sha256(folder: Path) -> str:
+    """Over the relative paths and contents of all files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_missing(value: Value | Header) -> bool:
+    source = getattr(value, "file", None) or getattr(value, "directory", None)
+    return source is not None and not source.exists()
+
+
+def _origin() -> dict[str, str]:
+    """The tags by which MLflow shows who started what."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid())
+    return {"mlflow.user": user, "mlflow.source.name": sys.argv[0] or "python", "mlflow.source.type": "LOCAL"}
+
+
+def _sync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _ignore(problem: str) -> None:
+    """A caller that doesn't listen finds it in `Journal.problem`."""

@@ -1,0 +1,179 @@
+"""The runs that this person's programs keep on this machine, and how each of them is.
+
+They lie in `$MLFLOW_PROJECT_STATE`, else `$XDG_STATE_HOME/mlflow-project`, else
+`~/.local/state/mlflow-project`, one folder a run: `runs/<key>/`. The key is no run id, because a run may begin
+while no server can give it one.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from mlflow_project import journal_file
+from mlflow_project.errors import JournalError, RunBusyError, RunError
+from mlflow_project.journal_file import Cursor, Damage, Header
+from mlflow_project.values import RunEnd, RunStart
+
+
+def home() -> Path:
+    named = os.environ.get("MLFLOW_PROJECT_STATE")
+    if named:
+        return Path(named).expanduser().absolute()
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "mlflow-project"
+
+
+def runs_folder() -> Path:
+    return home() / "runs"
+
+
+class FileLock:
+    """A lock that the kernel gives back when its process dies, however it dies.
+
+    The file stays: removing it would let two processes lock two files of the same name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, *, wait: bool = False) -> bool:
+        """Whether the lock is ours now; with `wait`, it always is in the end."""
+        if self._descriptor is not None:
+            return True
+        flags = os.O_RDONLY if self.path.is_dir() else os.O_RDWR | os.O_CREAT
+        descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "FileLock":
+        self.acquire(wait=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock now."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    free = lock.acquire()
+    lock.release()
+    return not free
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """One run's folder. `state` is `alive`, `interrupted`, or how the run ended: `finished failed killed`."""
+
+    folder: Path
+    header: Header
+    run_id: str | None
+    state: str
+    pending: int
+    """Values that MLflow hasn't got yet."""
+    problems: tuple[str, ...]
+    """Refused values and damages, a line each."""
+
+    @property
+    def key(self) -> str:
+        return self.header.key
+
+
+def local_run(folder: Path) -> LocalRun:
+    """What is known about one run's folder; JournalError if it can't be told which run that is."""
+    header = journal_file.read_header(folder)
+    cursor = Cursor.load(folder)
+    ended, pending, damages = cursor.ended, 0, []
+    if (folder / journal_file.JOURNAL).stat().st_size > cursor.position:
+        for item in journal_file.read(folder, cursor.position):
+            if isinstance(item, Damage):
+                damages.append(str(item))
+                continue
+            pending += 1
+            if isinstance(item.value, RunEnd):
+                ended = item.value.status
+            elif isinstance(item.value, RunStart):
+                ended = None
+    state = "alive" if is_locked(folder / journal_file.LOCK) else (ended or "interrupted").lower()
+    run_id = cursor.run_id or header.run_id
+    return LocalRun(folder, header, run_id, state, pending, (*cursor.refused, *damages))
+
+
+def folders() -> list[Path]:
+    """The folders of all local runs, oldest first."""
+    base = runs_folder()
+    return sorted(path.parent for path in base.glob(f"*/{journal_file.JOURNAL}"))
+
+
+def local_runs() -> Iterator[LocalRun]:
+    """All local runs, oldest first; a folder that nobody can read any more is left out."""
+    for folder in folders():
+        try:
+            yield local_run(folder)
+        except (JournalError, OSError):
+            continue
+
+
+def undelivered() -> list[LocalRun]:
+    """Runs with values that MLflow hasn't got, and whose process is no more."""
+    found = []
+    for folder in folders():
+        try:
+            size = (folder / journal_file.JOURNAL).stat().st_size
+            if Cursor.load(folder).position < size:
+                run = local_run(folder)
+                if run.state != "alive" and run.pending:
+                    found.append(run)
+        except (JournalError, OSError):
+            continue
+    return found
+
+
+def find(name: str) -> LocalRun:
+    """The local run with this run id or key; RunError if there is none."""
+    for folder in folders():
+        try:
+            header = journal_file.read_header(folder)
+        except JournalError:
+            continue
+        if name in (header.key, header.run_id, Cursor.load(folder).run_id):
+            return local_run(folder)
+    raise RunError(f"no run {name} is kept in {runs_folder()}; `status` lists those that are")
+
+
+def forget(folder: Path) -> None:
+    """Remove a run's folder, checkpoint and all; RunBusyError while its process lives."""
+    lock = FileLock(folder / journal_file.LOCK)
+    if not lock.acquire():
+        raise RunBusyError(f"the run in {folder} is alive; end it first")
+    try:
+        shutil.rmtree(folder)
+    finally:
+        lock.release()
+
+
+def last_time_ms(folder: Path) -> int:
+    """When the run last wrote into its journal: the best that is known of when a killed run ended."""
+    return int((folder / journal_file.JOURNAL).stat().st_mtime * 1000)
