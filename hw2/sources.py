@@ -1,0 +1,220 @@
+"""Files of pictures and labels: found, downloaded, read, and refused where they are not what they should be."""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hw2 import idx
+from hw2.catalogue import KnownSet
+from hw2.errors import DataError
+
+SIDE = 28
+CONNECTION_SECONDS = 60.0
+FILE_STEMS = {"train": ("train",), "test": ("t10k", "test")}
+OWN_PICTURES = ", or give a folder of your own pictures as the data set itself, by its path"
+
+
+class AbsentError(DataError):
+    """The files are not where they were looked for, as opposed to being there and damaged."""
+
+
+def download_dir() -> Path:
+    """Where downloads go and are found again: datasets/vision in torch's cache ($TORCH_HOME, ~/.cache/torch)."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("TORCH_HOME") or f"{cache}/torch").expanduser() / "datasets" / "vision"
+
+
+def find_known(
+    name: str, known: KnownSet, splits: Sequence[str], data_dir: Path | None, download: bool
+) -> Path | None:
+    """The folder with the files of these splits; None where nobody asked for a place and the cache has none."""
+    root = data_dir.expanduser() if data_dir is not None else download_dir()
+    if data_dir is not None and not download:
+        listing(root)
+    places = [root / known.folder / "raw"]
+    if data_dir is not None:
+        places += [root / "raw", root]
+    place = _place(places, splits, known.prefix)
+    if place is None and download:
+        _download(name, known, root)
+        place = _place(places, splits, known.prefix)
+    if place is None and (data_dir is not None or download):
+        wanted = " and ".join(_expected(split, known.prefix) for split in splits)
+        raise AbsentError(
+            f"{root}: found no {wanted} in {known.folder}/raw, raw or the folder itself; "
+            f"put the files of {name} there, or let them be downloaded (download=true)"
+        )
+    return place
+
+
+def find_folder(folder: Path, splits: Sequence[str]) -> Path:
+    """The folder itself or its raw/, whichever has the files of these splits."""
+    listing(folder)
+    place = _place([folder / "raw", folder], splits, "")
+    if place is None:
+        wanted = " and ".join(_expected(split, "") for split in splits)
+        raise AbsentError(f"{folder}: found no {wanted} in it or its raw/; give another folder")
+    return place
+
+
+def read_split(
+    folder: Path, split: str, classes: int, known: KnownSet | None = None
+) -> tuple[Tensor, Tensor]:
+    """Pictures (uint8 [N, 28, 28]) and labels (int64 [N], below `classes`); for a known set as published."""
+    names = listing(folder)
+    prefix = known.prefix if known else ""
+    images_name, labels_name = (_file(names, split, kind, prefix) for kind in ("images", "labels"))
+    if images_name is None or labels_name is None:
+        kind = "pictures" if images_name is None else "labels"
+        raise DataError(
+            f"{folder}: found no file of the {kind} of the {split} set, expected it beside "
+            f"{images_name or labels_name}; copy or download it again"
+        )
+    images_path, labels_path = folder / images_name, folder / labels_name
+    images = _read_images(images_path, transposed=known is not None and known.transposed)
+    labels = _read_labels(labels_path, classes, images_path, len(images))
+    if known is not None:
+        _check_published(known, split, images_path, labels_path, images, labels)
+    return images, labels
+
+
+def read_any(folder: Path) -> tuple[Tensor, Tensor | None]:
+    """The test pictures of a folder, else its training pictures, else its only file of pictures; labels if any."""
+    place = folder / "raw" if (folder / "raw").is_dir() else folder
+    names = listing(place)
+    pictures = [name for name in names if re.search(r"images[-.]idx3-ubyte(\.gz)?$", name)]
+    for stem in (*FILE_STEMS["test"], *FILE_STEMS["train"]):
+        chosen = [name for name in pictures if stem in name]
+        if chosen:
+            break
+    else:
+        chosen = pictures
+    stems = {name.removesuffix(".gz") for name in chosen}
+    if len(stems) != 1:
+        found = f"{len(stems)} files of pictures" if stems else "no file of pictures"
+        raise AbsentError(f"{place}: found {found}, expected one named like t10k-images-idx3-ubyte[.gz]")
+    images_path = place / min(chosen)
+    images = _read_images(images_path, transposed=images_path.name.startswith("emnist-"))
+    label_stem = stems.pop().replace("images", "labels").replace("idx3", "idx1")
+    for label_name in (label_stem, f"{label_stem}.gz"):
+        if label_name in names:
+            return images, _read_labels(place / label_name, 256, images_path, len(images))
+    return images, None
+
+
+def listing(folder: Path, empty_is_wrong: bool = True) -> list[str]:
+    """Names in a folder; AbsentError where it is empty."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise AbsentError(f"{folder}: not a readable folder ({error.strerror}); check data_dir") from error
+    if empty_is_wrong and not names:
+        raise AbsentError(f"{folder}: an empty folder, expected IDX files; check data_dir")
+    return names
+
+
+def _place(places: Sequence[Path], splits: Sequence[str], prefix: str) -> Path | None:
+    """The first folder that has pictures of every split; a missing file of labels is told when it is read."""
+    for place in places:
+        # As one that lists it would see it: what is there but may not be read is an error, not an absence.
+        if os.path.lexists(place) and (place.is_dir() or place.is_symlink()):
+            names = listing(place, empty_is_wrong=False)
+            if all(_file(names, split, "images", prefix) for split in splits):
+                return place
+    return None
+
+
+def _file(names: Sequence[str], split: str, kind: str, prefix: str) -> str | None:
+    """The plain file if there is one, else the gzip; `kind` is images or labels."""
+    dimensions = 3 if kind == "images" else 1
+    for stem in FILE_STEMS[split]:
+        for separator in "-.":
+            base = f"{prefix}{stem}-{kind}{separator}idx{dimensions}-ubyte"
+            for candidate in (base, f"{base}.gz"):
+                if candidate in names:
+                    return candidate
+    return None
+
+
+def _expected(split: str, prefix: str) -> str:
+    return f"{prefix}{FILE_STEMS[split][-1 if prefix else 0]}-images-idx3-ubyte[.gz]"
+
+
+def _read_images(path: Path, transposed: bool) -> Tensor:
+    images = idx.read_idx(path)
+    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
+        found = " x ".join(str(side) for side in images.shape)
+        raise DataError(f"{path}: found values of shape {found}, expected pictures, N x {SIDE} x {SIDE}")
+    if len(images) == 0:
+        raise DataError(f"{path}: holds no picture, expected one at least; copy or download it again")
+    return images.transpose(1, 2).contiguous() if transposed else images
+
+
+def _read_labels(path: Path, classes: int, images_path: Path, count: int) -> Tensor:
+    labels = idx.read_idx(path)
+    if labels.ndim != 1:
+        raise DataError(f"{path}: found {labels.ndim} dimensions, expected 1; is it a file of pictures?")
+    if len(labels) != count:
+        raise DataError(
+            f"{path}: found {len(labels):,} labels, expected {count:,} as {images_path.name} has pictures; "
+            "the two files do not belong together"
+        )
+    if int(labels.max()) >= classes:
+        first = int((labels >= classes).nonzero()[0])
+        raise DataError(
+            f"{path}: found label {int(labels[first])} at position {first}, expected 0 to {classes - 1}; "
+            "the file is damaged or of another data set"
+        )
+    return labels.to(torch.int64)
+
+
+def _check_published(
+    known: KnownSet, split: str, images_path: Path, labels_path: Path, images: Tensor, labels: Tensor
+) -> None:
+    expected = known.sizes[split == "test"]
+    if len(images) != expected:
+        raise DataError(
+            f"{images_path}: found {len(images):,} pictures, expected {expected:,} as published; "
+            f"copy or download it again{OWN_PICTURES}"
+        )
+    files = (("images", images_path, images), ("labels", labels_path, labels.to(torch.uint8)))
+    for kind, path, values in files:
+        published = known.md5.get(f"{split}-{kind}")
+        if published is None:
+            continue
+        digest = hashlib.md5(idx.header(tuple(values.shape)), usedforsecurity=False)
+        digest.update(values.numpy().data)
+        if digest.hexdigest() != published:
+            raise DataError(
+                f"{path}: found MD5 {digest.hexdigest()} (unpacked), expected {published} as published; "
+                f"copy or download it again{OWN_PICTURES}"
+            )
+
+
+def _download(name: str, known: KnownSet, root: Path) -> None:
+    """Fetch with torchvision, which checks the published MD5 sums of the packed files."""
+    from torchvision import datasets
+
+    before = socket.getdefaulttimeout()
+    # torchvision sets no time-out of its own, and reports on the terminal, which is the caller's.
+    socket.setdefaulttimeout(CONNECTION_SECONDS)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            options = {"split": known.prefix.split("-")[1]} if known.prefix else {}
+            getattr(datasets, known.folder)(str(root), download=True, **options)
+    except (OSError, RuntimeError, EOFError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise DataError(
+            f"{name} could not be downloaded to {root} ({reason}); "
+            "check the network and the space on the disk, or give a data_dir that has the files"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
