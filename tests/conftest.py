@@ -44,7 +44,7 @@ sys.addaudithook(_stay_on_this_machine)
 
 @pytest.fixture(scope="session")
 def migrated_store(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite store with MLflow's tables and no run. Making one takes seconds, so it is kept between sessions."""
+    """A SQLite store with MLflow's tables and no run, kept between sessions: making one takes seconds."""
     cache = pytestconfig.cache
     folder = cache.mkdir("mlflow-store") if cache is not None else tmp_path_factory.mktemp("store")
     kept = folder / f"{version('mlflow')}-{version('sqlalchemy')}.db"
@@ -63,7 +63,7 @@ def migrated_store(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def store(migrated_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Set MLflow's tracking URI to a store of this test's own and return it; end afterwards what is still active."""
+    """Set MLflow's tracking URI to a store of this test's own, and end afterwards what is still active."""
     database = tmp_path / "mlflow.db"
     shutil.copyfile(migrated_store, database)
     connection = sqlite3.connect(database)
@@ -104,7 +104,7 @@ def full_data() -> Path:
 
 
 def _told(report: Any) -> Any:
-    """In CI, a skip is a failure, except for the lack of a GPU: a test that silently never runs guards nothing."""
+    """In CI a skip is a failure, but for the lack of a GPU: a test that never runs guards nothing."""
     if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if not reason.removeprefix("Skipped: ").startswith("no GPU"):

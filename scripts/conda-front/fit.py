@@ -30,7 +30,7 @@ def requirement(line: str, folder: Path) -> Iterator[str]:
 
 
 def asked_for(environment: Path) -> tuple[str, list[str]]:
-    """Return what a conda.yaml asks for: the version of Python as pip would write it, and pip's requirements."""
+    """Return what a conda.yaml asks for: Python's version as pip would write it, and pip's requirements."""
     import yaml
 
     python, packages = "", []
@@ -83,6 +83,10 @@ def check(name: str, environment: Path) -> str:
 if __name__ == "__main__":
     try:
         fits = check(sys.argv[1], Path.cwd() / "conda.yaml")
-    except Exception as error:  # whatever is wrong, a person gets one line
-        sys.exit(f"conda front: {error}".replace("\n", " "))
+    except MisfitError as error:
+        sys.exit(f"conda front: {error}")
+    except Exception as error:  # whatever else is wrong with those files, a person gets one line
+        sys.exit(
+            f"conda front: conda.yaml can't be read: {error}; mend it or install conda".replace("\n", " ")
+        )
     print(f"conda front: no conda here; using {sys.prefix} ({fits})", file=sys.stderr)
