@@ -1,8 +1,8 @@
 """Image sets in memory.
 
-Looked for, in this order: the folder that was given (DIR/MNIST/raw as torchvision lays it, DIR/raw, DIR); without
-one, the folder that downloads go to; at last the embedded sample, which has another name and SHA-256 than the full
-set. The network is touched only where `download` is true.
+Looked for, in this order: the folder that was given (DIR/MNIST/raw as torchvision lays it, DIR/raw, DIR);
+without one, the folder that downloads go to; at last the embedded sample, which has another name and SHA-256
+than the full set. The network is touched only where `download` is true.
 """
 
 import hashlib
@@ -50,8 +50,8 @@ VALIDATION_SEED = 20170825
 class ImageSet:
     """Pictures with their labels.
 
-    images: uint8 [N, 28, 28], 0 is background, 255 is ink; labels: int64 [N], index into classes; source: where
-    from, in words.
+    images: uint8 [N, 28, 28], 0 is background, 255 is ink; labels: int64 [N], index into classes; source:
+    where from, in words.
     """
 
     name: str
@@ -102,8 +102,8 @@ class Dataset:
 def load_dataset(name: str, data_dir: Path | None = None, download: bool = False) -> Dataset:
     """Both splits of a set by name, or of a folder of IDX files by path.
 
-    Raises DataError where files are damaged, where `data_dir` is given and lacks them, and for a set of more than
-    ten classes, which BaseCNN can't tell apart.
+    Raises DataError where files are damaged, where `data_dir` is given and lacks them, and for a set of more
+    than ten classes, which BaseCNN can't tell apart.
     """
     known, classes = DATASETS.get(name), DIGITS
     if known is not None and len(known.classes) > len(DIGITS):
@@ -137,7 +137,7 @@ def load_dataset(name: str, data_dir: Path | None = None, download: bool = False
 
 
 def load_split(name: str, split: str, data_dir: Path | None = None, download: bool = False) -> ImageSet:
-    """One split of a set, of any number of classes; from the embedded sample also where `data_dir` lacks it."""
+    """One split of a set, of any number of classes; from the sample also where `data_dir` lacks it."""
     if split not in FILE_STEMS:
         raise ConfigurationError(f"unknown split {split!r}, expected {' or '.join(FILE_STEMS)}")
     known = DATASETS.get(name)
@@ -166,7 +166,8 @@ def load_folder(folder: Path) -> ImageSet:
     """
     images, labels = read_any(folder.expanduser())
     if labels is None:
-        labels, classes = torch.zeros(len(images), dtype=torch.int64), ("unknown",)
+        labels = torch.zeros(len(images), dtype=torch.int64)
+        classes: tuple[str, ...] = ("unknown",)
     else:
         classes = tuple(str(label) for label in range(int(labels.max()) + 1))
     return ImageSet(_name_of(folder), "test", images, labels, classes, str(folder))

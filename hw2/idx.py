@@ -9,6 +9,7 @@ promises.
 import gzip
 import math
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -24,13 +25,14 @@ GZIP_MAGIC = b"\x1f\x8b"
 # Deflate can't do better than 258 bytes in 2 bits (RFC 1951): a longer promise is false before anything is
 # unpacked.
 LARGEST_DEFLATE_RATIO = 1032
+PIECE = 256 * 1024
 
 
 def read_idx(path: Path) -> Tensor:
     """Values of one IDX file, plain or gzip (told by content, not by name), as uint8 in the header's shape.
 
     Raises DataError, with the file, for anything but exactly the bytes that the header promises. Memory stays
-    at the promised size and a constant of about two megabytes.
+    at the promised size and a constant of about one megabyte.
     """
     try:
         size = path.stat().st_size
@@ -51,7 +53,7 @@ def read_idx(path: Path) -> Tensor:
 
 
 def write_idx(path: Path, values: Tensor) -> None:
-    """Write uint8 values; where the name ends in .gz as gzip without time and name: equal values, equal bytes."""
+    """Write uint8 values; with the suffix .gz as gzip without time and name: equal values, equal bytes."""
     content = header(tuple(values.shape)) + values.contiguous().numpy().tobytes()
     if path.suffix == ".gz":
         content = gzip.compress(content, compresslevel=9, mtime=0)
@@ -76,7 +78,8 @@ def _read(stream: BinaryIO | gzip.GzipFile, path: Path, most: int) -> Tensor:
     promised = math.prod(shape)
     form = " x ".join(f"{side:,}" for side in shape)
     room = most - 4 - 4 * dimensions
-    if promised > room:
+    # A shape can promise nothing (a side of 0) and still be beyond what a tensor's strides can say.
+    if promised > room or math.prod(side or 1 for side in shape) > sys.maxsize:
         raise DataError(
             f"{path}: truncated or damaged, the header promises {form} = {promised:,} bytes where there is "
             f"room for {max(room, 0):,} at most; copy or download it again"
@@ -85,7 +88,7 @@ def _read(stream: BinaryIO | gzip.GzipFile, path: Path, most: int) -> Tensor:
     found = _fill(stream, values.data)
     if found < promised:
         raise DataError(
-            f"{path}: truncated, found {found:,} of the {promised:,} bytes that its header promises ({form}); "
+            f"{path}: truncated, found {found:,} of the {promised:,} bytes that its header says ({form}); "
             "copy or download it again"
         )
     if stream.read(1):
@@ -108,7 +111,7 @@ def _fill(stream: BinaryIO | gzip.GzipFile, target: memoryview) -> int:
     """Fill the target as far as the stream goes; the number of bytes written."""
     filled = 0
     while filled < len(target):
-        piece = stream.read(min(len(target) - filled, 1 << 20))
+        piece = stream.read(min(len(target) - filled, PIECE))
         if not piece:
             break
         target[filled : filled + len(piece)] = piece

@@ -1,4 +1,4 @@
-"""Files of pictures and labels: found, downloaded, read, and refused where they are not what they should be."""
+"""Files of pictures and labels: found, downloaded, read, and refused where they are damaged."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ class AbsentError(DataError):
 
 
 def download_dir() -> Path:
-    """Where downloads go and are found again: datasets/vision in torch's cache ($TORCH_HOME, ~/.cache/torch)."""
+    """Where downloads go: datasets/vision in torch's cache ($TORCH_HOME, else ~/.cache/torch)."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("TORCH_HOME") or f"{cache}/torch").expanduser() / "datasets" / "vision"
 
@@ -35,7 +35,7 @@ def download_dir() -> Path:
 def find_known(
     name: str, known: KnownSet, splits: Sequence[str], data_dir: Path | None, download: bool
 ) -> Path | None:
-    """The folder with the files of these splits; None where nobody asked for a place and the cache has none."""
+    """The folder with files of these splits; None where no place was asked for and the cache has none."""
     root = data_dir.expanduser() if data_dir is not None else download_dir()
     if data_dir is not None and not download:
         listing(root)
@@ -87,7 +87,7 @@ def read_split(
 
 
 def read_any(folder: Path) -> tuple[Tensor, Tensor | None]:
-    """The test pictures of a folder, else its training pictures, else its only file of pictures; labels if any."""
+    """Test pictures of a folder, else its training pictures, else its only pictures; labels if any."""
     place = folder / "raw" if (folder / "raw").is_dir() else folder
     names = listing(place)
     pictures = [name for name in names if re.search(r"images[-.]idx3-ubyte(\.gz)?$", name)]
