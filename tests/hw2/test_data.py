@@ -168,7 +168,7 @@ def test_outliers_come_from_the_sample_where_the_folder_lacks_them(tmp_path: Pat
     )
     with pytest.raises(DataError, match="kmnist"):
         load_split("kmnist", "test", tmp_path)
-    with pytest.raises(DataError, match="neither in .* nor as an embedded sample"):
+    with pytest.raises(DataError, match=r"neither in .* nor as an embedded sample"):
         load_dataset("fashion-mnist")
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_set_is_refused_and_not_replaced_by_the_sample(tmp_path: Path)
     folder = tmp_path / "FashionMNIST" / "raw"
     write_set(folder)
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(b"")
-    with pytest.raises(DataError, match="t10k-images-idx3-ubyte.gz: empty"):
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte.gz: empty"):
         load_split("fashion-mnist", "test", tmp_path)
 
 
