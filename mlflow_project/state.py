@@ -1,8 +1,8 @@
 """The runs that this person's programs keep on this machine, and how each of them is.
 
 They lie in `$MLFLOW_PROJECT_STATE`, else `$XDG_STATE_HOME/mlflow-project`, else
-`~/.local/state/mlflow-project`, one folder a run: `runs/<key>/`. The key is no run id, because a run may begin
-while no server can give it one.
+`~/.local/state/mlflow-project`, one folder a run: `runs/<key>/`. The key is no run id, because a run may
+begin while no server can give it one.
 """
 
 import fcntl
@@ -111,7 +111,7 @@ def local_run(folder: Path) -> LocalRun:
             if isinstance(item, Damage):
                 damages.append(str(item))
                 continue
-            pending += 1
+            pending += not isinstance(item.value, Header)
             if isinstance(item.value, RunEnd):
                 ended = item.value.status
             elif isinstance(item.value, RunStart):

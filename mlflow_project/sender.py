@@ -1,0 +1,227 @@
+"""Delivery in the background while a run lives, and afterwards by anybody: `sync`, or the next command."""
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_project import journal_file, state
+from mlflow_project.delivery import LIVE_TAGS, Deliverer
+from mlflow_project.errors import RunBusyError, ServiceError
+from mlflow_project.journal import Journal
+from mlflow_project.remote import open_client, told
+from mlflow_project.state import FileLock
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+GATHER_SECONDS = 1.0
+"""How long points gather before they are sent as one batch."""
+
+HEARTBEAT_SECONDS = 30.0
+SILENT_SECONDS = 150.0
+"""A run on another host that wasn't heard of for so long is taken for dead; clocks may differ by a minute."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How far a run is in MLflow. `problem` is one line: why not all of it, or None."""
+
+    delivered: int
+    pending: int
+    problem: str | None
+    run_id: str | None = None
+    refused: tuple[str, ...] = ()
+    """What MLflow will never take, and damaged lines, a line each; the rest is delivered."""
+    models: dict[str, str] = field(default_factory=dict)
+    """Names of models and ids of logged models."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Names of models and their `registered name/version`."""
+
+    @property
+    def complete(self) -> bool:
+        return self.pending == 0 and self.problem is None
+
+
+class Sender:
+    """A thread that delivers a journal as it grows. It never holds up the process, also not at its end."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        connect: Callable[[str], "MlflowClient"] = open_client,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self.journal = journal
+        self._deliverer = Deliverer(journal.folder, connect)
+        self._heartbeat_seconds = heartbeat_seconds
+        self._next_heartbeat = 0.0
+        self._problem: str | None = None
+        self._stopping = threading.Event()
+        self._hurry = threading.Event()
+        self._progress = threading.Condition()
+        self._lock = FileLock(journal.folder / journal_file.SENDING_LOCK)
+        self._thread = threading.Thread(target=self._work, name="journal-sender", daemon=True)
+
+    def start(self) -> "Sender":
+        self._thread.start()
+        return self
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last attempt didn't succeed, or None."""
+        return self._problem
+
+    def wait_for_run(self, seconds: float) -> str | None:
+        """The run's id in MLflow, or None if it has none after so long: it stays provisional."""
+        self._wait(seconds, lambda: self._deliverer.run_id is not None)
+        return self._deliverer.run_id
+
+    def wait(self, seconds: float) -> Delivery:
+        """Until everything appended so far has arrived, or so long at most."""
+        self._hurry.set()
+        self.journal.changed.set()
+        goal = self.journal.size
+        self._wait(seconds, lambda: self._deliverer.cursor.position >= goal)
+        self._hurry.clear()
+        return self.delivery()
+
+    def delivery(self) -> Delivery:
+        """How far it is now."""
+        cursor = self._deliverer.cursor
+        pending = 0 if cursor.position >= self.journal.size else max(1, self.journal.count - cursor.delivered)
+        problem = self._problem if pending else None
+        return Delivery(
+            cursor.delivered,
+            pending,
+            problem or ("not all of it has been sent yet" if pending else None),
+            cursor.run_id,
+            tuple(cursor.refused),
+            dict(cursor.models),
+            dict(cursor.versions),
+        )
+
+    def stop(self) -> None:
+        """Ask the thread to end, without waiting for a request that it may be in."""
+        self._stopping.set()
+        self.journal.changed.set()
+
+    def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + seconds
+        with self._progress:
+            while not done() and self._thread.is_alive():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return
+                self._progress.wait(min(left, 0.5))
+
+    def _work(self) -> None:
+        pause = _FIRST_PAUSE
+        if not self._lock.acquire(wait=True):
+            return
+        try:
+            while not self._stopping.is_set():
+                try:
+                    busy = self._once()
+                    self._problem, pause = None, _FIRST_PAUSE
+                except Exception as error:
+                    self._problem, busy = told(error, self.journal.header.tracking_uri), False
+                    self._stopping.wait(pause * random.uniform(0.5, 1))
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+                with self._progress:
+                    self._progress.notify_all()
+                if not busy and self._problem is None:
+                    self.journal.changed.wait(self._heartbeat_seconds / 3)
+                    self.journal.changed.clear()
+                    if not self._hurry.is_set():
+                        self._stopping.wait(GATHER_SECONDS)
+        finally:
+            self._lock.release()
+
+    def _once(self) -> bool:
+        self.journal.run_id = self._deliverer.open_run()
+        if self.journal.ended is None and time.monotonic() >= self._next_heartbeat:
+            beat(self._deliverer)
+            self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
+        return self._deliverer.step()
+
+
+def deliver(folder: Path, seconds: float | None = None) -> Delivery:
+    """Deliver what a run's folder holds, now, in this thread, for about so many seconds at most.
+
+    A run that is alive delivers itself and is left alone. Never raises for a server that is away: that is the
+    `problem`. JournalError if the journal can't be read at all.
+    """
+    lock = FileLock(folder / journal_file.SENDING_LOCK)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    deliverer = Deliverer(folder)
+    problem: str | None = None
+    if not lock.acquire():
+        problem = "its own process is delivering it"
+    else:
+        try:
+            while deliverer.step():
+                if deadline is not None and time.monotonic() > deadline:
+                    problem = "there was no time for all of it"
+                    break
+        except Exception as error:
+            problem = told(error, deliverer.header.tracking_uri)
+        finally:
+            lock.release()
+    pending = state.local_run(folder).pending
+    cursor = deliverer.cursor
+    return Delivery(
+        cursor.delivered,
+        pending,
+        problem if pending else None,
+        cursor.run_id,
+        tuple(cursor.refused),
+        dict(cursor.models),
+        dict(cursor.versions),
+    )
+
+
+def beat(deliverer: Deliverer) -> None:
+    """Say on the run that this process works on it."""
+    from mlflow.entities import RunTag
+
+    texts = (datetime.now(UTC).isoformat(timespec="seconds"), owner())
+    tags = [RunTag(key, text) for key, text in zip(LIVE_TAGS, texts, strict=True)]
+    deliverer.client.log_batch(deliverer.open_run(), tags=tags)
+
+
+def owner() -> str:
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+def check_free(tracking_uri: str, run_id: str) -> None:
+    """RunBusyError if a process on another host works on this run; ServiceError if that can't be asked.
+
+    Processes on this host are told apart by the lock in the run's folder, which is exact.
+    """
+    try:
+        run = open_client(tracking_uri).get_run(run_id)
+    except Exception as error:
+        raise ServiceError(f"run {run_id} can't be looked up: {told(error, tracking_uri)}") from error
+    heartbeat, who = (run.data.tags.get(tag) for tag in LIVE_TAGS)
+    if run.info.status != "RUNNING" or not heartbeat or not who:
+        return
+    elsewhere = who.split()[0] != socket.gethostname()
+    if elsewhere and silent_seconds(heartbeat) < SILENT_SECONDS:
+        raise RunBusyError(f"run {run_id} is owned by {who}, heard of at {heartbeat}; end it there first")
+
+
+def silent_seconds(heartbeat: str) -> float:
+    """Seconds since a heartbeat, infinite for one that can't be read."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(heartbeat)).total_seconds()
+    except (ValueError, TypeError):
+        return float("inf")
