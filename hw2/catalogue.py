@@ -45,9 +45,10 @@ DATASETS: dict[str, KnownSet] = {
             "test-labels": "27ae3e4e09519cfbb04c329615203637",
         },
     ),
-    # Zalando publishes sums of its gzip files, which change where the same content is packed anew, as Debian does;
-    # these are of the content. It is the same content: with the names and times of 31 August 2017 put back into
-    # the headers (1504176627 for the test files, 21 s less for the others), Debian's files have Zalando's sums.
+    # Zalando publishes sums of its gzip files, which change where the same content is packed anew, as in
+    # Debian. These are of the content of Debian's files, which is the published one: with the names and times
+    # of 31 August 2017 put back into the headers (1504176627 for test files, 21 s less for training),
+    # Zalando's sums come out.
     "fashion-mnist": KnownSet(
         "FashionMNIST",
         GARMENTS,
