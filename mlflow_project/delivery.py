@@ -31,8 +31,8 @@ from mlflow_project.values import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-BATCH = 1000
-"""Points in one request, MLflow's limit; parameters and tags at most 100 each."""
+ROOM = {Metric: 800, Parameter: 100, Tag: 100}
+"""Values in one request: MLflow takes 1,000, of them at most 100 parameters and 100 tags."""
 
 LIVE_TAGS = ("heartbeat", "owner")
 """On a run while a process works on it: when it was last heard of, and where it is."""
@@ -97,7 +97,7 @@ class Deliverer:
     def _next(self) -> list[Entry | Damage]:
         """The values of the next request: many points, parameters and tags, or one of anything else."""
         batch: list[Entry | Damage] = []
-        room = {Metric: BATCH - 200, Parameter: 100, Tag: 100}
+        room: dict[type[Any], int] = dict(ROOM)
         for item in journal_file.read(self.folder, self.cursor.position):
             if isinstance(item, Entry) and not isinstance(item.value, Header):
                 kind: Any = type(item.value)
@@ -190,19 +190,25 @@ class Deliverer:
 
     def _send_file(self, file: Path, path: str) -> None:
         digest = file.parent.name
-        if self.cursor.uploaded.get(path) == digest:
+        if self.cursor.uploaded.get(path) == digest or not self._is_kept(file, path):
             return
-        if not file.is_file() or file_sha256(file) != digest:
-            raise DeliveryError("the kept file is gone or isn't what was journaled any more")
         self.client.log_artifact(self.open_run(), str(file), _parent(path))
         self.cursor.uploaded[path] = digest
 
+    def _is_kept(self, file: Path, path: str) -> bool:
+        """Whether the file waits for its delivery. False if it is gone because it has arrived already."""
+        if file.is_file():
+            if file_sha256(file) == file.parent.name:
+                return True
+            raise DeliveryError("the kept file isn't what was journaled any more")
+        if path in [found.path for found in self.client.list_artifacts(self.open_run(), _parent(path))]:
+            return False
+        raise DeliveryError("the kept file is gone")
+
     def _send_image(self, image: LoggedImage) -> None:
         digest = image.file.parent.name
-        if self.cursor.uploaded.get(image.path) == digest:
+        if self.cursor.uploaded.get(image.path) == digest or not self._is_kept(image.file, image.path):
             return
-        if not image.file.is_file() or file_sha256(image.file) != digest:
-            raise DeliveryError("the kept file is gone or isn't what was journaled any more")
         from PIL import Image
 
         path = PurePosixPath(image.path)
@@ -237,8 +243,11 @@ class Deliverer:
         run_id, experiment_id = self.open_run(), self.cursor.experiment_id
         assert experiment_id is not None
         folder = model.directory
-        if not folder.is_dir() or tree_sha256(folder) != folder.name:
-            raise DeliveryError("the kept folder is gone or isn't what was journaled any more")
+        if not folder.is_dir():
+            self._find_model(model, experiment_id, run_id)
+            return
+        if tree_sha256(folder) != folder.name:
+            raise DeliveryError("the kept folder isn't what was journaled any more")
         model_id, location = self.remote.model(experiment_id, run_id, model)
         self.cursor.models[model.name] = model_id
         for file, path in _model_files(folder):
@@ -250,8 +259,16 @@ class Deliverer:
             self._send_model_file(model_id, card, "MLmodel")
         self.client.finalize_logged_model(model_id, "READY")
         if model.registered_name:
-            number = self.remote.version(run_id, model_id, model)
-            self.cursor.versions[model.name] = f"{model.registered_name}/{number}"
+            self.cursor.versions[model.name] = self.remote.version(run_id, model_id, model)
+
+    def _find_model(self, model: ModelFiles, experiment_id: str, run_id: str) -> None:
+        """The model and version of a delivery that is forgotten here, but whose files are kept no more."""
+        models = self.remote.find_models(experiment_id, model.name)
+        if not models or str(models[0].status) != "READY":
+            raise DeliveryError("the kept folder is gone")
+        self.cursor.models[model.name] = models[0].model_id
+        if model.registered_name:
+            self.cursor.versions[model.name] = self.remote.version(run_id, models[0].model_id, model)
 
     def _send_model_file(self, model_id: str, file: Path, path: str) -> None:
         digest, place = file_sha256(file), f"models:/{model_id}/{path}"

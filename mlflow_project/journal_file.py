@@ -244,6 +244,6 @@ def _next_line(stream: Any, position: int) -> tuple[bytes | None, int]:
         return line, position + len(line)
     end = position + len(line)
     while line and not line.endswith(b"\n"):
-        line = stream.readline(LONGEST_LINE)
+        line = stream.readline(1 << 16)
         end += len(line)
     return None, end if line else position

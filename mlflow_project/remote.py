@@ -210,7 +210,7 @@ class Remote:
         return sorted(ours, key=lambda version: int(version.version))
 
     def version(self, run_id: str, model_id: str, model: ModelFiles) -> str:
-        """The number of the one version that this model has."""
+        """The one version that this model has, as `registered name/number`."""
         registered = model.registered_name
         assert registered is not None
         self._ensure_registered(registered)
@@ -237,7 +237,7 @@ class Remote:
             if int(held.get(alias, 0)) < int(number):
                 self.client.set_registered_model_alias(registered, alias, number)
         self._link(model_id, registered, number)
-        return number
+        return f"{registered}/{number}"
 
     def settle(
         self, experiment_id: str, run_id: str, models: Mapping[str, str], versions: Mapping[str, str]

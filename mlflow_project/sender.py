@@ -98,16 +98,8 @@ class Sender:
         """How far it is now."""
         cursor = self._deliverer.cursor
         pending = 0 if cursor.position >= self.journal.size else max(1, self.journal.count - cursor.delivered)
-        problem = self._problem if pending else None
-        return Delivery(
-            cursor.delivered,
-            pending,
-            problem or ("not all of it has been sent yet" if pending else None),
-            cursor.run_id,
-            tuple(cursor.refused),
-            dict(cursor.models),
-            dict(cursor.versions),
-        )
+        problem = (self._problem or "not all of it has been sent yet") if pending else None
+        return _delivery(self._deliverer, pending, problem)
 
     def stop(self) -> None:
         """Ask the thread to end, without waiting for a request that it may be in."""
@@ -154,11 +146,11 @@ class Sender:
         return self._deliverer.step()
 
 
-def deliver(folder: Path, seconds: float | None = None) -> Delivery:
+def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> Delivery:
     """Deliver what a run's folder holds, now, in this thread, for about so many seconds at most.
 
-    A run that is alive delivers itself and is left alone. Never raises for a server that is away: that is the
-    `problem`. JournalError if the journal can't be read at all.
+    It gives up after so many failed attempts in a row. A run that is alive delivers itself and is left alone.
+    Never raises for a server that is away: that is the `problem`. JournalError if the journal can't be read.
     """
     lock = FileLock(folder / journal_file.SENDING_LOCK)
     deadline = None if seconds is None else time.monotonic() + seconds
@@ -168,20 +160,37 @@ def deliver(folder: Path, seconds: float | None = None) -> Delivery:
         problem = "its own process is delivering it"
     else:
         try:
-            while deliverer.step():
-                if deadline is not None and time.monotonic() > deadline:
-                    problem = "there was no time for all of it"
-                    break
-        except Exception as error:
-            problem = told(error, deliverer.header.tracking_uri)
+            problem = _deliver_all(deliverer, deadline, attempts)
         finally:
             lock.release()
     pending = state.local_run(folder).pending
+    return _delivery(deliverer, pending, problem if pending else None)
+
+
+def _deliver_all(deliverer: Deliverer, deadline: float | None, attempts: int) -> str | None:
+    """Why not all of it was delivered, or None."""
+    failed, pause = 0, _FIRST_PAUSE
+    while True:
+        try:
+            if not deliverer.step():
+                return None
+            failed, pause = 0, _FIRST_PAUSE
+        except Exception as error:
+            failed += 1
+            if failed >= attempts:
+                return told(error, deliverer.header.tracking_uri)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if deadline is not None and time.monotonic() > deadline:
+            return "there was no time for all of it"
+
+
+def _delivery(deliverer: Deliverer, pending: int, problem: str | None) -> Delivery:
     cursor = deliverer.cursor
     return Delivery(
         cursor.delivered,
         pending,
-        problem if pending else None,
+        problem,
         cursor.run_id,
         tuple(cursor.refused),
         dict(cursor.models),

@@ -1,0 +1,437 @@
+"""What is appended can be read back, whatever happens to the disk; nothing else is ever read."""
+
+import errno
+import json
+import math
+import os
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlflow_project import journal as journal_module
+from mlflow_project import journal_file, state
+from mlflow_project.errors import JournalError, RunBusyError
+from mlflow_project.journal import Journal, absolute_uri
+from mlflow_project.journal_file import Cursor, Damage, Entry, Header
+from mlflow_project.values import (
+    Artifact,
+    DatasetInput,
+    LoggedImage,
+    Metric,
+    ModelFiles,
+    Parameter,
+    RunEnd,
+    RunStart,
+    Tag,
+    Value,
+)
+
+
+def create(**more: Any) -> Journal:
+    return Journal.create("sqlite:///mlflow.db", "experiment", "lr=0.1 epochs=8", **more)
+
+
+def values_of(folder: Path) -> list[Value | Header]:
+    items = list(journal_file.read(folder))
+    assert not [item for item in items if isinstance(item, Damage)]
+    return [item.value for item in items if isinstance(item, Entry)][1:]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n1,2\n")
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "data").mkdir(parents=True)
+    (folder / "MLmodel").write_text("flavors: {}\n")
+    (folder / "data" / "model.pt2").write_bytes(b"weights")
+    return folder
+
+
+def test_every_kind_of_value_is_read_back_as_it_was_appended(file: Path, model: Path) -> None:
+    journal = create()
+    said: list[Value] = [
+        Parameter("lr", "0.1"),
+        Metric("train_loss", 0.25, 1),
+        Tag("status", "started"),
+        DatasetInput("mnist", "abc", "a folder", profile='{"n": 60000}', tags={"split": "train"}),
+        RunEnd("KILLED"),
+        RunStart(),
+        RunEnd(),
+    ]
+    journal.append(*said)
+    journal.append(Artifact("tables/x.csv", file), ModelFiles("model", model, "reg", {"lr": "0.1"}, ("m1",)))
+    image = LoggedImage("confusion_matrix", 8, file)
+    journal.append(image)
+    *plain, artifact, kept_model, kept_image, tag = values_of(journal.folder)
+    assert plain == said
+    assert isinstance(artifact, Artifact)
+    assert artifact.path == "tables/x.csv"
+    assert artifact.file.read_bytes() == file.read_bytes()
+    assert isinstance(kept_model, ModelFiles)
+    assert (kept_model.aliases, kept_model.version_tags) == (("m1",), {"lr": "0.1"})
+    assert (kept_model.directory / "data" / "model.pt2").read_bytes() == b"weights"
+    assert isinstance(kept_image, LoggedImage)
+    assert kept_image.path == image.path
+    assert tag == Tag("mlflow.loggedImages", "True")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e-320, 0.1, 1 / 3])
+def test_a_number_comes_back_to_the_last_bit(value: float) -> None:
+    journal = create()
+    journal.append(Metric("m", value))
+    (read,) = values_of(journal.folder)
+    assert isinstance(read, Metric)
+    assert read.value.hex() == value.hex()
+
+
+def test_files_are_kept_as_they_were_when_they_were_appended(file: Path) -> None:
+    journal = create()
+    journal.append(Artifact("x.csv", file))
+    before = file.read_bytes()
+    file.write_text("changed")
+    journal.append(Artifact("x.csv", file))
+    file.unlink()
+    first, second = values_of(journal.folder)
+    assert isinstance(first, Artifact)
+    assert isinstance(second, Artifact)
+    assert (first.file.read_bytes(), second.file.read_bytes()) == (before, b"changed")
+
+
+def test_a_torn_last_line_is_dropped_and_cut_off_when_the_run_goes_on() -> None:
+    journal = create()
+    journal.append(Metric("m", 1.0, 1), Metric("m", 2.0, 2))
+    journal.close()
+    path = journal.folder / journal_file.JOURNAL
+    whole = path.read_bytes()
+    last = len(whole) - whole[:-1].rfind(b"\n") - 1
+    for cut in range(1, last + 1):
+        path.write_bytes(whole[:-cut])
+        assert [value.value for value in values_of(journal.folder)] == [1.0]  # type: ignore[union-attr]
+    path.write_bytes(whole[:-7])
+    again = Journal.open(journal.folder)
+    assert not again.damages
+    again.append(Metric("m", 2.5, 2))
+    assert [value.value for value in values_of(journal.folder)] == [1.0, 2.5]  # type: ignore[union-attr]
+
+
+def test_damage_is_reported_with_its_position_and_the_rest_is_read() -> None:
+    journal = create()
+    journal.append(*(Metric("m", i, i) for i in range(5)))
+    journal.close()
+    path = journal.folder / journal_file.JOURNAL
+    content = bytearray(path.read_bytes())
+    line = [item for item in journal_file.read(journal.folder) if isinstance(item, Entry)][3]
+    content[line.position + 100] ^= 1
+    path.write_bytes(content)
+    items = list(journal_file.read(journal.folder))
+    (damage,) = [item for item in items if isinstance(item, Damage)]
+    assert (damage.position, damage.end) == (line.position, line.end)
+    assert "SHA-256" in str(damage)
+    assert f"{line.position:,}" in str(damage)
+    read = [item.value.step for item in items if isinstance(item, Entry) and isinstance(item.value, Metric)]
+    assert read == [0, 1, 3, 4]
+    again = Journal.open(journal.folder)
+    assert again.damages == [damage]
+    again.append(Metric("m", 5.0, 5))
+    steps = [item.value.step for item in journal_file.read(journal.folder) if isinstance(item, Entry)
+             and isinstance(item.value, Metric)]  # fmt: skip
+    assert steps == [0, 1, 3, 4, 5]
+
+
+def test_a_missing_line_is_noticed() -> None:
+    journal = create()
+    journal.append(*(Metric("m", i, i) for i in range(4)))
+    path = journal.folder / journal_file.JOURNAL
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2] + lines[4:]))
+    (damage,) = [item for item in journal_file.read(journal.folder) if isinstance(item, Damage)]
+    assert "values 2 to 3 are missing" in str(damage)
+
+
+def test_the_header_has_a_copy_and_without_both_the_journal_is_refused() -> None:
+    journal = create(tags={"a": "b"})
+    path = journal.folder / journal_file.JOURNAL
+    content = path.read_bytes()
+    path.write_bytes(b"?" + content[1:])
+    assert journal_file.read_header(journal.folder) == journal.header
+    (journal.folder / journal_file.HEADER).write_bytes(b"")
+    with pytest.raises(JournalError, match="says which run this is"):
+        journal_file.read_header(journal.folder)
+
+
+def test_only_one_process_owns_a_run() -> None:
+    journal = create()
+    with pytest.raises(RunBusyError, match="another process"):
+        Journal.open(journal.folder)
+    assert state.local_run(journal.folder).state == "alive"
+    journal.close()
+    assert state.local_run(journal.folder).state == "interrupted"
+    Journal.open(journal.folder).close()
+
+
+def test_a_resumed_run_says_no_step_twice() -> None:
+    journal = create()
+    journal.append(*(Metric("batch_loss", i, i) for i in (50, 100, 150)), Metric("loss", 1.0, 1))
+    journal.close()
+    again = Journal.open(journal.folder)
+    again.append(*(Metric("batch_loss", -i, i) for i in (100, 150, 200)), Metric("loss", 2.0, 2))
+    points = [(v.key, v.step, v.value) for v in values_of(journal.folder) if isinstance(v, Metric)]
+    assert points == [
+        ("batch_loss", 50, 50), ("batch_loss", 100, 100), ("batch_loss", 150, 150), ("loss", 1, 1),
+        ("batch_loss", 200, -200), ("loss", 2, 2),
+    ]  # fmt: skip
+
+
+class Disk:
+    """A disk that takes so many bytes and then says that it is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room = 1 << 30
+        self._write = os.write
+        monkeypatch.setattr(journal_module.os, "write", self.write)
+
+    def write(self, descriptor: int, content: bytes) -> int:
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self._write(descriptor, content[: self.room])
+        self.room -= written
+        return written
+
+
+def test_a_full_disk_is_said_once_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    disk = Disk(monkeypatch)
+    journal = create(on_problem=said.append)
+    journal.append(Metric("m", 0, 0))
+    disk.room = 100
+    for i in range(1, 50):
+        journal.append(Metric("m", i, i))
+        assert not journal.sync()
+        assert len(values_of(journal.folder)) == 1
+    assert len(said) == 1
+    assert "No space left" in said[0]
+    assert "training goes on" in said[0]
+    disk.room = 1 << 30
+    journal.append(Metric("m", 50, 50))
+    assert "again" in said[1]
+    assert journal.sync()
+    assert [v.step for v in values_of(journal.folder) if isinstance(v, Metric)] == list(range(51))
+
+
+def test_what_neither_disk_nor_memory_take_is_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    disk = Disk(monkeypatch)
+    monkeypatch.setattr(journal_module, "LONGEST_BACKLOG", 10)
+    journal = create(on_problem=said.append)
+    disk.room = 0
+    journal.append(*(Metric("m", i, i) for i in range(15)))
+    disk.room = 1 << 30
+    assert not journal.sync()
+    assert journal.lost == 5
+    assert "5 values were lost" in said[-1]
+    assert len(values_of(journal.folder)) == 10
+
+
+def test_a_full_disk_while_a_file_is_copied_leaves_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    said: list[str] = []
+    journal = create(on_problem=said.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module.shutil, "copyfile", full)
+        journal.append(Artifact("x.csv", file), Metric("m", 1.0))
+        assert values_of(journal.folder) == []
+    assert len(said) == 1
+    assert journal.sync()
+    artifact, _ = values_of(journal.folder)
+    assert isinstance(artifact, Artifact)
+    assert artifact.file.read_bytes() == file.read_bytes()
+    assert not list(journal.folder.glob(".copy*"))
+
+
+def test_a_journal_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "runs").write_text("no folder")
+    with pytest.raises(JournalError, match="MLFLOW_PROJECT_STATE"):
+        create()
+
+
+def test_a_file_that_is_not_there_is_the_callers_mistake(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"isn't there"):
+        create().append(Artifact("x.csv", tmp_path / "none"))
+
+
+def test_a_value_too_long_for_a_line_is_refused() -> None:
+    journal = create()
+    with pytest.raises(JournalError, match="too long"):
+        journal.append(Tag("t", "x" * journal_file.LONGEST_LINE))
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x"])
+def test_an_artifacts_path_stays_below_the_run(path: str) -> None:
+    with pytest.raises(ValueError, match="below the run"):
+        Artifact(path, Path("x"))
+
+
+def test_an_interrupt_between_writing_and_knowing_it_repeats_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = create()
+    write = os.write
+
+    def interrupted(descriptor: int, content: bytes) -> int:
+        write(descriptor, content)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_module.os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append(Metric("m", 1.0, 1))
+    journal.append(Metric("m", 2.0, 2))
+    assert [v.step for v in values_of(journal.folder) if isinstance(v, Metric)] == [1, 2]
+
+
+def test_store_addresses_do_not_depend_on_the_current_folder(tmp_path: Path) -> None:
+    assert absolute_uri("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert absolute_uri(f"sqlite:///{tmp_path}/a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert absolute_uri("http://localhost:5000") == "http://localhost:5000"
+    assert absolute_uri("./mlruns") == f"{tmp_path}/mlruns"
+
+
+def test_a_run_is_found_by_its_key_and_by_its_id() -> None:
+    journal = create(run_id="0123")
+    assert state.find("0123").folder == journal.folder
+    assert state.find(journal.header.key).run_id == "0123"
+    assert [run.key for run in state.local_runs()] == [journal.header.key]
+    assert state.undelivered() == []  # it is alive and delivers itself
+    journal.append(Metric("m", 1.0))
+    journal.close()
+    (run,) = state.undelivered()
+    assert (run.pending, run.state) == (1, "interrupted")
+    state.forget(run.folder)
+    assert list(state.local_runs()) == []
+
+
+def test_a_cursor_that_makes_no_sense_starts_again() -> None:
+    journal = create()
+    Cursor(position=10, delivered=3, run_id="a").save(journal.folder)
+    assert Cursor.load(journal.folder).run_id == "a"
+    for content in (
+        b"",
+        b"{",
+        b"[]",
+        b'{"position": 1e9}',
+        b'{"position": 99999999}',
+        b'{"what": 1}',
+        b"\xff",
+    ):
+        (journal.folder / journal_file.CURSOR).write_bytes(content)
+        assert Cursor.load(journal.folder) == Cursor()
+
+
+def good_lines(folder: Path) -> list[bytes]:
+    said: list[Value | Header] = [
+        Header("k", "uri", "e", "n", None, 0),
+        Metric("m", 0.5, 1, 7),
+        Tag("a", "\n\u2028é\x00"),
+        Artifact("x", Path("y")),
+        RunEnd("KILLED", 9),
+    ]
+    return [journal_file.line_of(n, value, "f/x") for n, value in enumerate(said)]
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=3000))
+def test_any_bytes_are_read_as_damage_or_as_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / journal_file.JOURNAL).write_bytes(content)
+    items = list(journal_file.read(tmp_path))
+    assert all(isinstance(item, Damage) for item in items)
+    with pytest.raises(JournalError):
+        journal_file.read_header(tmp_path)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_journal_changed_anywhere_yields_only_what_was_written(tmp_path: Path, data: st.DataObject) -> None:
+    lines = good_lines(tmp_path)
+    content = bytearray(b"".join(lines))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        match data.draw(st.sampled_from(["flip", "cut", "insert", "zero"])):
+            case "flip":
+                content[at] ^= 1 << data.draw(st.integers(0, 7))
+            case "cut":
+                del content[at : at + data.draw(st.integers(1, 400))]
+            case "insert":
+                content[at:at] = data.draw(st.binary(max_size=50))
+            case _:
+                content[at : at + 200] = bytes(len(content[at : at + 200]))
+        if not content:
+            break
+    (tmp_path / journal_file.JOURNAL).write_bytes(content)
+    written = {
+        n: journal_file.value_of(line, tmp_path / journal_file.FILES)[1] for n, line in enumerate(lines)
+    }
+    entries = [item for item in journal_file.read(tmp_path) if isinstance(item, Entry)]
+    assert all(written[entry.n] == entry.value for entry in entries)
+    assert [entry.n for entry in entries] == sorted({entry.n for entry in entries})
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "[" * 100_000,
+        "null",
+        '{"n":1}',
+        '{"n":"1","kind":"tag","data":{}}',
+        '{"n":1,"kind":"nothing","data":{}}',
+        '{"n":1,"kind":"metric","data":{"key":"m","value":[]}}',
+        '{"n":1,"kind":"metric","data":{"key":"m","value":1,"more":2}}',
+        '{"n":1,"kind":"artifact","data":{"path":"x","file":"../../etc/passwd"}}',
+        '{"n":1,"kind":"artifact","data":{"path":"x","file":null}}',
+        '{"n":1,"kind":"end","data":{"status":"DONE"}}',
+        '{"n":' + "9" * 10_000 + "}",
+    ],
+)
+def test_a_line_with_a_right_digest_and_a_wrong_content_is_damage(tmp_path: Path, entry: str) -> None:
+    import hashlib
+
+    digest = hashlib.sha256(entry.encode()).hexdigest()
+    (tmp_path / journal_file.JOURNAL).write_text(f'{{"sha256":"{digest}","entry":{entry}}}\n')
+    (item,) = journal_file.read(tmp_path)
+    assert isinstance(item, Damage)
+
+
+def test_reading_holds_one_line_and_never_a_whole_file(tmp_path: Path) -> None:
+    seed = 7
+    path = tmp_path / journal_file.JOURNAL
+    path.write_bytes(
+        random.Random(seed).randbytes(1000) + b"x" * (8 << 20) + b"\n" + b"".join(good_lines(tmp_path))
+    )
+    list(journal_file.read(tmp_path))
+    tracemalloc.start()
+    items = list(journal_file.read(tmp_path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len([item for item in items if isinstance(item, Entry)]) == 5
+    assert peak < 3 * journal_file.LONGEST_LINE
+
+
+def test_lines_are_plain_json_that_anybody_can_read() -> None:
+    journal = create()
+    journal.append(Tag("who", "Zoë"))
+    line = (journal.folder / journal_file.JOURNAL).read_text().splitlines()[-1]
+    assert json.loads(line)["entry"] == {"n": 1, "kind": "tag", "data": {"key": "who", "value": "Zoë"}}
