@@ -1,0 +1,166 @@
+"""The scripts as people and CI call them, on a copy whose .venv holds stand-ins that note each call."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = sorted(
+    path
+    for path in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run", ROOT / "scripts/conda-front/bin/conda"]
+    if path.is_file() and path.read_text().startswith("#!") and "sh" in path.read_text().splitlines()[0]
+)
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
+class Checkout:
+    """A copy of what the scripts read, in a folder with a space in its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.noted = folder.parent / "noted"
+        for name in ("scripts", ".ci"):
+            shutil.copytree(ROOT / name, folder / name)
+        for name in ("requirements.txt", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder)
+        programs = folder / ".venv" / "bin"
+        note = f'echo "$(basename "$0") $*" >>\'{self.noted}\''
+        program(
+            programs / "python",
+            f'case "$*" in -I*) exec "{sys.executable}" "$@" ;; esac\n{note}\nexit ${{PIP-0}}',
+        )
+        program(programs / "mlflow", note)
+        (programs / "activate").write_text(f'VIRTUAL_ENV="{folder}/.venv"\nPATH="$VIRTUAL_ENV/bin:$PATH"\n')
+
+    def call(self, command: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {key: value for key, value in os.environ.items() if key != "CI"} | variables
+        return subprocess.run(
+            [self.folder / command, *arguments], cwd="/", env=environment, text=True, capture_output=True
+        )
+
+    def calls(self) -> list[str]:
+        """What was called since the last time."""
+        lines = self.noted.read_text().splitlines() if self.noted.exists() else []
+        self.noted.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "a checkout")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_each_script_can_be_started_and_is_short(path: Path) -> None:
+    assert os.access(path, os.X_OK)
+    assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
+    assert len(path.read_text().splitlines()) <= 40
+
+
+def test_setup_installs_once(checkout: Checkout) -> None:
+    assert checkout.call("scripts/setup").returncode == 0
+    (line,) = checkout.calls()
+    assert line.endswith("--editable .")
+    done = checkout.call("scripts/setup")
+    assert (done.returncode, done.stderr, checkout.calls()) == (0, "", [])
+
+
+def test_setup_installs_again_when_what_it_reads_has_changed(checkout: Checkout) -> None:
+    checkout.call("scripts/setup")
+    with (checkout.folder / "requirements.txt").open("a") as file:
+        file.write("another==1\n")
+    checkout.calls()
+    checkout.call("scripts/setup")
+    assert len(checkout.calls()) == 1
+
+
+def test_setup_installs_an_extra_when_it_is_first_asked_for(checkout: Checkout) -> None:
+    checkout.call("scripts/setup")
+    checkout.calls()
+    checkout.call("scripts/setup", "ray", "auth")
+    (line,) = checkout.calls()
+    assert line.endswith("--editable .[ray,auth]")
+    checkout.call("scripts/setup", "auth")
+    assert checkout.calls() == []
+
+
+def test_setup_that_failed_is_tried_again(checkout: Checkout) -> None:
+    assert checkout.call("scripts/setup", PIP="1").returncode == 1
+    checkout.calls()
+    checkout.call("scripts/setup")
+    assert len(checkout.calls()) == 1
+
+
+def test_setup_refuses_an_environment_that_was_moved(checkout: Checkout) -> None:
+    (checkout.folder / ".venv/bin/activate").write_text("VIRTUAL_ENV=/elsewhere/.venv\n")
+    done = checkout.call("scripts/setup")
+    assert (done.returncode, len(done.stderr.splitlines()), checkout.calls()) == (1, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("command", "called"),
+    [
+        ("scripts/run", "mlflow run . --env-manager local -P lr=0.1 a b"),
+        ("scripts/test", "python -m pytest -P lr=0.1 a b"),
+        ("scripts/serve", "python -m mlflow_project serve -P lr=0.1 a b"),
+    ],
+)
+def test_what_follows_goes_on(checkout: Checkout, command: str, called: str) -> None:
+    assert checkout.call(command, "-P", "lr=0.1", "a b").returncode == 0
+    assert checkout.calls()[-1] == called
+
+
+@pytest.mark.parametrize(("check", "test", "status"), [(0, 0, 0), (1, 0, 1), (0, 5, 1), (1, 1, 1)])
+def test_ci_does_both_and_fails_when_one_does(checkout: Checkout, check: int, test: int, status: int) -> None:
+    for name, result in (("check", check), ("test", test)):
+        program(checkout.folder / "scripts" / name, f"echo {name} $CI >>'{checkout.noted}'; exit {result}")
+    assert checkout.call(".ci/run").returncode == status
+    assert checkout.calls() == ["check true", "test true"]
+
+
+class TestDebianPackages:
+    """They are installed only in CI, by root, and where there is apt-get."""
+
+    def call(self, checkout: Checkout, user: int, ci: str, apt: str | None) -> tuple[int, str, list[str]]:
+        place = checkout.folder.parent / "programs"
+        place.mkdir()
+        for name in ("bash", "env", "dirname"):
+            (place / name).symlink_to(shutil.which(name) or "/bin/false")
+        program(place / "id", f"echo {user}")
+        if apt is not None:
+            program(place / "apt-get", f"echo \"$*\" >>'{checkout.noted}'; {apt}")
+        done = checkout.call("scripts/setup-debian", PATH=str(place), CI=ci)
+        assert len(done.stderr.splitlines()) <= 2
+        return done.returncode, done.stderr, checkout.calls()
+
+    def test_root_in_ci_installs_them(self, checkout: Checkout) -> None:
+        status, _, calls = self.call(checkout, 0, "true", "exit 0")
+        assert status == 0
+        assert [call.split()[-1] in ("update", "chromium-driver", "postgresql") for call in calls] == [
+            True,
+            True,
+        ]
+
+    @pytest.mark.parametrize(
+        ("user", "ci", "apt"), [(0, "", "exit 0"), (1000, "true", "exit 0"), (0, "true", None)]
+    )
+    def test_otherwise_the_command_is_said(
+        self, checkout: Checkout, user: int, ci: str, apt: str | None
+    ) -> None:
+        status, said, calls = self.call(checkout, user, ci, apt)
+        assert (status, calls) == (0, [])
+        assert "apt-get install chromium chromium-driver" in said
+
+    def test_an_apt_get_that_fails_is_said_and_stops_nothing(self, checkout: Checkout) -> None:
+        status, said, _ = self.call(checkout, 0, "true", "exit 100")
+        assert status == 0
+        assert "could not install chromium" in said
