@@ -1,0 +1,169 @@
+"""Figures of models that are shown pictures which are no digits; each is drawn from its table."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hw2.data import ImageSet
+from hw2.evaluation import Evaluation, confusion_matrix, confusion_table
+from hw2.figure_style import (
+    FAINT,
+    MATRIX_COLOURS,
+    PICTURE_SIDE,
+    axes_at,
+    bare,
+    canvas,
+    colour_scale,
+    heading,
+    ink_on,
+    mosaic,
+    percent,
+    plain_percent,
+    styled,
+)
+
+
+def outlier_table(
+    evaluations: Mapping[str, Evaluation],
+    image_set: ImageSet,
+    indices: Sequence[int] = tuple(range(10)),
+    rejected: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> pd.DataFrame:
+    """What each model, by name, says to the pictures at `indices` of a set that all were evaluated on.
+
+    One row a model and picture: model, index, label, class, predicted, predicted_class (the class with the
+    digit's number, as the study reads it; empty where there is none), matches (predicted = label),
+    confidence, rejected (empty where not given), probability_0 to probability_9.
+    """
+    classes = image_set.classes
+    rows = []
+    for model, evaluation in evaluations.items():
+        for index in indices:
+            label, predicted = int(evaluation.labels[index]), int(evaluation.predicted[index])
+            rows.append(
+                {
+                    "model": model,
+                    "index": index,
+                    "label": label,
+                    "class": classes[label],
+                    "predicted": predicted,
+                    "predicted_class": classes[predicted] if predicted < len(classes) else None,
+                    "matches": label == predicted,
+                    "confidence": evaluation.confidence[index],
+                    "rejected": None if rejected is None else bool(rejected[model][index]),
+                    **{f"probability_{n}": p for n, p in enumerate(evaluation.probabilities[index])},
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+@styled
+def outlier_predictions(table: pd.DataFrame, image_set: ImageSet) -> Figure:
+    """The pictures of one model's `outlier_table`, five in a row, with label, prediction and confidence."""
+    columns = min(5, len(table))
+    rows = -(-len(table) // columns)
+    wide, high, picture = 1.72, 2.05, 1.2
+    left = max(0.12, (7.6 - columns * wide) / 2)
+    figure = canvas(max(columns * wide + 0.24, 7.6), 0.72 + rows * high)
+    up = figure.get_size_inches()[1]
+    down, across = round(PICTURE_SIDE * high / picture), round(PICTURE_SIDE * wide / picture)
+    pictures = [image_set.images[int(index)].numpy() for index in table["index"]]
+    whole = mosaic([pictures[i : i + columns] for i in range(0, len(pictures), columns)], down, across)
+    tall = whole.shape[0] / PICTURE_SIDE * picture
+    axes = axes_at(
+        figure, left + (wide - picture) / 2, up - 0.72 - tall, whole.shape[1] / PICTURE_SIDE * picture, tall
+    )
+    axes.imshow(whole, cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.axis("off")
+    for place, row in enumerate(table.to_dict("records")):
+        x = (place % columns) * across + PICTURE_SIDE / 2
+        y = (place // columns) * down + PICTURE_SIDE
+        said = f"taken for {row['predicted']}"
+        if isinstance(row["predicted_class"], str) and row["predicted_class"] != str(row["predicted"]):
+            said += f" ({row['predicted_class']})"
+        lines = [said, f"{percent(row['confidence'])} sure"]
+        if isinstance(row["rejected"], bool):
+            lines[1] += "; " + ("rejected" if row["rejected"] else "accepted")
+        axes.text(x, y + 3.6, str(row["class"]), ha="center", va="baseline", fontsize=9, fontweight="bold")
+        axes.text(x, y + 10.8, "\n".join(lines), ha="center", va="baseline", fontsize=8)
+    matches, model = int(table["matches"].sum()), table["model"].iloc[0]
+    title = f"{image_set.name} shown to {model}: {matches} of {len(table)} predictions match"
+    note = "bold: what it is; below: the digit it is taken for, the class of that number, and the confidence"
+    known = table["rejected"].dropna().astype(bool)
+    if len(known):
+        title += f", {int(known.sum())} of {len(known)} rejected"
+    heading(figure, title, note)
+    return figure
+
+
+@styled
+def probability_vectors(table: pd.DataFrame) -> Figure:
+    """The ten probabilities of each picture of an `outlier_table`, the models side by side."""
+    models = table["model"].unique().tolist()
+    count = len(table) // len(models)
+    cell, names, gap = 0.36, 1.5, 0.3
+    panel = 10 * cell
+    figure = canvas(names + len(models) * (panel + gap) + 0.8, 1.4 + count * cell)
+    columns = [column for column in table if str(column).startswith("probability_")]
+    for place, model in enumerate(models):
+        part = table[table["model"] == model]
+        values = part[columns].to_numpy(dtype=np.float64)
+        axes = axes_at(figure, names + place * (panel + gap), 0.5, panel, count * cell)
+        axes.imshow(values, cmap=MATRIX_COLOURS, vmin=0, vmax=1, aspect="auto")
+        for i, j in zip(*np.nonzero(values >= 0.005), strict=True):
+            text = f"{100 * values[i, j]:.0f}"
+            axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color=ink_on(float(values[i, j])))
+        axes.set_xticks(range(10))
+        axes.set_yticks(range(count), part["class"].tolist() if place == 0 else [""] * count)
+        axes.set_xlabel("digit")
+        axes.set_title(f"{model}: mean confidence {percent(float(part['confidence'].mean()), 0)}", fontsize=9)
+        bare(axes)
+    scale = (names + len(models) * (panel + gap) - 0.1, 0.5, 0.12, count * cell)
+    colour_scale(figure, scale, Normalize(0, 1), "probability", format=plain_percent)
+    agree = sum(part.nunique() == 1 for _, part in table.groupby("index")["predicted"])
+    title = f"Probabilities in percent; the models agree on {agree} of {count} pictures"
+    heading(
+        figure,
+        title if len(models) > 1 else "Probabilities in percent",
+        "a row for each picture; an empty cell is less than 0.5 %",
+    )
+    return figure
+
+
+def outlier_matrix_table(evaluation: Evaluation, image_set: ImageSet) -> pd.DataFrame:
+    """Which digit each class is taken for: a `confusion_table` with the set's classes as labels."""
+    size = max(len(image_set.classes), 10)
+    matrix = confusion_matrix(evaluation.labels, evaluation.predicted, size)
+    return confusion_table(matrix[: len(image_set.classes), :10], image_set.classes)
+
+
+@styled
+def outlier_matrix(table: pd.DataFrame, model: str = "") -> Figure:
+    """Which digit each class is taken for, from an `outlier_matrix_table`."""
+    counts = table.drop(columns="label").to_numpy(dtype=np.int64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rows = len(counts)
+    figure = canvas(7.6, 1.35 + 0.46 * rows)
+    axes = axes_at(figure, 1.3, 0.5, 5.0, 0.46 * rows)
+    axes.imshow(np.where(counts == 0, np.nan, shares), cmap=MATRIX_COLOURS, vmin=0, vmax=1, aspect="auto")
+    for i, j in zip(*np.nonzero(counts), strict=True):
+        colour = ink_on(float(shares[i, j]))
+        axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=8.5, color=colour)
+    axes.set_xticks(range(10))
+    axes.set_yticks(range(rows), table["label"].astype(str).tolist())
+    axes.set_xticks(np.arange(1, 10) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
+    axes.grid(which="minor", color=FAINT, linewidth=0.8)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("taken for digit")
+    scale = (6.5, 0.5, 0.14, 0.46 * rows)
+    colour_scale(figure, scale, Normalize(0, 1), "share of the class", format=plain_percent)
+    i, j = np.unravel_index(shares.argmax(), shares.shape)
+    strongest = f"strongest: {table['label'].iloc[int(i)]}, {percent(float(shares[i, j]), 0)} taken for {j}"
+    heading(figure, f"Which digit each class is taken for{' by ' + model if model else ''}", strongest)
+    return figure

@@ -1,0 +1,239 @@
+"""Figures of how well scores tell outliers from digits, and sure answers from unsure ones."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hw2.figure_style import (
+    DASHES,
+    INK,
+    MARKERS,
+    QUIET,
+    SERIES,
+    axes_at,
+    canvas,
+    heading,
+    legend_above,
+    percent,
+    plain_percent,
+    styled,
+)
+
+KEPT = 0.95
+HISTOGRAM_BINS = 60
+ROC_POINTS = 200
+
+Floats = NDArray[np.float64]
+
+
+def outlier_scores_table(scores: Mapping[str, Floats], threshold: float) -> pd.DataFrame:
+    """Histogram of an outlier score: low, high, rejected, and each set's pictures in [low, high), by name.
+
+    The digits are the first set. The threshold is an edge: a bin is rejected where low >= threshold. The last
+    bin also holds what lies above it, a thousandth of the scores at most.
+    """
+    together = np.concatenate(list(scores.values()))
+    largest = max(float(np.quantile(together, 0.999)), threshold)
+    smallest = min(float(together.min()), threshold)
+    width = (largest - smallest or 1.0) / HISTOGRAM_BINS
+    below = max(1, round((threshold - smallest) / width))
+    above = max(1, HISTOGRAM_BINS - below)
+    edges = np.unique(
+        np.concatenate(
+            [
+                np.linspace(smallest, threshold, below + 1) if smallest < threshold else [threshold],
+                np.linspace(threshold, max(largest, threshold + width), above + 1),
+            ]
+        )
+    )
+    table = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rejected": edges[:-1] >= threshold})
+    for name, values in scores.items():
+        place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(table) - 1)
+        table[name] = np.bincount(place, minlength=len(table))
+    return table
+
+
+@styled
+def outlier_scores(table: pd.DataFrame) -> Figure:
+    """Score histograms of digits and outliers with the threshold, from an `outlier_scores_table`."""
+    lines = -(-(table.shape[1] - 3) // 2)
+    figure = canvas(7.6, 3.4 + 0.2 * lines)
+    axes = axes_at(figure, 0.75, 0.55, 6.6, 2.3)
+    edges = np.append(table["low"], table["high"].iloc[-1])
+    names = [str(name) for name in table.columns[3:]]
+    rejected = table["rejected"].to_numpy(dtype=bool)
+    hatches = ("", "///", "\\\\\\", "...")
+    shares = {}
+    for place, name in enumerate(names):
+        counts = table[name].to_numpy(dtype=np.float64)
+        shares[name] = counts[rejected].sum() / counts.sum()
+        axes.stairs(
+            counts / counts.sum(),
+            edges,
+            fill=False,
+            color=SERIES[place],
+            linewidth=1.8,
+            linestyle=DASHES[place % len(DASHES)],
+            label=f"{name}, {int(counts.sum()):,} pictures: {percent(shares[name])} rejected",
+        )
+        axes.stairs(
+            counts / counts.sum(),
+            edges,
+            fill=True,
+            facecolor=(*SERIES[place], 0.22),
+            hatch=hatches[place % len(hatches)],
+            edgecolor=(*SERIES[place], 0.5),
+            linewidth=0,
+        )
+    threshold = float(table.loc[table["rejected"], "low"].iloc[0])
+    axes.axvline(threshold, color=INK, linewidth=1.2)
+    to_the_right = threshold < edges.mean()
+    axes.annotate(
+        f"threshold {threshold:.3g}, right of it rejected",
+        (threshold, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(6 if to_the_right else -6, 0),
+        textcoords="offset points",
+        ha="left" if to_the_right else "right",
+        va="top",
+        fontsize=8.5,
+    )
+    axes.set(xlim=(edges[0], edges[-1]), xlabel="outlier score (larger = more of an outlier)")
+    axes.set_ylabel("share of the set's pictures")
+    axes.yaxis.set_major_formatter(plain_percent)
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y")
+    legend_above(axes, 2)
+    caught = ", ".join(f"{percent(shares[name])} of {name}" for name in names[1:])
+    heading(figure, f"The threshold rejects {caught} and {percent(shares[names[0]])} of {names[0]}")
+    return figure
+
+
+def roc_table(scores: Mapping[str, tuple[Floats, Floats]]) -> pd.DataFrame:
+    """ROC curves of scores given by name as (digits, outliers); outliers are the positive class.
+
+    Columns: score, auroc, digits_rejected and outliers_rejected (shares of 1), point: "digits" where 95 % of
+    digits are kept, "outliers" where 95 % of outliers are rejected, else empty. Long curves are thinned.
+    """
+    parts = []
+    for name, (digits, outliers) in scores.items():
+        false, true, auroc = _roc(digits, outliers)
+        keeps = int(np.searchsorted(false, 1 - KEPT + 1e-12, side="right")) - 1
+        rejects = int(np.searchsorted(true, KEPT - 1e-12, side="left"))
+        even = np.searchsorted(false + true, np.linspace(0, 2, ROC_POINTS))
+        chosen = np.unique([*even.clip(max=len(false) - 1), keeps, rejects, 0, len(false) - 1])
+        point = np.where(chosen == keeps, "digits", np.where(chosen == rejects, "outliers", ""))
+        if keeps == rejects:
+            point[chosen == keeps] = "both"
+        parts.append(
+            pd.DataFrame(
+                {
+                    "score": name,
+                    "auroc": auroc,
+                    "digits_rejected": false[chosen],
+                    "outliers_rejected": true[chosen],
+                    "point": point,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _roc(digits: Floats, outliers: Floats) -> tuple[Floats, Floats, float]:
+    """Shares of digits and of outliers above each threshold, from the highest down, and the area."""
+    values = np.concatenate([digits, outliers])
+    is_outlier = np.repeat([0, 1], [len(digits), len(outliers)])
+    order = np.argsort(-values, kind="stable")
+    last_of_ties = np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1)
+    true = np.append(0, np.cumsum(is_outlier[order])[last_of_ties]) / len(outliers)
+    false = np.append(0, np.cumsum(1 - is_outlier[order])[last_of_ties]) / len(digits)
+    return false, true, float(np.trapezoid(true, false))
+
+
+@styled
+def roc_curves(table: pd.DataFrame) -> Figure:
+    """ROC curves on a logarithmic axis, with both 95 % points marked, from a `roc_table`."""
+    figure = canvas(7.4, 5.4)
+    axes = axes_at(figure, 0.8, 0.55, 4.5, 4.05)
+    floor = 1e-4
+    for place, (name, part) in enumerate(table.groupby("score", sort=False)):
+        colour, marker = SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)]
+        axes.plot(
+            part["digits_rejected"].clip(lower=floor),
+            part["outliers_rejected"],
+            color=colour,
+            linestyle=DASHES[place % len(DASHES)],
+            marker=marker,
+            markevery=np.flatnonzero(part["point"].fillna("") != "").tolist(),
+            markersize=8,
+            markerfacecolor="white",
+            markeredgewidth=1.8,
+            clip_on=False,
+            zorder=3,
+            label=f"{name}\nAUROC {part['auroc'].iloc[0]:.4f}",
+        )
+    axes.axvline(1 - KEPT, color=QUIET, linewidth=1, linestyle=":")
+    axes.axhline(KEPT, color=QUIET, linewidth=1, linestyle=":")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(plain_percent)
+    axes.yaxis.set_major_formatter(plain_percent)
+    axes.set(xlim=(floor, 1), ylim=(0, 1.02))
+    axes.set(
+        xlabel="share of digits rejected (logarithmic; the left edge is 0.01 % or less)",
+        ylabel="share of outliers rejected",
+    )
+    axes.grid()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=0.8, handlelength=3.2)
+    heading(
+        figure,
+        "Outliers rejected, against digits rejected",
+        "markers: 95 % of digits are kept (on the vertical line), 95 % of outliers rejected (on the other)",
+    )
+    return figure
+
+
+@styled
+def accuracy_against_coverage(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Accuracy on the surest share of the pictures, from a `coverage_table` for each model, by name."""
+    figure = canvas(6.6, 3.9)
+    axes = axes_at(figure, 0.8, 0.55, 5.5, 2.45)
+    lowest = 1.0
+    for place, (name, table) in enumerate(tables.items()):
+        colour = SERIES[place % len(SERIES)]
+        axes.fill_between(
+            table["coverage"],
+            table["accuracy_low"],
+            table["accuracy_high"],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
+        axes.plot(
+            table["coverage"],
+            table["accuracy"],
+            color=colour,
+            linestyle=DASHES[place % len(DASHES)],
+            marker=MARKERS[place % len(MARKERS)],
+            markevery=(place * 3, 12),
+            label=name,
+        )
+        later = table["coverage"] >= 0.1
+        lowest = min(lowest, float(table.loc[later, "accuracy_low"].min()))
+    axes.set(xlim=(0, 1.01), ylim=(lowest - 0.05 * (1 - lowest), 1 + 0.04 * (1 - lowest)))
+    axes.set(xlabel="share of pictures answered, the surest first", ylabel="share right of those")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(plain_percent)
+    axes.grid()
+    legend_above(axes, 3)
+    name, table = next(iter(tables.items()))
+    nearest = table.iloc[(table["coverage"] - 0.9).abs().argmin()]
+    heading(
+        figure,
+        f"{name}: {percent(float(nearest['accuracy']), 2)} right where the least sure "
+        f"{percent(1 - float(nearest['coverage']), 0)} go unanswered",
+        f"all answered: {percent(float(table['accuracy'].iloc[-1]), 2)}; bands: 95 % Wilson intervals",
+    )
+    return figure
