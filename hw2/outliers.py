@@ -1,0 +1,177 @@
+"""Outlier scores, and the measures by which they are judged.
+
+One direction everywhere: a larger score is more of an outlier, and outliers are the positive class.
+
+Scores of one model take its logits [N, classes] or features [N, C]; those of several models take logits
+[models, N, classes]. All are float64 [N].
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hw2.errors import DataError
+
+FloatArray = NDArray[np.float64]
+
+# Sun et al.'s choice for ten classes.
+NEIGHBOUR = 50
+
+
+def _softmax(logits: ArrayLike) -> FloatArray:
+    shifted = np.asarray(logits, dtype=np.float64)
+    shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def _entropy(probabilities: FloatArray) -> FloatArray:
+    """-sum p log p over the last axis, in nats; 0 log 0 is 0."""
+    safe = np.where(probabilities > 0, probabilities, 1.0)
+    return np.asarray(-(probabilities * np.log(safe)).sum(axis=-1))
+
+
+def max_softmax(logits: ArrayLike) -> FloatArray:
+    """-max_c p_c, p = softmax(logits): Hendrycks & Gimpel, ICLR 2017."""
+    return np.asarray(-_softmax(logits).max(axis=-1))
+
+
+def max_logit(logits: ArrayLike) -> FloatArray:
+    """-max_c logit_c: Hendrycks et al., ICML 2022."""
+    return np.asarray(-np.asarray(logits, dtype=np.float64).max(axis=-1))
+
+
+def energy(logits: ArrayLike) -> FloatArray:
+    """-log sum_c exp(logit_c): Liu et al., NeurIPS 2020, at temperature 1."""
+    values = np.asarray(logits, dtype=np.float64)
+    largest = values.max(axis=-1, keepdims=True)
+    return np.asarray(-largest[..., 0] - np.log(np.exp(values - largest).sum(axis=-1)))
+
+
+def entropy(logits: ArrayLike) -> FloatArray:
+    """-sum_c p_c log p_c, in nats: Chan et al., ICCV 2021."""
+    return _entropy(_softmax(logits))
+
+
+def vote_disagreement(logits: ArrayLike) -> FloatArray:
+    """1 - the share of the models that vote for the most voted class: Freeman, 1965 (the variation ratio)."""
+    values = np.asarray(logits)
+    votes = values.argmax(axis=-1)  # [models, N]
+    counts = (votes[..., None] == np.arange(values.shape[-1])).sum(axis=0)
+    return np.asarray(1 - counts.max(axis=-1) / len(votes))
+
+
+def entropy_of_mean(logits: ArrayLike) -> FloatArray:
+    """Entropy of the models' mean softmax, in nats: Lakshminarayanan et al., NeurIPS 2017."""
+    return _entropy(_softmax(logits).mean(axis=0))
+
+
+def mutual_information(logits: ArrayLike) -> FloatArray:
+    """Entropy of the mean softmax minus the mean entropy, in nats: Houlsby et al., 2011."""
+    probabilities = _softmax(logits)
+    return np.asarray(_entropy(probabilities.mean(axis=0)) - _entropy(probabilities).mean(axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class Mahalanobis:
+    """min_c (f - mu_c)^T Sigma^-1 (f - mu_c) / 2, Sigma shared by the classes: Lee et al., NeurIPS 2018."""
+
+    means: FloatArray  # [classes, C]
+    whitening: FloatArray  # [C, C], whitening^T whitening = Sigma^-1
+
+    @classmethod
+    def fit(cls, features: ArrayLike, labels: ArrayLike) -> "Mahalanobis":
+        """From training features [N, C] and their labels [N]."""
+        points, classes = np.asarray(features, dtype=np.float64), np.asarray(labels)
+        known = np.unique(classes)
+        means = np.stack([points[classes == label].mean(axis=0) for label in known])
+        centred = points - means[np.searchsorted(known, classes)]
+        covariance = centred.T @ centred / len(points)
+        # A channel that never changes would make the covariance singular.
+        covariance += (1e-9 * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
+        return cls(means, np.linalg.inv(np.linalg.cholesky(covariance)))
+
+    def score(self, features: ArrayLike) -> FloatArray:
+        white = np.asarray(features, dtype=np.float64) @ self.whitening.T
+        centres = self.means @ self.whitening.T
+        return np.asarray(np.min([np.square(white - centre).sum(axis=1) for centre in centres], axis=0) / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class NearestNeighbours:
+    """||z - z_(k)||, z = f / ||f||, z_(k) the k-th nearest training picture: Sun et al., ICML 2022."""
+
+    references: FloatArray  # [K, C], of length 1
+    neighbour: int
+
+    @classmethod
+    def fit(cls, features: ArrayLike, neighbour: int = NEIGHBOUR) -> "NearestNeighbours":
+        """From training features [N, C]; no more than N neighbours."""
+        references = _unit(features)
+        return cls(references, min(neighbour, len(references)))
+
+    def score(self, features: ArrayLike) -> FloatArray:
+        from sklearn.neighbors import NearestNeighbors  # imported here: it costs a second
+
+        search = NearestNeighbors(n_neighbors=self.neighbour, algorithm="brute").fit(self.references)
+        distances, _ = search.kneighbors(_unit(features))
+        return np.asarray(distances[:, -1], dtype=np.float64)
+
+
+def _unit(features: ArrayLike) -> FloatArray:
+    points = np.asarray(features, dtype=np.float64)
+    return np.asarray(points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12))
+
+
+LOGIT_SCORES: Mapping[str, Callable[[ArrayLike], FloatArray]] = {
+    "max_softmax": max_softmax,
+    "max_logit": max_logit,
+    "energy": energy,
+    "entropy": entropy,
+}
+JOINT_SCORES: Mapping[str, Callable[[ArrayLike], FloatArray]] = {
+    "vote_disagreement": vote_disagreement,
+    "entropy_of_mean": entropy_of_mean,
+    "mutual_information": mutual_information,
+}
+
+
+class Features(Protocol):
+    """An `Evaluation`, as far as scores need it."""
+
+    @property
+    def logits(self) -> Any: ...
+    @property
+    def pool_means(self) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Every score of one model; the two feature distances are fitted on training pictures."""
+
+    mahalanobis: Mahalanobis
+    neighbours: NearestNeighbours
+
+    @classmethod
+    def fit(cls, training: Features, labels: ArrayLike) -> "Scorer":
+        """From an evaluation of training pictures and their labels [N]."""
+        features = training.pool_means
+        return cls(Mahalanobis.fit(features, labels), NearestNeighbours.fit(features))
+
+    def scores(self, evaluation: Features) -> dict[str, FloatArray]:
+        """By name: the scores of logits, then the two distances between channel means after pooling."""
+        return {
+            **{name: score(evaluation.logits) for name, score in LOGIT_SCORES.items()},
+            "mahalanobis": self.mahalanobis.score(evaluation.pool_means),
+            "nearest_neighbours": self.neighbours.score(evaluation.pool_means),
+        }
+
+
+def joint_scores(evaluations: Sequence[Features]) -> dict[str, FloatArray]:
+    """By name, the scores of two or more models on the same pictures."""
+    if len(evaluations) < 2:
+        raise DataError(f"{len(evaluations)} model for a score of several models; name two or more")
+    logits = np.stack([np.asarray(evaluation.logits) for evaluation in evaluations])
+    return {name: score(logits) for name, score in JOINT_SCORES.items()}
