@@ -22,7 +22,7 @@ from hw2.idx import GZIP_MAGIC, read_idx
 
 MOST_PIXELS = 64_000_000
 WORKING_SIDE = 1024  # pictures are made no larger than this before they are looked at
-CUT_OUT_SIDE = 8 * BOX
+CUT_OUT_SIDE = 4 * BOX
 LEAST_CONTRAST = 16  # grey values; below it a picture counts as one colour
 LOSSY_FLOOR = 12.0  # grey values that JPEG may add around a stroke
 OUTLINE = 96  # grey values; of those tried, the best at giving back digits that were enlarged
