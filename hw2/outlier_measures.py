@@ -93,15 +93,20 @@ def measure(digits: ArrayLike, outliers: ArrayLike, resamples: int = RESAMPLES, 
 def _values(digits: FloatArray, outliers: FloatArray) -> _Values:
     scores = np.concatenate([digits, outliers])
     is_outlier = np.repeat([0, 1], [len(digits), len(outliers)])
-    precision_out, recall_out, _ = precision_recall_curve(is_outlier, scores)
-    precision_in, recall_in, _ = precision_recall_curve(1 - is_outlier, -scores)
     return _Values(
         float(roc_auc_score(is_outlier, scores)),
-        float(auc(recall_out, precision_out)),
-        float(auc(recall_in, precision_in)),
+        _precision_recall_area(is_outlier, scores),
+        _precision_recall_area(1 - is_outlier, -scores),
         _false_positive_rate(1 - is_outlier, -scores),
         _false_positive_rate(is_outlier, scores),
     )
+
+
+def _precision_recall_area(positive: IntArray, scores: FloatArray) -> float:
+    precision, recall, _ = precision_recall_curve(positive, scores)
+    # Counts instead of shares: their differences are exact, and so is the area of a perfect score.
+    found = np.rint(recall * positive.sum())
+    return float(auc(found, precision) / positive.sum())
 
 
 def _false_positive_rate(positive: IntArray, scores: FloatArray) -> float:
