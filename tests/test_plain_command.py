@@ -111,6 +111,23 @@ def test_without_conda_the_plain_command_runs_in_the_projects_own_environment(
     assert parameters(project) == {"lr": "0.1", "batch_size": "8"}, "what nobody gave is not logged"
 
 
+def test_the_plain_command_trains_and_registers_a_model(store: str, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    from mlflow_project.runs import EXPERIMENT
+
+    client = MlflowClient(store)
+    # Made ahead: `mlflow run .` would keep the artifacts of a new experiment in the checkout.
+    experiment = client.create_experiment(EXPERIMENT, (tmp_path / "artifacts").as_uri())
+    done = shell(activated("mlflow run . -P lr=0.1 -P epochs=1"), ROOT)
+    assert done.returncode == 0, done.stderr
+    (run,) = client.search_runs([experiment])
+    assert (run.info.status, run.data.params["lr"], run.data.params["epochs"]) == ("FINISHED", "0.1", "1")
+    assert run.data.metrics["test_accuracy"] > 0.8  # of the 1,000 test pictures of the embedded sample
+    (version,) = client.search_model_versions("name = 'mnist-base-cnn'")
+    assert version.run_id == run.info.run_id
+
+
 def test_a_project_that_the_environment_does_not_fit_ends_as_failed_with_the_next_step(
     project: Path, project_store: dict[str, str]
 ) -> None:
