@@ -182,13 +182,3 @@ def mosaic(rows: Sequence[Sequence[Picture]], down: int, across: int) -> NDArray
         for j, picture in enumerate(row):
             whole[i * down : i * down + side, j * across : j * across + side] = picture / 255
     return whole
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share of 1 in percent; only exactly 1 is "100 %", so that one mistake in many is not rounded away."""
-    text = f"{100 * share:.{digits}f}"
-    if share < 1 and float(text) == 100:
-        text = f"{100 - 10**-digits:.{digits}f}"
-    elif share == 1:
-        text = "100"
-    return f"{text} %"

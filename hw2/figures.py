@@ -4,6 +4,7 @@ Tables have no index: written with `to_csv(index=False)` and read again, they dr
 """
 
 from hw2.figure_style import png
+from hw2.figures_comparison import accuracy_intervals, pareto
 from hw2.figures_outliers import (
     outlier_matrix,
     outlier_matrix_table,
@@ -29,6 +30,7 @@ from hw2.figures_training import (
 
 __all__ = [
     "accuracy_against_coverage",
+    "accuracy_intervals",
     "confusion_matrices",
     "confusion_matrix",
     "dataset_examples",
@@ -40,6 +42,7 @@ __all__ = [
     "outlier_scores",
     "outlier_scores_table",
     "outlier_table",
+    "pareto",
     "png",
     "probability_vectors",
     "reliability",

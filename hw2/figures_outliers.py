@@ -1,6 +1,9 @@
 """Figures of models that are shown pictures which are no digits; each is drawn from its table."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -8,8 +11,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hw2.data import ImageSet
-from hw2.evaluation import Evaluation, confusion_matrix, confusion_table
 from hw2.figure_style import (
     FAINT,
     MATRIX_COLOURS,
@@ -21,10 +22,15 @@ from hw2.figure_style import (
     heading,
     ink_on,
     mosaic,
-    percent,
     plain_percent,
     styled,
 )
+from hw2.measures import confusion_matrix, confusion_table
+from hw2.wording import percent
+
+if TYPE_CHECKING:  # a figure can be drawn again from its table without PyTorch
+    from hw2.data import ImageSet
+    from hw2.evaluation import Evaluation
 
 
 def outlier_table(

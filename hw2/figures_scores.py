@@ -17,10 +17,10 @@ from hw2.figure_style import (
     canvas,
     heading,
     legend_above,
-    percent,
     plain_percent,
     styled,
 )
+from hw2.wording import percent
 
 KEPT = 0.95
 HISTOGRAM_BINS = 60

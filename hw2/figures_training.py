@@ -1,7 +1,10 @@
 """Figures of a training, a data set, and what a model makes of it; each is drawn from its table."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from hw2.data import ImageSet
 from hw2.figure_style import (
     DASHES,
     FAINT,
@@ -29,11 +31,14 @@ from hw2.figure_style import (
     ink_on,
     legend_above,
     mosaic,
-    percent,
     plain,
     plain_percent,
     styled,
 )
+from hw2.wording import percent
+
+if TYPE_CHECKING:  # a figure can be drawn again from its table without PyTorch
+    from hw2.data import ImageSet
 
 # Mistakes are coloured by their share of the label's pictures, on one scale in every figure, so that two runs
 # can be compared by eye: 1 in 1,000 is visible, 10 % and more is darkest.

@@ -1,0 +1,26 @@
+"""Numbers as people read them, rounded so that nothing is claimed which isn't so."""
+
+# Below this, a difference is called one.
+LEVEL = 0.05
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share of 1 in percent; only exactly 1 is "100 %", so that one mistake in many is not rounded away."""
+    text = f"{100 * share:.{digits}f}"
+    if share < 1 and float(text) == 100:
+        text = f"{100 - 10**-digits:.{digits}f}"
+    elif share == 1:
+        text = "100"
+    return f"{text} %"
+
+
+def said_p(p: float) -> str:
+    """A p-value to be read: two figures, more only where rounding would cross the level; never 0."""
+    if p < 0.0001:
+        return "p < 0.0001"
+    if p >= 0.095:
+        return f"p = {p:.2f}"
+    digits = 2
+    while (float(f"{p:.{digits}g}") < LEVEL) != (p < LEVEL) and digits < 12:
+        digits += 1
+    return f"p = {float(f'{p:.{digits}g}'):g}" if digits > 2 or p < 0.01 else f"p = {p:.3f}"
