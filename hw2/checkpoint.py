@@ -64,7 +64,9 @@ def _read(path: Path) -> TrainingState:
     if content[: len(_MAGIC)] != _MAGIC or content[len(_MAGIC) : header] != (
         hashlib.sha256(payload).hexdigest().encode() + b"\n"
     ):
-        raise CheckpointError(f"{path} is damaged ({len(content)} bytes, its SHA-256 is not the recorded one)")
+        raise CheckpointError(
+            f"{path} is damaged ({len(content)} bytes, its SHA-256 is not the recorded one)"
+        )
     plain: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
     plain["history"] = [EpochResult(**row) for row in plain["history"]]
     return TrainingState(**plain)

@@ -46,7 +46,9 @@ class TrainingConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        _require(math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; it must be a finite number above 0")
+        _require(
+            math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; it must be a finite number above 0"
+        )
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; it must be at least 0 and below 1")
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("threads", 0)):
             value = getattr(self, name)
@@ -76,7 +78,10 @@ class TrainingConfig:
         if size is None:
             size = min(VALIDATION_SIZE, pictures // SMALL_VALIDATION_SHARE)
         left = pictures - size
-        _require(left > 0, f"validation_size is {size} but the training set has {pictures} pictures; leave some to train on")
+        _require(
+            left > 0,
+            f"validation_size is {size} but the training set has {pictures} pictures; leave some to train on",
+        )
         _require(
             self.batch_size <= left,
             f"batch_size is {self.batch_size} but only {left} pictures are trained on; it must not be larger",
@@ -108,7 +113,10 @@ def resolve(config: TrainingConfig) -> Runtime:
     import torch
 
     gpu = torch.cuda.is_available()
-    _require(config.device != "cuda" or gpu, "device is cuda but PyTorch sees no GPU here; use --device cpu or auto")
+    _require(
+        config.device != "cuda" or gpu,
+        "device is cuda but PyTorch sees no GPU here; use --device cpu or auto",
+    )
     device = "cuda" if gpu and config.device != "cpu" else "cpu"
     native = torch.cuda.is_bf16_supported() if device == "cuda" else native_bfloat16()
     _require(

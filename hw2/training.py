@@ -44,7 +44,9 @@ class Progress:
     images_total: int
     accuracy: float  # of this epoch so far
     images_per_second: float
-    batch_losses: tuple[tuple[int, float], ...]  # (batches since the start of training, that batch's loss), new ones
+    batch_losses: tuple[
+        tuple[int, float], ...
+    ]  # (batches since the start of training, that batch's loss), new ones
 
 
 @dataclass
@@ -58,6 +60,7 @@ class TrainingState:
     seconds: float = 0.0  # spent on those batches
     losses: Tensor = field(default_factory=lambda: torch.zeros(0))  # float32 [batch]
     correct: int = 0  # right answers in those batches
+    batch_losses: list[tuple[int, float]] = field(default_factory=list)  # all that `Progress` has reported
     history: list[EpochResult] = field(default_factory=list)
 
     def model(self) -> BaseCNN:
@@ -122,6 +125,7 @@ class Training:
         self._losses[: state.batch] = state.losses
         self._correct = torch.tensor(state.correct, device=runtime.device)
         self.history = list(state.history)
+        self.batch_losses = list(state.batch_losses)
 
     def state(self) -> TrainingState:
         """A copy of where the training stands; exact after an epoch and inside `on_progress`."""
@@ -133,6 +137,7 @@ class Training:
             seconds=self._seconds,
             losses=self._losses[: self._batch].cpu().clone(),
             correct=int(self._correct),
+            batch_losses=list(self.batch_losses),
             history=list(self.history),
         )
 
@@ -167,9 +172,11 @@ class Training:
             if last or (not self._on_gpu and (before + self._batch) % BATCH_INTERVAL == 0):
                 losses = self._finite_losses(epoch, before, reported)
                 self._seconds = spent + time.perf_counter() - started
-                if on_progress is not None:
-                    on_progress(self._progress(epoch, before, reported, losses))
+                progress = self._progress(epoch, before, reported, losses)
+                self.batch_losses += progress.batch_losses
                 reported = self._batch
+                if on_progress is not None:
+                    on_progress(progress)
         self._seconds = spent + time.perf_counter() - started
         return self._result(epoch)
 

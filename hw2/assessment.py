@@ -1,0 +1,65 @@
+"""What is learnt about a trained model: its figures on the test pictures and on pictures that are no digits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hw2.data import ImageSet
+from hw2.detector import Detector, fit_sets
+from hw2.evaluation import Evaluation, evaluate, predictions_frame
+from hw2.model import BaseCNN
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """A model's evaluation on test pictures (digits) and outliers, with the detector that was fitted for it."""
+
+    test: Evaluation
+    outliers: Evaluation
+    detector: Detector
+    test_scores: NDArray[np.float64]
+    outlier_scores: NDArray[np.float64]
+
+    def metrics(self) -> dict[str, float]:
+        """The figures at the end of a run, by their names in MLflow. Shares are of 1, times in seconds."""
+        from sklearn.metrics import roc_auc_score
+
+        low, high = self.test.accuracy_interval
+        is_outlier = np.repeat([0, 1], [self.test.n, self.outliers.n])
+        return {
+            "test_seconds": self.test.seconds,
+            "test_accuracy": self.test.accuracy,
+            "test_accuracy_low": low,
+            "test_accuracy_high": high,
+            "test_loss": self.test.loss,
+            "test_calibration_error": self.test.calibration_error,
+            "outlier_auroc": float(roc_auc_score(is_outlier, np.r_[self.test_scores, self.outlier_scores])),
+            "outlier_rejected": float(self.detector.rejected(self.outlier_scores).mean()),
+            "test_rejected": float(self.detector.rejected(self.test_scores).mean()),
+        }
+
+    def predictions(self) -> dict[str, pd.DataFrame]:
+        """By the stem of the file: the prediction for every test picture and every outlier."""
+        return {
+            "test": predictions_frame(self.test, self.test_scores, self.detector.rejected(self.test_scores)),
+            "outliers": predictions_frame(
+                self.outliers, self.outlier_scores, self.detector.rejected(self.outlier_scores)
+            ),
+        }
+
+
+def assess(
+    model: BaseCNN, train: ImageSet, validation: ImageSet | None, test: ImageSet, outliers: ImageSet
+) -> Assessment:
+    """Evaluates the model on all of `test` and `outliers` in float32, as a reloaded one computes."""
+    on_test = evaluate(model, test)
+    on_outliers = evaluate(model, outliers)
+    chosen = fit_sets(train, validation)
+    detector = Detector.fit(
+        evaluate(model, chosen.training),
+        evaluate(model, chosen.held_out),
+        threshold_from=chosen.threshold_from,
+    )
+    return Assessment(on_test, on_outliers, detector, detector.score(on_test), detector.score(on_outliers))

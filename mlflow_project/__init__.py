@@ -1,0 +1,1 @@
+"""The service: everything that speaks MLflow, or to a person."""

@@ -1,0 +1,5 @@
+"""`python -m mlflow_project`."""
+
+from mlflow_project.cli import main
+
+main()

@@ -1,0 +1,166 @@
+"""`models`: what is registered, what it is worth, and whether it is still what was registered."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_project.errors import RegistryError
+from mlflow_project.options import Given, WholeNumber
+from mlflow_project.output import format_option, print_rows
+
+if TYPE_CHECKING:
+    from mlflow_project.registry import Registry, Version
+
+_LISTED = ("lr", "epochs", "seed", "test_accuracy", "dataset")
+
+
+def _name_option(command: Any) -> Any:
+    return click.option("--name", default="mnist-base-cnn", show_default=True, help="The registered model.")(
+        command
+    )
+
+
+@click.group(short_help="Look registered models up, show them, verify them.")
+def models() -> None:
+    """Look registered models up, show them, verify them.
+
+    \b
+    mlflow-project models find --lr 0.1 --epochs 8
+    """
+
+
+@models.command(name="list", short_help="All versions, newest first.")
+@_name_option
+@format_option
+def list_(name: str, format_: str) -> None:
+    """All versions, newest first.
+
+    \b
+    mlflow-project models list
+    """
+    print_rows([_row(version) for version in _registry(name).versions()], format_, _COLUMNS)
+
+
+@models.command(short_help="Versions by configuration, accuracy or data.")
+@_name_option
+@click.option("--lr", type=Given(float), help="Learning rate.")
+@click.option("--epochs", type=Given(WholeNumber()), help="Epochs.")
+@click.option("--batch-size", type=Given(WholeNumber()), help="Batch size.")
+@click.option("--seed", type=Given(WholeNumber()), help="Seed.")
+@click.option("--min-test-accuracy", type=Given(click.FloatRange(0, 1)), help="At least this share of 1.")
+@click.option(
+    "--dataset-sha256", type=Given(str), help="Trained and tested on these pictures; its beginning will do."
+)
+@format_option
+def find(
+    name: str,
+    min_test_accuracy: float | None,
+    dataset_sha256: str | None,
+    format_: str,
+    **tags: float | int | None,
+) -> None:
+    """Versions by configuration, accuracy or data. Exit status 1 where there is none.
+
+    \b
+    mlflow-project models find --lr 0.1 --epochs 8 --min-test-accuracy 0.98
+    """
+    from mlflow_project.registry import Criteria
+
+    said = {key: str(value) for key, value in tags.items() if value is not None}
+    found = _registry(name).versions(Criteria(said, min_test_accuracy, dataset_sha256))
+    if not found:
+        raise RegistryError(f"no version of {name} fits; `mlflow-project models list` shows what there is")
+    print_rows([_row(version) for version in found], format_, _COLUMNS)
+
+
+@models.command(short_help="All that is known of one version.")
+@click.argument("model")
+@_name_option
+@format_option
+def show(model: str, name: str, format_: str) -> None:
+    """All that is known of one version. MODEL: an alias, a number, "lr=0.1 epochs=8", a models:/ or runs:/ URI.
+
+    \b
+    mlflow-project models show champion
+    """
+    version = _registry(name).look_up(model)
+    facts = {
+        "model": version.name,
+        "version": version.number,
+        "aliases": ", ".join(version.aliases),
+        "uri": version.uri,
+        "run_id": version.run_id,
+        "created": _when(version.created_ms),
+        **dict(sorted(version.tags.items())),
+    }
+    if format_ == "table":
+        print_rows([{"what": key, "value": str(value)} for key, value in facts.items()], format_)
+    else:
+        print_rows([facts], format_)
+
+
+@models.command(short_help="Check files and weights against their recorded SHA-256.")
+@click.argument("model", required=False)
+@click.option("--all", "all_", is_flag=True, help="Every version of every registered model.")
+@_name_option
+@format_option
+def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
+    """Check files and weights against their recorded SHA-256. Exit status 1 where one differs.
+
+    \b
+    mlflow-project models verify champion
+    mlflow-project models verify --all
+    """
+    if bool(model) == all_:
+        raise click.UsageError("name one MODEL, or --all")
+    registry = _registry(name)
+    versions = _every_version(registry) if all_ else [registry.look_up(model or "")]
+    rows: list[dict[str, Any]] = []
+    for version in versions:
+        try:
+            registry.verify(version)
+            result = "verified"
+        except RegistryError as error:
+            result = str(error)
+        rows.append({"model": version.name, "version": version.number, "result": result})
+    print_rows(rows, format_, ("model", "version", "result"))
+    bad = sum(row["result"] != "verified" for row in rows)
+    if bad:
+        raise RegistryError(
+            f"{bad} of {len(rows)} versions are not what was registered; restore them from a backup"
+        )
+    return 0
+
+
+_COLUMNS = ("version", "aliases", *_LISTED, "run_id", "created")
+
+
+def _registry(name: str) -> "Registry":
+    from mlflow_project.connection import client
+    from mlflow_project.registry import Registry
+
+    return Registry(client(), name)
+
+
+def _every_version(registry: "Registry") -> "list[Version]":
+    from mlflow_project.connection import translated
+    from mlflow_project.registry import Registry
+
+    with translated():
+        names = [model.name for model in registry.client.search_registered_models()]
+    return [version for name in names for version in Registry(registry.client, name).versions()]
+
+
+def _row(version: "Version") -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "aliases": ", ".join(version.aliases),
+        **{key: version.tags.get(key) for key in _LISTED},
+        "run_id": version.run_id,
+        "created": _when(version.created_ms),
+    }
+
+
+def _when(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

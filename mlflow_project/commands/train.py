@@ -1,0 +1,131 @@
+"""`train`: one configuration, one run."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_project.options import Given, configuration, configuration_options, data_options, switch_option
+from mlflow_project.output import format_option, print_rows
+
+if TYPE_CHECKING:
+    from mlflow_project.console import Console
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.runs import Outcome, RunPlan, TrackedRun
+
+# How long the first line waits for the server to name the run; a server that is away must not hold up a training.
+NAME_SECONDS = 5.0
+RESULT_COLUMNS = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")
+
+
+@click.command(short_help="Train and evaluate one configuration as one run.")
+@configuration_options()
+@data_options
+@switch_option("register", "Register the model.", True)
+@click.option(
+    "--resume", metavar="RUN_ID", type=Given(str), default=None, help="Go on with an interrupted run."
+)
+@format_option
+def train(
+    data_dir: Path | None, download: bool, register: bool, resume: str | None, format_: str, **given: Any
+) -> int:
+    """Train and evaluate one configuration as one MLflow run, and register its model.
+
+    \b
+    mlflow-project train --lr 0.1 --epochs 8
+    mlflow-project train --resume 6f0c1d2e3b4a59687766554433221100
+    """
+    from mlflow_project.console import Console
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.runs import RunPlan
+
+    config = configuration(**given)
+    with Interruption() as interruption, Console() as console:
+        if resume:
+            outcome = _resume(resume, data_dir, console, interruption)
+        else:
+            plan = RunPlan(config, data_dir, os.environ.get("MLFLOW_RUN_ID"), register=register)
+            outcome = _start(plan, download, console, interruption)
+    return _report(outcome, format_)
+
+
+def _start(plan: "RunPlan", download: bool, console: "Console", interruption: "Interruption") -> "Outcome":
+    import dataclasses
+
+    from mlflow_project import pictures
+    from mlflow_project.execution import SharedTraining
+    from mlflow_project.runs import TrackedRun
+
+    config, loaded = pictures.load(plan.config, plan.data_dir, download)
+    if loaded.dataset.is_sample:
+        console.warning(
+            f"training on the embedded sample of {len(loaded.dataset.train):,} pictures; "
+            "give the full data by --data-dir DIR, or --download"
+        )
+    interruption.check()
+    run = TrackedRun.start(dataclasses.replace(plan, config=config), loaded, console)
+    _introduce(run, loaded, console)
+    return SharedTraining([run], loaded, console, interruption).execute()[0]
+
+
+def _resume(name: str, data_dir: Path | None, console: "Console", interruption: "Interruption") -> "Outcome":
+    from hw2.configuration import fingerprint
+    from mlflow_project import pictures, state
+    from mlflow_project.errors import RunError
+    from mlflow_project.execution import SharedTraining, best_state
+    from mlflow_project.runs import TrackedRun, adopt, read_plan
+
+    local = state.find(name)
+    if local.state == "finished":
+        raise RunError(f"run {name} is finished; start a new one to train more")
+    plan = read_plan(local.folder)
+    config, loaded = pictures.load(plan.config, data_dir or plan.data_dir)
+    start = best_state(
+        [local.folder], fingerprint(config, loaded.dataset.sha256, loaded.runtime), config.epochs
+    )
+    interruption.check()
+    given = os.environ.get("MLFLOW_RUN_ID")
+    adopted = given if given and given != local.run_id else None
+    run = TrackedRun.reopen(local.folder, console, {"resumed_by": adopted} if adopted else None)
+    done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
+    console.note(f"run {run.name} goes on from {done}")
+    _introduce(run, loaded, console)
+    outcome = SharedTraining([run], loaded, console, interruption).execute(start)[0]
+    if adopted:
+        adopt(adopted, outcome, name)
+    return outcome
+
+
+def _introduce(run: "TrackedRun", loaded: Any, console: "Console") -> None:
+    """One line of what will happen."""
+    run_id = run.wait_for_id(NAME_SECONDS)
+    runtime = loaded.runtime
+    where = run.journal.header.tracking_uri
+    named = f"run {run_id}" if run_id else f"run {run.name} (the server hasn't named it yet)"
+    console.note(
+        f"{run.plan.config.name} on {loaded.dataset.name} ({len(loaded.train):,} pictures), {runtime.device}, "
+        f"{runtime.precision}, {runtime.threads} threads; {named} in {where}"
+    )
+
+
+def _report(outcome: "Outcome", format_: str) -> int:
+    from mlflow_project.errors import RunError
+    from mlflow_project.links import ui_command
+
+    if outcome.delivery is not None and outcome.delivery.pending:
+        problem = f" ({outcome.delivery.problem})" if outcome.delivery.problem else ""
+        click.echo(
+            f"Warning: {outcome.delivery.pending:,} values are kept in {outcome.folder} and not delivered yet"
+            f"{problem}; deliver them with: mlflow-project sync",
+            err=True,
+        )
+    if outcome.status != "FINISHED":
+        raise RunError(
+            f"{outcome.reason}; run {outcome.run_id or outcome.folder.name} is marked {outcome.status}"
+        )
+    row: dict[str, Any] = {"run": outcome.plan.config.name, "run_id": outcome.run_id or outcome.folder.name}
+    row |= outcome.metrics if format_ != "table" else {name: outcome.metrics[name] for name in RESULT_COLUMNS}
+    print_rows([row], format_)
+    click.echo(ui_command(outcome), err=True)
+    return 0

@@ -1,0 +1,139 @@
+"""Runs that share one training: the epochs are computed once, and each run takes what belongs to it."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw2.errors import CheckpointError, ExperimentError
+from mlflow_project.errors import Interrupted, ServiceError
+from mlflow_project.runs import CHECKPOINT, DELIVERY_SECONDS, Outcome, TrackedRun
+
+if TYPE_CHECKING:
+    from hw2.training import EpochResult, Progress, TrainingState
+    from mlflow_project.console import Watcher
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.pictures import Pictures
+
+CHECKPOINT_SECONDS = 30.0
+# Whoever sends SIGTERM sends SIGKILL soon after; what isn't delivered by then, `sync` delivers.
+KILLED_DELIVERY_SECONDS = 5.0
+
+
+class SharedTraining:
+    """One training for one or more open runs whose configurations differ in `epochs` alone."""
+
+    def __init__(
+        self,
+        runs: Sequence[TrackedRun],
+        pictures: "Pictures",
+        watcher: "Watcher",
+        interruption: "Interruption",
+    ) -> None:
+        self._open = sorted(runs, key=lambda run: run.plan.config.epochs)
+        self._epochs = self._open[-1].plan.config.epochs
+        self._pictures = pictures
+        self._watcher = watcher
+        self._interruption = interruption
+        self.outcomes: list[Outcome] = []
+
+    def execute(self, start: "TrainingState | None" = None) -> list[Outcome]:
+        """Trains from `start` or from the beginning and completes each run at its epoch.
+
+        What goes wrong ends the runs that are still open, as KILLED on a signal and else as FAILED, and is told
+        in their outcomes; only `Interrupted` is raised again, for the caller to end as well.
+        """
+        try:
+            self._train(start)
+        except Interrupted as interrupted:
+            self._end_all("KILLED", str(interrupted))
+            raise
+        except (ExperimentError, ServiceError, OSError) as error:
+            self._end_all("FAILED", str(error))
+        except BaseException as error:
+            self._end_all("FAILED", f"{type(error).__name__}: {error}")
+            raise
+        return self.outcomes
+
+    def _train(self, start: "TrainingState | None") -> None:
+        from hw2.training import Training
+
+        pictures = self._pictures
+        training = Training(
+            self._open[-1].plan.config,
+            pictures.runtime,
+            pictures.dataset.sha256,
+            pictures.train,
+            pictures.validation,
+            start,
+        )
+        if start is not None:
+            for run in self._open:
+                run.catch_up(start)
+            self._complete_due(start)
+        self._saved_at = time.monotonic()
+
+        def on_progress(progress: "Progress") -> None:
+            for run in self._open:
+                run.progress(progress)
+            self._watcher.progress(progress, self._epochs)
+            try:
+                self._interruption.check()
+            except Interrupted:
+                self._open[-1].save(training.state())
+                raise
+            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                self._open[-1].save(training.state())
+                self._saved_at = time.monotonic()
+
+        for result in training.epochs(on_progress):
+            self._epoch(result, training.state())
+
+    def _epoch(self, result: "EpochResult", state: "TrainingState") -> None:
+        # The checkpoint first: what a run has said is then never computed again with another time.
+        self._open[-1].save(state)
+        self._saved_at = time.monotonic()
+        for run in self._open:
+            run.epoch(result)
+        self._watcher.epoch(result, self._epochs)
+        self._interruption.check()
+        self._complete_due(state)
+
+    def _complete_due(self, state: "TrainingState") -> None:
+        while self._open and self._open[0].plan.config.epochs <= state.epoch and state.batch == 0:
+            run = self._open[0]
+            if len(self._open) > 1:
+                run.save(state)
+            run.complete(state, self._pictures)
+            self._open.pop(0)
+            self.outcomes.append(_close(run, "FINISHED", ""))
+            self._interruption.check()
+
+    def _end_all(self, status: str, reason: str) -> None:
+        while self._open:
+            run = self._open.pop(0)
+            run.end(status, reason)
+            self.outcomes.append(_close(run, status, reason))
+
+
+def best_state(folders: Sequence[Path], fingerprint: str, least_epochs: int) -> "TrainingState | None":
+    """The most advanced state in these run folders that a training of `fingerprint` can start from.
+
+    least_epochs: of the run that ends first; a state beyond that can't serve it.
+    """
+    from hw2 import checkpoint
+
+    found: list[TrainingState] = []
+    for folder in folders:
+        try:
+            state = checkpoint.load(folder / CHECKPOINT)
+        except CheckpointError:
+            continue
+        if state.fingerprint == fingerprint and (state.epoch, state.batch) <= (least_epochs, 0):
+            found.append(state)
+    return max(found, key=lambda state: (state.epoch, state.batch), default=None)
+
+
+def _close(run: TrackedRun, status: str, reason: str) -> Outcome:
+    delivery = run.close(KILLED_DELIVERY_SECONDS if status == "KILLED" else DELIVERY_SECONDS)
+    return Outcome(run.plan, run.folder, run.journal.run_id, status, run.metrics, delivery, reason)

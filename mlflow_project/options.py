@@ -1,0 +1,164 @@
+"""Options that several commands share. Their defaults are those of `TrainingConfig`.
+
+Every option takes an empty text as "not given", since an MLproject entry point has no other way to say it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from hw2.configuration import DEVICES, OPTIMIZERS, PRECISIONS, TrainingConfig
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_FIELDS = {field.name: field for field in dataclasses.fields(TrainingConfig)}
+
+
+class Given(click.ParamType):
+    """Another type, for which an empty text means "not given"."""
+
+    def __init__(self, inner: click.ParamType | type) -> None:
+        self.inner = click.types.convert_type(inner)
+        self.name = self.inner.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """None for an empty text, else what the inner type makes of it."""
+        return None if value == "" else self.inner.convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """As the inner type shows itself."""
+        return self.inner.get_metavar(param, ctx)
+
+
+class WholeNumber(click.ParamType):
+    """A whole number, also as `8.0`, which MLflow's own type check lets pass."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Fails, naming the value, where it is no whole number."""
+        try:
+            number = float(value)
+            if number == int(number):
+                return (
+                    int(value) if isinstance(value, int) or str(value).lstrip("+-").isdigit() else int(number)
+                )
+        except (ValueError, OverflowError):
+            pass
+        self.fail(f"{value!r} is not a whole number", param, ctx)
+
+
+class Switch(click.ParamType):
+    """Yes or no as people write it."""
+
+    name = "yes|no"
+    _WORDS = {
+        "true": True,
+        "yes": True,
+        "1": True,
+        "on": True,
+        "false": False,
+        "no": False,
+        "0": False,
+        "off": False,
+    }
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        """Fails, naming the value, where it is neither."""
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() not in self._WORDS:
+            self.fail(f"{value!r} is neither yes nor no", param, ctx)
+        return self._WORDS[str(value).lower()]
+
+
+def switch_option(name: str, help_: str, default: bool) -> Callable[[_Command], _Command]:
+    """`--name`, `--no-name` and `--name yes|no`, so that an MLproject parameter can say it too."""
+
+    def decorate(command: _Command) -> _Command:
+        variable = name.replace("-", "_")
+        off = click.option(
+            f"--no-{name}", f"no_{variable}", is_flag=True, default=False, help="The opposite.", hidden=True
+        )
+        on = click.option(
+            f"--{name}",
+            variable,
+            is_flag=False,
+            flag_value="yes",
+            type=Given(Switch()),
+            default=default,
+            metavar="[yes|no]",
+            help=f"{help_}  [default: {'yes' if default else 'no'}; also --no-{name}]",
+        )
+
+        def both(*args: Any, **kwargs: Any) -> Any:
+            given = kwargs[variable]
+            kwargs[variable] = False if kwargs.pop(f"no_{variable}") else default if given is None else given
+            return command(*args, **kwargs)
+
+        both.__doc__ = command.__doc__
+        both.__name__ = command.__name__
+        both.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+        decorated: _Command = on(off(both))
+        return decorated
+
+    return decorate
+
+
+def _default_text(name: str) -> str:
+    default = _FIELDS[name].default
+    return "5,000; a twelfth of a smaller set" if name == "validation_size" else f"{default}"
+
+
+def _option(name: str, type_: click.ParamType | type, help_: str) -> Callable[[_Command], _Command]:
+    text = f"{help_}  [default: {_default_text(name)}]"
+    return click.option("--" + name.replace("_", "-"), type=Given(type_), default=None, help=text)
+
+
+CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "lr": _option("lr", float, "Learning rate of SGD."),
+    "epochs": _option("epochs", WholeNumber(), "Times each training picture is used."),
+    "batch_size": _option("batch_size", WholeNumber(), "Pictures a step."),
+    "optimizer": _option("optimizer", click.Choice(OPTIMIZERS), "How weights are stepped."),
+    "momentum": _option("momentum", float, "Momentum of SGD, from 0 to below 1."),
+    "seed": _option("seed", WholeNumber(), "Decides initial weights and the order of the pictures."),
+    "dataset": _option("dataset", str, "mnist, fashion-mnist, kmnist, emnist-*, or a folder of IDX files."),
+    "validation_size": _option("validation_size", WholeNumber(), "Training pictures kept for validation."),
+    "precision": _option("precision", click.Choice(PRECISIONS), "Number format of the training."),
+    "device": _option("device", click.Choice(DEVICES), "Where to train."),
+    "threads": _option("threads", WholeNumber(), "Processor threads; 0 for all cores."),
+}
+
+
+def configuration_options(*left_out: str) -> Callable[[_Command], _Command]:
+    """All options of a `TrainingConfig` but those in `left_out`; each is None where it isn't given."""
+
+    def decorate(command: _Command) -> _Command:
+        for name in reversed(CONFIGURATION_OPTIONS):
+            if name not in left_out:
+                command = CONFIGURATION_OPTIONS[name](command)
+        return command
+
+    return decorate
+
+
+def data_options(command: _Command) -> _Command:
+    """Where the pictures come from."""
+    command = switch_option("download", "Let torchvision fetch a data set that isn't on the disk.", False)(
+        command
+    )
+    decorated: _Command = click.option(
+        "--data-dir",
+        type=Given(click.Path(path_type=Path)),
+        default=None,
+        help="Folder of the full data (DIR/MNIST/raw, DIR/raw or DIR). Without it: torchvision's cache, else the "
+        "embedded sample.",
+    )(command)
+    return decorated
+
+
+def configuration(**given: Any) -> TrainingConfig:
+    """A `TrainingConfig` of the options that were given; what is no field of it is left aside."""
+    return TrainingConfig(**{k: v for k, v in given.items() if k in _FIELDS and v is not None})

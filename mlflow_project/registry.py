@@ -1,0 +1,273 @@
+"""Registered models: found by what a person says of them, verified, and loaded without pickle."""
+
+import difflib
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project.connection import translated
+from mlflow_project.errors import RegistryError, UsageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from hw2.detector import Detector
+    from hw2.model import BaseCNN
+
+DEFAULT_NAME = "mnist-base-cnn"
+# Tags of a version by which it can be looked up, and how their text is compared.
+SEARCHABLE: Mapping[str, type] = {"lr": float, "epochs": int, "batch_size": int, "seed": int}
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version, with the aliases that point to it."""
+
+    name: str
+    number: int
+    run_id: str
+    created_ms: int
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """By which MLflow finds it."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def label(self) -> str:
+        """As a person says it: its alias where it has one, and its configuration."""
+        said = " ".join(f"{key}={self.tags[key]}" for key in ("lr", "epochs") if key in self.tags)
+        return (
+            f"{', '.join(self.aliases) or f'version {self.number}'} ({said})"
+            if said
+            else f"version {self.number}"
+        )
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """As measured in its run; None for a version that isn't ours."""
+        text = self.tags.get("test_accuracy")
+        return None if text is None else float(text)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A verified version as its class, with the detector that was registered with it."""
+
+    version: Version
+    model: "BaseCNN"
+    detector: "Detector"
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a person says of a model: equal to the tags given, at least that accuracy, tested on that data."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    min_test_accuracy: float | None = None
+    dataset_sha256: str | None = None  # or its beginning
+
+    def match(self, version: Version) -> bool:
+        """Whether the version fits, numbers compared as numbers."""
+        accuracy = version.test_accuracy
+        return (
+            all(
+                key in version.tags and _equal(key, version.tags[key], value)
+                for key, value in self.tags.items()
+            )
+            and (
+                self.min_test_accuracy is None
+                or (accuracy is not None and accuracy >= self.min_test_accuracy)
+            )
+            and (
+                self.dataset_sha256 is None
+                or version.tags.get("dataset_sha256", "").startswith(self.dataset_sha256.lower())
+            )
+        )
+
+
+class Registry:
+    """One registered model of a store."""
+
+    def __init__(self, client: "MlflowClient", name: str = DEFAULT_NAME) -> None:
+        self.client = client
+        self.name = name
+
+    def versions(self, criteria: Criteria | None = None) -> list[Version]:
+        """All versions that fit, newest first; none where the model isn't registered yet."""
+        criteria = criteria or Criteria()
+        conditions = [f"name = '{self.name}'"]
+        # Tags are kept as text that Python made of a number, so equal numbers are equal texts in the store.
+        conditions += [f"tags.`{key}` = '{_kept(key, value)}'" for key, value in criteria.tags.items()]
+        found: list[Version] = []
+        with translated():
+            aliases = self._aliases()
+            token: str | None = None
+            while True:
+                page = self.client.search_model_versions(
+                    " and ".join(conditions), max_results=_PAGE, page_token=token
+                )
+                found += [_version(entity, aliases) for entity in page]
+                token = page.token
+                if not token:
+                    break
+        return sorted(filter(criteria.match, found), key=lambda version: -version.number)
+
+    def look_up(self, said: str) -> Version:
+        """The version that a person means: an alias, a number, `lr=0.1 epochs=8`, a models:/ or a runs:/ URI.
+
+        Of several that fit, the newest. RegistryError where there is none, with names near it.
+        """
+        said = said.strip()
+        if said.startswith("models:/"):
+            return self._by_uri(said)
+        if said.startswith("runs:/"):
+            run_id = said.removeprefix("runs:/").split("/")[0]
+            return self._first([v for v in self.versions() if v.run_id == run_id], said)
+        if "=" in said:
+            return self._first(self.versions(Criteria(parse_tags(said))), said)
+        if said.isdigit():
+            return self._first([v for v in self.versions() if v.number == int(said)], f"version {said}")
+        with translated():
+            aliases = self._aliases()
+        number = next((n for n, names in aliases.items() if said in names), None)
+        if number is None:
+            known = sorted(alias for names in aliases.values() for alias in names)
+            raise RegistryError(self._missing(f"alias {said!r}", said, known))
+        return self._first([v for v in self.versions() if v.number == number], f"alias {said!r}")
+
+    def load(self, version: Version) -> LoadedModel:
+        """The version's class and detector, after its files' and weights' SHA-256 are verified."""
+        from mlflow_project import packaging
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self._verified(version, Path(scratch))
+            model, detector = packaging.read_model(folder, f"{version.name} version {version.number}")
+        return LoadedModel(version, model, detector)
+
+    def verify(self, version: Version) -> None:
+        """`RegistryError` unless its files and weights are those that were registered."""
+        with tempfile.TemporaryDirectory() as scratch:
+            self._verified(version, Path(scratch))
+
+    def _verified(self, version: Version, scratch: Path) -> Path:
+        import mlflow.artifacts
+
+        from mlflow_project import packaging
+
+        with translated():
+            folder = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch)))
+        packaging.verify(folder, dict(version.tags), f"{version.name} version {version.number}")
+        return folder
+
+    def _by_uri(self, uri: str) -> Version:
+        match = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([^/]+))", uri)
+        if match is None:
+            raise UsageError(
+                f"{uri!r} names no registered version; write models:/NAME/NUMBER or models:/NAME@ALIAS"
+            )
+        name, number, alias = match.groups()
+        return Registry(self.client, name).look_up(number or alias)
+
+    def _first(self, versions: Sequence[Version], said: str) -> Version:
+        if not versions:
+            known = [f"lr={v.tags.get('lr')} epochs={v.tags.get('epochs')}" for v in self.versions()]
+            raise RegistryError(self._missing(said, said, known))
+        return versions[0]
+
+    def _missing(self, what: str, said: str, known: Iterable[str]) -> str:
+        choices = list(dict.fromkeys(known))
+        if not choices and not self.versions():
+            with translated():
+                names = [model.name for model in self.client.search_registered_models(max_results=100)]
+            near = difflib.get_close_matches(self.name, names, n=3)
+            hint = (
+                f"registered are {', '.join(near or names)}"
+                if names
+                else "train one first: mlflow-project train"
+            )
+            return f"no model is registered as {self.name}; {hint}"
+        near = difflib.get_close_matches(said, choices, n=3) or choices[:5]
+        hint = f"; did you mean {', '.join(near)}?" if near else "; `models list` shows what there is"
+        return f"{self.name} has no {what}{hint}"
+
+    def _aliases(self) -> dict[int, tuple[str, ...]]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            pairs: dict[str, Any] = self.client.get_registered_model(self.name).aliases
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+        by_number: dict[int, tuple[str, ...]] = {}
+        for alias in sorted(pairs):
+            by_number[int(pairs[alias])] = (*by_number.get(int(pairs[alias]), ()), alias)
+        return by_number
+
+
+def split_models(said: str) -> list[str]:
+    """`champion,m1,3,lr=0.1,epochs=8` as four models: neighbouring `key=value` parts are one look-up.
+
+    A key that comes again begins the next look-up.
+    """
+    models: list[list[str]] = []
+    for part in filter(None, (part.strip() for part in said.split(","))):
+        previous = models[-1] if models else None
+        keys = [word.partition("=")[0] for word in part.split()]
+        if (
+            previous is not None
+            and "=" in part
+            and "=" in previous[0]
+            and not any(word.startswith(f"{key}=") for key in keys for word in " ".join(previous).split())
+        ):
+            previous.append(part)
+        else:
+            models.append([part])
+    return [" ".join(parts) for parts in models]
+
+
+def parse_tags(said: str) -> dict[str, str]:
+    """`lr=0.1 epochs=8` (or with commas) as tags; UsageError for another key or a value that is no number."""
+    tags = {}
+    for word in re.split(r"[,\s]+", said.strip()):
+        key, _, value = word.partition("=")
+        if key not in SEARCHABLE:
+            raise UsageError(
+                f"{word!r}: a model is looked up by {', '.join(SEARCHABLE)}, as in lr=0.1 epochs=8"
+            )
+        try:
+            SEARCHABLE[key](value)
+        except ValueError as error:
+            raise UsageError(f"{word!r}: {value!r} is no number") from error
+        tags[key] = value
+    return tags
+
+
+def _kept(key: str, value: str) -> str:
+    return str(SEARCHABLE[key](value))
+
+
+def _equal(key: str, kept: str, said: str) -> bool:
+    try:
+        return bool(SEARCHABLE[key](kept) == SEARCHABLE[key](said))
+    except ValueError:
+        return False
+
+
+def _version(entity: Any, aliases: Mapping[int, tuple[str, ...]]) -> Version:
+    number = int(entity.version)
+    return Version(
+        entity.name,
+        number,
+        entity.run_id,
+        entity.creation_timestamp,
+        dict(entity.tags),
+        aliases.get(number, ()),
+    )

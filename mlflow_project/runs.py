@@ -1,0 +1,301 @@
+"""One configuration as one MLflow run: what is kept of it on disk, and what it says at each turn."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw2.configuration import TrainingConfig
+from mlflow_project import state
+from mlflow_project.connection import tracking_uri
+from mlflow_project.errors import RunError
+from mlflow_project.journal import Journal
+from mlflow_project.sender import Delivery, Sender
+from mlflow_project.values import ModelFiles, RunEnd, RunStart, Tag
+
+if TYPE_CHECKING:
+    from hw2.training import EpochResult, Progress, TrainingState
+    from mlflow_project.console import Watcher
+    from mlflow_project.pictures import Pictures
+
+EXPERIMENT = "mnist-base-cnn"
+MODEL_NAME = "base-cnn"  # behind the data set's name in the registry
+CHECKPOINT = "checkpoint.pt"
+PLAN = "plan.json"
+DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run that is to be: what it trains, on what, and what becomes of the model.
+
+    config knows its validation_size. run_id: an MLflow run that exists already. tags: further tags of the run.
+    """
+
+    config: TrainingConfig
+    data_dir: Path | None = None
+    run_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    register: bool = True
+    aliases: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """All of it but the run's id, which the journal knows."""
+        plain = dataclasses.asdict(self)
+        plain["data_dir"] = None if self.data_dir is None else str(self.data_dir.absolute())
+        return json.dumps(plain, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunPlan":
+        """The inverse of `to_json`; ValueError, TypeError or KeyError where it can't be."""
+        plain = json.loads(text)
+        data_dir = plain.pop("data_dir")
+        return cls(
+            **{
+                **plain,
+                "config": TrainingConfig(**plain["config"]),
+                "data_dir": data_dir and Path(data_dir),
+                "aliases": tuple(plain["aliases"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: FINISHED, FAILED or KILLED, with its last metrics and what is delivered of it."""
+
+    plan: RunPlan
+    folder: Path
+    run_id: str | None
+    status: str
+    metrics: dict[str, float]
+    delivery: Delivery | None
+    reason: str = ""
+
+
+def experiment_name() -> str:
+    """MLflow's own variable, else the project's experiment."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
+def registered_name(config: TrainingConfig) -> str:
+    """The name of the registered model: `<dataset>-base-cnn`."""
+    return f"{Path(config.dataset).name}-{MODEL_NAME}"
+
+
+def find_folder(run_id: str) -> Path:
+    """The local folder of a run that can go on; RunError where there is none."""
+    return state.find(run_id).folder
+
+
+def read_plan(folder: Path) -> RunPlan:
+    """What the run in `folder` was to be; RunError where that can't be read."""
+    try:
+        return RunPlan.from_json((folder / PLAN).read_text())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{folder / PLAN} doesn't say what the run was to be ({error}); start a new run"
+        ) from error
+
+
+class TrackedRun:
+    """A run that is open: its journal, its checkpoint, and the thread that delivers it."""
+
+    def __init__(self, plan: RunPlan, journal: Journal, watcher: "Watcher") -> None:
+        self.plan = plan
+        self.journal = journal
+        self.watcher = watcher
+        self.metrics: dict[str, float] = {}
+        self._sender = Sender(journal)
+        self._sender.start()
+        self._checkpoint_problem = False
+
+    @classmethod
+    def start(cls, plan: RunPlan, pictures: "Pictures", watcher: "Watcher") -> "TrackedRun":
+        """A new run, or the one that `mlflow run` has made; says its parameters and what identifies it."""
+        from mlflow_project import records
+
+        journal = Journal.create(
+            tracking_uri(),
+            experiment_name(),
+            plan.config.name,
+            plan.run_id,
+            dict(plan.tags),
+            on_problem=watcher.warning,
+        )
+        (journal.folder / PLAN).write_text(plan.to_json())
+        run = cls(plan, journal, watcher)
+        journal.append(
+            *(Tag(key, value) for key, value in {"mlflow.runName": plan.config.name, **plan.tags}.items()),
+            *records.parameters(plan.config),
+            *records.opening_tags(plan.config, pictures.runtime, pictures.dataset),
+            *records.dataset_inputs(pictures.dataset, pictures.train, pictures.validation),
+        )
+        return run
+
+    @classmethod
+    def reopen(cls, folder: Path, watcher: "Watcher", tags: Mapping[str, str] | None = None) -> "TrackedRun":
+        """A run that was interrupted or has failed, to be gone on with; RunBusyError while another process has it."""
+        plan = read_plan(folder)
+        journal = Journal.open(folder, on_problem=watcher.warning)
+        for damage in journal.damages:
+            watcher.warning(str(damage))
+        times = 1 + _resumed(folder)
+        (folder / "resumed").write_text(str(times))
+        run = cls(plan, journal, watcher)
+        journal.append(RunStart(), Tag("status", "started"), Tag("resumed", str(times)))
+        journal.append(*(Tag(key, value) for key, value in (tags or {}).items()))
+        return run
+
+    @property
+    def folder(self) -> Path:
+        """Where journal and checkpoint lie."""
+        return self.journal.folder
+
+    @property
+    def name(self) -> str:
+        """By which `--resume` finds the run: MLflow's id, or the provisional one while no server has given it."""
+        return self.journal.run_id or self.journal.header.key
+
+    def wait_for_id(self, seconds: float) -> str | None:
+        """The run's id in MLflow, if the server gives it within that time."""
+        return self._sender.wait_for_run(seconds)
+
+    def progress(self, progress: "Progress") -> None:
+        """Says the losses that are new."""
+        from mlflow_project import records
+
+        self.journal.append(*records.batch_losses(progress.batch_losses))
+
+    def epoch(self, result: "EpochResult") -> None:
+        """Says an epoch's figures and makes them durable."""
+        from mlflow_project import records
+
+        self.journal.append(*records.epoch_metrics(result))
+        self.journal.sync()
+
+    def catch_up(self, state_: "TrainingState") -> None:
+        """Says what a state knows and the run hasn't said: after a resume, or because another run trained it."""
+        from mlflow_project import records
+
+        self.journal.append(*records.batch_losses(state_.batch_losses))
+        for result in state_.history:
+            self.journal.append(*records.epoch_metrics(result))
+
+    def save(self, state_: "TrainingState") -> None:
+        """Writes the checkpoint. A disk that refuses is said once, and training goes on."""
+        from hw2 import checkpoint
+
+        try:
+            checkpoint.save(self.folder / CHECKPOINT, state_)
+            self._checkpoint_problem = False
+        except OSError as error:
+            if not self._checkpoint_problem:
+                self.watcher.warning(
+                    f"no checkpoint can be written in {self.folder} ({error.strerror}); training goes on, "
+                    "but a kill now would lose what it did since the last one: make room there"
+                )
+            self._checkpoint_problem = True
+
+    def complete(self, state_: "TrainingState", pictures: "Pictures") -> None:
+        """Tests the trained model and says all that is learnt about it; hands it over for registration."""
+        from hw2.assessment import assess
+        from hw2.model import weights_sha256
+        from mlflow_project import packaging, records
+
+        model = state_.model()
+        digest = weights_sha256(model.state_dict())
+        assessment = assess(
+            model, pictures.train, pictures.validation, pictures.dataset.test, pictures.outliers
+        )
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            folder = Path(scratch)
+            files = folder / "model"
+            size = packaging.write_model_files(
+                files, model, assessment.detector, pictures.dataset.test.images[:2].clone()
+            )
+            metrics = records.final_metrics(assessment, state_.history, size, state_.epoch)
+            self.metrics = {metric.key: metric.value for metric in metrics}
+            self.journal.append(*metrics, Tag("weights_sha256", digest))
+            self.journal.append(
+                *records.files(
+                    folder / "files", pictures.dataset, pictures.outliers, assessment, state_.history
+                )
+            )
+            self.journal.append(
+                ModelFiles(
+                    name="model",
+                    directory=files,
+                    registered_name=registered_name(self.plan.config) if self.plan.register else None,
+                    version_tags=records.version_tags(
+                        self.plan.config,
+                        pictures.dataset,
+                        state_.fingerprint,
+                        assessment,
+                        digest,
+                        packaging.files_sha256(files),
+                    ),
+                    aliases=self.plan.aliases,
+                )
+            )
+        self.journal.append(Tag("status", "completed"), RunEnd("FINISHED"))
+        self.journal.sync()
+
+    def end(self, status: str, reason: str) -> None:
+        """Ends a run that isn't complete: FAILED or KILLED, with the reason in a tag."""
+        word = {"FAILED": "failed", "KILLED": "interrupted"}[status]
+        self.journal.append(Tag("status", word), Tag("reason", reason), RunEnd(status))
+        self.journal.sync()
+
+    def close(self, seconds: float = DELIVERY_SECONDS) -> Delivery:
+        """Waits a bounded time for the delivery, and gives the run free."""
+        delivery = self._sender.wait(seconds)
+        self._sender.stop()
+        self.journal.close()
+        return delivery
+
+
+def mark_failed(run_id: str, reason: str) -> None:
+    """Tells a run that exists in MLflow, and that no journal has taken up, why it failed. Best effort."""
+    for folder in state.folders():
+        try:
+            if state.local_run(folder).run_id == run_id:
+                return
+        except Exception:
+            continue
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    import mlflow
+
+    try:
+        client = mlflow.MlflowClient(tracking_uri())
+        client.set_tag(run_id, "status", "failed")
+        client.set_tag(run_id, "reason", reason[:5000])
+        client.set_terminated(run_id, "FAILED")
+    except Exception:
+        pass
+
+
+def adopt(run_id: str, outcome: Outcome, resumed: str) -> None:
+    """Tells the run that `mlflow run` made for a resumption which one went on instead. Best effort."""
+    import mlflow
+
+    try:
+        client = mlflow.MlflowClient(tracking_uri())
+        client.set_tag(run_id, "resumes", outcome.run_id or resumed)
+        client.set_tag(run_id, "mlflow.runName", f"resumed {outcome.plan.config.name}")
+        client.set_tag(run_id, "status", "resumed another run")
+        client.set_terminated(run_id, outcome.status)
+    except Exception:
+        pass
+
+
+def _resumed(folder: Path) -> int:
+    try:
+        return int((folder / "resumed").read_text())
+    except (OSError, ValueError):
+        return 0
