@@ -51,9 +51,9 @@ class _Commands(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if near:
-                error.message += f" Did you mean {near[0]!r}?"
-            raise
+            if not near or args[0].startswith("-"):
+                raise
+            raise click.UsageError(f"{error.format_message()} Did you mean {near[0]!r}?", ctx) from error
 
 
 @click.group(
@@ -67,7 +67,7 @@ class _Commands(click.Group):
 )
 @click.version_option(package_name="mlflow-project", prog_name=PROGRAM)
 def cli() -> None:
-    """Experiment tracking for small image classifiers, on MLflow.
+    r"""Experiment tracking for small image classifiers, on MLflow.
 
     \b
     mlflow-project train --lr 0.1 --epochs 8

@@ -4,9 +4,10 @@ Every option takes an empty text as "not given", since an MLproject entry point 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import click
 
@@ -16,10 +17,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainingConfig)}
 
 
-class Given(click.ParamType):
+class Given(click.ParamType[Any]):
     """Another type, for which an empty text means "not given"."""
 
-    def __init__(self, inner: click.ParamType | type) -> None:
+    def __init__(self, inner: click.ParamType[Any] | type) -> None:
         self.inner = click.types.convert_type(inner)
         self.name = self.inner.name
 
@@ -32,7 +33,7 @@ class Given(click.ParamType):
         return self.inner.get_metavar(param, ctx)
 
 
-class WholeNumber(click.ParamType):
+class WholeNumber(click.ParamType[int]):
     """A whole number, also as `8.0`, which MLflow's own type check lets pass."""
 
     name = "integer"
@@ -41,20 +42,20 @@ class WholeNumber(click.ParamType):
         """Fails, naming the value, where it is no whole number."""
         try:
             number = float(value)
-            if number == int(number):
-                return (
-                    int(value) if isinstance(value, int) or str(value).lstrip("+-").isdigit() else int(number)
-                )
+            whole = int(value) if str(value).lstrip("+-").isdigit() else int(number)
         except (ValueError, OverflowError):
-            pass
+            self._refuse(value, param, ctx)
+        return whole if whole == number else self._refuse(value, param, ctx)
+
+    def _refuse(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
         self.fail(f"{value!r} is not a whole number", param, ctx)
 
 
-class Switch(click.ParamType):
+class Switch(click.ParamType[bool]):
     """Yes or no as people write it."""
 
     name = "yes|no"
-    _WORDS = {
+    _WORDS: ClassVar[dict[str, bool]] = {
         "true": True,
         "yes": True,
         "1": True,
@@ -93,15 +94,13 @@ def switch_option(name: str, help_: str, default: bool) -> Callable[[_Command], 
             help=f"{help_}  [default: {'yes' if default else 'no'}; also --no-{name}]",
         )
 
+        @functools.wraps(command)
         def both(*args: Any, **kwargs: Any) -> Any:
             given = kwargs[variable]
             kwargs[variable] = False if kwargs.pop(f"no_{variable}") else default if given is None else given
             return command(*args, **kwargs)
 
-        both.__doc__ = command.__doc__
-        both.__name__ = command.__name__
-        both.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-        decorated: _Command = on(off(both))
+        decorated: _Command = on(off(both))  # type: ignore[assignment]
         return decorated
 
     return decorate
@@ -112,7 +111,7 @@ def _default_text(name: str) -> str:
     return "5,000; a twelfth of a smaller set" if name == "validation_size" else f"{default}"
 
 
-def _option(name: str, type_: click.ParamType | type, help_: str) -> Callable[[_Command], _Command]:
+def _option(name: str, type_: click.ParamType[Any] | type, help_: str) -> Callable[[_Command], _Command]:
     text = f"{help_}  [default: {_default_text(name)}]"
     return click.option("--" + name.replace("_", "-"), type=Given(type_), default=None, help=text)
 
