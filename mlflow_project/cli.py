@@ -67,7 +67,7 @@ class _Commands(click.Group):
 )
 @click.version_option(package_name="mlflow-project", prog_name=PROGRAM)
 def cli() -> None:
-    r"""Experiment tracking for small image classifiers, on MLflow.
+    """Experiment tracking for small image classifiers, on MLflow.
 
     \b
     mlflow-project train --lr 0.1 --epochs 8

@@ -17,8 +17,8 @@ from mlflow_project.errors import RegistryError
 WEIGHTS = "extra_files/weights.pt"
 DETECTOR = "extra_files/detector.pt"
 CHECKSUMS = "extra_files/SHA256SUMS"
-# Its model id is written into it when the model is delivered, so it can't be among the sums.
-_DESCRIPTION = "MLmodel"
+# The model's id is written into the first when it is delivered, and MLflow adds the second when it hands it out.
+_NOT_SUMMED = ("MLmodel", "registered_model_meta", CHECKSUMS)
 
 
 def write_model_files(folder: Path, model: BaseCNN, detector: Detector, example: Tensor) -> int:
@@ -101,10 +101,9 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
 def _sums(folder: Path) -> str:
     """In the format of `sha256sum`, by name."""
-    left_out = (_DESCRIPTION, CHECKSUMS)
     names = sorted(
         name
         for path in folder.rglob("*")
-        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in left_out
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in _NOT_SUMMED
     )
     return "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)

@@ -23,7 +23,7 @@ def _name_option(command: Any) -> Any:
 
 @click.group(short_help="Look registered models up, show them, verify them.")
 def models() -> None:
-    r"""Look registered models up, show them, verify them.
+    """Look registered models up, show them, verify them.
 
     \b
     mlflow-project models find --lr 0.1 --epochs 8
@@ -34,7 +34,7 @@ def models() -> None:
 @_name_option
 @format_option
 def list_(name: str, format_: str) -> None:
-    r"""All versions, newest first.
+    """All versions, newest first.
 
     \b
     mlflow-project models list
@@ -60,7 +60,7 @@ def find(
     format_: str,
     **tags: float | int | None,
 ) -> None:
-    r"""Versions by configuration, accuracy or data. Exit status 1 where there is none.
+    """Versions by configuration, accuracy or data. Exit status 1 where there is none.
 
     \b
     mlflow-project models find --lr 0.1 --epochs 8 --min-test-accuracy 0.98
@@ -79,7 +79,7 @@ def find(
 @_name_option
 @format_option
 def show(model: str, name: str, format_: str) -> None:
-    r"""All that is known of one version. MODEL: an alias, a number, "lr=0.1 epochs=8", a models:/ or runs:/ URI.
+    """All that is known of one version. MODEL: an alias, a number, "lr=0.1 epochs=8", a models:/ or runs:/ URI.
 
     \b
     mlflow-project models show champion
@@ -106,7 +106,7 @@ def show(model: str, name: str, format_: str) -> None:
 @_name_option
 @format_option
 def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
-    r"""Check files and weights against their recorded SHA-256. Exit status 1 where one differs.
+    """Check files and weights against their recorded SHA-256. Exit status 1 where one differs.
 
     \b
     mlflow-project models verify champion

@@ -30,7 +30,7 @@ RESULT_COLUMNS = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "t
 def train(
     data_dir: Path | None, download: bool, register: bool, resume: str | None, format_: str, **given: Any
 ) -> int:
-    r"""Train and evaluate one configuration as one MLflow run, and register its model.
+    """Train and evaluate one configuration as one MLflow run, and register its model.
 
     \b
     mlflow-project train --lr 0.1 --epochs 8
