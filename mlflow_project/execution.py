@@ -46,8 +46,11 @@ class SharedTraining:
         try:
             self._train(start)
         except Interrupted as interrupted:
+            stopped = self._open[-1] if self._open else None
             self._end_all("KILLED", str(interrupted))
-            raise
+            if stopped is None:
+                raise
+            raise Interrupted(interrupted.signal_number, _how_to_resume(interrupted, stopped)) from interrupted
         except (ExperimentError, ServiceError, OSError) as error:
             self._end_all("FAILED", str(error))
         except BaseException as error:
@@ -132,6 +135,15 @@ def best_state(folders: Sequence[Path], fingerprint: str, least_epochs: int) -> 
         if state.fingerprint == fingerprint and (state.epoch, state.batch) <= (least_epochs, 0):
             found.append(state)
     return max(found, key=lambda state: (state.epoch, state.batch), default=None)
+
+
+def _how_to_resume(interrupted: Interrupted, run: TrackedRun) -> str:
+    checkpoint = run.folder / CHECKPOINT
+    kept = f"its checkpoint is {checkpoint}" if checkpoint.exists() else "it had no checkpoint yet"
+    return (
+        f"{interrupted}; run {run.name} is marked KILLED and {kept}; "
+        f"go on with: mlflow-project train --resume {run.name}"
+    )
 
 
 def _close(run: TrackedRun, status: str, reason: str) -> Outcome:

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mlflow_project import journal_file
@@ -60,6 +61,7 @@ class Journal:
         self._guard = threading.RLock()
         self._backlog: deque[Value | Header] = deque()
         self._last_step: dict[str, int] = {}
+        self._images: dict[tuple[str, int], LoggedImage] = {}
         self._unsynced: set[Path] = set()
         self._next = 0
         self._end = 0
@@ -142,14 +144,21 @@ class Journal:
         """Bytes of complete lines."""
         return self._end
 
+    def last_step(self, key: str) -> int | None:
+        """The last step that was said of a metric, before or after a resume."""
+        return self._last_step.get(key)
+
     def append(self, *values: Value) -> None:
         """Write the values in this order, in one piece. Files are copied before this returns.
 
-        JournalError for a file that isn't there; never an error of the disk, for which there is `problem`.
+        JournalError for a file that isn't there or a value too long for a line; never an error of the disk,
+        for which there is `problem`.
         """
         for value in values:
             if _is_missing(value):
                 raise JournalError(f"a file of {value} isn't there, so it can't be kept")
+            if not isinstance(value, Metric):
+                journal_file.line_of(self._next, value)  # too long? then say so before anything is written
         with self._guard:
             for value in values:
                 if isinstance(value, Metric):
@@ -157,6 +166,10 @@ class Journal:
                     if last is not None and value.step <= last:
                         continue
                     self._last_step[value.key] = value.step
+                if isinstance(value, LoggedImage):
+                    # Said again after a resume, it must replace the first and not stand beside it.
+                    first = self._images.setdefault((value.key, value.step), value)
+                    value = replace(value, timestamp_ms=first.timestamp_ms, uuid=first.uuid)
                 if len(self._backlog) >= LONGEST_BACKLOG:
                     self.lost += 1
                     continue
@@ -286,6 +299,8 @@ class Journal:
             if isinstance(item.value, Metric):
                 key = item.value.key
                 self._last_step[key] = max(item.value.step, self._last_step.get(key, item.value.step))
+            elif isinstance(item.value, LoggedImage):
+                self._images[item.value.key, item.value.step] = item.value
             elif isinstance(item.value, RunEnd):
                 self.ended = item.value.status
             elif isinstance(item.value, RunStart):

@@ -87,7 +87,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class LoggedImage:
-    """A PNG for the image grid of MLflow's chart view, under `key` and a step."""
+    """A PNG for the image grid of MLflow's chart view, under `key` and a step, of which it is the only one."""
 
     key: str
     step: int

@@ -280,6 +280,20 @@ def test_a_value_too_long_for_a_line_is_refused() -> None:
     journal = create()
     with pytest.raises(JournalError, match="too long"):
         journal.append(Tag("t", "x" * journal_file.LONGEST_LINE))
+    journal.append(Tag("t", "short"))
+    assert values_of(journal.folder) == [Tag("t", "short")]
+
+
+def test_an_image_said_again_after_a_resume_replaces_the_first(file: Path) -> None:
+    journal = create()
+    first = LoggedImage("confusion_matrix", 8, file)
+    journal.append(first)
+    journal.close()
+    again = Journal.open(journal.folder)
+    again.append(LoggedImage("confusion_matrix", 8, file), LoggedImage("confusion_matrix", 9, file))
+    images = [value.path for value in values_of(journal.folder) if isinstance(value, LoggedImage)]
+    assert images[:2] == [first.path] * 2
+    assert images[2] != first.path
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x"])
