@@ -170,8 +170,8 @@ def plain_percent(share: float, _: object = None) -> str:
     return f"{100 * share:g} %"
 
 
-def mosaic(rows: Sequence[Sequence[Picture]], down: int, across: int) -> NDArray[np.float64]:
-    """Rows of pictures, uint8 [28, 28], as one picture, 0 to 1, with NaN where there is none.
+def mosaic(rows: Sequence[Sequence[Picture | None]], down: int, across: int) -> NDArray[np.float64]:
+    """Rows of pictures, uint8 [28, 28], as one picture, 0 to 1, with NaN where there is None.
 
     down, across: pixels from one picture to the next. One image is drawn in a tenth of the time of N axes.
     """
@@ -180,5 +180,6 @@ def mosaic(rows: Sequence[Sequence[Picture]], down: int, across: int) -> NDArray
     whole = np.full(((len(rows) - 1) * down + side, (columns - 1) * across + side), np.nan)
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
-            whole[i * down : i * down + side, j * across : j * across + side] = picture / 255
+            if picture is not None:
+                whole[i * down : i * down + side, j * across : j * across + side] = picture / 255
     return whole

@@ -64,7 +64,7 @@ def pareto(table: pd.DataFrame) -> Figure:
     sizes = table["model_size_bytes"].dropna().unique()
     if len(sizes) > 1:
         costs.append(("model_size_bytes", "model size (KiB)", 1024.0))
-    figure = canvas(0.4 + 4.75 * max(len(costs), 1.5), 3.8)
+    figure = canvas(0.4 + 4.75 * max(len(costs), 1.5), 3.95)
     on_front = table["pareto"].to_numpy(dtype=bool)
     for panel, (column, label, unit) in enumerate(costs):
         axes = axes_at(figure, 0.85 + panel * 4.75, 0.55, 3.75 if len(costs) > 1 else 5.9, 2.5)
@@ -109,7 +109,7 @@ def _name_points(axes: Axes, cost: pd.Series[float], table: pd.DataFrame) -> Non
     for x, y, model in zip(places, table["accuracy"], table["model"].astype(str), strict=True):
         if np.isnan(x):
             continue
-        across, up = (x - left) / (right - left), (y - bottom) / (top - bottom)
+        across, up = float((x - left) / (right - left)), float((y - bottom) / (top - bottom))
         free = (
             lift
             for lift in (0.0, 0.06, -0.06, 0.12, -0.12)
@@ -117,4 +117,13 @@ def _name_points(axes: Axes, cost: pd.Series[float], table: pd.DataFrame) -> Non
         )
         lift = next(free, 0.0)
         taken.append((across, up + lift))
-        axes.text(across + 0.022, up + lift, model, transform=axes.transAxes, va="center", fontsize=8.5)
+        inward = -0.022 if across > 0.75 else 0.022
+        axes.text(
+            across + inward,
+            up + lift,
+            model,
+            transform=axes.transAxes,
+            va="center",
+            ha="right" if inward < 0 else "left",
+            fontsize=8.5,
+        )

@@ -222,7 +222,7 @@ def dataset_examples(table: pd.DataFrame, image_set: ImageSet) -> Figure:
         shown = classes[band * columns : (band + 1) * columns]
         indices = [table.loc[table["label"] == label, "index"].tolist() for label, _ in shown]
         pictures = [
-            [image_set.images[index].numpy() for index in row if index is not None]
+            [None if index is None else image_set.images[index].numpy() for index in row]
             for row in zip_longest(*indices)
         ]
         whole = mosaic(pictures, step, step)
