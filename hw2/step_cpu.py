@@ -44,6 +44,7 @@ class CpuStep:
         self._working = self._master if dtype == torch.float32 else torch.zeros(size, dtype=dtype)
         self._weights = _Weights(self._views(self._working))
         self._gradients = torch.zeros(0, size)
+        self._slice = -(-size // self._team.members)
         self._one_hot = torch.eye(CLASSES)
         self.load(
             {
@@ -73,7 +74,11 @@ class CpuStep:
             return self._weights.gradients(x, wanted, len(index), self._views(self._gradients[i]))
 
         log_p = torch.cat(self._team.map(part, len(parts)))
-        self._update(self._gradients[: len(parts)].sum(0))
+        gradients = torch.split(self._gradients[: len(parts)], self._slice, dim=1)
+        self._team.map(
+            lambda i: self._update(slice(i * self._slice, (i + 1) * self._slice), gradients[i]),
+            len(gradients),
+        )
         return functional.nll_loss(log_p, targets), (log_p.argmax(1) == targets).sum()
 
     def evaluate(self, prepared: Tensor, labels: Tensor, batch_size: int = 1000) -> tuple[float, float]:
@@ -103,12 +108,14 @@ class CpuStep:
                 tensor.copy_(_inner(name, state[f"momentum.{name}"]))
         self._working.copy_(self._master)
 
-    def _update(self, gradient: Tensor) -> None:
+    def _update(self, which: slice, gradients: Tensor) -> None:
+        """Of one slice of all parameters; gradients: [parts, slice]."""
+        gradient = gradients.sum(0)
         if self._momentum:
-            gradient = self._velocity.mul_(self._momentum).add_(gradient)
-        self._master.add_(gradient, alpha=-self._lr)
+            gradient = self._velocity[which].mul_(self._momentum).add_(gradient)
+        self._master[which].add_(gradient, alpha=-self._lr)
         if self._working is not self._master:
-            self._working.copy_(self._master)
+            self._working[which].copy_(self._master[which])
 
     def _views(self, flat: Tensor) -> dict[str, Tensor]:
         pieces = torch.split(flat, [shape.numel() for shape in self._shapes.values()])
@@ -192,7 +199,7 @@ class _Team:
 
     def __init__(self, threads: int, jobs: int) -> None:
         members = max(1, min(threads, jobs))
-        self._members = members
+        self.members = members
         self._pool = ThreadPoolExecutor(members, thread_name_prefix="step")
         ready = threading.Barrier(members)
 
@@ -214,7 +221,7 @@ class _Team:
             while (i := next(turn)) < count:
                 results[i] = function(i)
 
-        for worker in [self._pool.submit(work) for _ in range(min(self._members, count))]:
+        for worker in [self._pool.submit(work) for _ in range(min(self.members, count))]:
             worker.result()
         return results  # type: ignore[return-value]
 

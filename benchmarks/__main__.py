@@ -1,0 +1,32 @@
+"""`python -m benchmarks PART`; each part is a module with `options(parser)` and `run(arguments) -> Report`."""
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.common import Report, show, write
+
+PARTS = {
+    "training": "pictures per second of the training step against the loop that everybody writes",
+    "profile": "where a training step's time goes, operator by operator",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
+    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    for name, help_ in PARTS.items():
+        part = parts.add_parser(name, help=help_, description=help_)
+        part.add_argument("--data-dir", type=Path, help="folder of MNIST/raw; without it the embedded sample")
+        part.add_argument("--json", type=Path, help="where to write; default benchmarks/results/PART.json")
+        import_module(f"benchmarks.{name}").options(part)
+    arguments = parser.parse_args()
+    report: Report = import_module(f"benchmarks.{arguments.part}").run(arguments)
+    show(report)
+    path = arguments.json or Path(__file__).parent / "results" / f"{arguments.part}.json"
+    write(report, path)
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What all parts share: the machine in words, candidates in turn, spreads, one table, JSON."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+Cell = str | float | int
+
+
+@dataclass(frozen=True)
+class Report:
+    """One part's result. Rows have the same keys; a key's unit is in its name."""
+
+    title: str
+    rows: Sequence[Mapping[str, Cell]]
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=lambda: machine())
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+def machine() -> dict[str, Any]:
+    """Hardware, instruction set, versions and threads: what a time means nothing without."""
+    model, flags = platform.processor(), ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        entries = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+        found = {key.strip(): value.strip() for key, value in entries.items()}
+        model, flags = found.get("model name", model), found.get("flags", "")
+    telling = [flag for flag in flags.split() if flag.startswith(("avx2", "avx512f", "avx512_bf16", "amx"))]
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "instructions": f"{torch.backends.cpu.get_cpu_capability()} ({' '.join(telling)})",
+        "native_bfloat16": bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "mlflow")},
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+
+
+def alternate(candidates: Mapping[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each candidate in each round, all in turn, so that what disturbs one disturbs all.
+
+    A candidate is called with the round's number. The first to go changes from round to round.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    names = list(candidates)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            started = time.perf_counter()
+            candidates[name](number)
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def median_and_spread(values: Sequence[float], digits: int = 0) -> str:
+    """As a person reads it: the median, and from the smallest to the largest."""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def show(report: Report) -> None:
+    console = Console()
+    table = Table(title=report.title, title_justify="left")
+    for name in report.rows[0]:
+        table.add_column(name, justify="left" if isinstance(report.rows[0][name], str) else "right")
+    for row in report.rows:
+        table.add_row(*[str(value) for value in row.values()])
+    console.print(table)
+    for note in report.notes:
+        console.print(note)
+    facts = report.facts
+    console.print(
+        f"{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads, {facts['instructions']}, "
+        f"torch {facts['versions']['torch']}, load at the start {facts['load_at_start']}"
+    )
+
+
+def write(report: Report, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "title": report.title,
+        "machine": report.facts,
+        "rows": report.rows,
+        "notes": report.notes,
+        "raw": report.raw,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n")
