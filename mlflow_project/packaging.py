@@ -1,7 +1,18 @@
-"""A trained model as files: what MLflow loads, the plain weights beside it, and what says that they are unchanged."""
+"""A trained model as files: what MLflow loads and serves, and what says that they are unchanged.
+
+MLmodel                     two flavours: pytorch, and python_function with our answers
+data/model.pt2              for pytorch: the exported program, which gives logits
+extra_files/weights.pt      for python_function and for ourselves: the class is rebuilt from these two,
+extra_files/detector.pt     which need no pickle
+extra_files/SHA256SUMS
+code/                       the modules that python_function needs
+"""
 
 import hashlib
 import io
+import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +23,81 @@ from hw2.detector import Detector
 from hw2.errors import CheckpointError
 from hw2.model import IMAGE_SIDE, BaseCNN, model_from_weights, weights_sha256
 from mlflow_project.errors import RegistryError
+from mlflow_project.served import COLUMNS, DETECTOR_FILE, WEIGHTS_FILE
 
-# MLflow's exported program answers with logits only. The class is rebuilt from these two, which need no pickle.
-WEIGHTS = "extra_files/weights.pt"
-DETECTOR = "extra_files/detector.pt"
-CHECKSUMS = "extra_files/SHA256SUMS"
+EXTRA = "extra_files"
+WEIGHTS = f"{EXTRA}/{WEIGHTS_FILE}"
+DETECTOR = f"{EXTRA}/{DETECTOR_FILE}"
+CHECKSUMS = f"{EXTRA}/SHA256SUMS"
+PROGRAM = "data/model.pt2"
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "torch")
 # The model's id is written into the first when it is delivered, and MLflow adds the second when it hands it out.
 _NOT_SUMMED = ("MLmodel", "registered_model_meta", CHECKSUMS)
+# What Python leaves beside code that was imported.
+_COMPILED = "__pycache__"
 
 
 def write_model_files(folder: Path, model: BaseCNN, detector: Detector, example: Tensor) -> int:
     """Fills `folder` (which must not exist) and returns the size of the weights' file in bytes.
 
-    example: uint8 [N, 28, 28] with N of at least 2, from which the exported program learns that N may vary.
+    example: uint8 [N, 28, 28], kept as an example of a request.
     """
-    import mlflow.pytorch
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow_project.carried_code import write_code
+    from mlflow_project.exported import exported_program
 
-    size = (-1, IMAGE_SIDE, IMAGE_SIDE)
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), size, "images")]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 10))]),
-    )
-    mlflow.pytorch.save_model(
-        model,
-        folder,
-        signature=signature,
-        input_example=example.numpy(),
-        serialization_format="pt2",
-        pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}", f"mlflow=={mlflow.__version__}"],
-    )
-    (folder / WEIGHTS).parent.mkdir(exist_ok=True)
-    torch.save(dict(model.state_dict()), folder / WEIGHTS)
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    for path in (PROGRAM, WEIGHTS):
+        (folder / path).parent.mkdir(parents=True)
+    (folder / PROGRAM).write_bytes(exported_program(weights))
+    torch.save(weights, folder / WEIGHTS)
     torch.save(detector.state_dict(), folder / DETECTOR)
+    _write_environment(folder)
+    _describe(folder, write_code(folder / "code"), example)
     (folder / CHECKSUMS).write_text(_sums(folder))
     return (folder / WEIGHTS).stat().st_size
+
+
+def _write_environment(folder: Path) -> None:
+    """What MLflow makes an environment of, with conda or without."""
+    pins = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
+    python = platform.python_version()
+    conda = {"name": "mlflow-env", "dependencies": [f"python={python}", "pip", {"pip": pins}]}
+    environment = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
+    (folder / "requirements.txt").write_text("\n".join(pins))
+    # JSON is YAML.
+    (folder / "conda.yaml").write_text(json.dumps(conda, indent=2))
+    (folder / "python_env.yaml").write_text(json.dumps(environment, indent=2))
+
+
+def _describe(folder: Path, loader: str, example: Tensor) -> None:
+    """Writes `MLmodel`, with its example of a request."""
+    import mlflow.pyfunc
+    import numpy as np
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    request = json.dumps({"inputs": example.tolist()}, separators=(",", ":"))
+    names = "input_example.json", "serving_input_example.json"
+    for name in names:
+        (folder / name).write_text(request)
+    card = Model(
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, IMAGE_SIDE, IMAGE_SIDE))]),
+            outputs=Schema([ColSpec(kind, name) for name, kind in COLUMNS.items()]),
+        ),
+        saved_input_example_info={
+            "artifact_path": names[0],
+            "serving_input_path": names[1],
+            "type": "ndarray",
+            "format": "tf-serving",
+        },
+    )
+    card.add_flavor("pytorch", model_data="data", pytorch_version=str(torch.__version__), code=None)
+    mlflow.pyfunc.add_to_model(
+        card, loader, data=EXTRA, code="code", conda_env="conda.yaml", python_env="python_env.yaml"
+    )
+    card.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    card.save(folder / "MLmodel")
 
 
 def files_sha256(folder: Path) -> str:
@@ -101,9 +150,10 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
 def _sums(folder: Path) -> str:
     """In the format of `sha256sum`, by name."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     names = sorted(
-        name
-        for path in folder.rglob("*")
-        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in _NOT_SUMMED
+        path.as_posix()
+        for path in files
+        if path.as_posix() not in _NOT_SUMMED and _COMPILED not in path.parts
     )
     return "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
