@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project import journal_file
-from mlflow_project.errors import DeliveryError
+from mlflow_project.errors import DeliveryError, StoreError
 from mlflow_project.journal import file_sha256, tree_sha256
 from mlflow_project.journal_file import Cursor, Damage, Entry, Header
 from mlflow_project.remote import KEY_TAG, Remote, is_final, open_client, told
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 ROOM = {Metric: 800, Parameter: 100, Tag: 100}
 """Values in one request: MLflow takes 1,000, of them at most 100 parameters and 100 tags."""
+
+JOURNAL_REFERENCE = "journal:"
+"""Before a journal's key, as a tag's whole value: becomes the id of that journal's run, as soon as it has one."""
 
 LIVE_TAGS = ("heartbeat", "owner")
 """On a run while a process works on it: when it was last heard of, and where it is."""
@@ -138,7 +141,7 @@ class Deliverer:
                 case Parameter():
                     self._check(value, parameters)
                 case Tag():
-                    tags[value.key] = value.value
+                    tags[value.key] = self._resolved(value.value)
                 case Header():
                     pass
                 case Artifact():
@@ -173,6 +176,17 @@ class Deliverer:
         from mlflow.entities import RunTag
 
         self.client.log_batch(self.open_run(), tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def _resolved(self, text: str) -> str:
+        """The run id of a run that was named by its journal's key, which may be all that there was to name it by."""
+        key = text.removeprefix(JOURNAL_REFERENCE)
+        if key == text or not (self.folder.parent / key / journal_file.JOURNAL).exists():
+            return text
+        other = self.folder.parent / key
+        run_id = Cursor.load(other).run_id or journal_file.read_header(other).run_id
+        if run_id is None:
+            raise StoreError(f"the run of journal {key}, which this one names, isn't in MLflow yet")
+        return run_id
 
     def _known(self) -> dict[str, str]:
         if self._parameters is None:

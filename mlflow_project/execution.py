@@ -35,27 +35,55 @@ class SharedTraining:
         self._pictures = pictures
         self._watcher = watcher
         self._interruption = interruption
+        self._ended: list[tuple[TrackedRun, str, str]] = []  # with status and reason, still to be closed
         self.outcomes: list[Outcome] = []
 
     def execute(self, start: "TrainingState | None" = None) -> list[Outcome]:
+        """`train`, then `close`."""
+        self.train(start)
+        return self.close()
+
+    def train(self, start: "TrainingState | None" = None) -> None:
         """Trains from `start` or from the beginning and completes each run at its epoch.
 
         What goes wrong ends the runs that are still open, as KILLED on a signal and else as FAILED, and is told
-        in their outcomes; only `Interrupted` is raised again, for the caller to end as well.
+        in their outcomes; only `Interrupted` is raised again, with all runs closed, for the caller to end as well.
         """
         try:
             self._train(start)
         except Interrupted as interrupted:
             stopped = self._open[-1] if self._open else None
             self._end_all("KILLED", str(interrupted))
+            self.close(KILLED_DELIVERY_SECONDS)
             if stopped is None:
                 raise
-            raise Interrupted(interrupted.signal_number, _how_to_resume(interrupted, stopped)) from interrupted
+            raise Interrupted(
+                interrupted.signal_number, _how_to_resume(interrupted, stopped)
+            ) from interrupted
         except (ExperimentError, ServiceError, OSError) as error:
             self._end_all("FAILED", str(error))
         except BaseException as error:
             self._end_all("FAILED", f"{type(error).__name__}: {error}")
+            self.close()
             raise
+
+    @property
+    def delivered(self) -> bool:
+        """Whether MLflow has all that the ended runs have said, so that `close` needn't wait."""
+        return all(run.delivered for run, _, _ in self._ended)
+
+    def close(self, seconds: float = DELIVERY_SECONDS) -> list[Outcome]:
+        """Waits for the delivery of the ended runs, so long for all of them together, and gives them free.
+
+        Only now, because a run that is complete must not hold up the training that it shares with others.
+        """
+        deadline = time.monotonic() + seconds
+        while self._ended:
+            run, status, reason = self._ended.pop(0)
+            delivery = run.close(max(0.0, deadline - time.monotonic()))
+            self.outcomes.append(
+                Outcome(run.plan, run.folder, run.journal.run_id, status, run.metrics, delivery, reason)
+            )
         return self.outcomes
 
     def _train(self, start: "TrainingState | None") -> None:
@@ -109,14 +137,14 @@ class SharedTraining:
                 run.save(state)
             run.complete(state, self._pictures)
             self._open.pop(0)
-            self.outcomes.append(_close(run, "FINISHED", ""))
+            self._ended.append((run, "FINISHED", ""))
             self._interruption.check()
 
     def _end_all(self, status: str, reason: str) -> None:
         while self._open:
             run = self._open.pop(0)
             run.end(status, reason)
-            self.outcomes.append(_close(run, status, reason))
+            self._ended.append((run, status, reason))
 
 
 def best_state(folders: Sequence[Path], fingerprint: str, least_epochs: int) -> "TrainingState | None":
@@ -144,8 +172,3 @@ def _how_to_resume(interrupted: Interrupted, run: TrackedRun) -> str:
         f"{interrupted}; run {run.name} is marked KILLED and {kept}; "
         f"go on with: mlflow-project train --resume {run.name}"
     )
-
-
-def _close(run: TrackedRun, status: str, reason: str) -> Outcome:
-    delivery = run.close(KILLED_DELIVERY_SECONDS if status == "KILLED" else DELIVERY_SECONDS)
-    return Outcome(run.plan, run.folder, run.journal.run_id, status, run.metrics, delivery, reason)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.configuration import TrainingConfig
-from mlflow_project import state
+from mlflow_project import journal_file, state
 from mlflow_project.connection import tracking_uri
 from mlflow_project.errors import RunError
 from mlflow_project.journal import Journal
@@ -26,6 +26,10 @@ EXPERIMENT = "mnist-base-cnn"
 MODEL_NAME = "base-cnn"  # behind the data set's name in the registry
 CHECKPOINT = "checkpoint.pt"
 PLAN = "plan.json"
+IDENTITY = (
+    "configuration_sha256",
+    "fingerprint",
+)  # tags that a journal's header repeats, to be found at once
 DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
 
 
@@ -119,23 +123,25 @@ class TrackedRun:
         """A new run, or the one that `mlflow run` has made; says its parameters and what identifies it."""
         from mlflow_project import records
 
+        opening = records.opening_tags(plan.config, pictures.runtime, pictures.dataset)
         journal = Journal.create(
             tracking_uri(),
             experiment_name(),
             plan.config.name,
             plan.run_id,
-            dict(plan.tags),
+            {tag.key: tag.value for tag in opening if tag.key in IDENTITY},
             on_problem=watcher.warning,
         )
-        (journal.folder / PLAN).write_text(plan.to_json())
-        run = cls(plan, journal, watcher)
         journal.append(
             *(Tag(key, value) for key, value in {"mlflow.runName": plan.config.name, **plan.tags}.items()),
             *records.parameters(plan.config),
-            *records.opening_tags(plan.config, pictures.runtime, pictures.dataset),
+            *opening,
             *records.dataset_inputs(pictures.dataset, pictures.train, pictures.validation),
         )
-        return run
+        journal.sync()
+        # Last, and in one piece: a folder with a plan is a run that has said all of this and can be gone on with.
+        journal_file.replace(journal.folder / PLAN, plan.to_json().encode())
+        return cls(plan, journal, watcher)
 
     @classmethod
     def reopen(cls, folder: Path, watcher: "Watcher", tags: Mapping[str, str] | None = None) -> "TrackedRun":
@@ -160,6 +166,11 @@ class TrackedRun:
     def name(self) -> str:
         """By which `--resume` finds the run: MLflow's id, or the provisional one while no server has given it."""
         return self.journal.run_id or self.journal.header.key
+
+    @property
+    def delivered(self) -> bool:
+        """Whether MLflow has all that was said so far."""
+        return self._sender.delivery().pending == 0
 
     def wait_for_id(self, seconds: float) -> str | None:
         """The run's id in MLflow, if the server gives it within that time."""
