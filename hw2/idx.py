@@ -47,6 +47,8 @@ def read_idx(path: Path) -> Tensor:
         raise DataError(f"{path}: the gzip stream ends too early; copy or download the file again") from error
     except (zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged gzip ({error}); copy or download the file again") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: {error}; use a machine with more memory, or fewer pictures") from error
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read ({reason}); check that it exists, and its rights") from error

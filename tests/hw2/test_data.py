@@ -1,9 +1,6 @@
 """Sets are found where a person put them, refused where they are damaged, and never fetched unasked."""
 
-import gzip
 import hashlib
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hw2 import catalogue, data, idx, sources
+from hw2 import catalogue, idx, sources
 from hw2.data import Dataset, ImageSet, load_dataset, load_folder, load_split, split_validation
 from hw2.errors import ConfigurationError, DataError
-
-FULL_DATA = Path(os.environ.get("HW2_DATA_DIR") or Path(__file__).resolve().parents[3] / "shared" / "data")
-needs_full_data = pytest.mark.skipif(
-    not (FULL_DATA / "MNIST" / "raw").is_dir(), reason="needs the full files, found through HW2_DATA_DIR"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -378,45 +370,3 @@ def test_a_folder_of_outliers_needs_neither_labels_nor_ten_classes(tmp_path: Pat
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="an empty folder"):
         load_folder(tmp_path / "nothing")
-
-
-# The samples and the full sets
-
-
-def test_the_samples_are_those_of_their_page() -> None:
-    folder = Path(data.__file__).parent / "samples"
-    lines = [line.split() for line in (folder / "README.md").read_text().splitlines() if line.endswith(".gz")]
-    assert len(lines) == 6
-    for expected, name in lines:
-        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected
-
-
-@needs_full_data
-def test_full_mnist_is_read_checked_and_hashed_as_published() -> None:
-    start = time.perf_counter()
-    full = load_dataset("mnist", FULL_DATA)
-    print(f"{time.perf_counter() - start:.2f} s")
-    assert (len(full.train), len(full.test), full.is_sample) == (60_000, 10_000, False)
-    assert torch.bincount(full.train.labels)[[0, 1, 9]].tolist() == [5923, 6742, 5949]
-
-
-@needs_full_data
-def test_the_garments_of_the_sample_are_the_first_of_the_full_set() -> None:
-    full = load_split("fashion-mnist", "test", FULL_DATA)
-    assert (full.name, len(full)) == ("fashion-mnist", 10_000)
-    assert full.take(torch.arange(1_000)).sha256 == load_split("fashion-mnist-sample", "test").sha256
-
-
-@needs_full_data
-def test_one_changed_byte_of_full_mnist_is_named(tmp_path: Path) -> None:
-    for source in (FULL_DATA / "MNIST" / "raw").iterdir():
-        (tmp_path / source.name).symlink_to(source)
-    target = tmp_path / "t10k-labels-idx1-ubyte.gz"
-    content = bytearray(gzip.decompress(target.read_bytes()))
-    content[-1] = (content[-1] + 1) % 10
-    target.unlink()
-    target.write_bytes(gzip.compress(bytes(content), compresslevel=1))
-    with pytest.raises(
-        DataError, match=f"{target.name}: found MD5 .* expected 27ae3e4e09519cfbb04c329615203637"
-    ):
-        load_dataset("mnist", tmp_path)

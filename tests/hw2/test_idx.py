@@ -98,6 +98,18 @@ def test_a_header_that_promises_four_terabytes_costs_no_memory(tmp_path: Path, p
         _read_measured(tmp_path / "huge", promised=0)
 
 
+def test_a_promise_beyond_the_machine_is_an_error_of_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 9.00 GiB for an array")
+
+    write_idx(tmp_path / "large", torch.zeros(4, dtype=torch.uint8))
+    monkeypatch.setattr("numpy.empty", refuse)
+    with pytest.raises(DataError, match=r"large: Unable to allocate 9.00 GiB .* more memory"):
+        read_idx(tmp_path / "large")
+
+
 def test_a_gzip_bomb_behind_a_small_promise_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "bomb").write_bytes(gzip.compress(header((10,)) + bytes(200_000_000), compresslevel=1))
     with pytest.raises(DataError, match="bytes follow after the 10"):
