@@ -17,6 +17,7 @@ PROGRAM = "mlflow-project"
 COMMANDS = {
     "train": "mlflow_project.commands.train:train",
     "models": "mlflow_project.commands.models:models",
+    "predict": "mlflow_project.commands.predict:predict",
 }
 
 

@@ -71,7 +71,6 @@ def _write_environment(folder: Path) -> None:
 
 def _describe(folder: Path, loader: str, example: Tensor) -> None:
     """Writes `MLmodel`, with its example of a request."""
-    import mlflow.pyfunc
     import numpy as np
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
@@ -93,8 +92,14 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
         },
     )
     card.add_flavor("pytorch", model_data="data", pytorch_version=str(torch.__version__), code=None)
-    mlflow.pyfunc.add_to_model(
-        card, loader, data=EXTRA, code="code", conda_env="conda.yaml", python_env="python_env.yaml"
+    # As `mlflow.pyfunc.add_to_model` would, whose module warns of itself and takes a second to import.
+    card.add_flavor(
+        "python_function",
+        loader_module=loader,
+        python_version=platform.python_version(),
+        data=EXTRA,
+        code="code",
+        env={"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
     )
     card.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     card.save(folder / "MLmodel")

@@ -1,0 +1,105 @@
+"""Registered models for tests that need some: trained and delivered once a session, copied for each test."""
+
+import shutil
+import sqlite3
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SEEDS = (0, 2, 3)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A store of the test's own with three versions of `mnist-base-cnn`, trained a little on the sample.
+
+    Their aliases are m1 to m3, and champion is the first.
+    """
+
+    uri: str
+    folder: Path
+    name: str = "mnist-base-cnn"
+
+    def files(self, number: int) -> Path:
+        """The folder with a version's files, which the test may change."""
+        connection = sqlite3.connect(self.folder / "mlflow.db")
+        location: str = connection.execute(
+            "SELECT artifact_location FROM logged_models JOIN model_versions "
+            "ON model_versions.source = 'models:/' || logged_models.model_id WHERE version = ?",
+            (number,),
+        ).fetchone()[0]
+        connection.close()
+        return Path(location.removeprefix("file://"))
+
+
+@pytest.fixture(scope="session")
+def registered_once(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `mlflow.db` and `mlruns`, into which the models were delivered."""
+    folder = tmp_path_factory.mktemp("registered")
+    shutil.copyfile(migrated_store, folder / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_PROJECT_STATE", str(folder / "state"))
+        for number, seed in enumerate(SEEDS, 1):
+            _register(f"sqlite:///{folder}/mlflow.db", seed, f"m{number}", champion=number == 1)
+    return folder
+
+
+def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
+    import torch
+
+    from hw2.assessment import assess
+    from hw2.configuration import Runtime, TrainingConfig
+    from hw2.data import load_dataset, load_split
+    from hw2.model import weights_sha256
+    from hw2.training import Training
+    from mlflow_project import packaging, records
+    from mlflow_project.journal import Journal
+    from mlflow_project.sender import deliver
+    from mlflow_project.values import ModelFiles, RunEnd
+
+    dataset, outliers = load_dataset("mnist-sample"), load_split("fashion-mnist-sample", "test")
+    train, validation = (dataset.train.take(torch.arange(n, n + 500)) for n in (0, 500))
+    config = TrainingConfig(lr=0.02, epochs=2, batch_size=16, seed=seed, validation_size=500)
+    before = torch.get_num_threads()
+    training = Training(config, Runtime("float32", "cpu", 1), dataset.sha256, train, validation)
+    list(training.epochs())
+    torch.set_num_threads(before)
+    model = training.state().model()
+    found = assess(model, train, validation, dataset.test, outliers)
+    journal = Journal.create(uri, "tests", config.name)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = Path(scratch) / "model"
+        packaging.write_model_files(files, model, found.detector, dataset.test.images[:2].clone())
+        digest = weights_sha256(model.state_dict())
+        tags = records.version_tags(
+            config, dataset, training.fingerprint, found, digest, packaging.files_sha256(files)
+        )
+        aliases = (alias, "champion") if champion else (alias,)
+        journal.append(ModelFiles("model", files, "mnist-base-cnn", tags, aliases), RunEnd())
+    journal.close()
+    delivery = deliver(journal.folder)
+    assert delivery.complete, delivery.problem
+
+
+@pytest.fixture
+def registered(registered_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registered:
+    """Three registered models in a store that is this test's tracking URI."""
+    folder = tmp_path / "registered"
+    shutil.copytree(registered_once, folder, ignore=shutil.ignore_patterns("state"))
+    connection = sqlite3.connect(folder / "mlflow.db")
+    with connection:
+        for table in ("logged_models", "experiments"):
+            connection.execute(
+                f"UPDATE {table} SET artifact_location = replace(artifact_location, ?, ?)",
+                (str(registered_once), str(folder)),
+            )
+        connection.execute(
+            "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)", (str(registered_once), str(folder))
+        )
+    connection.close()
+    uri = f"sqlite:///{folder}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return Registered(uri, folder)
