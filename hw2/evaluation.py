@@ -42,6 +42,10 @@ __all__ = [
     "write_predictions",
 ]
 
+# Twice as fast on a processor as 1,000: what a batch needs (20 MB) is small enough to be used again by the next
+# one, where the allocator gives larger blocks back to the system each time.
+BATCH_SIZE = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -116,7 +120,7 @@ class Evaluation:
 def evaluate(
     model: BaseCNN,
     image_set: ImageSet,
-    batch_size: int = 1000,
+    batch_size: int = BATCH_SIZE,
     on_progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Show the model every picture once, in float32 and without gradients, on the device where the model is.
