@@ -7,14 +7,15 @@ by their tags before they are made.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project import journal_file
 from mlflow_project.errors import DeliveryError, StoreError
-from mlflow_project.journal import file_sha256, tree_sha256
+from mlflow_project.journal import file_sha256
 from mlflow_project.journal_file import Cursor, Damage, Entry, Header
+from mlflow_project.model_delivery import parent, send_model
 from mlflow_project.remote import KEY_TAG, Remote, is_final, open_client, told
 from mlflow_project.values import (
     Artifact,
@@ -52,6 +53,8 @@ class Deliverer:
         self._remote: Remote | None = None
         self._parameters: dict[str, str] | None = None
         self._tags: dict[str, str] = {}
+        self.progress = 0
+        """Grows with everything that has arrived."""
 
     @property
     def run_id(self) -> str | None:
@@ -69,13 +72,40 @@ class Deliverer:
 
     def open_run(self) -> str:
         """The run's id; makes the run if need be. Raises whatever MLflow raises."""
-        if self.cursor.run_id is None or self.cursor.experiment_id is None:
-            known = self.cursor.run_id or self.header.run_id
-            self.cursor.run_id, self.cursor.experiment_id = self.remote.run(known)
-            self.cursor.save(self.folder)
-            if known is not None:
-                self._send_tags({**self.header.tags, KEY_TAG: self.header.key})
+        if self.cursor.run_id is None:
+            known = self.header.run_id
+            if known is None:
+                self.cursor.experiment_id = self.part("experiment", self.remote.experiment_id)
+                self.cursor.run_id = self.remote.run(self.experiment_id)
+            else:
+                self.cursor.experiment_id = self.remote.experiment_of(known)
+                self._send_tags(known, {**self.header.tags, KEY_TAG: self.header.key})
+                self.cursor.run_id = known
+            self._save()
         return self.cursor.run_id
+
+    @property
+    def experiment_id(self) -> str:
+        assert self.cursor.experiment_id is not None, "a run that is open has an experiment"
+        return self.cursor.experiment_id
+
+    def part(self, name: str, action: Callable[[], object]) -> str:
+        """Do one part of the value that is being delivered, unless it is done; what came of it, as text."""
+        if name not in self.cursor.parts:
+            self.cursor.parts[name] = str(action())
+            self._save()
+        return self.cursor.parts[name]
+
+    def upload(self, place: str, digest: str, action: Callable[[], object]) -> None:
+        """Send a file, unless the same content was sent there already."""
+        if self.cursor.uploaded.get(place) != digest:
+            action()
+            self.cursor.uploaded[place] = digest
+            self._save()
+
+    def _save(self) -> None:
+        self.cursor.save(self.folder)
+        self.progress += 1
 
     def step(self) -> bool:
         """Deliver the next batch or file. False if there is nothing more; raises if MLflow didn't take it."""
@@ -87,11 +117,11 @@ class Deliverer:
         for damage in damages:
             self._refuse(str(damage))
         self._deliver([item for item in entries if isinstance(item, Entry)])
-        self.cursor.position = entries[-1].end
+        self.cursor.position, self.cursor.parts = entries[-1].end, {}
         self.cursor.delivered += sum(
             isinstance(item, Entry) and not isinstance(item.value, Header) for item in entries
         )
-        self.cursor.save(self.folder)
+        self._save()
         if self.cursor.ended and not self._next():
             shutil.rmtree(self.folder / journal_file.FILES, ignore_errors=True)
             (self.folder / journal_file.FILES).mkdir(exist_ok=True)
@@ -120,7 +150,7 @@ class Deliverer:
             if not is_final(error):
                 raise
             # Nothing can be written to a deleted run, but that is no fault of the value.
-            self.remote.run(self.run_id)
+            self.remote.experiment_of(self.open_run())
             if len(entries) == 1:
                 value = entries[0].value
                 name = getattr(value, "key", getattr(value, "path", getattr(value, "name", "")))
@@ -151,7 +181,7 @@ class Deliverer:
                 case DatasetInput():
                     self._send_dataset(value)
                 case ModelFiles():
-                    self._send_model(value)
+                    send_model(self, value)
                 case RunStart():
                     self.client.update_run(self.open_run(), status="RUNNING")
                     self.cursor.ended = None
@@ -172,10 +202,10 @@ class Deliverer:
             self._known().update(parameters)
             self._tags.update(tags)
 
-    def _send_tags(self, tags: dict[str, str]) -> None:
+    def _send_tags(self, run_id: str, tags: dict[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        self.client.log_batch(self.open_run(), tags=[RunTag(key, value) for key, value in tags.items()])
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def _resolved(self, text: str) -> str:
         """The run id of a run that was named by its journal's key, which may be all that there was to name it by."""
@@ -203,11 +233,11 @@ class Deliverer:
             )
 
     def _send_file(self, file: Path, path: str) -> None:
-        digest = file.parent.name
-        if self.cursor.uploaded.get(path) == digest or not self._is_kept(file, path):
-            return
-        self.client.log_artifact(self.open_run(), str(file), _parent(path))
-        self.cursor.uploaded[path] = digest
+        def send() -> None:
+            if self._is_kept(file, path):
+                self.client.log_artifact(self.open_run(), str(file), parent(path))
+
+        self.upload(path, file.parent.name, send)
 
     def _is_kept(self, file: Path, path: str) -> bool:
         """Whether the file waits for its delivery. False if it is gone because it has arrived already."""
@@ -215,17 +245,16 @@ class Deliverer:
             if file_sha256(file) == file.parent.name:
                 return True
             raise DeliveryError("the kept file isn't what was journaled any more")
-        if path in [found.path for found in self.client.list_artifacts(self.open_run(), _parent(path))]:
+        if path in [found.path for found in self.client.list_artifacts(self.open_run(), parent(path))]:
             return False
         raise DeliveryError("the kept file is gone")
 
     def _send_image(self, image: LoggedImage) -> None:
-        digest = image.file.parent.name
+        path, digest = PurePosixPath(image.path), image.file.parent.name
         if self.cursor.uploaded.get(image.path) == digest or not self._is_kept(image.file, image.path):
             return
         from PIL import Image
 
-        path = PurePosixPath(image.path)
         with tempfile.TemporaryDirectory(prefix=".image-", dir=self.folder) as name:
             full = Path(name) / path.name
             shutil.copyfile(image.file, full)
@@ -233,9 +262,12 @@ class Deliverer:
             with Image.open(full) as picture:
                 picture.thumbnail((256, 256))
                 picture.save(small)
-            for file in (full, small):
-                self.client.log_artifact(self.open_run(), str(file), str(path.parent))
-        self.cursor.uploaded[image.path] = digest
+            for file in (small, full):
+
+                def send(file: Path = file) -> None:
+                    self.client.log_artifact(self.open_run(), str(file), str(path.parent))
+
+                self.upload(str(path.with_name(file.name)), digest, send)
 
     def _send_dataset(self, value: DatasetInput) -> None:
         from mlflow.entities import Dataset, InputTag
@@ -253,63 +285,26 @@ class Deliverer:
         inputs = [Input(dataset, [InputTag(key, text) for key, text in tags.items()])]
         self.client.log_inputs(self.open_run(), inputs)
 
-    def _send_model(self, model: ModelFiles) -> None:
-        run_id, experiment_id = self.open_run(), self.cursor.experiment_id
-        assert experiment_id is not None
-        folder = model.directory
-        if not folder.is_dir():
-            self._find_model(model, experiment_id, run_id)
-            return
-        if tree_sha256(folder) != folder.name:
-            raise DeliveryError("the kept folder isn't what was journaled any more")
-        model_id, location = self.remote.model(experiment_id, run_id, model)
-        self.cursor.models[model.name] = model_id
-        for file, path in _model_files(folder):
-            self._send_model_file(model_id, file, path)
-        with tempfile.TemporaryDirectory(prefix=".model-", dir=self.folder) as name:
-            # Last, because a model can be loaded from the moment at which it has this file.
-            card = Path(name) / "MLmodel"
-            card.write_text(model_card(folder / "MLmodel", model_id, run_id, location))
-            self._send_model_file(model_id, card, "MLmodel")
-        self.client.finalize_logged_model(model_id, "READY")
-        if model.registered_name:
-            self.cursor.versions[model.name] = self.remote.version(run_id, model_id, model)
-
-    def _find_model(self, model: ModelFiles, experiment_id: str, run_id: str) -> None:
-        """The model and version of a delivery that is forgotten here, but whose files are kept no more."""
-        models = self.remote.find_models(experiment_id, model.name)
-        if not models or str(models[0].status) != "READY":
-            raise DeliveryError("the kept folder is gone")
-        self.cursor.models[model.name] = models[0].model_id
-        if model.registered_name:
-            self.cursor.versions[model.name] = self.remote.version(run_id, models[0].model_id, model)
-
-    def _send_model_file(self, model_id: str, file: Path, path: str) -> None:
-        digest, place = file_sha256(file), f"models:/{model_id}/{path}"
-        if self.cursor.uploaded.get(place) != digest:
-            self.client.log_model_artifact(model_id, str(file), _parent(path))
-            self.cursor.uploaded[place] = digest
-            self.cursor.save(self.folder)
-
     def _send_end(self, end: RunEnd) -> None:
         """End the run, and look whether that and the last tags are what it says now.
 
         A request that timed out may have been carried out after a later one.
         """
-        run_id, experiment_id = self.open_run(), self.cursor.experiment_id
-        assert experiment_id is not None
-        self.remote.settle(experiment_id, run_id, self.cursor.models, self.cursor.versions)
-        self.client.set_terminated(run_id, end.status, end.timestamp_ms)
+        run_id, remote, cursor = self.open_run(), self.remote, self.cursor
+        self.part("runs", lambda: remote.settle_runs(self.experiment_id, run_id))
+        self.part("models", lambda: remote.settle_models(self.experiment_id, cursor.models))
+        self.part("versions", lambda: remote.settle_versions(run_id, cursor.versions))
+        self.part("end", lambda: self.client.set_terminated(run_id, end.status, end.timestamp_ms))
         run = self.client.get_run(run_id)
         wrong = {key: text for key, text in self._tags.items() if run.data.tags.get(key) != text}
         if wrong:
-            self._send_tags(wrong)
+            self._send_tags(run_id, wrong)
         for tag in LIVE_TAGS:
             if tag in run.data.tags:
                 self.client.delete_tag(run_id, tag)
         if (run.info.status, run.info.end_time) != (end.status, end.timestamp_ms):
             self.client.set_terminated(run_id, end.status, end.timestamp_ms)
-        self.cursor.ended = end.status
+        cursor.ended = end.status
 
     def _refuse(self, reason: str) -> None:
         if reason not in self.cursor.refused:
@@ -324,25 +319,3 @@ def equal(a: str, b: str) -> bool:
         return float(a) == float(b)
     except ValueError:
         return False
-
-
-def model_card(path: Path, model_id: str, run_id: str, location: str) -> str:
-    """The `MLmodel` of a saved model, with what only the logged model knows; always the same text."""
-    import yaml  # type: ignore[import-untyped]
-
-    content = yaml.safe_load(path.read_text())
-    content |= {"model_id": model_id, "model_uuid": model_id, "run_id": run_id, "artifact_path": location}
-    text: str = yaml.safe_dump(content, default_flow_style=False, sort_keys=True, allow_unicode=True)
-    return text
-
-
-def _model_files(folder: Path) -> Iterator[tuple[Path, str]]:
-    for file in sorted(folder.rglob("*")):
-        path = file.relative_to(folder).as_posix()
-        if file.is_file() and path != "MLmodel" and "__pycache__" not in path.split("/"):
-            yield file, path
-
-
-def _parent(path: str) -> str | None:
-    parent = str(PurePosixPath(path).parent)
-    return None if parent == "." else parent

@@ -8,6 +8,7 @@ ServiceError               exit status 1
 ├── RegistryError          a model that isn't there or isn't what was registered
 ├── JournalError           a journal that can't be read or written
 ├── DeliveryError          values that MLflow refuses
+├── BackupError            a backup that can't be made, or isn't what was backed up
 ├── SweepError             a grid of which a cell failed
 └── Interrupted            SIGINT or SIGTERM (exit status 130 or 143)
 
@@ -51,6 +52,10 @@ class JournalError(ServiceError):
 
 class DeliveryError(ServiceError):
     """Values that MLflow refuses."""
+
+
+class BackupError(ServiceError):
+    """A backup that can't be made, or isn't what was backed up."""
 
 
 class SweepError(ServiceError):

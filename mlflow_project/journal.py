@@ -305,7 +305,8 @@ class Journal:
                 self.ended = item.value.status
             elif isinstance(item.value, RunStart):
                 self.ended = None
-        os.ftruncate(self._descriptor, end)
+        if os.fstat(self._descriptor).st_size != end:
+            os.ftruncate(self._descriptor, end)
         self._end = end
         self._next = max(last + 1, 1)
         self.run_id = journal_file.Cursor.load(self.folder).run_id or self.header.run_id

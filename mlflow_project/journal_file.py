@@ -198,6 +198,8 @@ class Cursor:
     run_id: str | None = None
     experiment_id: str | None = None
     ended: str | None = None
+    parts: dict[str, str] = field(default_factory=dict)
+    """What is done of the value at `position`, and the ids that came of it."""
     uploaded: dict[str, str] = field(default_factory=dict)
     """Artifact paths, and the SHA-256 of what was uploaded there."""
     models: dict[str, str] = field(default_factory=dict)

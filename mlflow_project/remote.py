@@ -2,7 +2,7 @@
 
 Everything that this project makes in MLflow carries the tag `journal_key`, the journal's key (for a model:
 key and name), by which a second delivery finds it. A request that timed out may still be carried out later,
-so `settle` looks again and removes what was made twice.
+so `settle_...` looks again and removes what was made twice.
 """
 
 import json
@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,28 +153,25 @@ class Remote:
         runs = self.client.search_runs([experiment_id], wanted, run_view_type=ViewType.ALL)
         return sorted(runs, key=lambda run: (run.info.lifecycle_stage != "active", run.info.run_id))
 
-    def run(self, run_id: str | None) -> tuple[str, str]:
-        """Ids of run and experiment; makes the run if nobody has. StoreError if somebody deleted it."""
-        if run_id is None:
-            experiment_id = self.experiment_id()
-            runs = self.find_runs(experiment_id)
-            if not runs:
-                self.client.create_run(
-                    experiment_id,
-                    start_time=self.header.start_time_ms,
-                    tags={**self.header.tags, KEY_TAG: self.header.key},
-                    run_name=self.header.run_name,
-                )
-                runs = self.find_runs(experiment_id)
-            run = runs[0]
-        else:
-            run = self.client.get_run(run_id)
-        if run.info.lifecycle_stage == "deleted":
-            found = run.info.run_id
-            raise StoreError(
-                f"run {found} was deleted; `mlflow runs restore --run-id {found}` brings it back"
+    def run(self, experiment_id: str) -> str:
+        """The journal's run; made if nobody has. StoreError if somebody deleted it."""
+        runs = self.find_runs(experiment_id)
+        if not runs:
+            self.client.create_run(
+                experiment_id,
+                start_time=self.header.start_time_ms,
+                tags={**self.header.tags, KEY_TAG: self.header.key},
+                run_name=self.header.run_name,
             )
-        return str(run.info.run_id), str(run.info.experiment_id)
+            runs = self.find_runs(experiment_id)
+        _require_active(runs[0])
+        return str(runs[0].info.run_id)
+
+    def experiment_of(self, run_id: str) -> str:
+        """The experiment of a run that is there. StoreError if somebody deleted it."""
+        run = self.client.get_run(run_id)
+        _require_active(run)
+        return str(run.info.experiment_id)
 
     def model_key(self, name: str) -> str:
         return f"{self.header.key}/{name}"
@@ -184,10 +181,8 @@ class Remote:
         found = self.client.search_logged_models([experiment_id], filter_string=wanted)
         return sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
 
-    def model(self, experiment_id: str, run_id: str, model: ModelFiles) -> tuple[str, str]:
-        """Id and artifact location of the run's logged model of this name."""
-        from mlflow.entities import LoggedModelOutput
-
+    def model(self, experiment_id: str, run_id: str, model: ModelFiles) -> str:
+        """The id of the run's logged model of this name; made if nobody has."""
         models = self.find_models(experiment_id, model.name)
         if not models:
             self.client.create_logged_model(
@@ -198,11 +193,15 @@ class Remote:
                 params=dict(model.params) or None,
             )
             models = self.find_models(experiment_id, model.name)
-        chosen = models[0]
+        return str(models[0].model_id)
+
+    def link_to_run(self, run_id: str, model_id: str, step: int) -> None:
+        """Name the model as the run's output, once."""
+        from mlflow.entities import LoggedModelOutput
+
         outputs = self.client.get_run(run_id).outputs
-        if chosen.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-            self.client.log_outputs(run_id, [LoggedModelOutput(chosen.model_id, step=model.step)])
-        return chosen.model_id, chosen.artifact_location
+        if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+            self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=step)])
 
     def find_versions(self, run_id: str, name: str, registered: str) -> list[Any]:
         found = self.client.search_model_versions(f"name = '{registered}' and run_id = '{run_id}'")
@@ -210,10 +209,9 @@ class Remote:
         return sorted(ours, key=lambda version: int(version.version))
 
     def version(self, run_id: str, model_id: str, model: ModelFiles) -> str:
-        """The one version that this model has, as `registered name/number`."""
+        """The number of the one version that this model has; made if nobody has."""
         registered = model.registered_name
         assert registered is not None
-        self._ensure_registered(registered)
         versions = self.find_versions(run_id, model.name, registered)
         if not versions:
             with _as_default(self.header.tracking_uri):
@@ -227,43 +225,30 @@ class Remote:
                     model_id=model_id,
                 )
             versions = self.find_versions(run_id, model.name, registered)
-        number = str(versions[0].version)
-        for key, value in model.version_tags.items():
-            if versions[0].tags.get(key) != value:
+        return str(versions[0].version)
+
+    def tag_version(self, registered: str, number: str, tags: Mapping[str, str]) -> None:
+        """Tags of a version that an earlier delivery has made with others."""
+        present = self.client.get_model_version(registered, number).tags
+        for key, value in tags.items():
+            if present.get(key) != value:
                 self.client.set_model_version_tag(registered, number, key, value)
-        held = self.client.get_registered_model(registered).aliases
-        for alias in model.aliases:
-            # A late delivery must not take an alias back from a newer version.
+
+    def set_aliases(self, registered: str, number: str, aliases: Sequence[str]) -> None:
+        """A late delivery doesn't take an alias back from a newer version."""
+        held = self.client.get_registered_model(registered).aliases if aliases else {}
+        for alias in aliases:
             if int(held.get(alias, 0)) < int(number):
                 self.client.set_registered_model_alias(registered, alias, number)
-        self._link(model_id, registered, number)
-        return f"{registered}/{number}"
 
-    def settle(
-        self, experiment_id: str, run_id: str, models: Mapping[str, str], versions: Mapping[str, str]
-    ) -> None:
-        """Remove what a request made that came too late to be seen; what is named here stays."""
-        for run in self.find_runs(experiment_id):
-            if run.info.run_id != run_id and run.info.lifecycle_stage == "active":
-                self.client.delete_run(run.info.run_id)
-        for name, model_id in models.items():
-            for model in self.find_models(experiment_id, name):
-                if model.model_id != model_id:
-                    self.client.delete_logged_model(model.model_id)
-        for name, version in versions.items():
-            registered, number = version.rsplit("/", 1)
-            for other in self.find_versions(run_id, name, registered):
-                if str(other.version) != number:
-                    self.client.delete_model_version(registered, other.version)
-
-    def _ensure_registered(self, registered: str) -> None:
+    def ensure_registered(self, registered: str) -> None:
         try:
             self.client.create_registered_model(registered)
         except Exception as error:
             if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _link(self, model_id: str, registered: str, number: str) -> None:
+    def link_to_version(self, model_id: str, registered: str, number: str) -> None:
         """Name the version on the logged model, as MLflow's own registration does and its UI shows."""
         tag = "mlflow.modelVersions"
         link = {"name": registered, "version": number}
@@ -273,6 +258,31 @@ class Remote:
             links = []
         if link not in links:
             self.client.set_logged_model_tags(model_id, {tag: json.dumps([*links, link])})
+
+    def settle_runs(self, experiment_id: str, run_id: str) -> None:
+        """Remove runs that a request made which came too late to be seen; likewise below."""
+        for run in self.find_runs(experiment_id):
+            if run.info.run_id != run_id and run.info.lifecycle_stage == "active":
+                self.client.delete_run(run.info.run_id)
+
+    def settle_models(self, experiment_id: str, models: Mapping[str, str]) -> None:
+        for name, model_id in models.items():
+            for model in self.find_models(experiment_id, name):
+                if model.model_id != model_id:
+                    self.client.delete_logged_model(model.model_id)
+
+    def settle_versions(self, run_id: str, versions: Mapping[str, str]) -> None:
+        for name, version in versions.items():
+            registered, number = version.rsplit("/", 1)
+            for other in self.find_versions(run_id, name, registered):
+                if str(other.version) != number:
+                    self.client.delete_model_version(registered, other.version)
+
+
+def _require_active(run: "Run") -> None:
+    if run.info.lifecycle_stage == "deleted":
+        run_id = run.info.run_id
+        raise StoreError(f"run {run_id} was deleted; `mlflow runs restore --run-id {run_id}` brings it back")
 
 
 @contextmanager

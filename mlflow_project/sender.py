@@ -65,6 +65,7 @@ class Sender:
         self._heartbeat_seconds = heartbeat_seconds
         self._next_heartbeat = 0.0
         self._problem: str | None = None
+        self._silent = False
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._progress = threading.Condition()
@@ -116,7 +117,7 @@ class Sender:
                 self._progress.wait(min(left, 0.5))
 
     def _work(self) -> None:
-        pause = _FIRST_PAUSE
+        pause, progress = _FIRST_PAUSE, 0
         if not self._lock.acquire(wait=True):
             return
         try:
@@ -126,6 +127,9 @@ class Sender:
                     self._problem, pause = None, _FIRST_PAUSE
                 except Exception as error:
                     self._problem, busy = told(error, self.journal.header.tracking_uri), False
+                    self._silent = True
+                    if progress != self._deliverer.progress:
+                        pause, progress = _FIRST_PAUSE, self._deliverer.progress
                     self._stopping.wait(pause * random.uniform(0.5, 1))
                     pause = min(2 * pause, _LONGEST_PAUSE)
                 with self._progress:
@@ -142,6 +146,10 @@ class Sender:
         self.journal.run_id = self._deliverer.open_run()
         if self.journal.ended is None and time.monotonic() >= self._next_heartbeat:
             beat(self._deliverer)
+            if self._silent:
+                # While the server was away, somebody may have taken the run for dead.
+                self._deliverer.client.update_run(self.journal.run_id, status="RUNNING")
+                self._silent = False
             self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
         return self._deliverer.step()
 
@@ -169,13 +177,14 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
 
 def _deliver_all(deliverer: Deliverer, deadline: float | None, attempts: int) -> str | None:
     """Why not all of it was delivered, or None."""
-    failed, pause = 0, _FIRST_PAUSE
+    failed, pause, progress = 0, _FIRST_PAUSE, 0
     while True:
         try:
             if not deliverer.step():
                 return None
-            failed, pause = 0, _FIRST_PAUSE
         except Exception as error:
+            if progress != deliverer.progress:
+                failed, pause, progress = 0, _FIRST_PAUSE, deliverer.progress
             failed += 1
             if failed >= attempts:
                 return told(error, deliverer.header.tracking_uri)
@@ -196,6 +205,24 @@ def _delivery(deliverer: Deliverer, pending: int, problem: str | None) -> Delive
         dict(cursor.models),
         dict(cursor.versions),
     )
+
+
+def deliver_leftovers(seconds: float = 30.0) -> threading.Thread:
+    """Try once, in the background, to deliver what earlier runs have left; nobody has to wait for it."""
+
+    def work() -> None:
+        deadline = time.monotonic() + seconds
+        unreachable: set[str] = set()
+        for run in state.undelivered():
+            left = deadline - time.monotonic()
+            if left <= 0 or run.header.tracking_uri in unreachable:
+                continue
+            if deliver(run.folder, left).problem:
+                unreachable.add(run.header.tracking_uri)
+
+    thread = threading.Thread(target=work, name="journal-leftovers", daemon=True)
+    thread.start()
+    return thread
 
 
 def beat(deliverer: Deliverer) -> None:

@@ -1,0 +1,90 @@
+"""`status`: runs that are alive, interrupted or undelivered, and what to do about each."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_project.output import format_option, print_rows
+
+if TYPE_CHECKING:
+    from mlflow_project.repair import RemoteRun
+    from mlflow_project.state import LocalRun
+
+COLUMNS = ("run", "run_id", "state", "pending", "where", "what_to_do")
+
+
+@click.command(short_help="Runs that are alive, interrupted or undelivered, and what to do.")
+@click.option("--all", "all_", is_flag=True, help="Also list runs that ended and are delivered.")
+@click.option("--repair", is_flag=True, help="Mark runs that died as KILLED.")
+@format_option
+def status(all_: bool, repair: bool, format_: str) -> int:
+    """List the runs that need attention, on this machine and, by their heartbeat, on others.
+
+    \b
+    mlflow-project status
+    mlflow-project status --repair
+    """
+    from mlflow_project import state
+    from mlflow_project.connection import tracking_uri
+    from mlflow_project.errors import ServiceError, StoreError
+    from mlflow_project.journal import absolute_uri
+    from mlflow_project.repair import mark_killed, mark_killed_elsewhere, running_elsewhere
+
+    local = list(state.local_runs())
+    if repair:
+        for run in local:
+            if run.state == "interrupted":
+                try:
+                    mark_killed(run)
+                except ServiceError as error:
+                    click.echo(f"Warning: {error}", err=True)
+        local = list(state.local_runs())
+    rows = [_local_row(run) for run in local if all_ or _needs_attention(run)]
+    address = absolute_uri(tracking_uri())
+    try:
+        for other in running_elsewhere(address, {run.run_id for run in local if run.run_id}):
+            if repair and not other.is_alive:
+                mark_killed_elsewhere(address, other)
+            else:
+                rows.append(_remote_row(other))
+    except StoreError as error:
+        click.echo(f"Warning: runs of other hosts aren't known: {error}", err=True)
+    if not rows:
+        click.echo("no run needs attention", err=True)
+    if rows or format_ != "table":
+        print_rows(rows, format_, COLUMNS)
+    return 0
+
+
+def _needs_attention(run: "LocalRun") -> bool:
+    return run.state in ("alive", "interrupted") or run.pending > 0 or bool(run.problems)
+
+
+def _local_row(run: "LocalRun") -> dict[str, Any]:
+    name = run.run_id or run.key
+    todo = []
+    if run.state == "interrupted":
+        todo.append(f"mlflow-project train --resume {name}, or status --repair")
+    if run.pending and run.state != "alive":
+        todo.append("mlflow-project sync")
+    todo += run.problems
+    where = run.header.host if run.state == "alive" else str(run.folder)
+    return {
+        "run": run.header.run_name,
+        "run_id": name,
+        "state": run.state,
+        "pending": run.pending,
+        "where": where,
+        "what_to_do": "; ".join(todo),
+    }
+
+
+def _remote_row(run: "RemoteRun") -> dict[str, Any]:
+    return {
+        "run": run.name,
+        "run_id": run.run_id,
+        "state": "alive" if run.is_alive else "silent",
+        "pending": None,
+        "where": run.owner,
+        "what_to_do": "" if run.is_alive else f"not heard of since {run.heartbeat}: status --repair",
+    }

@@ -1,0 +1,94 @@
+"""Runs that say RUNNING although nobody runs them any more: found, and marked for what they are.
+
+On this machine a run's lock tells exactly whether its process lives. A run of another host is known by its
+heartbeat alone, so it counts as dead only after a silence longer than any heartbeat takes.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mlflow_project import state
+from mlflow_project.delivery import LIVE_TAGS
+from mlflow_project.errors import StoreError
+from mlflow_project.journal import Journal
+from mlflow_project.remote import open_client, told
+from mlflow_project.sender import SILENT_SECONDS, Delivery, deliver, silent_seconds
+from mlflow_project.values import RunEnd, Tag
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class RemoteRun:
+    """A run that MLflow calls RUNNING, and that no folder on this machine belongs to."""
+
+    run_id: str
+    name: str
+    owner: str
+    heartbeat: str
+
+    @property
+    def is_alive(self) -> bool:
+        return silent_seconds(self.heartbeat) < SILENT_SECONDS
+
+
+def mark_killed(run: state.LocalRun) -> Delivery:
+    """Say of an interrupted run on this machine that it was killed, as of its last word, and deliver that.
+
+    RunBusyError if its process lives after all.
+    """
+    ended = state.last_time_ms(run.folder)
+    journal = Journal.open(run.folder)
+    try:
+        if journal.ended is None:
+            journal.append(Tag("status", "interrupted"), RunEnd("KILLED", ended))
+    finally:
+        journal.close()
+    return deliver(run.folder)
+
+
+def running_elsewhere(tracking_uri: str, known: set[str]) -> list[RemoteRun]:
+    """Runs with a heartbeat that say RUNNING, but for those `known` here. StoreError if the store is away."""
+    try:
+        client = open_client(tracking_uri)
+        experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]
+        runs = client.search_runs(experiments, "attributes.status = 'RUNNING' AND tags.heartbeat != ''")
+    except Exception as error:
+        raise StoreError(told(error, tracking_uri)) from error
+    return [
+        RemoteRun(
+            run.info.run_id,
+            run.info.run_name or "",
+            run.data.tags.get("owner", ""),
+            run.data.tags.get("heartbeat", ""),
+        )
+        for run in runs
+        if run.info.run_id not in known
+    ]
+
+
+def mark_killed_elsewhere(tracking_uri: str, run: RemoteRun) -> None:
+    """Say of a silent run of another host that it was killed, as of its last heartbeat."""
+    try:
+        client = open_client(tracking_uri)
+        client.set_tag(run.run_id, "status", "interrupted")
+        client.set_terminated(run.run_id, "KILLED", _ms(run.heartbeat))
+        _drop_live_tags(client, run.run_id)
+    except Exception as error:
+        raise StoreError(told(error, tracking_uri)) from error
+
+
+def _drop_live_tags(client: "MlflowClient", run_id: str) -> None:
+    present = client.get_run(run_id).data.tags
+    for tag in LIVE_TAGS:
+        if tag in present:
+            client.delete_tag(run_id, tag)
+
+
+def _ms(heartbeat: str) -> int | None:
+    try:
+        return int(datetime.fromisoformat(heartbeat).timestamp() * 1000)
+    except ValueError:
+        return None
