@@ -16,7 +16,9 @@ PROGRAM = "mlflow-project"
 # Each command's module is imported when it is needed: `--help` must not wait for PyTorch or MLflow.
 COMMANDS = {
     "train": "mlflow_project.commands.train:train",
+    "sweep": "mlflow_project.commands.sweep:sweep",
     "models": "mlflow_project.commands.models:models",
+    "outliers": "mlflow_project.commands.outliers:outliers",
     "predict": "mlflow_project.commands.predict:predict",
 }
 

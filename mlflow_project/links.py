@@ -1,5 +1,6 @@
 """How a person gets from a command to MLflow's UI."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,16 +22,28 @@ def run_link(server: str, experiment_id: str, run_id: str) -> str:
 
 
 def ui_command(outcome: "Outcome") -> str:
+    """How to come to a run's page."""
+    return _command(outcome.folder, outcome.run_id)
+
+
+def experiment_command(folder: Path) -> str:
+    """How to come to the page of the experiment in which the run of this folder is."""
+    return _command(folder, None)
+
+
+def _command(folder: Path, run_id: str | None) -> str:
     """What to type and where to look, for a store without a server; else where to look."""
     from mlflow_project.journal_file import Cursor, read_header
 
-    uri = read_header(outcome.folder).tracking_uri
-    experiment_id = Cursor.load(outcome.folder).experiment_id
+    uri = read_header(folder).tracking_uri
+    experiment_id = Cursor.load(folder).experiment_id
     server = uri if uri.startswith("http") else LOCAL_SERVER
-    if outcome.run_id is None or experiment_id is None:
+    if experiment_id is None:
         look = f"{server}/#/experiments"
+    elif run_id is None:
+        look = experiment_link(server, experiment_id)
     else:
-        look = run_link(server, experiment_id, outcome.run_id)
+        look = run_link(server, experiment_id, run_id)
     if uri.startswith("http"):
         return f"Look: {look}"
     return f"Look: mlflow ui --backend-store-uri {uri}   then {look}"

@@ -1,0 +1,179 @@
+"""What earlier work there is that a grid need not do again: in MLflow, and in this machine's state folder."""
+
+import socket
+import statistics
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project import journal_file, state
+from mlflow_project.connection import tracking_uri, translated
+from mlflow_project.delivery import LIVE_TAGS
+from mlflow_project.errors import JournalError
+from mlflow_project.journal import absolute_uri
+from mlflow_project.runs import PLAN, experiment_name
+from mlflow_project.sender import SILENT_SECONDS, silent_seconds
+from mlflow_project.values import Metric
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from hw2.configuration import Runtime
+
+COMPLETED, ELSEWHERE, RESUMABLE = "completed", "running elsewhere", "resumable"
+_PAGE = 1000
+# Above so many cells, one listing of all that was done with this code and data costs less than a query a cell.
+_SINGLE_QUERIES = 100
+_SPEED_RUNS = 25
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run of a configuration, as it was left: COMPLETED, ELSEWHERE (alive in another process) or RESUMABLE."""
+
+    state: str
+    run_id: str | None
+    folder: Path | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Local:
+    """A run's folder on this machine, by what its journal's header says of it."""
+
+    folder: Path
+    tags: Mapping[str, str]
+    run_id: str | None
+
+    @property
+    def sha256(self) -> str:
+        """Of its configuration."""
+        return self.tags.get("configuration_sha256", "")
+
+    @property
+    def fingerprint(self) -> str:
+        """Under which its state can be continued."""
+        return self.tags.get("fingerprint", "")
+
+
+def local_runs(since: str = "") -> Iterator[Local]:
+    """Local runs of this store and experiment, oldest first, from the folder whose name begins with `since`."""
+    store, experiment = absolute_uri(tracking_uri()), experiment_name()
+    for folder in state.folders():
+        if folder.name < since:
+            continue
+        try:
+            header = journal_file.read_header(folder)
+        except (JournalError, OSError):
+            continue
+        if (header.tracking_uri, header.experiment) == (store, experiment):
+            yield Local(folder, header.tags, header.run_id)
+
+
+def found_locally(runs: Collection[Local]) -> Found | None:
+    """The best that the local runs of one configuration offer: completed, else alive, else to be gone on with."""
+    found: dict[str, Found] = {}
+    for local in runs:
+        try:
+            run = state.local_run(local.folder)
+        except (JournalError, OSError):
+            continue
+        kind = {"finished": COMPLETED, "alive": ELSEWHERE}.get(run.state, RESUMABLE)
+        # Without a plan the run died before it had said anything, and nobody has heard of it.
+        if kind != RESUMABLE or (local.folder / PLAN).exists():
+            found[kind] = Found(kind, run.run_id, local.folder)
+    return next((found[kind] for kind in (COMPLETED, ELSEWHERE, RESUMABLE) if kind in found), None)
+
+
+def last_metrics(folder: Path) -> dict[str, float]:
+    """The last value of each metric that a run has said."""
+    values = (item.value for item in journal_file.read(folder) if isinstance(item, journal_file.Entry))
+    return {value.key: value.value for value in values if isinstance(value, Metric)}
+
+
+class Store:
+    """The experiment in MLflow, asked what is there."""
+
+    def __init__(self, client: "MlflowClient") -> None:
+        self.client = client
+        with translated():
+            experiment = client.get_experiment_by_name(experiment_name())
+        self.experiment_ids = [] if experiment is None else [experiment.experiment_id]
+
+    def find(self, sha256s: Collection[str], code_sha256: str, dataset_sha256: str) -> dict[str, Found]:
+        """By configuration, what is COMPLETED, or ELSEWHERE on another machine."""
+        if not self.experiment_ids:
+            return {}
+        if len(sha256s) <= _SINGLE_QUERIES:
+            filters = [f"tags.configuration_sha256 = '{sha256}'" for sha256 in sha256s]
+        else:
+            filters = [f"tags.code_sha256 = '{code_sha256}' and tags.dataset_sha256 = '{dataset_sha256}'"]
+        found: dict[str, Found] = {}
+        for text in filters:
+            for run in self._runs(text):
+                sha256 = run.data.tags.get("configuration_sha256", "")
+                kind = _kind(run)
+                if kind and sha256 in sha256s and (sha256 not in found or kind == COMPLETED):
+                    found[sha256] = Found(kind, run.info.run_id, metrics=dict(run.data.metrics))
+        return found
+
+    def is_there(self, run_id: str) -> bool:
+        """Whether the run exists and nobody has deleted it."""
+        from mlflow.exceptions import MlflowException
+
+        with translated():
+            try:
+                return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
+
+    def images_per_second(self, host: str, runtime: "Runtime", batch_size: int) -> float | None:
+        """How fast the latest runs on this host were, the median; None where there was none like it."""
+        if not self.experiment_ids:
+            return None
+        conditions = {
+            "host": host,
+            "device_used": runtime.device,
+            "precision_used": runtime.precision,
+            "status": "completed",
+        }
+        text = " and ".join(f"tags.{key} = '{value}'" for key, value in conditions.items())
+        with translated():
+            runs = self.client.search_runs(
+                self.experiment_ids,
+                text,
+                max_results=_SPEED_RUNS,
+                order_by=["attributes.start_time DESC"],
+            )
+        speeds = [
+            (run.data.params.get("batch_size") == str(batch_size), run.data.metrics["images_per_second"])
+            for run in runs
+            if "images_per_second" in run.data.metrics
+        ]
+        alike = [speed for same, speed in speeds if same] or [speed for _, speed in speeds]
+        return statistics.median(alike) if alike else None
+
+    def _runs(self, text: str) -> Iterator[Any]:
+        token: str | None = None
+        while True:
+            with translated():
+                page = self.client.search_runs(self.experiment_ids, text, max_results=_PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+def _kind(run: Any) -> str | None:
+    tags = run.data.tags
+    if tags.get("status") == "completed":
+        return COMPLETED
+    heartbeat, owner = (tags.get(tag, "") for tag in LIVE_TAGS)
+    # Of a run on this machine its folder's lock says exactly whether it lives.
+    elsewhere = owner.partition(" ")[0] not in ("", socket.gethostname())
+    if run.info.status == "RUNNING" and elsewhere and silent_seconds(heartbeat) < SILENT_SECONDS:
+        return ELSEWHERE
+    return None

@@ -1,0 +1,126 @@
+"""Stages of a sweep on a Ray cluster: the same tasks as everywhere, each in a process that Ray finds room for.
+
+Machines of a cluster must share the data, the state folder (`MLFLOW_PROJECT_STATE`) and the tracking store: a
+stage whose worker or machine is lost goes on elsewhere from the checkpoint in that folder.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project.connection import tracking_uri
+from mlflow_project.engines import ENDING_SECONDS, Lines, lost
+from mlflow_project.errors import Interrupted, ServiceError, SweepError
+from mlflow_project.journal import absolute_uri
+from mlflow_project.stage import OpenStage, Result, Task
+from mlflow_project.state import home
+
+if TYPE_CHECKING:
+    from mlflow_project.console import Watcher
+    from mlflow_project.interruption import Interruption
+
+_POLL_SECONDS = 0.5
+_OURS = ("MLFLOW_", "AWS_", "OMP_", "TORCH_", "XDG_", "HW2_")
+
+
+class RayCluster:
+    """An existing cluster by its address, else one on this machine, with so many stages at a time."""
+
+    def __init__(self, workers: int, address: str | None) -> None:
+        self.workers = workers
+        self.address = address
+
+    def run(
+        self, tasks: Sequence[Task], watcher: "Watcher", interruption: "Interruption"
+    ) -> Iterator[Result]:
+        """See `engines.Engine`."""
+        ray = _import()
+        queue = deque(sorted(tasks, key=lambda task: -task.stage.epochs))
+        attempts: dict[int, int] = {}
+        running: dict[Any, Task] = {}
+        begun = not ray.is_initialized()
+        if begun:
+            self._connect(ray)
+        try:
+            while queue or running:
+                interruption.check()
+                while queue and len(running) < self.workers:
+                    task = queue.popleft()
+                    running[self._remote(ray, task).remote(task)] = task
+                ready, _ = ray.wait(list(running), timeout=_POLL_SECONDS)
+                for reference in ready:
+                    task = running.pop(reference)
+                    try:
+                        results: list[Result] = ray.get(reference)
+                    except ray.exceptions.RayError as error:
+                        attempts[task.number] = attempts.get(task.number, 0) + 1
+                        how = f"was lost ({type(error).__name__})"
+                        yield from lost(task, how, attempts[task.number], queue, watcher)
+                    else:
+                        yield from results
+        except Interrupted:
+            for reference in running:
+                ray.cancel(reference)
+            ready, _ = ray.wait(list(running), num_returns=len(running), timeout=ENDING_SECONDS)
+            raise
+        finally:
+            if begun:
+                ray.shutdown()
+
+    def _connect(self, ray: Any) -> None:
+        environment = {key: value for key, value in os.environ.items() if key.startswith(_OURS)}
+        environment.pop("MLFLOW_RUN_ID", None)
+        environment |= {
+            "MLFLOW_TRACKING_URI": absolute_uri(tracking_uri()),
+            "MLFLOW_PROJECT_STATE": str(home()),
+        }
+        options: dict[str, Any] = {
+            "address": self.address or "local",
+            "runtime_env": {"env_vars": environment},
+            "log_to_driver": True,
+            "logging_level": "error",
+        }
+        if self.address is None:
+            options |= {"include_dashboard": False, "num_cpus": max(self.workers, os.cpu_count() or 1)}
+        try:
+            ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SweepError(
+                f"no Ray cluster answers at {self.address or 'this machine'} ({str(error).splitlines()[0]}); "
+                "start one with `ray start --head`, or leave --address out"
+            ) from error
+
+    def _remote(self, ray: Any, task: Task) -> Any:
+        config = task.stage.cells[-1].config
+        gpus = ray.cluster_resources().get("GPU", 0) if config.device != "cpu" else 0
+        return ray.remote(_work).options(
+            num_cpus=min(config.threads or 1, ray.cluster_resources().get("CPU", 1)),
+            num_gpus=gpus / self.workers if gpus else 0,
+            max_retries=0,  # our own attempts are counted, and said
+            # A worker keeps nothing that another stage could stumble over.
+            max_calls=1,
+        )
+
+
+def _work(task: Task) -> list[Result]:
+    """What a Ray worker does."""
+    from mlflow_project.interruption import Interruption
+
+    with Interruption() as interruption:
+        stage = OpenStage(task, Lines(task), interruption)
+        try:
+            stage.train()
+        except Interrupted:
+            return stage.close(0.0)
+        return stage.close()
+
+
+def _import() -> Any:
+    # Read when Ray is imported; a person's trainings are nobody else's business.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ServiceError("Ray isn't installed; add it with: pip install 'mlflow-project[ray]'") from error
+    return ray

@@ -1,0 +1,238 @@
+"""One shared training of a sweep, carried out: by this process or by any other that has the same state folder.
+
+A stage may be carried out again at any time, also after the process that did it has died: what is complete is
+left, what was begun goes on from its last checkpoint, in the same runs.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw2.configuration import TrainingConfig, fingerprint, resolve
+from hw2.errors import ExperimentError
+from mlflow_project import earlier, pictures, state
+from mlflow_project.earlier import COMPLETED, ELSEWHERE, Found, Local
+from mlflow_project.errors import Interrupted, ServiceError
+from mlflow_project.execution import SharedTraining, best_state
+from mlflow_project.runs import DELIVERY_SECONDS, Outcome, RunPlan, TrackedRun
+from mlflow_project.state import FileLock
+from mlflow_project.sweep import Cell, Plan, Stage
+from mlflow_project.values import Tag
+
+if TYPE_CHECKING:
+    from mlflow_project.console import Watcher
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.pictures import Pictures
+
+TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "failed", "not done"
+# How long a run waits to learn the ids of those it shares with; without ids it names their configurations alone.
+NAME_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage with all that another process needs for it.
+
+    known: the local runs that bear on it, as they were when the plan was made; `since`: begin of the names of
+    folders that may have come later. ignored: names of folders that don't count.
+    """
+
+    number: int
+    stage: Stage
+    tags: Mapping[str, str]
+    register: bool
+    data_dir: Path | None
+    known: tuple[Local, ...]
+    since: str
+    ignored: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a cell. how: TRAINED, RESUMED, REUSED, FAILED, ELSEWHERE or NOT_DONE."""
+
+    sha256: str
+    how: str
+    run_id: str | None = None
+    folder: Path | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    undelivered: int = 0
+    shares: str = ""
+
+
+def tasks(plan: Plan, tags: Mapping[str, str], register: bool, data_dir: Path | None) -> list[Task]:
+    """One task a stage of the plan."""
+    since = time.strftime("%Y%m%dT%H%M", time.gmtime(time.time() - 60))
+    made = []
+    for number, stage in enumerate(plan.stages, 1):
+        sha256s = {cell.sha256 for cell in stage.cells}
+        known = [
+            run
+            for run in plan.local
+            if (run.sha256 in sha256s or run.fingerprint == stage.fingerprint) and run.folder.name < since
+        ]
+        made.append(Task(number, stage, tags, register, data_dir, tuple(known), since, plan.ignored))
+    return made
+
+
+class OpenStage:
+    """A stage whose cells this process has claimed and whose runs it has opened."""
+
+    def __init__(self, task: Task, watcher: "Watcher", interruption: "Interruption") -> None:
+        self._task = task
+        self._watcher = watcher
+        self._interruption = interruption
+        self._results: dict[str, Result] = {}
+        self._how: dict[Path, tuple[str, str]] = {}  # SHA-256 of the configuration, TRAINED or RESUMED
+        self._shares: dict[Path, str] = {}
+        self._opened: list[TrackedRun] = []
+        self._locks: list[FileLock] = []
+        self._training: SharedTraining | None = None
+
+    def train(self) -> None:
+        """Trains and completes what isn't done yet. Only `Interrupted` is raised, for the caller to `close` and end."""
+        try:
+            self._train()
+        except Interrupted:
+            raise
+        except (ExperimentError, ServiceError, OSError) as error:
+            self._fail(str(error))
+        except Exception as error:
+            self._fail(f"{type(error).__name__}: {error}")
+
+    @property
+    def delivered(self) -> bool:
+        """Whether `close` needn't wait."""
+        return self._training is None or self._training.delivered
+
+    def close(self, seconds: float = DELIVERY_SECONDS) -> list[Result]:
+        """Waits so long at most for the delivery; one result a cell."""
+        for outcome in self._training.close(seconds) if self._training else ():
+            self._note(outcome)
+        self._release()
+        return [
+            self._results.get(cell.sha256, Result(cell.sha256, NOT_DONE)) for cell in self._task.stage.cells
+        ]
+
+    def _train(self) -> None:
+        task = self._task
+        self._interruption.check()
+        local = [*task.known, *earlier.local_runs(task.since)]
+        local = [run for run in local if run.folder.name not in task.ignored]
+        config = task.stage.cells[-1].config
+        loaded = _pictures(config, task.data_dir)
+        for cell in task.stage.cells:
+            self._open(cell, local, loaded)
+        runs = self._opened
+        if not runs:
+            return
+        identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
+        states = [run.folder for run in local if run.fingerprint == identity]
+        start = best_state(states, identity, min(run.plan.config.epochs for run in runs))
+        self._training = SharedTraining(runs, loaded, self._watcher, self._interruption)
+        self._name_each_other(runs)
+        if start is not None and (start.epoch or start.batch):
+            self._watcher.note(f"goes on from epoch {start.epoch + 1}, batch {start.batch + 1}")
+        self._training.train(start)
+
+    def _open(self, cell: Cell, local: Sequence[Local], loaded: "Pictures") -> None:
+        """Opens the cell's run, new or to be gone on with, where there is something to do."""
+        lock = FileLock(lock_path(cell.sha256))
+        if not lock.acquire():
+            self._results[cell.sha256] = Result(cell.sha256, ELSEWHERE)
+            return
+        self._locks.append(lock)
+        found = earlier.found_locally([run for run in local if run.sha256 == cell.sha256])
+        if found is not None and found.state in (COMPLETED, ELSEWHERE):
+            self._results[cell.sha256] = _left(cell.sha256, found)
+            return
+        if found is not None and found.folder is not None:
+            run = TrackedRun.reopen(found.folder, self._watcher, self._task.tags)
+            run.plan = dataclasses.replace(run.plan, register=self._task.register, aliases=cell.aliases)
+            self._how[run.folder] = cell.sha256, RESUMED
+        else:
+            plan = RunPlan(
+                cell.config,
+                self._task.data_dir,
+                tags=self._task.tags,
+                register=self._task.register,
+                aliases=cell.aliases,
+            )
+            run = TrackedRun.start(plan, loaded, self._watcher)
+            self._how[run.folder] = cell.sha256, TRAINED
+        self._opened.append(run)
+
+    def _name_each_other(self, runs: Sequence[TrackedRun]) -> None:
+        """Tags each run with those whose epochs it has too."""
+        deadline = time.monotonic() + NAME_SECONDS
+        names = {}
+        if len(runs) + len(self._results) > 1:
+            for run in runs:
+                run_id = run.wait_for_id(max(0.0, deadline - time.monotonic()))
+                names[run.folder] = f"{run.plan.config.name} ({run_id or run.name})"
+        done = [
+            f"{cell.config.name} ({result.run_id})"
+            for cell in self._task.stage.cells
+            if (result := self._results.get(cell.sha256)) and result.how == REUSED
+        ]
+        for run in runs:
+            others = [*done, *(name for folder, name in names.items() if folder != run.folder)]
+            if others:
+                self._shares[run.folder] = ", ".join(others)
+                run.journal.append(Tag("shares_training_with", self._shares[run.folder]))
+
+    def _note(self, outcome: Outcome) -> None:
+        sha256, how = self._how[outcome.folder]
+        self._results[sha256] = Result(
+            sha256,
+            {"FINISHED": how, "FAILED": FAILED}.get(outcome.status, NOT_DONE),
+            outcome.run_id,
+            outcome.folder,
+            outcome.metrics,
+            outcome.reason,
+            outcome.delivery.pending if outcome.delivery else 0,
+            self._shares.get(outcome.folder, ""),
+        )
+
+    def _fail(self, reason: str) -> None:
+        if self._training is None:
+            for run in self._opened:
+                run.end("FAILED", reason)
+                run.close(0.0)
+        for cell in self._task.stage.cells:
+            self._results.setdefault(cell.sha256, Result(cell.sha256, FAILED, reason=reason))
+
+    def _release(self) -> None:
+        while self._locks:
+            self._locks.pop().release()
+
+
+def _left(sha256: str, found: Found) -> Result:
+    if found.state == ELSEWHERE or found.folder is None:
+        return Result(sha256, ELSEWHERE, found.run_id, found.folder)
+    return Result(sha256, REUSED, found.run_id, found.folder, earlier.last_metrics(found.folder))
+
+
+def lock_path(sha256: str) -> Path:
+    """What a process holds while it works on a configuration, so that no two make a run of it."""
+    folder = state.home() / "cells"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{sha256}.lock"
+
+
+def _pictures(config: TrainingConfig, data_dir: Path | None) -> "Pictures":
+    assert config.validation_size is not None
+    loaded = _load(config.dataset, data_dir, config.validation_size)
+    return dataclasses.replace(loaded, runtime=resolve(config))
+
+
+@lru_cache(maxsize=1)
+def _load(dataset: str, data_dir: Path | None, validation_size: int) -> "Pictures":
+    return pictures.load(
+        TrainingConfig(dataset=dataset, validation_size=validation_size, batch_size=1), data_dir
+    )[1]

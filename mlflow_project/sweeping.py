@@ -1,0 +1,204 @@
+"""A sweep from request to results: what `sweep` and `reproduce` have in common."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw2.configuration import TrainingConfig
+from mlflow_project import earlier, pictures, stage, state
+from mlflow_project.earlier import COMPLETED, ELSEWHERE
+from mlflow_project.engines import Engine, InProcess, Processes
+from mlflow_project.errors import StoreError, SweepError
+from mlflow_project.parent import Parent, describe_experiment
+from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
+from mlflow_project.sweep import Cell, Plan, make_plan
+
+if TYPE_CHECKING:
+    from mlflow_project.console import Watcher
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.pictures import Pictures
+
+# For cells that another process has: one whose sweep was killed needs some seconds to notice and to end.
+ELSEWHERE_SECONDS = 30.0
+# Test, figures, export and registration of a cell on one core.
+COMPLETION_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done. aliases: of each configuration's registered version."""
+
+    name: str
+    configs: Sequence[TrainingConfig]
+    data_dir: Path | None = None
+    download: bool = False
+    register: bool = True
+    engine: str = "local"
+    workers: int = 1
+    address: str | None = None
+    aliases: Mapping[TrainingConfig, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A request with its pictures and plan; store is None while the tracking server is away."""
+
+    request: Request
+    pictures: "Pictures"
+    store: "earlier.Store | None"
+    plan: Plan
+
+    def seconds(self) -> float | None:
+        """How long it will take, reckoned from earlier runs on this host; None where there was none."""
+        import platform
+
+        if self.store is None or not self.plan.stages:
+            return None if self.plan.stages else 0.0
+        batch_size = self.plan.stages[0].cells[0].config.batch_size
+        speed = self.store.images_per_second(platform.node(), self.pictures.runtime, batch_size)
+        if speed is None:
+            return None
+        cells = sum(len(stage.cells) for stage in self.plan.stages)
+        training = self.plan.seconds(speed, len(self.pictures.train), self.request.workers)
+        return training + cells * COMPLETION_SECONDS
+
+
+def prepare(request: Request, watcher: "Watcher") -> Prepared:
+    """Loads the pictures and makes the plan; says what a person should know about either."""
+    from mlflow_project.connection import client
+
+    configs = [_divided(config, request) for config in request.configs]
+    _, loaded = pictures.load(configs[0], request.data_dir, request.download)
+    if loaded.dataset.is_sample:
+        watcher.warning(
+            f"training on the embedded sample of {len(loaded.dataset.train):,} pictures; "
+            "give the full data by --data-dir DIR, or --download"
+        )
+    store = None
+    try:
+        opened = client()
+        store = earlier.Store(opened)
+        plan = make_plan(configs, loaded, store, _keyed(request, configs))
+    except StoreError as error:
+        watcher.warning(f"{error}; what was done before is taken from this machine alone")
+        plan = make_plan(configs, loaded, None, _keyed(request, configs))
+    return Prepared(request, loaded, store, plan)
+
+
+def carry_out(
+    prepared: Prepared, parent: Parent, watcher: "Watcher", interruption: "Interruption"
+) -> dict[str, Result]:
+    """Does what the plan says is missing; the result of every cell, by its SHA-256.
+
+    A cell that fails doesn't stop the others. On a signal the parent is ended too before `Interrupted` is raised.
+    """
+    results: dict[str, Result] = {}
+    started = time.monotonic()
+    try:
+        _round(prepared, prepared.plan, parent, watcher, interruption, results)
+        left = [cell for cell in prepared.plan.cells if results[cell.sha256].how == ELSEWHERE]
+        if left and _wait_for(left, results, watcher, interruption):
+            aliases = {cell.config: cell.aliases for cell in left}
+            plan = make_plan(list(aliases), prepared.pictures, prepared.store, aliases)
+            _round(prepared, plan, parent, watcher, interruption, results)
+    except BaseException as error:
+        parent.end("KILLED", str(error), results, time.monotonic() - started)
+        parent.close(5.0)
+        raise
+    if prepared.store is not None:
+        describe_experiment(prepared.store.client)
+    problem = failure(prepared.plan, results)
+    parent.end("FAILED" if problem else "FINISHED", problem or "", results, time.monotonic() - started)
+    return results
+
+
+def failure(plan: Plan, results: Mapping[str, Result]) -> str | None:
+    """One line about the cells that aren't complete; None if all are."""
+    said = []
+    for how, words in ((FAILED, "failed"), (ELSEWHERE, "are running elsewhere"), (NOT_DONE, "weren't done")):
+        cells = [cell for cell in plan.cells if results[cell.sha256].how == how]
+        if cells:
+            first = results[cells[0].sha256].reason
+            reason = f": {first}" if first else ""
+            said.append(f"{len(cells)} of {len(plan.cells)} cells {words} ({cells[0].config.name}{reason})")
+    return "; ".join(said) or None
+
+
+def raise_failure(plan: Plan, results: Mapping[str, Result]) -> None:
+    """`SweepError` unless every cell is complete."""
+    problem = failure(plan, results)
+    if problem:
+        raise SweepError(f"{problem}; the same sweep again does only these")
+
+
+def _round(
+    prepared: Prepared,
+    plan: Plan,
+    parent: Parent,
+    watcher: "Watcher",
+    interruption: "Interruption",
+    results: dict[str, Result],
+) -> None:
+    request = prepared.request
+    for cell in plan.cells:
+        if cell.found is not None and cell.state in (COMPLETED, ELSEWHERE):
+            how = REUSED if cell.state == COMPLETED else ELSEWHERE
+            results[cell.sha256] = Result(
+                cell.sha256, how, cell.found.run_id, cell.found.folder, cell.found.metrics
+            )
+        else:
+            results[cell.sha256] = Result(cell.sha256, NOT_DONE)
+    data_dir = request.data_dir.absolute() if request.data_dir else None
+    tasks = stage.tasks(plan, parent.tags, request.register, data_dir)
+    if not tasks:
+        return
+    names = {cell.sha256: cell.config.name for cell in plan.cells}
+    for result in _engine(request).run(tasks, watcher, interruption):
+        results[result.sha256] = result
+        accuracy = result.metrics.get("test_accuracy")
+        said = result.reason if accuracy is None else f"test accuracy {accuracy:.4f}, run {result.run_id}"
+        watcher.note(f"{names[result.sha256]}: {result.how}{', ' if said else ''}{said}")
+
+
+def _engine(request: Request) -> Engine:
+    if request.engine == "ray":
+        from mlflow_project.engines_ray import RayCluster
+
+        return RayCluster(request.workers, request.address)
+    return InProcess() if request.workers == 1 else Processes(request.workers)
+
+
+def _divided(config: TrainingConfig, request: Request) -> TrainingConfig:
+    """Without threads asked for, each of several workers has its share of them."""
+    if config.threads or request.workers == 1:
+        return config
+    import torch
+
+    return dataclasses.replace(config, threads=max(1, torch.get_num_threads() // request.workers))
+
+
+def _keyed(request: Request, configs: Sequence[TrainingConfig]) -> dict[TrainingConfig, tuple[str, ...]]:
+    pairs = zip(request.configs, configs, strict=True)
+    return {config: request.aliases.get(asked, ()) for asked, config in pairs}
+
+
+def _wait_for(
+    cells: Sequence[Cell], results: Mapping[str, Result], watcher: "Watcher", interruption: "Interruption"
+) -> bool:
+    """Waits a bounded time until another process has done with these cells; whether some are free now."""
+    from mlflow_project import journal_file
+
+    watcher.note(f"waiting for {len(cells)} cells that another process has")
+    deadline = time.monotonic() + ELSEWHERE_SECONDS
+    paths = [stage.lock_path(cell.sha256) for cell in cells]
+    folders = (results[cell.sha256].folder for cell in cells)
+    paths += [folder / journal_file.LOCK for folder in folders if folder is not None]
+    while any(state.is_locked(path) for path in paths):
+        interruption.check()
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
