@@ -98,8 +98,6 @@ class RayCluster:
             num_cpus=min(config.threads or 1, ray.cluster_resources().get("CPU", 1)),
             num_gpus=gpus / self.workers if gpus else 0,
             max_retries=0,  # our own attempts are counted, and said
-            # A worker keeps nothing that another stage could stumble over.
-            max_calls=1,
         )
 
 

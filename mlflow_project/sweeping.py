@@ -11,7 +11,8 @@ from hw2.configuration import TrainingConfig
 from mlflow_project import earlier, pictures, stage, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE
 from mlflow_project.engines import Engine, InProcess, Processes
-from mlflow_project.errors import StoreError, SweepError
+from mlflow_project.errors import Interrupted, StoreError, SweepError
+from mlflow_project.execution import KILLED_DELIVERY_SECONDS
 from mlflow_project.parent import Parent, describe_experiment
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.sweep import Cell, Plan, make_plan
@@ -105,8 +106,9 @@ def carry_out(
             plan = make_plan(list(aliases), prepared.pictures, prepared.store, aliases)
             _round(prepared, plan, parent, watcher, interruption, results)
     except BaseException as error:
-        parent.end("KILLED", str(error), results, time.monotonic() - started)
-        parent.close(5.0)
+        status = "KILLED" if isinstance(error, Interrupted) else "FAILED"
+        parent.end(status, str(error), results, time.monotonic() - started)
+        parent.close(KILLED_DELIVERY_SECONDS)
         raise
     if prepared.store is not None:
         describe_experiment(prepared.store.client)
