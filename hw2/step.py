@@ -1,18 +1,17 @@
 """One step of SGD on BaseCNN, and the evaluation in the same precision, as fast as the device permits.
 
-`make_step` chooses: on a processor forward and backward are written out operator by operator (`CpuStep`), on
+`make_step` chooses: on a processor forward and backward are written out operator by operator (`DirectStep`), on
 a GPU autograd does it (`CudaStep`). Both keep float32 master weights and give plain SGD's results within
 rounding.
 """
 
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from hw2.model import BaseCNN
-from hw2.step_cpu import CpuStep
-from hw2.step_cuda import CudaStep
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -49,6 +48,15 @@ def make_step(
     model: BaseCNN, *, lr: float, momentum: float, precision: str, device: str, batch_size: int
 ) -> Step:
     """A step that starts from `model`'s weights (copied, `model` itself is left alone)."""
-    if device == "cpu":
-        return CpuStep(model, lr=lr, momentum=momentum, dtype=_DTYPES[precision], batch_size=batch_size)
-    return CudaStep(model, lr=lr, momentum=momentum, dtype=_DTYPES[precision], device=device)
+    dtype = _DTYPES[precision]
+    if device != "cpu":
+        from hw2.step_cuda import CudaStep
+
+        return CudaStep(model, lr=lr, momentum=momentum, dtype=dtype, device=device)
+    if find_spec("numba"):
+        from hw2.step_winograd import WinogradStep
+
+        return WinogradStep(model, lr=lr, momentum=momentum, dtype=dtype, batch_size=batch_size)
+    from hw2.step_direct import DirectStep
+
+    return DirectStep(model, lr=lr, momentum=momentum, dtype=dtype, batch_size=batch_size)

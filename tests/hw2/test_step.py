@@ -102,7 +102,7 @@ def test_several_batches_and_a_smaller_last_one_give_the_weights_of_torch_sgd(mo
         assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-5)
         assert int(correct) == int((logits.argmax(1) == labels[index]).sum())
     for name, weight in plain.state_dict().items():
-        assert _error(step.state()[name], weight) < 1e-5, name
+        assert _error(step.state()[name], weight) < 1e-4, name
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -1,4 +1,4 @@
-"""SGD on BaseCNN on a processor: forward and backward written out in oneDNN's operators, without autograd.
+"""SGD on BaseCNN on a processor in PyTorch's own operators: forward and backward written out, without autograd.
 
 Everything is in channels-last order. A batch is cut into parts of `PART` pictures that stay in the cores'
 caches; each core takes the next part as it gets free and does all of it alone, so that cores meet once a
@@ -6,27 +6,19 @@ batch instead of once an operator. The parts' gradients are added in their order
 change a bit.
 """
 
-import itertools
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hw2.model import CLASSES, BaseCNN, preprocess
+from hw2.step_team import Team, keep_freed_memory
 
 PART = 16  # pictures; measured: 8 to 32 are alike, 64 leaves the caches
 _EVALUATION_PART = 50
 _PREPARE_PART = 10_000
-_LARGEST_BLOCK = 31 << 20  # bytes; see `_keep_freed_memory`
-
-_Result = TypeVar("_Result")
 
 
-class CpuStep:
+class DirectStep:
     """A `Step` on the processor with all of PyTorch's threads at the time it is made."""
 
     def __init__(
@@ -35,8 +27,8 @@ class CpuStep:
         self._lr = lr
         self._momentum = momentum
         self._dtype = dtype
-        _keep_freed_memory()
-        self._team = _Team(torch.get_num_threads(), -(-batch_size // PART))
+        keep_freed_memory()
+        self._team = Team(torch.get_num_threads(), -(-batch_size // PART))
         self._shapes = {name: _inner(name, tensor).shape for name, tensor in model.state_dict().items()}
         size = sum(shape.numel() for shape in self._shapes.values())
         self._master = torch.zeros(size)
@@ -194,38 +186,6 @@ class _Weights:
         return (self._fc @ flat.t()).t().float() + self._fc_bias
 
 
-class _Team:
-    """Threads that share work; each runs PyTorch's operators on its share of the cores."""
-
-    def __init__(self, threads: int, jobs: int) -> None:
-        members = max(1, min(threads, jobs))
-        self.members = members
-        self._pool = ThreadPoolExecutor(members, thread_name_prefix="step")
-        ready = threading.Barrier(members)
-
-        def start() -> None:
-            torch.get_num_threads()  # PyTorch sets a thread's default at its first use, here, not below
-            torch.set_num_threads(threads // members)
-            ready.wait()
-
-        for started in [self._pool.submit(start) for _ in range(members)]:
-            started.result()
-        torch.set_num_threads(threads)  # the members' call also set the default for threads to come
-
-    def map(self, function: Callable[[int], _Result], count: int) -> list[_Result]:
-        """[function(0), ...]; what it raises is raised here."""
-        turn = itertools.count()
-        results: list[_Result | None] = [None] * count
-
-        def work() -> None:
-            while (i := next(turn)) < count:
-                results[i] = function(i)
-
-        for worker in [self._pool.submit(work) for _ in range(min(self.members, count))]:
-            worker.result()
-        return results  # type: ignore[return-value]
-
-
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
     result: Tensor = torch.ops.mkldnn._convolution_pointwise(
         x, weight, bias, [1, 1], [1, 1], [1, 1], 1, activation, [], ""
@@ -254,11 +214,3 @@ def _outer(name: str, tensor: Tensor) -> Tensor:
     elif tensor.ndim == 4:
         tensor = tensor.permute(0, 3, 1, 2)
     return tensor.clone(memory_format=torch.contiguous_format)
-
-
-def _keep_freed_memory() -> None:
-    """Lets glibc keep what a batch frees for the next one, where page faults cost a third of a step.
-
-    glibc raises its thresholds for returning memory to the largest block seen freed (up to 32 MiB).
-    """
-    torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
