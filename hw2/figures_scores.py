@@ -30,28 +30,23 @@ Floats = NDArray[np.float64]
 
 
 def outlier_scores_table(scores: Mapping[str, Floats], threshold: float) -> pd.DataFrame:
-    """Histogram of an outlier score: low, high, rejected, and each set's pictures in [low, high), by name.
+    """Histogram of an outlier score: low, high, rejected, and each set's pictures in (low, high], by name.
 
-    The digits are the first set. The threshold is an edge: a bin is rejected where low >= threshold. The last
-    bin also holds what lies above it, a thousandth of the scores at most.
+    The digits are the first set. The threshold is an edge, and what lies above it is rejected. The last bin
+    also holds what lies above it, a thousandth of the scores at most.
     """
     together = np.concatenate(list(scores.values()))
-    largest = max(float(np.quantile(together, 0.999)), threshold)
-    smallest = min(float(together.min()), threshold)
-    width = (largest - smallest or 1.0) / HISTOGRAM_BINS
-    below = max(1, round((threshold - smallest) / width))
+    together = together[np.isfinite(together)]
+    lowest, highest = float(together.min()), float(np.quantile(together, 0.999))
+    width = (max(highest, threshold) - min(lowest, threshold) or 1.0) / HISTOGRAM_BINS
+    below = max(1, round((threshold - lowest) / width))
     above = max(1, HISTOGRAM_BINS - below)
-    edges = np.unique(
-        np.concatenate(
-            [
-                np.linspace(smallest, threshold, below + 1) if smallest < threshold else [threshold],
-                np.linspace(threshold, max(largest, threshold + width), above + 1),
-            ]
-        )
-    )
+    accepted = np.linspace(min(lowest, threshold - width), threshold, below + 1)
+    rejected = np.linspace(threshold, max(highest, threshold + width), above + 1)
+    edges = np.concatenate([accepted, rejected[1:]])
     table = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rejected": edges[:-1] >= threshold})
     for name, values in scores.items():
-        place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(table) - 1)
+        place = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, len(table) - 1)
         table[name] = np.bincount(place, minlength=len(table))
     return table
 

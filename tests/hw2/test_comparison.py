@@ -76,6 +76,13 @@ class TestVerdicts:
         assert result.pairs["p_holm"].min() == pytest.approx(3 * result.pairs["p"].min())
         assert result.pairs["verdict"].str.contains("corrected for 3 pairs").all()
 
+    def test_what_only_many_tests_make_look_like_a_difference_is_none(self) -> None:
+        result = compare([model("a", range(2)), model("b", range(2, 12)), model("c", range(12, 18))])
+        row = result.pair("a", "b")
+        assert row["p"] == pytest.approx(0.0386, abs=1e-4)
+        assert row["better"] == ""
+        assert "10 pictures against 2, p = 0.12 (corrected for 3 pairs)" in row["verdict"]
+
     def test_the_counts_of_a_pair_worked_by_hand(self) -> None:
         row = compare([model("a", [0, 1, 2]), model("b", [2, 3])]).pairs.iloc[0]
         assert (row["only_first_right"], row["only_second_right"]) == (1, 2)

@@ -79,6 +79,13 @@ class TestOnePassOverThePictures:
             assert value.stride() == before[name][1]
         assert all(parameter.grad is None for parameter in model.parameters())
 
+    def test_the_model_is_asked_in_its_evaluation_mode(self) -> None:
+        modes: list[bool] = []
+        model = new_model(1).train()
+        model.conv1.register_forward_hook(lambda layer, *_: modes.append(layer.training))
+        evaluate(model, some_pictures(3))  # type: ignore[arg-type]
+        assert modes == [False]
+
     def test_progress_ends_with_the_number_of_pictures(self) -> None:
         seen: list[int] = []
         evaluate(new_model(1), some_pictures(10), batch_size=4, on_progress=seen.append)  # type: ignore[arg-type]

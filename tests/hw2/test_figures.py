@@ -196,6 +196,12 @@ class TestWhatFiguresSay:
         assert [len(axes.lines) for axes in figure.axes] == [1, 1]
         assert "After 3 epochs: accuracy train 99.00 %" in words(figure)
 
+    def test_a_loss_that_falls_far_is_drawn_on_a_logarithmic_scale_without_powers(self) -> None:
+        scales = [
+            figures.loss_curve(HISTORY.assign(train_loss=last)).axes[0].get_yscale() for last in (0.2, 0.001)
+        ]
+        assert scales == ["linear", "log"]
+
     def test_a_single_epoch_is_a_point(self) -> None:
         assert "After 1 epoch: accuracy train 90.00 %, validation 94.00 %" in words(
             figures.loss_curve(HISTORY[:1])
@@ -244,12 +250,12 @@ class TestWhatFiguresSay:
 
     def test_a_class_with_fewer_pictures_leaves_a_blank_and_no_other_picture(self) -> None:
         images = torch.full((3, 28, 28), 200, dtype=torch.uint8)
-        few = Pictures(images, torch.tensor([0, 1, 1]), ("a$", "b$"), "own")
+        few = Pictures(images, torch.tensor([0, 1, 1]), ("$x_1$", "b"), "own")
         figure = figures.dataset_examples(figures.examples_table(few), few)  # type: ignore[arg-type]
         shown = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
         assert np.isnan(shown[30:, :28]).all()
         np.testing.assert_allclose(shown[30:, 30:], 200 / 255)
-        assert {"a$", "b$"} <= set(words(figure))
+        assert {"$x_1$", "b"} <= set(words(figure))
 
     def test_many_classes_are_shown_in_bands(self) -> None:
         classes = tuple(f"c{i}" for i in range(26))
@@ -298,16 +304,22 @@ class TestHistogramOfScores:
         digits, outliers = generator.normal(0, 1, 5000), np.append(generator.normal(6, 2, 3000), 1e6)
         table = figures.outlier_scores_table({"digits": digits, "outliers": outliers}, 1.7)
         assert (table["digits"].sum(), table["outliers"].sum()) == (5000, 3001)
-        assert table.loc[table["rejected"], "digits"].sum() == (digits >= 1.7).sum()
-        assert table.loc[table["rejected"], "outliers"].sum() == (outliers >= 1.7).sum()
+        assert table.loc[table["rejected"], "digits"].sum() == (digits > 1.7).sum()
+        assert table.loc[table["rejected"], "outliers"].sum() == (outliers > 1.7).sum()
         assert 1.7 in table["low"].tolist()
         assert table["high"].max() < 100
+
+    def test_a_score_that_is_the_threshold_is_accepted_and_an_infinite_one_rejected(self) -> None:
+        table = figures.outlier_scores_table(
+            {"digits": np.array([0.0, 1, 2]), "outliers": np.array([1.0, 1.0, np.inf])}, 1.0
+        )
+        assert table.loc[table["rejected"], ["digits", "outliers"]].sum().tolist() == [1, 1]
 
     @pytest.mark.parametrize("threshold", [-3.0, 1.0, 9.0])
     def test_a_threshold_beyond_all_scores_and_equal_scores_are_drawn(self, threshold: float) -> None:
         table = figures.outlier_scores_table({"digits": np.ones(9), "outliers": np.ones(4)}, threshold)
         assert table["digits"].sum() == 9
-        assert table.loc[table["rejected"], "digits"].sum() == (9 if threshold <= 1 else 0)
+        assert table.loc[table["rejected"], "digits"].sum() == (9 if threshold < 1 else 0)
         figures.png(figures.outlier_scores(table))
 
 

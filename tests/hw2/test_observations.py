@@ -43,6 +43,11 @@ def test_the_best_model_is_certain_only_where_every_pair_says_so() -> None:
     assert "it can't be told from b (31 pictures against 29, p = 0.90 for b)" in text
 
 
+def test_the_best_model_is_not_certain_where_the_correction_says_no() -> None:
+    text = best(compare([model("a", range(2)), model("b", range(2, 12)), model("c", range(100, 106))]))
+    assert "it can't be told from c and b" in text
+
+
 def test_equally_good_models_share_the_first_place() -> None:
     text = best(compare([model("a", range(5)), model("b", range(5, 10)), model("c", range(20))]))
     assert text == "a and b share the first place, each with 99.50 % of 1,000 pictures right."

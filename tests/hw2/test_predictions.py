@@ -67,6 +67,14 @@ class TestStoredPredictions:
         with pytest.raises(DataError, match="predictions without label, logit_3; expected the columns index"):
             Predictions.from_frame(frame)
 
+    def test_a_file_with_a_missing_column_is_named(
+        self, random_evaluation: Evaluation, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "test.parquet"
+        write_predictions(path, predictions_frame(random_evaluation).drop(columns=["label"]))
+        with pytest.raises(DataError, match=r"test\.parquet: predictions without label"):
+            read_predictions(path)
+
     @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", b"no parquet at all"])
     def test_a_damaged_file_is_named_in_one_line(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "test.parquet"
