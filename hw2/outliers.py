@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hw2.errors import DataError
+from hw2.outlier_statistics import ClassGaussians
 
 FloatArray = NDArray[np.float64]
 
@@ -78,25 +79,21 @@ def mutual_information(logits: ArrayLike) -> FloatArray:
 class Mahalanobis:
     """min_c (f - mu_c)^T Sigma^-1 (f - mu_c) / 2, Sigma shared by the classes: Lee et al., NeurIPS 2018."""
 
-    means: FloatArray  # [classes, C]
-    whitening: FloatArray  # [C, C], whitening^T whitening = Sigma^-1
+    gaussians: ClassGaussians
 
     @classmethod
     def fit(cls, features: ArrayLike, labels: ArrayLike) -> "Mahalanobis":
         """From training features [N, C] and their labels [N]."""
-        points, classes = np.asarray(features, dtype=np.float64), np.asarray(labels)
-        known = np.unique(classes)
-        means = np.stack([points[classes == label].mean(axis=0) for label in known])
-        centred = points - means[np.searchsorted(known, classes)]
-        covariance = centred.T @ centred / len(points)
-        # A channel that never changes would make the covariance singular.
-        covariance += (1e-9 * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
-        return cls(means, np.linalg.inv(np.linalg.cholesky(covariance)))
+        known, classes = np.unique(np.asarray(labels), return_inverse=True)
+        return cls(ClassGaussians.fit(np.asarray(features, dtype=np.float64), classes, len(known)))
 
     def score(self, features: ArrayLike) -> FloatArray:
-        white = np.asarray(features, dtype=np.float64) @ self.whitening.T
-        centres = self.means @ self.whitening.T
-        return np.asarray(np.min([np.square(white - centre).sum(axis=1) for centre in centres], axis=0) / 2)
+        rows = np.asarray(features, dtype=np.float64)
+        every = [
+            self.gaussians.distance(rows, np.full(len(rows), label))
+            for label in range(len(self.gaussians.means))
+        ]
+        return np.asarray(np.square(np.min(every, axis=0)) / 2)
 
 
 @dataclass(frozen=True, eq=False)

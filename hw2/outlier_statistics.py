@@ -1,0 +1,137 @@
+"""How strange a picture is, in four ways, each larger for a stranger one.
+
+All from one pass over the pictures (`ModelOutputs`):
+
+    doubt      log((1 - p) / p), p the largest softmax probability (Hendrycks & Gimpel, ICLR 2017)
+    strokes    Mahalanobis distance of the 32 channel means after the first ReLU, how much there is of each kind
+               of stroke, from those of the digit that the picture is taken for (Lee et al., NeurIPS 2018)
+    shapes     the same of the 64 channel means after pooling
+    direction  distance of the logits, scaled to length 1, to the 4th nearest among those of training digits
+               (Sun et al., ICML 2022)
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+STATISTICS = ("doubt", "strokes", "shapes", "direction")
+NEIGHBOUR = 4
+RIDGE = 0.01
+
+
+class Outputs(Protocol):
+    """What is scored, tensors or arrays: `ModelOutputs`, or an `Evaluation`, of N pictures."""
+
+    @property
+    def logits(self) -> Any: ...  # [N, 10]
+    @property
+    def relu_means(self) -> Any: ...  # [N, 32]
+    @property
+    def pool_means(self) -> Any: ...  # [N, 64]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassGaussians:
+    """A normal distribution for each class, of one covariance.
+
+    means [classes, C]; whitening [C, C], whitening^T whitening is the inverse covariance.
+    """
+
+    means: FloatArray
+    whitening: FloatArray
+
+    @classmethod
+    def fit(
+        cls, features: FloatArray, classes: IntArray, count: int, ridge: float = 1e-9
+    ) -> "ClassGaussians":
+        """From features [N, C] and classes [N] below `count`; the mean of all serves a class without any.
+
+        ridge: what is added to each channel's variance, as a share of the channels' mean variance. It keeps the
+        inverse finite where a channel never fires; more of it makes less of directions that hardly vary.
+        """
+        means = np.tile(features.mean(axis=0), (count, 1))
+        for known in np.unique(classes):
+            means[known] = features[classes == known].mean(axis=0)
+        centred = features - means[classes]
+        covariance = centred.T @ centred / len(features)
+        added = ridge * float(np.diagonal(covariance).mean()) + 1e-12
+        lower = np.linalg.cholesky(covariance + added * np.eye(len(covariance)))
+        return cls(means, np.linalg.inv(lower))
+
+    def rounded(self) -> "ClassGaussians":
+        """As float32 holds it."""
+        return ClassGaussians(
+            *(each.astype(np.float32).astype(np.float64) for each in (self.means, self.whitening))
+        )
+
+    def distance(self, features: FloatArray, classes: IntArray) -> FloatArray:
+        """Mahalanobis distance [N] of each from its class, not squared."""
+        return np.asarray(np.linalg.norm((features - self.means[classes]) @ self.whitening.T, axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What a picture is compared with: training digits."""
+
+    strokes: ClassGaussians
+    shapes: ClassGaussians
+    references: FloatArray  # logits scaled to length 1, [K, 10]
+
+    @classmethod
+    def fit(cls, training: Outputs) -> "Statistics":
+        logits = as_matrix(training.logits)
+        predicted = logits.argmax(axis=1)
+        strokes, shapes = (
+            ClassGaussians.fit(as_matrix(means), predicted, logits.shape[1], RIDGE).rounded()
+            for means in (training.relu_means, training.pool_means)
+        )
+        # In the precisions of a saved state, so that a loaded one gives the same to the last bit.
+        return cls(strokes, shapes, _directions(logits).astype(np.float16).astype(np.float64))
+
+    def of(self, outputs: Outputs) -> list[FloatArray]:
+        """In the order of STATISTICS, each [N]."""
+        logits = as_matrix(outputs.logits)
+        predicted = logits.argmax(axis=1)
+        return [
+            doubt(logits),
+            self.strokes.distance(as_matrix(outputs.relu_means), predicted),
+            self.shapes.distance(as_matrix(outputs.pool_means), predicted),
+            neighbour_distance(_directions(logits), self.references),
+        ]
+
+
+def doubt(logits: FloatArray) -> FloatArray:
+    """log((1 - p) / p) [N] of logits [N, classes], p the largest softmax probability, exact also near 1."""
+    ordered = np.sort(logits, axis=1)
+    second = ordered[:, -2] - ordered[:, -1]
+    others = np.exp(ordered[:, :-1] - ordered[:, -2:-1]).sum(axis=1)
+    return np.asarray(second + np.log(others))
+
+
+def neighbour_distance(directions: FloatArray, references: FloatArray) -> FloatArray:
+    """Euclidean distance [N] to the NEIGHBOUR-th nearest of references [K, 10]; all of length 1."""
+    neighbour = min(NEIGHBOUR, len(references))
+    columns = torch.from_numpy(references).T
+    cosines = [
+        (part @ columns).topk(neighbour, dim=1).values[:, -1]
+        for part in torch.from_numpy(directions).split(250)  # 8 MB a part stay in the cache
+    ]
+    return np.asarray((2 - 2 * torch.cat(cosines)).clamp(min=0).sqrt().numpy())
+
+
+def as_matrix(values: Any) -> FloatArray:
+    """Tensor or array as float64."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    return np.asarray(array, dtype=np.float64)
+
+
+def _directions(logits: Any) -> FloatArray:
+    rows = as_matrix(logits)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
