@@ -23,6 +23,7 @@ from mlflow_project.values import (
     LoggedImage,
     Metric,
     ModelFiles,
+    ModelInput,
     Parameter,
     RunEnd,
     RunStart,
@@ -180,6 +181,8 @@ class Deliverer:
                     self._send_image(value)
                 case DatasetInput():
                     self._send_dataset(value)
+                case ModelInput():
+                    self._send_model_input(value)
                 case ModelFiles():
                     send_model(self, value)
                 case RunStart():
@@ -284,6 +287,13 @@ class Deliverer:
         )
         inputs = [Input(dataset, [InputTag(key, text) for key, text in tags.items()])]
         self.client.log_inputs(self.open_run(), inputs)
+
+    def _send_model_input(self, value: ModelInput) -> None:
+        from mlflow.entities import LoggedModelInput
+
+        inputs = self.client.get_run(self.open_run()).inputs
+        if value.model_id not in [known.model_id for known in (inputs.model_inputs if inputs else [])]:
+            self.client.log_inputs(self.open_run(), models=[LoggedModelInput(value.model_id)])
 
     def _send_end(self, end: RunEnd) -> None:
         """End the run, and look whether that and the last tags are what it says now.

@@ -44,6 +44,7 @@ _KINDS: dict[str, type[Any]] = {
     "artifact": values.Artifact,
     "image": values.LoggedImage,
     "dataset": values.DatasetInput,
+    "model input": values.ModelInput,
     "model": values.ModelFiles,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}

@@ -33,6 +33,8 @@ class Version:
     created_ms: int
     tags: Mapping[str, str]
     aliases: tuple[str, ...] = ()
+    model_id: str | None = None
+    """Of the logged model that was registered; None for files that are none."""
 
     @property
     def uri(self) -> str:
@@ -270,4 +272,5 @@ def _version(entity: Any, aliases: Mapping[int, tuple[str, ...]]) -> Version:
         entity.creation_timestamp,
         dict(entity.tags),
         aliases.get(number, ()),
+        entity.model_id or None,
     )

@@ -117,6 +117,13 @@ class DatasetInput:
 
 
 @dataclass(frozen=True)
+class ModelInput:
+    """A logged model that went into the run, by its id in MLflow."""
+
+    model_id: str
+
+
+@dataclass(frozen=True)
 class ModelFiles:
     """A model in a folder, as `mlflow.pytorch.save_model` leaves it, to become a logged model of the run.
 
@@ -135,5 +142,5 @@ class ModelFiles:
 
 
 Value = (
-    RunStart | RunEnd | Parameter | Metric | Tag | Artifact | LoggedImage | DatasetInput | ModelFiles
+    RunStart | RunEnd | Parameter | Metric | Tag | Artifact | LoggedImage | DatasetInput | ModelInput | ModelFiles
 )  # fmt: skip

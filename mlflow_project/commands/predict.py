@@ -74,7 +74,7 @@ def answers(loaded: "LoadedModel", pictures: "list[Picture]") -> list[dict[str, 
     return [
         {
             "picture": picture.name,
-            **said,
+            **{str(column): value for column, value in said.items()},
             "p_value": float(share),
             "in_words": loaded.detector.describe(said["outlier_score"]),
             "notes": list(picture.notes),

@@ -1,0 +1,132 @@
+"""`outliers`: registered models meet pictures that are no digits."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_project.options import Given, WholeNumber, data_options
+from mlflow_project.output import format_option, print_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlflow_project.outlier_test import OutlierTest
+
+_TABLE_COLUMNS = (
+    "outliers",
+    "model",
+    "auroc",
+    "outliers_accepted",
+    "digits_kept",
+    "accuracy_on_kept",
+    "outliers_rejected",
+    "matched",
+)
+
+
+@click.command(short_help="Show registered models pictures that are no digits.")
+@click.option(
+    "--models",
+    type=Given(str),
+    default="champion",
+    show_default=True,
+    help='Several with commas: champion,m1,3,"lr=0.1 epochs=8", models:/ and runs:/ URIs.',
+)
+@click.option(
+    "--outliers",
+    "sets",
+    type=Given(str),
+    default="fashion-mnist",
+    show_default=True,
+    help="Several with commas: fashion-mnist, letters, rotated, inverted, noise, another data set's name, or a "
+    "folder of IDX files.",
+)
+@click.option(
+    "--examples",
+    type=Given(WholeNumber()),
+    default=10,
+    show_default=True,
+    help="Pictures that are shown one by one.",
+)
+@data_options
+@format_option
+def outliers(
+    models: str | None,
+    sets: str | None,
+    examples: int | None,
+    data_dir: Path | None,
+    download: bool,
+    format_: str,
+) -> int:
+    """Show registered models pictures that are no digits, all of them, as one MLflow run.
+
+    Each model is verified before. Its own score and threshold are measured against all digits that it was tested
+    on, and every other score beside them.
+
+    \b
+    mlflow-project outliers --models m1,m2,m3 --outliers fashion-mnist,letters --data-dir data
+    """
+    from mlflow_project.connection import client
+    from mlflow_project.console import Console
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.outlier_test import run_outlier_test
+    from mlflow_project.registry import Registry, split_models
+
+    if examples is not None and examples < 1:
+        raise click.UsageError(f"--examples is {examples}; it must be a whole number from 1")
+    with Interruption() as interruption, Console() as console:
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            interruption.check()
+            if done % 5000 == 0 or done == total:
+                console.note(f"{what}: {done:,} of {total:,} pictures shown")
+
+        found = run_outlier_test(
+            Registry(client()),
+            split_models(models or "champion"),
+            [name.strip() for name in (sets or "fashion-mnist").split(",") if name.strip()],
+            examples or 10,
+            data_dir,
+            console,
+            download=download,
+            run_id=os.environ.get("MLFLOW_RUN_ID"),
+            on_progress=on_progress,
+        )
+    return _report(found, format_)
+
+
+def _report(found: "OutlierTest", format_: str) -> int:
+    if format_ == "table":
+        print_rows(_summary(found), format_, _TABLE_COLUMNS)
+    else:
+        print_rows(_rows(found.measures), format_)
+    if found.matches is not None:
+        click.echo(f"{found.matches}", err=True)
+    return 0
+
+
+def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _summary(found: "OutlierTest") -> list[dict[str, Any]]:
+    """A row for each set and model, of the score that is registered with it, then the scores of all together."""
+    from hw2.outlier_tables import SHIPPED, TOGETHER
+
+    rows = []
+    thresholds = found.thresholds.set_index(["outliers", "model"])
+    for row in _rows(found.measures):
+        if row["score"] == SHIPPED:
+            examples = found.examples[row["outliers"]]
+            examples = examples[examples["model"] == row["model"]]
+            row |= thresholds.loc[(row["outliers"], row["model"])].to_dict()
+            if len(found.outlier_sets[row["outliers"]].classes) == 10:
+                row["matched"] = f"{int(examples['matches'].sum())} of {len(examples)}"
+        elif row["model"] == TOGETHER:
+            row["model"] = f"together: {row['score']}"
+        else:
+            continue
+        rows.append(row)
+    return rows

@@ -1,0 +1,224 @@
+"""Registered models meet pictures that are no digits, as one MLflow run."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_project.errors import RegistryError, UsageError
+from mlflow_project.open_run import OpenRun
+from mlflow_project.registry import LoadedModel, Registry, Version
+from mlflow_project.runs import experiment_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hw2.data import Dataset, ImageSet
+    from hw2.outlier_tables import Judged, Matches
+    from mlflow_project.console import Watcher
+    from mlflow_project.sender import Delivery
+
+EXAMPLES = 10
+SETS = ("fashion-mnist",)
+OnProgress = Callable[[str, int, int], None]
+"""Is told what is being shown to a model, how many pictures are done, and of how many in all."""
+
+
+@dataclass(frozen=True, eq=False)
+class OutlierTest:
+    """What was found.
+
+    models: by the name that all tables use; digits: by model, outliers: by set and model. measures and
+    thresholds: see `hw2.outlier_tables`; examples: by set, an `outlier_table`; matches: of the sets whose
+    classes have the numbers of digits, None where there is none.
+    """
+
+    models: dict[str, LoadedModel]
+    digit_set: "ImageSet"
+    outlier_sets: dict[str, "ImageSet"]
+    digits: dict[str, "Judged"]
+    outliers: dict[str, dict[str, "Judged"]]
+    measures: "pd.DataFrame"
+    thresholds: "pd.DataFrame"
+    examples: dict[str, "pd.DataFrame"]
+    matches: "Matches | None"
+    run_id: str | None = None
+    folder: Path | None = None
+    delivery: "Delivery | None" = None
+
+
+def run_outlier_test(
+    registry: Registry,
+    models: Sequence[str],
+    sets: Sequence[str] = SETS,
+    examples: int = EXAMPLES,
+    data_dir: Path | None = None,
+    watcher: "Watcher | None" = None,
+    *,
+    download: bool = False,
+    run_id: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> OutlierTest:
+    """Shows all digits that the models were tested on, and all pictures of the sets, to every model.
+
+    models: as `Registry.look_up` takes them; sets: as `hw2.outlier_sets.load_outliers` takes them; run_id: an
+    MLflow run that exists already. RegistryError, UsageError or DataError, before there is a run, for what
+    can't be had.
+    """
+    from mlflow_project import outlier_records
+    from mlflow_project.console import Silence
+
+    watcher = watcher or Silence()
+    versions = _look_up(registry, models)
+    loaded = {name: registry.load(version) for name, version in versions.items()}
+    dataset = _digits(versions, data_dir, download)
+    shown = _outlier_sets(sets, dataset, data_dir, download, watcher)
+    name = f"outliers: {', '.join(versions)} on {', '.join(shown)}"
+    with (
+        tempfile.TemporaryDirectory(prefix="outliers-") as scratch,
+        OpenRun.start(name, experiment_name(), watcher, run_id) as run,
+    ):
+        run.say(*outlier_records.opening(versions, dataset.test, shown, examples))
+        found = _ask(loaded, dataset, shown, examples, on_progress or _ignore)
+        run.say(*outlier_records.metrics(found))
+        for value in outlier_records.files(found, Path(scratch)):
+            run.say(value)
+    return _ended(found, run)
+
+
+def _look_up(registry: Registry, models: Sequence[str]) -> dict[str, Version]:
+    """By a short name: the alias that was said, else another alias, else the number. Each version once."""
+    if not models:
+        raise UsageError("no model is named; give --models champion, or several: --models m1,m2,m3")
+    versions: dict[str, Version] = {}
+    for said in models:
+        version = registry.look_up(said)
+        if any((known.name, known.number) == (version.name, version.number) for known in versions.values()):
+            continue
+        aliases = [said, *version.aliases] if said in version.aliases else version.aliases
+        name = aliases[0] if aliases else f"v{version.number}"
+        versions[name if name not in versions else f"{version.name}-v{version.number}"] = version
+    return versions
+
+
+def _digits(versions: dict[str, Version], data_dir: Path | None, download: bool) -> "Dataset":
+    """The data set that all these models were trained and tested on."""
+    from hw2.data import load_dataset
+
+    names: dict[str, str] = {}
+    for name, version in versions.items():
+        if "dataset" not in version.tags or "dataset_sha256" not in version.tags:
+            raise RegistryError(
+                f"{name} doesn't say which pictures it was trained on (no tag dataset_sha256); "
+                "register a model by mlflow-project train"
+            )
+        names[version.tags["dataset_sha256"]] = f"{name} on {version.tags['dataset']}"
+    if len(names) > 1:
+        raise UsageError(
+            f"the models were tested on different digits ({', '.join(names.values())}); test them apart"
+        )
+    expected = next(iter(names))
+    said = next(iter(versions.values())).tags["dataset"]
+    dataset = load_dataset(said, data_dir, download)
+    if dataset.sha256 != expected:
+        raise UsageError(
+            f"{said} as found here ({dataset.name}, {dataset.test.source}) has SHA-256 {dataset.sha256[:12]}, "
+            f"the models were trained on {expected[:12]}; give the folder of their pictures by --data-dir"
+        )
+    return dataset
+
+
+def _outlier_sets(
+    sets: Sequence[str], dataset: "Dataset", data_dir: Path | None, download: bool, watcher: "Watcher"
+) -> "dict[str, ImageSet]":
+    from hw2.errors import DataError
+    from hw2.outlier_sets import load_outliers
+
+    found: dict[str, ImageSet] = {}
+    for said in sets:
+        image_set = load_outliers(said, data_dir, dataset.test, download=download)
+        if not len(image_set):
+            raise DataError(f"{said}: an outlier set without a picture; expected one at least")
+        if image_set.name == f"{said}-sample":
+            watcher.warning(
+                f"{said} stands for the embedded sample of {len(image_set):,} pictures; "
+                "give the full set by --data-dir DIR, or --download"
+            )
+        found[image_set.name] = image_set
+    if not found:
+        raise UsageError("no outlier set is named; give --outliers fashion-mnist, or several")
+    return found
+
+
+def _ask(
+    loaded: dict[str, LoadedModel],
+    dataset: "Dataset",
+    shown: "dict[str, ImageSet]",
+    examples: int,
+    on_progress: OnProgress,
+) -> OutlierTest:
+    from hw2 import figures, outlier_tables
+    from hw2.detector import fit_sets
+    from hw2.evaluation import evaluate
+    from hw2.outlier_tables import Judged, Matches
+    from hw2.outliers import Scorer
+
+    training = fit_sets(dataset.train, None).training
+    parts = [training, dataset.test, *shown.values()]
+    total = len(loaded) * sum(map(len, parts))
+    done = 0
+    digits: dict[str, Judged] = {}
+    outliers: dict[str, dict[str, Judged]] = {name: {} for name in shown}
+    for name, model in loaded.items():
+        evaluations = []
+        for part in parts:
+            told = _told(on_progress, f"{name}: {part.name} {part.split}", done, total)
+            evaluations.append(evaluate(model.model, part, on_progress=told))
+            done += len(part)
+        scorer = Scorer.fit(evaluations[0], training.labels.numpy())
+        judged = [Judged.of(evaluation, model.detector, scorer) for evaluation in evaluations[1:]]
+        digits[name] = judged[0]
+        for set_name, of_set in zip(shown, judged[1:], strict=True):
+            outliers[set_name][name] = of_set
+    on_progress("measuring", total, total)
+    tables = {
+        name: figures.outlier_table(
+            {model: judged.evaluation for model, judged in outliers[name].items()},
+            image_set,
+            range(min(examples, len(image_set))),
+            {model: judged.rejected for model, judged in outliers[name].items()},
+        )
+        for name, image_set in shown.items()
+    }
+    countable = [tables[name] for name, image_set in shown.items() if len(image_set.classes) == 10]
+    return OutlierTest(
+        models=loaded,
+        digit_set=dataset.test,
+        outlier_sets=shown,
+        digits=digits,
+        outliers=outliers,
+        measures=outlier_tables.measures_table(digits, outliers),
+        thresholds=outlier_tables.thresholds_table(
+            digits, outliers, {name: model.detector.threshold for name, model in loaded.items()}
+        ),
+        examples=tables,
+        matches=Matches.of(countable) if countable else None,
+    )
+
+
+def _told(on_progress: OnProgress, what: str, before: int, total: int) -> Callable[[int], None]:
+    """What `evaluate` calls with the pictures of one set that are done."""
+    return lambda done: on_progress(what, before + done, total)
+
+
+def _ended(found: OutlierTest, run: OpenRun) -> OutlierTest:
+    import dataclasses
+
+    return dataclasses.replace(
+        found, run_id=run.journal.run_id, folder=run.journal.folder, delivery=run.delivery
+    )
+
+
+def _ignore(what: str, done: int, total: int) -> None:
+    """For a caller that doesn't listen."""

@@ -1,0 +1,133 @@
+"""The outlier test: what it finds, what it keeps in MLflow, and what it refuses."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mlflow_project.cli import run
+from tests.mlflow_project.conftest import Registered
+
+
+def test_two_models_and_two_sets_are_one_run(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["outliers", "--models", "m1,m2", "--outliers", "fashion-mnist,inverted", "--format", "json"]
+    status = run(arguments)
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    rows = {(row["outliers"], row["model"], row["score"]): row for row in json.loads(said.out)}
+    sets = ("fashion-mnist-sample", "inverted")
+    assert {key[:2] for key in rows} == {(s, m) for s in sets for m in ("m1", "m2", "together")}
+    assert rows["inverted", "m1", "outlier_score"]["auroc"] > 0.99
+    assert rows["inverted", "together", "mutual_information"]["pictures"] == 1000
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registered.uri, registry_uri=registered.uri)
+    experiment = client.get_experiment_by_name("mnist-base-cnn")
+    assert experiment is not None
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "outliers: m1, m2 on fashion-mnist-sample, inverted"
+    expected = rows["inverted", "m2", "outlier_score"]["auroc"]
+    assert found.data.metrics["outlier_auroc/inverted/m2"] == expected
+    versions = [client.get_model_version_by_alias("mnist-base-cnn", alias) for alias in ("m1", "m2")]
+    assert {entry.model_id for entry in found.inputs.model_inputs} == {v.model_id for v in versions}
+    assert {entry.dataset.name for entry in found.inputs.dataset_inputs} == {"mnist-sample", *sets}
+
+    names = {entry.path for entry in client.list_artifacts(found.info.run_id)}
+    tables = {entry.path for entry in client.list_artifacts(found.info.run_id, "tables")}
+    figures = {name for name in names if name.endswith(".png")}
+    assert {f"tables/{name.removesuffix('.png')}.csv" for name in figures} == tables - {
+        "tables/outlier_measures.csv",
+        "tables/thresholds.csv",
+    }
+    for stem in ("outlier_predictions", "outlier_matrix", "outlier_scores", "roc_curves"):
+        assert {f"{stem}_{s}_{m}.png" for s in sets for m in ("m1", "m2")} <= figures
+    assert {
+        "reliability_m1.png",
+        "accuracy_against_coverage.png",
+        "probability_vectors_inverted.png",
+    } <= figures
+    path = client.download_artifacts(found.info.run_id, "predictions/inverted_m2.parquet")
+    assert len(pd.read_parquet(path)) == 1000
+
+
+@pytest.mark.usefixtures("registered")
+def test_what_matches_is_said_with_what_blind_guessing_would_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["outliers", "--examples", "3", "--format", "csv"]) == 0
+    said = capsys.readouterr()
+    assert len(list(csv.DictReader(io.StringIO(said.out)))) == 7
+    assert "0 of 3 match; a blind guess matches none of 3 with a probability of 73 %" in said.err
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of a command that could not be done."""
+    assert run(["outliers", *arguments]) in (1, 2)
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    return line
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--models", "champoin"], "did you mean champion?"),
+        (["--models", "m1,lr=0.5 epochs=8"], "lr=0.5 epochs=8"),
+        (["--models", "models:/mnist-base-cnn@m9"], "alias 'm9'"),
+        (["--models", "models:/mnist-base/1"], "mnist-base-cnn"),
+        (["--models", "99"], "version 99"),
+        (["--models", ","], "no model is named"),
+        (["--outliers", "garments"], "unknown outlier set 'garments'"),
+        (["--outliers", ","], "no outlier set is named"),
+        (["--examples", "0"], "--examples is 0"),
+    ],
+)
+def test_what_is_not_there_is_refused_in_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in refused(arguments, capsys)
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_outlier_set_without_a_picture_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "nothing"
+    folder.mkdir()
+    (folder / "t10k-images-idx3-ubyte").write_bytes(bytes.fromhex("00000803 00000000 0000001c 0000001c"))
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(bytes.fromhex("00000801 00000000"))
+    assert str(folder) in refused(["--outliers", str(folder)], capsys)
+
+
+@pytest.mark.parametrize("name", ["extra_files/weights.pt", "extra_files/detector.pt", "data/model.pt2"])
+def test_a_version_of_which_one_byte_is_changed_is_refused(
+    name: str, registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = registered.files(2) / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    line = refused(["--models", "m1,m2"], capsys)
+    assert "mnist-base-cnn version 2 is not what was registered" in line
+    assert name in line
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_model_is_not_tested_on_other_digits_than_its_own(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registered.uri, registry_uri=registered.uri)
+    client.set_model_version_tag("mnist-base-cnn", "2", "dataset_sha256", "f" * 64)
+    assert "different digits (m1 on mnist-sample, m2 on mnist-sample)" in refused(
+        ["--models", "m1,m2"], capsys
+    )
+    assert "has SHA-256" in refused(["--models", "m2"], capsys)
