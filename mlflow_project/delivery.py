@@ -16,7 +16,7 @@ from mlflow_project.errors import DeliveryError, StoreError
 from mlflow_project.journal import file_sha256
 from mlflow_project.journal_file import Cursor, Damage, Entry, Header
 from mlflow_project.model_delivery import parent, send_model
-from mlflow_project.remote import KEY_TAG, Remote, is_final, open_client, told
+from mlflow_project.remote import KEY_TAG, Remote, is_doubtful, is_final, open_client, told
 from mlflow_project.values import (
     Artifact,
     DatasetInput,
@@ -38,6 +38,8 @@ ROOM = {Metric: 800, Parameter: 100, Tag: 100}
 
 JOURNAL_REFERENCE = "journal:"
 """Before a journal's key, as a tag's whole value: becomes the id of that journal's run, as soon as it has one."""
+
+DOUBTFUL_TRIES = 5
 
 LIVE_TAGS = ("heartbeat", "owner")
 """On a run while a process works on it: when it was last heard of, and where it is."""
@@ -153,6 +155,10 @@ class Deliverer:
             # Nothing can be written to a deleted run, but that is no fault of the value.
             self.remote.experiment_of(self.open_run())
             if len(entries) == 1:
+                tries = int(self.cursor.parts.get("tries", 0)) + 1
+                if is_doubtful(error) and tries < DOUBTFUL_TRIES:
+                    self.cursor.parts["tries"] = str(tries)
+                    raise
                 value = entries[0].value
                 name = getattr(value, "key", getattr(value, "path", getattr(value, "name", "")))
                 self._refuse(f"{type(value).__name__} {name!r} was refused: {told(error, '')}")

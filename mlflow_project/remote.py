@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mlflow_project.errors import DeliveryError, StoreError
+from mlflow_project.errors import DeliveryError, ServiceError, StoreError
 from mlflow_project.journal_file import Header
 from mlflow_project.state import FileLock
 from mlflow_project.values import ModelFiles
@@ -44,7 +44,7 @@ _LOUD = {
     "urllib3.connectionpool": "ERROR",
 }
 _NEVER = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-"""What a store says of a value that it won't take tomorrow either."""
+"""What a store says of a value that it won't take tomorrow either; but see `is_doubtful`."""
 
 _importing = threading.Lock()
 
@@ -95,8 +95,15 @@ def is_final(error: Exception) -> bool:
     return getattr(error, "error_code", None) in _NEVER and not bare
 
 
+def is_doubtful(error: Exception) -> bool:
+    """Whether a final refusal may yet be none: two runs that write the same row at once also get this answer."""
+    return getattr(error, "error_code", None) == "BAD_REQUEST"
+
+
 def told(error: Exception, uri: str) -> str:
     """One line that a person can act on, without addresses that hold a password."""
+    if isinstance(error, ServiceError):
+        return str(error)
     text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
     shown = re.sub(r"//[^/@]*@", "//", uri)
     code = getattr(error, "error_code", "")
@@ -104,7 +111,8 @@ def told(error: Exception, uri: str) -> str:
         return f"{shown} doesn't answer"
     if "timed out" in text or "timeout" in text:
         return f"{shown} didn't answer in time"
-    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED") or "401" in text[:60] or "403" in text[:60]:
+    denied = re.search(r"error code 40[13]\b|\b40[13] Client Error", text)
+    if denied or code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return f"{shown} refuses us; check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN"
     if "database is locked" in text:
         return f"{shown} is busy"

@@ -453,3 +453,34 @@ def test_a_run_owned_on_another_host_is_left_to_it(store: str) -> None:
         sender.check_free(store, run_id)
     client.set_tag(run_id, "heartbeat", (now - timedelta(seconds=600)).isoformat())
     sender.check_free(store, run_id)
+
+
+@pytest.mark.parametrize(("failures", "refused"), [(2, 0), (99, 1)])
+def test_an_answer_that_may_be_a_race_is_tried_again_before_it_counts(
+    store: str, failures: int, refused: int
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    client = open_client(store)
+    left = iter(range(failures))
+
+    class Racing:
+        def __getattr__(self, name: str) -> Any:
+            if name == "log_inputs" and next(left, None) is not None:
+                raise MlflowException("UNIQUE constraint failed: datasets", error_code=4)  # BAD_REQUEST
+            return getattr(client, name)
+
+    assert MlflowException("", error_code=4).error_code == "BAD_REQUEST"
+    journal = Journal.create(store, "experiment", "n")
+    journal.append(DatasetInput("mnist", "abc", "/data"), Metric("m", 1.0))
+    deliverer = Deliverer(journal.folder, lambda _: Racing())  # type: ignore[arg-type,return-value]
+    for _ in range(20):
+        try:
+            while deliverer.step():
+                pass
+        except MlflowException:
+            continue
+    assert len(deliverer.cursor.refused) == refused
+    run = client.get_run(str(deliverer.run_id))
+    assert len(run.inputs.dataset_inputs) == 1 - refused
+    assert run.data.metrics == {"m": 1.0}
