@@ -104,11 +104,16 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
 
 
 def heading(figure: Figure, title: str, subtitle: str = "") -> None:
-    """What is seen, and in smaller letters how to read it, at the top left."""
+    """What is seen, and in smaller letters how to read it, at the top left; long lines in smaller letters."""
     across, up = figure.get_size_inches()
-    figure.text(0.12 / across, 1 - 0.12 / up, title, fontsize=11, fontweight="bold", va="top")
-    if subtitle:
-        figure.text(0.12 / across, 1 - 0.36 / up, subtitle, fontsize=8.5, color=QUIET, va="top")
+    lines = ((title, 0.12, 11.0, "bold", INK, 0.66), (subtitle, 0.36, 8.5, "normal", QUIET, 0.56))
+    for text, below, size, weight, colour, letter in lines:
+        if text:
+            # The mean width of DejaVu's letters, as a share of their height, is `letter`.
+            fitting = (across - 0.24) * 72 / (letter * len(text))
+            place = (0.12 / across, 1 - below / up)
+            size = min(size, fitting)
+            figure.text(*place, text, fontsize=size, fontweight=weight, color=colour, va="top")
 
 
 def png(figure: Figure) -> bytes:

@@ -103,7 +103,7 @@ def outlier_scores(table: pd.DataFrame) -> Figure:
     axes.grid(axis="y")
     legend_above(axes, 2)
     caught = ", ".join(f"{percent(shares[name])} of {name}" for name in names[1:])
-    heading(figure, f"The threshold rejects {caught} and {percent(shares[names[0]])} of {names[0]}")
+    heading(figure, f"The threshold rejects {percent(shares[names[0]])} of {names[0]}, {caught}")
     return figure
 
 

@@ -322,6 +322,14 @@ class TestHistogramOfScores:
         assert table.loc[table["rejected"], "digits"].sum() == (9 if threshold < 1 else 0)
         figures.png(figures.outlier_scores(table))
 
+    def test_many_sets_with_long_names_fit_into_the_heading(self) -> None:
+        scores = {
+            name: np.arange(9.0) for name in ("digits", "fashion-mnist-sample", "letters", "rotated", "noise")
+        }
+        figure = figures.outlier_scores(figures.outlier_scores_table(scores, 4.0))
+        figures.png(figure)
+        assert all(text.get_window_extent().x1 <= figure.bbox.width for text in figure.texts)
+
 
 class TestRoc:
     def test_separable_scores_have_an_area_of_exactly_one(self) -> None:
