@@ -20,6 +20,10 @@ COMMANDS = {
     "models": "mlflow_project.commands.models:models",
     "outliers": "mlflow_project.commands.outliers:outliers",
     "predict": "mlflow_project.commands.predict:predict",
+    "sync": "mlflow_project.commands.sync:sync",
+    "status": "mlflow_project.commands.status:status",
+    "backup": "mlflow_project.commands.backup:backup",
+    "restore": "mlflow_project.commands.backup:restore",
 }
 
 
