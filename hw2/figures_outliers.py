@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hw2.figure_style import (
-    FAINT,
     MATRIX_COLOURS,
     PICTURE_SIDE,
     axes_at,
     bare,
     canvas,
+    cell_borders,
     colour_scale,
     heading,
     ink_on,
@@ -161,11 +161,8 @@ def outlier_matrix(table: pd.DataFrame, model: str = "") -> Figure:
         axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=8.5, color=colour)
     axes.set_xticks(range(10))
     axes.set_yticks(range(rows), table["label"].astype(str).tolist())
-    axes.set_xticks(np.arange(1, 10) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, rows) - 0.5, minor=True)
-    axes.grid(which="minor", color=FAINT, linewidth=0.8)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
+    cell_borders(axes, rows, 10)
+    bare(axes)
     axes.set_xlabel("taken for digit")
     scale = (6.5, 0.5, 0.14, 0.46 * rows)
     colour_scale(figure, scale, Normalize(0, 1), "share of the class", format=plain_percent)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from hw2.figure_style import (
     DASHES,
-    FAINT,
     INK,
     MARKERS,
     MATRIX_COLOURS,
@@ -26,6 +25,7 @@ from hw2.figure_style import (
     axes_at,
     bare,
     canvas,
+    cell_borders,
     colour_scale,
     heading,
     ink_on,
@@ -177,11 +177,8 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, font: float) -> None:
         )
     axes.set_xticks(range(n), [str(digit) for digit in range(n)])
     axes.set_yticks(range(n), table["label"].astype(str).tolist())
-    axes.set_xticks(np.arange(1, n) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, n) - 0.5, minor=True)
-    axes.grid(which="minor", color=FAINT, linewidth=0.8)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
+    cell_borders(axes, n, n)
+    bare(axes)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
 
