@@ -130,6 +130,17 @@ class Store:
                     return False
                 raise
 
+    def version(self, name: str, run_id: str) -> str | None:
+        """The number of the version of the registered model `name` that this run has made."""
+        with translated():
+            versions = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        return max((str(version.version) for version in versions), key=int, default=None)
+
+    def point(self, name: str, alias: str, version: str) -> None:
+        """Lets an alias name a version."""
+        with translated():
+            self.client.set_registered_model_alias(name, alias, version)
+
     def images_per_second(self, host: str, runtime: "Runtime", batch_size: int) -> float | None:
         """How fast the latest runs on this host were, the median; None where there was none like it."""
         if not self.experiment_ids:

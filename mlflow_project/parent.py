@@ -3,22 +3,25 @@
 import csv
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from mlflow_project import earlier, state
 from mlflow_project.connection import tracking_uri
 from mlflow_project.delivery import JOURNAL_REFERENCE
 from mlflow_project.earlier import ELSEWHERE
-from mlflow_project.errors import JournalError, RunBusyError
+from mlflow_project.errors import Interrupted, JournalError, RunBusyError
+from mlflow_project.execution import KILLED_DELIVERY_SECONDS
 from mlflow_project.journal import Journal
 from mlflow_project.runs import DELIVERY_SECONDS, experiment_name
 from mlflow_project.sender import Delivery, Sender
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.state import FileLock
 from mlflow_project.sweep import AXES, Plan
-from mlflow_project.values import Artifact, Metric, RunEnd, RunStart, Tag
+from mlflow_project.values import Artifact, Metric, RunEnd, RunStart, Tag, Value
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,14 +37,25 @@ EXPERIMENT_NOTE = (
     "Compare runs whose tag `dataset_sha256` is the same; their `test_accuracy` has a 95 % interval from "
     "`test_accuracy_low` to `test_accuracy_high`."
 )
+WORDS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "interrupted"}
 SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")
 
 
 class Parent:
-    """The parent run while its sweep is at work. A grid that was interrupted goes on in the run that it had."""
+    """The parent run while its sweep is at work. A grid that was interrupted goes on in the run that it had.
+
+    As a context, it ends the run however the work in it ends: FINISHED, FAILED (also where there is a `problem`),
+    or KILLED by a signal; then it waits a bounded time for the delivery.
+    """
 
     def __init__(self, plan: Plan, name: str, watcher: "Watcher") -> None:
         self.plan = plan
+        self.results: dict[str, Result] = {}
+        """By the SHA-256 of the configuration: what became of the cells so far."""
+        self.problem: str | None = None
+        self.delivery: Delivery | None = None
+        """What has arrived, once the run has ended."""
+        self._started = time.monotonic()
         lock_folder = state.home() / "sweeps"
         lock_folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(lock_folder / f"{plan.sha256}.lock")
@@ -91,38 +105,48 @@ class Parent:
         """The run's id in MLflow, if the server gives it within that time."""
         return self._sender.wait_for_run(seconds)
 
-    def end(self, status: str, reason: str, results: Mapping[str, Result], seconds: float) -> None:
-        """Says what became of each cell: FINISHED, FAILED or KILLED."""
-        table = summary(self.plan, results)
-        done = [result for result in results.values() if result.how not in (FAILED, NOT_DONE, ELSEWHERE)]
-        figures = {
-            "cells_completed": len(done),
-            "cells_reused": sum(result.how == REUSED for result in done),
-            "cells_failed": sum(result.how == FAILED for result in results.values()),
-            "epochs_planned": self.plan.epochs,
-            "epochs_if_trained_alone": self.plan.epochs_alone,
-            "sweep_seconds": seconds,
-        }
-        self.journal.append(*(Metric(key, value, self._times) for key, value in figures.items()))
-        with tempfile.TemporaryDirectory(dir=self.journal.folder) as scratch:
-            path = Path(scratch) / "sweep.csv"
-            _write(path, table)
-            self.journal.append(Artifact(TABLE, path))
-        word = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "interrupted"}[status]
-        self.journal.append(Tag("status", word), Tag("reason", reason), RunEnd(status))
+    def say(self, *values: Value) -> None:
+        """Appends to the journal; the files of values may go once this returns."""
+        self.journal.append(*values)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        killed = isinstance(error, Interrupted | KeyboardInterrupt)
+        if error is not None:
+            self.problem = str(error) or type(error).__name__
+        status = "KILLED" if killed else "FAILED" if self.problem else "FINISHED"
+        self._say_results()
+        self.say(Tag("status", WORDS[status]), Tag("reason", self.problem or ""), RunEnd(status))
         self.journal.sync()
-
-    def attach(self, path: str, file: Path) -> None:
-        """Adds an artifact."""
-        self.journal.append(Artifact(path, file))
-
-    def close(self, seconds: float = DELIVERY_SECONDS) -> Delivery:
-        """Waits a bounded time for the delivery, and gives the run free."""
-        delivery = self._sender.wait(seconds)
+        # A server that hasn't taken the cells won't take their parent either.
+        undelivered = any(result.undelivered for result in self.results.values())
+        self.delivery = self._sender.wait(
+            KILLED_DELIVERY_SECONDS if killed or undelivered else DELIVERY_SECONDS
+        )
         self._sender.stop()
         self.journal.close()
         self._lock.release()
-        return delivery
+
+    def _say_results(self) -> None:
+        results = self.results.values()
+        done = [result for result in results if result.how not in (FAILED, NOT_DONE, ELSEWHERE)]
+        figures = {
+            "cells_completed": len(done),
+            "cells_reused": sum(result.how == REUSED for result in done),
+            "cells_failed": sum(result.how == FAILED for result in results),
+            "epochs_planned": self.plan.epochs,
+            "epochs_if_trained_alone": self.plan.epochs_alone,
+            "sweep_seconds": time.monotonic() - self._started,
+        }
+        self.say(*(Metric(key, value, self._times) for key, value in figures.items()))
+        with tempfile.TemporaryDirectory(dir=self.journal.folder) as scratch:
+            path = Path(scratch) / "sweep.csv"
+            _write(path, summary(self.plan, self.results))
+            self.say(Artifact(TABLE, path))
 
 
 def summary(plan: Plan, results: Mapping[str, Result]) -> list[dict[str, Any]]:

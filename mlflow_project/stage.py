@@ -193,7 +193,7 @@ class OpenStage:
             {"FINISHED": how, "FAILED": FAILED}.get(outcome.status, NOT_DONE),
             outcome.run_id,
             outcome.folder,
-            outcome.metrics,
+            earlier.last_metrics(outcome.folder),
             outcome.reason,
             outcome.delivery.pending if outcome.delivery else 0,
             self._shares.get(outcome.folder, ""),

@@ -18,7 +18,7 @@ from hw2.errors import CheckpointError
 from mlflow_project import earlier
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, RESUMABLE, Found, Local
 from mlflow_project.errors import RunError
-from mlflow_project.runs import CHECKPOINT, read_plan
+from mlflow_project.runs import CHECKPOINT, read_plan, registered_name
 
 if TYPE_CHECKING:
     from mlflow_project.pictures import Pictures
@@ -145,9 +145,19 @@ def make_plan(
         found = remote.get(sha256)
         if found is None or found.state != COMPLETED:
             found = _found_here(by_cell[sha256], store, ignored) or found
+        if found and found.state == COMPLETED and cell.aliases and not _is_registered(cell, found, store):
+            # Its state is still of use: the new run begins, and ends, at its end.
+            ignored.update(run.folder.name for run in by_cell[sha256])
+            found = None
         cells[sha256] = dataclasses.replace(cell, found=found)
     stages = _stages([cell for cell in cells.values() if cell.state in (MISSING, RESUMABLE)], pictures, local)
     return Plan(tuple(cells.values()), tuple(stages), frozenset(ignored), local)
+
+
+def _is_registered(cell: Cell, found: Found, store: "earlier.Store | None") -> bool:
+    if store is None or found.run_id is None:
+        return True  # nobody can tell; its delivery will register it if it was to be
+    return found.folder is not None or store.version(registered_name(cell.config), found.run_id) is not None
 
 
 def _found_here(runs: list[Local], store: "earlier.Store | None", ignored: set[str]) -> Found | None:

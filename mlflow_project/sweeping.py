@@ -1,6 +1,7 @@
 """A sweep from request to results: what `sweep` and `reproduce` have in common."""
 
 import dataclasses
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from mlflow_project import earlier, pictures, stage, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE
 from mlflow_project.engines import Engine, InProcess, Processes
 from mlflow_project.errors import Interrupted, StoreError, SweepError
-from mlflow_project.execution import KILLED_DELIVERY_SECONDS
 from mlflow_project.parent import Parent, describe_experiment
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.sweep import Cell, Plan, make_plan
@@ -92,28 +92,33 @@ def prepare(request: Request, watcher: "Watcher") -> Prepared:
 def carry_out(
     prepared: Prepared, parent: Parent, watcher: "Watcher", interruption: "Interruption"
 ) -> dict[str, Result]:
-    """Does what the plan says is missing; the result of every cell, by its SHA-256.
+    """Does what the plan says is missing; the result of every cell, by its SHA-256, also in `parent.results`.
 
-    A cell that fails doesn't stop the others. On a signal the parent is ended too before `Interrupted` is raised.
+    A cell that fails doesn't stop the others.
     """
-    results: dict[str, Result] = {}
-    started = time.monotonic()
     try:
-        _round(prepared, prepared.plan, parent, watcher, interruption, results)
-        left = [cell for cell in prepared.plan.cells if results[cell.sha256].how == ELSEWHERE]
-        if left and _wait_for(left, results, watcher, interruption):
-            aliases = {cell.config: cell.aliases for cell in left}
-            plan = make_plan(list(aliases), prepared.pictures, prepared.store, aliases)
-            _round(prepared, plan, parent, watcher, interruption, results)
-    except BaseException as error:
-        status = "KILLED" if isinstance(error, Interrupted) else "FAILED"
-        parent.end(status, str(error), results, time.monotonic() - started)
-        parent.close(KILLED_DELIVERY_SECONDS)
-        raise
+        return _all_rounds(prepared, parent, watcher, interruption)
+    except Interrupted as error:
+        name = signal.Signals(error.signal_number).name
+        raise Interrupted(
+            error.signal_number,
+            f"stopped by {name}; what was at work is marked KILLED and kept; the same command again goes on with it",
+        ) from error
+
+
+def _all_rounds(
+    prepared: Prepared, parent: Parent, watcher: "Watcher", interruption: "Interruption"
+) -> dict[str, Result]:
+    results = parent.results
+    _round(prepared, prepared.plan, parent, watcher, interruption, results)
+    left = [cell for cell in prepared.plan.cells if results[cell.sha256].how == ELSEWHERE]
+    if left and _wait_for(left, results, watcher, interruption):
+        aliases = {cell.config: cell.aliases for cell in left}
+        plan = make_plan(list(aliases), prepared.pictures, prepared.store, aliases)
+        _round(prepared, plan, parent, watcher, interruption, results)
     if prepared.store is not None:
         describe_experiment(prepared.store.client)
-    problem = failure(prepared.plan, results)
-    parent.end("FAILED" if problem else "FINISHED", problem or "", results, time.monotonic() - started)
+    parent.problem = failure(prepared.plan, results)
     return results
 
 

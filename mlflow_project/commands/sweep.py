@@ -17,9 +17,11 @@ from mlflow_project.options import (
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hw2.configuration import TrainingConfig
     from mlflow_project.console import Console
     from mlflow_project.parent import Parent
-    from mlflow_project.stage import Result
     from mlflow_project.sweeping import Prepared
 
 ENGINES = ("local", "ray")
@@ -117,16 +119,12 @@ def sweep(
     mlflow-project sweep --lr 0.1,0.01 --seeds 0,1,2 --workers 2 --dry-run
     """
     from mlflow_project.console import Console
-    from mlflow_project.errors import UsageError
     from mlflow_project.interruption import Interruption
+    from mlflow_project.links import experiment_command
+    from mlflow_project.parent import SHOWN, summary
     from mlflow_project.sweep import Grid
-    from mlflow_project.sweeping import Request, carry_out, prepare, raise_failure
+    from mlflow_project.sweeping import carry_out, prepare, raise_failure
 
-    workers = 1 if workers is None else workers
-    if workers < 1:
-        raise UsageError(f"--workers is {workers}; it must be at least 1")
-    if address and engine != "ray":
-        raise UsageError("--address is of a Ray cluster; add --engine ray")
     base = configuration(**given)
     grid = Grid(
         base,
@@ -135,19 +133,55 @@ def sweep(
         batch_size or (base.batch_size,),
         seeds or (base.seed,),
     )
-    request = Request(
-        grid.name, grid.configs(), data_dir, download, register, engine or ENGINES[0], workers, address
+    request = checked_request(
+        grid.name, grid.configs(), data_dir, download, register, engine, workers, address
     )
     with Interruption() as interruption, Console() as console:
         prepared = prepare(request, console)
         interruption.check()
         if dry_run:
             return print_plan(prepared, format_)
-        parent = open_parent(prepared, console)
-        results = carry_out(prepared, parent, console, interruption)
-    close(parent, results, prepared, format_)
+        with open_parent(prepared, console) as parent:
+            results = carry_out(prepared, parent, console, interruption)
+    warn_undelivered(parent)
+    columns = ("run", "state", "run_id", *SHOWN) if format_ == "table" else None
+    print_rows(summary(prepared.plan, results), format_, columns)
+    click.echo(experiment_command(parent.journal.folder), err=True)
     raise_failure(prepared.plan, results)
     return 0
+
+
+def checked_request(
+    name: str,
+    configs: "Sequence[TrainingConfig]",
+    data_dir: Path | None,
+    download: bool,
+    register: bool,
+    engine: str | None,
+    workers: int | None,
+    address: str | None,
+    aliases: "Mapping[TrainingConfig, tuple[str, ...]] | None" = None,
+) -> "Request":
+    """What the options ask for; UsageError where they don't go together."""
+    from mlflow_project.errors import UsageError
+    from mlflow_project.sweeping import Request
+
+    workers = 1 if workers is None else workers
+    if workers < 1:
+        raise UsageError(f"--workers is {workers}; it must be at least 1")
+    if address and engine != "ray":
+        raise UsageError("--address is of a Ray cluster; add --engine ray")
+    return Request(
+        name,
+        configs,
+        data_dir,
+        download,
+        register,
+        engine or ENGINES[0],
+        workers,
+        address,
+        aliases or {},
+    )
 
 
 def print_plan(prepared: "Prepared", format_: str) -> int:
@@ -186,23 +220,17 @@ def open_parent(prepared: "Prepared", console: "Console") -> "Parent":
     return parent
 
 
-def close(parent: "Parent", results: "dict[str, Result]", prepared: "Prepared", format_: str) -> None:
-    """Prints the results, and what is still to be delivered."""
-    from mlflow_project.parent import SHOWN, summary
-
-    delivery = parent.close()
-    pending = delivery.pending + sum(result.undelivered for result in results.values())
+def warn_undelivered(parent: "Parent") -> None:
+    """Says what the server hasn't got of an ended sweep."""
+    delivery = parent.delivery
+    assert delivery is not None
+    pending = delivery.pending + sum(result.undelivered for result in parent.results.values())
     if pending:
         problem = f" ({delivery.problem})" if delivery.problem else ""
         click.echo(
             f"Warning: {pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync",
             err=True,
         )
-    columns = ("run", "state", "run_id", *SHOWN) if format_ == "table" else None
-    print_rows(summary(prepared.plan, results), format_, columns)
-    from mlflow_project.links import experiment_command
-
-    click.echo(experiment_command(parent.journal.folder), err=True)
 
 
 def _duration(seconds: float) -> str:

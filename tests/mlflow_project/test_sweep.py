@@ -1,0 +1,284 @@
+"""A grid computes nothing twice, loses nothing, and ends the same however often it was killed."""
+
+import dataclasses
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw2.configuration import TrainingConfig
+from hw2.errors import ConfigurationError
+from mlflow_project.cli import run
+from mlflow_project.sweep import Cell, Grid, Plan, Stage, _chains, rows
+from tests.mlflow_project.tiny import kept, make_tiny, move, options, table, weights
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_tiny(tmp_path / "tiny")
+
+
+def cells(*epochs: int) -> list[Cell]:
+    return [Cell(TrainingConfig(epochs=n), f"sha of {n}") for n in epochs]
+
+
+def test_a_grid_has_a_cell_for_each_combination() -> None:
+    grid = Grid(TrainingConfig(momentum=0.5), (0.1, 0.01), (8, 5), (64,), (0, 1))
+    configs = grid.configs()
+    assert len(set(configs)) == 8
+    assert {(c.lr, c.epochs, c.seed, c.momentum) for c in configs} == set(
+        itertools.product((0.1, 0.01), (8, 5), (0, 1), (0.5,))
+    )
+    assert grid.name == "lr=0.1,0.01 epochs=8,5 seed=0,1"
+
+
+def test_a_value_that_cannot_be_trained_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ConfigurationError, match="lr is -1"):
+        Grid(TrainingConfig(), (0.1, -1.0), (5,), (64,), (0,)).configs()
+
+
+def test_cells_that_differ_in_epochs_alone_are_one_training() -> None:
+    (stage,) = _chains(cells(5, 8), "fingerprint", {})
+    assert [cell.config.epochs for cell in stage.cells] == [5, 8]
+    assert stage.epochs == 8
+    assert Plan(tuple(cells(5, 8)), (stage,)).epochs_alone == 13
+
+
+def test_a_training_begins_at_the_most_advanced_state_that_fits() -> None:
+    states = {Path("a"): (5, 0), Path("b"): (6, 30), Path("c"): (9, 0)}
+    (stage,) = _chains(cells(8), "fingerprint", states)
+    assert (stage.start, stage.source, stage.epochs) == ((6, 30), Path("b"), 2)
+
+
+def test_a_state_beyond_a_cell_serves_only_those_after_it() -> None:
+    first, second = _chains(cells(5, 8), "fingerprint", {Path("a"): (7, 0)})
+    assert (first.start, first.epochs) == ((0, 0), 5)
+    assert (second.start, second.epochs) == ((7, 0), 1)
+
+
+@given(
+    st.sets(st.integers(1, 9), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 9), st.just(0)), max_size=4),
+)
+def test_no_way_to_share_needs_fewer_epochs(epochs: set[int], at: list[tuple[int, int]]) -> None:
+    states = {Path(str(n)): position for n, position in enumerate(at)}
+    stages = _chains(cells(*sorted(epochs)), "fingerprint", states)
+
+    def least(wanted: int) -> int:
+        """What a cell costs if it may begin at any state, and at the end of any smaller cell."""
+        begins = [0, *(n for n, _ in at if n <= wanted), *(n for n in epochs if n < wanted)]
+        return wanted - max(begins)
+
+    assert sum(stage.epochs for stage in stages) == sum(map(least, epochs))
+    assert [cell.config.epochs for stage in stages for cell in stage.cells] == sorted(epochs)
+
+
+def test_the_time_of_a_plan_is_that_of_its_longest_training_at_least() -> None:
+    stages = [Stage((cell,), "fingerprint") for cell in cells(2, 8)]
+    plan = Plan(tuple(cells(2, 8)), tuple(stages))
+    assert plan.seconds(images_per_second=100, pictures=1000, workers=1) == pytest.approx(100)
+    assert plan.seconds(images_per_second=100, pictures=1000, workers=4) == pytest.approx(80)
+
+
+def test_a_sha256_names_the_grid_whatever_the_order_and_state_of_its_cells() -> None:
+    plan = Plan(tuple(cells(5, 8)), ())
+    done = dataclasses.replace(plan.cells[0], found=None, aliases=("m1",))
+    assert Plan((plan.cells[1], done), ()).sha256 == plan.sha256
+    assert Plan(tuple(cells(5)), ()).sha256 != plan.sha256
+
+
+def test_the_plan_says_what_each_cell_trains_and_what_it_shares() -> None:
+    stages = _chains(cells(5, 8), "fingerprint", {Path("a"): (3, 0)})
+    first, second = rows(Plan(tuple(cells(5, 8)), tuple(stages)))
+    assert (first["epochs_trained"], first["shared"], first["from_epoch"]) == (2, 3, 4)
+    assert (second["epochs_trained"], second["shared"], second["from_epoch"]) == (3, 5, 6)
+
+
+def test_a_forked_model_is_bit_for_bit_the_one_that_is_trained_alone(
+    tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["sweep", "--lr", "0.03", "--epochs", "1,2", *options(tiny)]) == 0
+    (parent,), (short, long) = kept(store)
+    sweep_weights = weights(store)
+
+    alone = move(tmp_path / "alone", migrated_store, monkeypatch)
+    for epochs in ("1", "2"):
+        assert run(["train", "--lr", "0.03", "--epochs", epochs, *options(tiny)]) == 0
+    assert weights(alone) == sweep_weights
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store, registry_uri=store)
+    seconds = {}
+    for cell, epochs in ((short, 1), (long, 2)):
+        assert cell.tags["mlflow.parentRunId"] == parent.run_id
+        history = client.get_metric_history(cell.run_id, "epoch_seconds")
+        assert [point.step for point in history] == list(range(1, epochs + 1))
+        seconds[epochs] = [point.value for point in history]
+        assert cell.metrics["train_seconds"] == pytest.approx(sum(seconds[epochs]))
+        (version,) = client.search_model_versions(f"run_id = '{cell.run_id}'")
+        assert version.tags["weights_sha256"] == cell.tags["weights_sha256"]
+        assert {"loss_curve.png", "confusion_matrix.png"} <= {
+            file.path for file in client.list_artifacts(cell.run_id)
+        }
+    assert seconds[2][:1] == seconds[1]
+    assert long.run_id in short.tags["shares_training_with"]
+    assert f"lr=0.03 epochs=1 dataset={tiny} ({short.run_id})" == long.tags["shares_training_with"]
+    assert parent.status == "FINISHED"
+    assert "2 epochs in 1 trainings; one by one they would be 3" in parent.tags["mlflow.note.content"]
+    rows_ = table(store, parent.run_id)
+    assert [(row["run_id"], row["state"]) for row in rows_] == [
+        (short.run_id, "trained"),
+        (long.run_id, "trained"),
+    ]
+
+
+def test_the_same_sweep_again_does_only_what_is_missing(
+    tiny: Path, store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
+    (first,), (cell,) = kept(store)
+    capsys.readouterr()
+
+    more = ["sweep", "--lr", "0.03", "--epochs", "1,2", *options(tiny), "--format", "json"]
+    assert run([*more, "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    plan = {row["epochs"]: row for row in json.loads(out)}
+    assert (plan[1]["state"], plan[1]["run_id"]) == ("completed", cell.run_id)
+    assert (plan[2]["state"], plan[2]["shared"], plan[2]["epochs_trained"]) == ("missing", 1, 1)
+    assert "to do: 1 epochs (2 one by one) in 1 trainings, about" in err
+    assert len(kept(store)[0]) == 1
+
+    assert run(more) == 0
+    out, err = capsys.readouterr()
+    assert [(row["state"]) for row in json.loads(out)] == ["reused", "trained"]
+    assert "epoch 1/2" not in err
+    assert "epoch 2/2" in err
+    assert list(weights(store)) == ["lr=0.03 epochs=1 seed=0", "lr=0.03 epochs=2 seed=0"]
+
+    assert run(more) == 0
+    out, err = capsys.readouterr()
+    assert [(row["state"]) for row in json.loads(out)] == ["reused", "reused"]
+    parents, cells_ = kept(store)
+    assert len(cells_) == 2
+    assert first.run_id == parents[0].run_id
+    assert len(parents) == 3
+    assert f"run {cell.run_id}" in parents[2].tags["mlflow.note.content"]
+
+
+def test_a_dry_run_leaves_nothing(
+    tiny: Path, store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", "--lr", "0.1,0.01", "--epochs", "5,8", *options(tiny), "--dry-run", "--format", "csv"]
+    assert run(command) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 5
+    assert (
+        "4 cells, 0 of them done or running already; to do: 16 epochs (26 one by one) in 2 trainings" in err
+    )
+    assert "unknown time" in err
+    assert kept(store) == ([], [])
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(
+    tiny: Path, store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", "--lr", "1e30,0.03", "--epochs", "1", *options(tiny)]
+    assert run(command) == 1
+    _, err = capsys.readouterr()
+    assert "1 of 2 cells failed (lr=1e+30 epochs=1" in err.splitlines()[-1]
+    (parent,), runs = kept(store)
+    assert {r.params["lr"]: r.status for r in runs} == {"1e+30": "FAILED", "0.03": "FINISHED"}
+    assert parent.status == "FAILED"
+
+    assert run(command) == 1  # tries the failed one again, in the same run of the same sweep
+    assert "reused" in capsys.readouterr().out
+    (again,), runs_again = kept(store)
+    assert again.run_id == parent.run_id
+    assert {r.run_id for r in runs_again} == {r.run_id for r in runs}
+
+
+def test_a_run_that_was_deleted_is_missing(tiny: Path, store: str) -> None:
+    from mlflow import MlflowClient
+
+    command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
+    assert run(command) == 0
+    _, (deleted,) = kept(store)
+    MlflowClient(store, registry_uri=store).delete_run(deleted.run_id)
+    assert run(command) == 0
+    _, (cell,) = kept(store)
+    assert cell.run_id != deleted.run_id
+    assert cell.tags["weights_sha256"] == deleted.tags["weights_sha256"]
+
+
+def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
+    tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+    print(f"KILL_SEED={seed}")
+    chance = random.Random(seed)
+    command = ["sweep", "--lr", "0.03", "--epochs", "3,12", "--seeds", "0", *options(tiny)]
+    state = tmp_path / "state"
+    for _ in range(3):
+        begun = set(state.glob("runs/*/checkpoint.pt"))
+        before = {path: path.stat().st_mtime_ns for path in begun}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow_project", *command],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        # The moment counts from the first checkpoint that this attempt writes: what comes before is start-up.
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            now = {path: path.stat().st_mtime_ns for path in state.glob("runs/*/checkpoint.pt")}
+            if now != before:
+                break
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert run(command) == 0
+    (parent,), _ = kept(store)
+    assert parent.status == "FINISHED"
+    survived = weights(store)
+
+    undisturbed = move(tmp_path / "undisturbed", migrated_store, monkeypatch)
+    assert run(command) == 0
+    assert weights(undisturbed) == survived
+
+
+def test_a_child_names_its_parent_by_its_journal_until_that_has_an_id(store: str) -> None:
+    from mlflow import MlflowClient
+
+    from mlflow_project.delivery import JOURNAL_REFERENCE
+    from mlflow_project.journal import Journal
+    from mlflow_project.sender import deliver
+    from mlflow_project.values import Tag
+
+    parent = Journal.create(store, "grid", "parent")
+    child = Journal.create(store, "grid", "child")
+    child.append(Tag("mlflow.parentRunId", JOURNAL_REFERENCE + parent.header.key))
+    parent.close()
+    child.close()
+    early = deliver(child.folder)
+    assert early.pending
+    assert "isn't in MLflow yet" in (early.problem or "")
+    parent_id = deliver(parent.folder).run_id
+    late = deliver(child.folder)
+    assert late.complete
+    assert late.run_id
+    tags = MlflowClient(store, registry_uri=store).get_run(late.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == parent_id
