@@ -272,5 +272,11 @@ def _version(entity: Any, aliases: Mapping[int, tuple[str, ...]]) -> Version:
         entity.creation_timestamp,
         dict(entity.tags),
         aliases.get(number, ()),
-        entity.model_id or None,
+        _model_id(entity),
     )
+
+
+def _model_id(entity: Any) -> str | None:
+    """A SQL store tells it by the source alone."""
+    match = re.fullmatch(r"models:/(m-\w+)", entity.source or "")
+    return entity.model_id or (match[1] if match else None)

@@ -30,13 +30,15 @@ def test_two_models_and_two_sets_are_one_run(
     client = MlflowClient(registered.uri, registry_uri=registered.uri)
     experiment = client.get_experiment_by_name("mnist-base-cnn")
     assert experiment is not None
-    (found,) = client.search_runs([experiment.experiment_id])
+    (run_info,) = client.search_runs([experiment.experiment_id])
+    found = client.get_run(run_info.info.run_id)  # a search leaves the models out
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "outliers: m1, m2 on fashion-mnist-sample, inverted"
     expected = rows["inverted", "m2", "outlier_score"]["auroc"]
     assert found.data.metrics["outlier_auroc/inverted/m2"] == expected
     versions = [client.get_model_version_by_alias("mnist-base-cnn", alias) for alias in ("m1", "m2")]
-    assert {entry.model_id for entry in found.inputs.model_inputs} == {v.model_id for v in versions}
+    sources = {f"models:/{entry.model_id}" for entry in found.inputs.model_inputs}
+    assert sources == {version.source for version in versions}
     assert {entry.dataset.name for entry in found.inputs.dataset_inputs} == {"mnist-sample", *sets}
 
     names = {entry.path for entry in client.list_artifacts(found.info.run_id)}
