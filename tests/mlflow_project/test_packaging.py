@@ -1,0 +1,170 @@
+"""A model's files: what MLflow loads of them answers as the class does, without pickle, and without this project."""
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hw2.data import load_dataset
+from hw2.model import BaseCNN, new_model
+from mlflow_project import exported, packaging
+from mlflow_project.errors import RegistryError
+from mlflow_project.served import COLUMNS, ServedModel
+from tests.mlflow_project.conftest import Registered
+
+SIZES = (1, 2, 257)
+
+
+@pytest.fixture
+def model_files(registered: Registered, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of the first version, as they are registered, where pickle is forbidden."""
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    return registered.files(1)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return load_dataset("mnist-sample").test.images
+
+
+@pytest.fixture
+def load() -> Callable[[str], Any]:
+    """`mlflow.pyfunc.load_model`, whose module warns of MLflow's own type hints when it is imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+    return mlflow.pyfunc.load_model
+
+
+def the_class(files: Path) -> tuple[BaseCNN, ServedModel]:
+    model, detector = packaging.read_model(files, "it")
+    return model, ServedModel(model, detector)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_exported_program_gives_the_logits_of_the_class(
+    model_files: Path, images: torch.Tensor, size: int
+) -> None:
+    import mlflow.pytorch
+
+    loaded = mlflow.pytorch.load_model(str(model_files))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            loaded(images[:size]), the_class(model_files)[0](images[:size]), rtol=0, atol=1e-6
+        )
+
+
+def test_weights_decide_the_exported_program_and_nothing_else_does() -> None:
+    first, second = (new_model(seed).state_dict() for seed in (1, 2))
+    assert exported.exported_program(first) == exported.exported_program(first)
+    assert exported.exported_program(first) != exported.exported_program(second)
+
+
+def test_weights_of_another_net_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected"):
+        exported.exported_program({"fc1.weight": torch.zeros(10, 12544)})
+    weights = new_model(0).state_dict()
+    with pytest.raises(ValueError, match="of 36 bytes, expected 40"):
+        exported.exported_program({**weights, "fc1.bias": torch.zeros(9)})
+
+
+def test_the_graph_is_traced_once_and_a_damaged_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = new_model(1).state_dict()
+    expected = exported.exported_program(weights)
+    template = exported._template()
+    traced: list[int] = []
+
+    def trace() -> bytes:
+        traced.append(1)
+        return template
+
+    monkeypatch.setattr(exported, "_trace", trace)
+    for damage, calls in ((None, 1), (None, 1), (b"PK", 2), (template[:-2000], 3)):
+        exported._template.cache_clear()
+        kept = list((Path("state") / "exported").glob("*"))
+        if damage is not None:
+            kept[0].write_bytes(damage)
+        assert exported.exported_program(weights) == expected
+        assert len(traced) == calls
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_python_function_answers_as_predict_does(
+    model_files: Path, images: torch.Tensor, size: int, load: Callable[[str], Any]
+) -> None:
+    loaded = load(str(model_files))
+    answer = loaded.predict(images[:size].numpy())
+    assert list(answer) == list(COLUMNS)
+    expected = the_class(model_files)[1].predict(images[:size].numpy())
+    assert answer["label"].tolist() == expected["label"].tolist()
+    np.testing.assert_allclose(answer["outlier_score"], expected["outlier_score"], rtol=1e-6)
+
+
+WITHOUT_US = """
+import json, sys
+sys.modules["hw2"] = sys.modules["mlflow_project"] = None  # as where they aren't installed
+import mlflow.pyfunc, numpy
+answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(numpy.zeros((2, 28, 28), numpy.uint8))
+print(json.dumps([list(answer), str(answer.dtypes.to_dict())]))
+"""
+
+
+def test_the_python_function_needs_neither_of_our_packages(model_files: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_US, str(model_files)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])[0] == list(COLUMNS)
+
+
+def test_two_models_of_different_code_are_each_answered_by_their_own(
+    model_files: Path, tmp_path: Path, images: torch.Tensor, load: Callable[[str], Any]
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(model_files, older)
+    (package,) = (older / "code").iterdir()
+    package.rename(package.with_name("base_cnn_older"))
+    for file in (older / "code" / "base_cnn_older").glob("*.py"):
+        file.write_text(file.read_text().replace(package.name, "base_cnn_older"))
+    served = older / "code" / "base_cnn_older" / "served.py"
+    served.write_text(served.read_text().replace('"label": logits', '"label": -logits'))
+    card = older / "MLmodel"
+    card.write_text(card.read_text().replace(package.name, "base_cnn_older"))
+    loaded = [load(str(files)) for files in (model_files, older, model_files)]
+    answers: list[Any] = [one.predict(images[:5].numpy())["label"].tolist() for one in loaded]
+    assert answers[0] == answers[2] != answers[1]
+
+
+def test_the_signature_names_the_columns(model_files: Path) -> None:
+    from mlflow.models import get_model_info
+
+    info = get_model_info(str(model_files))
+    assert set(info.flavors) == {"python_function", "pytorch"}
+    assert info.signature.outputs.input_names() == list(COLUMNS)
+    assert info.signature.inputs.inputs[0].shape == (-1, 28, 28)
+
+
+@pytest.mark.usefixtures("registered")
+def test_verification_passes_over_what_python_compiles(model_files: Path) -> None:
+    tags = {
+        "files_sha256": packaging.files_sha256(model_files),
+        "weights_sha256": packaging.weights_sha256(the_class(model_files)[0].state_dict()),
+    }
+    (package,) = (model_files / "code").iterdir()
+    (package / "__pycache__").mkdir(exist_ok=True)
+    (package / "__pycache__" / "served.cpython-311.pyc").touch()
+    packaging.verify(model_files, tags, "it")
+    (package / "served.py").write_text("")
+    with pytest.raises(RegistryError, match=f"{package.name}/served.py has SHA-256"):
+        packaging.verify(model_files, tags, "it")
