@@ -1,6 +1,7 @@
 """`python -m benchmarks PART`; each part is a module with `options(parser)` and `run(arguments) -> Report`."""
 
 import argparse
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from benchmarks.common import Report, show, write
 
 PARTS = {
     "training": "pictures per second of the training step against the loop that everybody writes",
+    "outliers": "every outlier score on every outlier set, over several seeds",
     "profile": "where a training step's time goes, operator by operator",
 }
 
@@ -15,11 +17,13 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    chosen = next((argument for argument in sys.argv[1:] if argument in PARTS), None)
     for name, help_ in PARTS.items():
         part = parts.add_parser(name, help=help_, description=help_)
         part.add_argument("--data-dir", type=Path, help="folder of MNIST/raw; without it the embedded sample")
         part.add_argument("--json", type=Path, help="where to write; default benchmarks/results/PART.json")
-        import_module(f"benchmarks.{name}").options(part)
+        if name == chosen:  # a part imports what it measures
+            import_module(f"benchmarks.{name}").options(part)
     arguments = parser.parse_args()
     report: Report = import_module(f"benchmarks.{arguments.part}").run(arguments)
     show(report)
