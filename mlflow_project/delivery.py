@@ -41,6 +41,9 @@ JOURNAL_REFERENCE = "journal:"
 
 DOUBTFUL_TRIES = 5
 
+REASON_TAG = "reason"
+"""Why a run failed or was stopped; a run that goes on has none."""
+
 LIVE_TAGS = ("heartbeat", "owner")
 """On a run while a process works on it: when it was last heard of, and where it is."""
 
@@ -192,8 +195,7 @@ class Deliverer:
                 case ModelFiles():
                     send_model(self, value)
                 case RunStart():
-                    self.client.update_run(self.open_run(), status="RUNNING")
-                    self.cursor.ended = None
+                    self._send_start()
                 case RunEnd():
                     self._send_end(value)
                 case _:
@@ -300,6 +302,14 @@ class Deliverer:
         inputs = self.client.get_run(self.open_run()).inputs
         if value.model_id not in [known.model_id for known in (inputs.model_inputs if inputs else [])]:
             self.client.log_inputs(self.open_run(), models=[LoggedModelInput(value.model_id)])
+
+    def _send_start(self) -> None:
+        run_id = self.open_run()
+        self.client.update_run(run_id, status="RUNNING")
+        if REASON_TAG in self.client.get_run(run_id).data.tags:
+            self.client.delete_tag(run_id, REASON_TAG)
+        self._tags.pop(REASON_TAG, None)
+        self.cursor.ended = None
 
     def _send_end(self, end: RunEnd) -> None:
         """End the run, and look whether that and the last tags are what it says now.

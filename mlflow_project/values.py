@@ -17,7 +17,7 @@ def now_ms() -> int:
 
 @dataclass(frozen=True)
 class RunStart:
-    """The run runs (again): its state becomes RUNNING. A new run needs none."""
+    """The run runs again: it is RUNNING, and no tag `reason` says any more why it had stopped."""
 
     timestamp_ms: int = field(default_factory=now_ms)
 

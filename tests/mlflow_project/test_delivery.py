@@ -331,11 +331,12 @@ def test_files_are_kept_until_the_run_is_delivered_and_no_longer(store: str, fil
 
 def test_a_resumed_run_is_running_again_and_ends_again(store: str) -> None:
     journal = Journal.create(store, "experiment", "n")
-    journal.append(Metric("m", 1.0, 1), RunEnd("KILLED"))
+    journal.append(Metric("m", 1.0, 1), Tag("reason", "stopped by SIGTERM"), RunEnd("KILLED"))
     journal.close()
     run_id = str(deliver(journal.folder).run_id)
     client = open_client(store)
     assert client.get_run(run_id).info.status == "KILLED"
+    assert client.get_run(run_id).data.tags["reason"] == "stopped by SIGTERM"
     again = Journal.open(journal.folder)
     again.append(RunStart(), Metric("m", 2.0, 2))
     deliver(journal.folder)
@@ -344,6 +345,7 @@ def test_a_resumed_run_is_running_again_and_ends_again(store: str) -> None:
     again.close()
     deliver(journal.folder)
     assert client.get_run(run_id).info.status == "FINISHED"
+    assert "reason" not in client.get_run(run_id).data.tags
     assert [m.step for m in client.get_metric_history(run_id, "m")] == [1, 2]
 
 

@@ -1,0 +1,74 @@
+"""`scripts/faults`: rounds of faults, each compared with a run that was left alone.
+
+scripts/faults --rounds 25            whole trainings
+scripts/faults --rounds 25 --journal  the journal alone: ten times as many faults in the same time
+"""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults import training
+from tests.faults.proxy import Proxy
+from tests.faults.rounds import Round, play_round
+from tests.faults.server import tracking_server
+
+# Clients give up soon, so that a hanging request costs seconds; the proxy knows after how many.
+PATIENCE_SECONDS = 2
+
+
+def main() -> int:
+    """The number of rounds that went wrong, at most 1 as an exit status."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/faults", description="Draw faults, and count what they cost."
+    )
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=None, help="of the first round; drawn where not given")
+    parser.add_argument(
+        "--journal", action="store_true", help="a fake training, for faults of the journal alone"
+    )
+    options = parser.parse_args()
+    seed = random.randrange(1 << 30) if options.seed is None else options.seed
+    print(f"seed {seed}: {options.rounds} rounds", flush=True)
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(PATIENCE_SECONDS)
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        folder = Path(name)
+        os.environ["MLFLOW_PROJECT_STATE"] = str(folder / "state")
+        with tracking_server(folder / "server") as port:
+            proxy = Proxy(port, PATIENCE_SECONDS + 0.5)
+            rounds = _rounds(folder, proxy, port, seed, options.rounds, options.journal)
+            failed = [each for each in rounds if each.differences]
+            proxy.down()
+    kills, outages, struck = (sum(getattr(r, n) for r in rounds) for n in ("kills", "outages", "struck"))
+    print(
+        f"{len(rounds)} rounds, {kills} kills, {outages} outages, {struck} requests struck: {len(failed)} differ"
+    )
+    return 1 if failed else 0
+
+
+def _rounds(folder: Path, proxy: Proxy, port: int, seed: int, count: int, journal: bool) -> list[Round]:
+    rounds = []
+    if not journal:
+        data = training.prepare(folder)
+        net = seed % 1000
+        wanted = training.reference(folder / "reference", port, data, net)
+        print(f"left alone: {len(wanted.points)} metrics, {len(wanted.artifacts)} artifacts", flush=True)
+    for number in range(count):
+        place = folder / f"round-{number}"
+        place.mkdir()
+        if journal:
+            each = play_round(place, proxy, port, seed + number)
+        else:
+            each = training.train_round(place, proxy, port, seed + number, data, wanted, net)
+        rounds.append(each)
+        print(each, flush=True)
+    return rounds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
