@@ -87,7 +87,8 @@ class Journal:
         `sqlite:///` or file address is taken from the current folder, now and for later deliveries.
         """
         start = now_ms() if start_time_ms is None else start_time_ms
-        key = time.strftime("%Y%m%dT%H%M%S", time.gmtime(start / 1000)) + "-" + uuid.uuid4().hex[:12]
+        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(start / 1000))
+        key = f"{moment}-{start % 1000:03}-{uuid.uuid4().hex[:12]}"
         folder = runs_folder() / key
         header = Header(
             key=key,
