@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from mlflow_project.errors import Interrupted
-from mlflow_project.runs import DELIVERY_SECONDS
+from mlflow_project.open_run import DELIVERY_SECONDS
 from mlflow_project.stage import FAILED, OpenStage, Result, Task
 
 if TYPE_CHECKING:

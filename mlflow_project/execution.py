@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from hw2.errors import CheckpointError, ExperimentError
 from mlflow_project.errors import Interrupted, ServiceError
-from mlflow_project.runs import CHECKPOINT, DELIVERY_SECONDS, Outcome, TrackedRun
+from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
+from mlflow_project.runs import CHECKPOINT, Outcome, TrackedRun
 
 if TYPE_CHECKING:
     from hw2.training import EpochResult, Progress, TrainingState
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from mlflow_project.pictures import Pictures
 
 CHECKPOINT_SECONDS = 30.0
-# Whoever sends SIGTERM sends SIGKILL soon after; what isn't delivered by then, `sync` delivers.
-KILLED_DELIVERY_SECONDS = 5.0
 
 
 class SharedTraining:

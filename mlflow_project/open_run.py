@@ -1,6 +1,6 @@
 """An MLflow run that is being written: its journal, and the thread that delivers it."""
 
-from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
 KILLED_DELIVERY_SECONDS = 5.0  # who sends SIGTERM sends SIGKILL soon after; `sync` delivers the rest
+_WORDS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "interrupted"}
 
 
 class OpenRun:
@@ -23,31 +24,57 @@ class OpenRun:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.delivery: Delivery | None = None
-        """What has arrived, once the run has ended."""
+        """What has arrived, once the run is closed."""
         self._sender = Sender(journal)
         self._sender.start()
 
     @classmethod
-    def start(
-        cls,
-        name: str,
-        experiment: str,
-        watcher: "Watcher",
-        run_id: str | None = None,
-        tags: Mapping[str, str] | None = None,
+    def begin(
+        cls, name: str, experiment: str, watcher: "Watcher", run_id: str | None, *opening: Value
     ) -> Self:
         """A new run, or the one of `run_id`, which `mlflow run` has made, under this name."""
-        journal = Journal.create(
-            tracking_uri(), experiment, name, run_id, dict(tags or {}), on_problem=watcher.warning
-        )
+        journal = Journal.create(tracking_uri(), experiment, name, run_id, on_problem=watcher.warning)
         run = cls(journal)
-        said = {"mlflow.runName": name, "status": "started", **(tags or {})}
-        run.say(*(Tag(key, value) for key, value in said.items()))
+        run.say(Tag("mlflow.runName", name), Tag("status", "started"), *opening)
         return run
+
+    @property
+    def folder(self) -> Path:
+        """Where the journal lies, and what else belongs to the run."""
+        return self.journal.folder
+
+    @property
+    def name(self) -> str:
+        """By which a person names the run: MLflow's id, or the provisional one while no server has given it."""
+        return self.journal.run_id or self.journal.header.key
+
+    @property
+    def delivered(self) -> bool:
+        """Whether MLflow has all that was said so far."""
+        return self._sender.delivery().pending == 0
+
+    def wait_for_id(self, seconds: float) -> str | None:
+        """The run's id in MLflow, if the server gives it within that time."""
+        return self._sender.wait_for_run(seconds)
 
     def say(self, *values: Value) -> None:
         """Appends to the journal; the files of values may go once this returns."""
         self.journal.append(*values)
+
+    def end(self, status: str, reason: str = "") -> None:
+        """Says that the run is FINISHED, FAILED or KILLED, and why."""
+        # First what was said before: once the end is delivered, the kept files go, and can't be synced any more.
+        self.journal.sync()
+        reasons = [Tag("reason", reason)] if reason else []
+        self.say(Tag("status", _WORDS[status]), *reasons, RunEnd(status))
+        self.journal.sync()
+
+    def close(self, seconds: float = DELIVERY_SECONDS) -> Delivery:
+        """Waits a bounded time for the delivery, and gives the run free."""
+        self.delivery = self._sender.wait(seconds)
+        self._sender.stop()
+        self.journal.close()
+        return self.delivery
 
     def __enter__(self) -> Self:
         return self
@@ -55,15 +82,9 @@ class OpenRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Once the end is delivered, the kept files may go, and can't be synced any more.
-        self.journal.sync()
         killed = isinstance(error, Interrupted | KeyboardInterrupt)
         if error is None:
-            self.say(Tag("status", "completed"), RunEnd("FINISHED"))
+            self.end("FINISHED")
         else:
-            word, status = ("interrupted", "KILLED") if killed else ("failed", "FAILED")
-            self.say(Tag("status", word), Tag("reason", str(error) or type(error).__name__), RunEnd(status))
-        self.journal.sync()
-        self.delivery = self._sender.wait(KILLED_DELIVERY_SECONDS if killed else DELIVERY_SECONDS)
-        self._sender.stop()
-        self.journal.close()
+            self.end("KILLED" if killed else "FAILED", str(error) or type(error).__name__)
+        self.close(KILLED_DELIVERY_SECONDS if killed else DELIVERY_SECONDS)

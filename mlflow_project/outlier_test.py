@@ -77,9 +77,14 @@ def run_outlier_test(
     name = f"outliers: {', '.join(versions)} on {', '.join(shown)}"
     with (
         tempfile.TemporaryDirectory(prefix="outliers-") as scratch,
-        OpenRun.start(name, experiment_name(), watcher, run_id) as run,
+        OpenRun.begin(
+            name,
+            experiment_name(),
+            watcher,
+            run_id,
+            *outlier_records.opening(versions, dataset.test, shown, examples),
+        ) as run,
     ):
-        run.say(*outlier_records.opening(versions, dataset.test, shown, examples))
         found = _ask(loaded, dataset, shown, examples, on_progress or _ignore)
         run.say(*outlier_records.metrics(found))
         for value in outlier_records.files(found, Path(scratch)):

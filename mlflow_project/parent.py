@@ -14,9 +14,9 @@ from mlflow_project.connection import tracking_uri
 from mlflow_project.delivery import JOURNAL_REFERENCE
 from mlflow_project.earlier import ELSEWHERE
 from mlflow_project.errors import Interrupted, JournalError, RunBusyError
-from mlflow_project.execution import KILLED_DELIVERY_SECONDS
 from mlflow_project.journal import Journal
-from mlflow_project.runs import DELIVERY_SECONDS, experiment_name
+from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
+from mlflow_project.runs import experiment_name
 from mlflow_project.sender import Delivery, Sender
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.state import FileLock

@@ -14,13 +14,14 @@ from mlflow_project import journal_file, state
 from mlflow_project.connection import tracking_uri
 from mlflow_project.errors import RunError
 from mlflow_project.journal import Journal
-from mlflow_project.sender import Delivery, Sender
-from mlflow_project.values import ModelFiles, RunEnd, RunStart, Tag
+from mlflow_project.open_run import OpenRun
+from mlflow_project.values import ModelFiles, RunStart, Tag
 
 if TYPE_CHECKING:
     from hw2.training import EpochResult, Progress, TrainingState
     from mlflow_project.console import Watcher
     from mlflow_project.pictures import Pictures
+    from mlflow_project.sender import Delivery
 
 EXPERIMENT = "mnist-base-cnn"
 MODEL_NAME = "base-cnn"  # behind the data set's name in the registry
@@ -30,7 +31,6 @@ IDENTITY = (
     "configuration_sha256",
     "fingerprint",
 )  # tags that a journal's header repeats, to be found at once
-DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Outcome:
     run_id: str | None
     status: str
     metrics: dict[str, float]
-    delivery: Delivery | None
+    delivery: "Delivery | None"
     reason: str = ""
 
 
@@ -106,16 +106,14 @@ def read_plan(folder: Path) -> RunPlan:
         ) from error
 
 
-class TrackedRun:
-    """A run that is open: its journal, its checkpoint, and the thread that delivers it."""
+class TrackedRun(OpenRun):
+    """A training's run while it is open: with its plan and its checkpoint."""
 
     def __init__(self, plan: RunPlan, journal: Journal, watcher: "Watcher") -> None:
+        super().__init__(journal)
         self.plan = plan
-        self.journal = journal
         self.watcher = watcher
         self.metrics: dict[str, float] = {}
-        self._sender = Sender(journal)
-        self._sender.start()
         self._checkpoint_problem = False
 
     @classmethod
@@ -156,25 +154,6 @@ class TrackedRun:
         journal.append(RunStart(), Tag("status", "started"), Tag("resumed", str(times)))
         journal.append(*(Tag(key, value) for key, value in (tags or {}).items()))
         return run
-
-    @property
-    def folder(self) -> Path:
-        """Where journal and checkpoint lie."""
-        return self.journal.folder
-
-    @property
-    def name(self) -> str:
-        """By which `--resume` finds the run: MLflow's id, or the provisional one while no server has given it."""
-        return self.journal.run_id or self.journal.header.key
-
-    @property
-    def delivered(self) -> bool:
-        """Whether MLflow has all that was said so far."""
-        return self._sender.delivery().pending == 0
-
-    def wait_for_id(self, seconds: float) -> str | None:
-        """The run's id in MLflow, if the server gives it within that time."""
-        return self._sender.wait_for_run(seconds)
 
     def progress(self, progress: "Progress") -> None:
         """Says the losses that are new."""
@@ -253,21 +232,7 @@ class TrackedRun:
                     aliases=self.plan.aliases,
                 )
             )
-        self.journal.append(Tag("status", "completed"), RunEnd("FINISHED"))
-        self.journal.sync()
-
-    def end(self, status: str, reason: str) -> None:
-        """Ends a run that isn't complete: FAILED or KILLED, with the reason in a tag."""
-        word = {"FAILED": "failed", "KILLED": "interrupted"}[status]
-        self.journal.append(Tag("status", word), Tag("reason", reason), RunEnd(status))
-        self.journal.sync()
-
-    def close(self, seconds: float = DELIVERY_SECONDS) -> Delivery:
-        """Waits a bounded time for the delivery, and gives the run free."""
-        delivery = self._sender.wait(seconds)
-        self._sender.stop()
-        self.journal.close()
-        return delivery
+        self.end("FINISHED")
 
 
 def mark_failed(run_id: str, reason: str) -> None:

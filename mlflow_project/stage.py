@@ -18,7 +18,8 @@ from mlflow_project import earlier, pictures, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, Found, Local
 from mlflow_project.errors import Interrupted, ServiceError
 from mlflow_project.execution import SharedTraining, best_state
-from mlflow_project.runs import DELIVERY_SECONDS, Outcome, RunPlan, TrackedRun
+from mlflow_project.open_run import DELIVERY_SECONDS
+from mlflow_project.runs import Outcome, RunPlan, TrackedRun
 from mlflow_project.state import FileLock
 from mlflow_project.sweep import Cell, Plan, Stage
 from mlflow_project.values import Tag
