@@ -73,13 +73,28 @@ def test_measures_are_scikit_learns_and_pytorch_oods(decimals):
     assert ours.outliers_accepted.value == theirs(FPRAtTPR(0.95), -scores, -1 - labels)
 
 
+class EachOnce:
+    """Draws each picture once."""
+
+    def integers(self, count, size):
+        return np.tile(np.arange(count), (size[0], 1))
+
+
 @pytest.mark.parametrize(("shift", "decimals"), [(1.5, 9), (1.5, 1), (1.5, 0), (6, 9), (0, 9), (-2, 9)])
 def test_a_resample_that_draws_each_picture_once_gives_the_measures_themselves(monkeypatch, shift, decimals):
-    class EachOnce:
-        def integers(self, count, size):
-            return np.tile(np.arange(count), (size[0], 1))
+    assert_resampled_exactly(
+        monkeypatch, normal(3000, 0, 3).round(decimals), normal(2000, shift, 4).round(decimals)
+    )
 
-    digits, outliers = normal(3000, 0, 3).round(decimals), normal(2000, shift, 4).round(decimals)
+
+def test_the_same_where_ties_and_runs_lie_unevenly(monkeypatch):
+    digits = np.concatenate([np.full(50, 5.0), np.linspace(0, 1, 30_000)])
+    outliers = np.concatenate([np.full(100, 5.0), [2.0, -1.0], np.linspace(6, 7, 30_000)])
+    assert_resampled_exactly(monkeypatch, digits, outliers)
+    assert_resampled_exactly(monkeypatch, -outliers, -digits)
+
+
+def assert_resampled_exactly(monkeypatch, digits: FloatArray, outliers: FloatArray) -> None:
     expected = values(measure(digits, outliers, resamples=0))
     monkeypatch.setattr(outlier_measures.np.random, "default_rng", lambda seed: EachOnce())
     measures = measure(digits, outliers, resamples=2)
