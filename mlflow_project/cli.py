@@ -17,6 +17,7 @@ PROGRAM = "mlflow-project"
 COMMANDS = {
     "train": "mlflow_project.commands.train:train",
     "sweep": "mlflow_project.commands.sweep:sweep",
+    "reproduce": "mlflow_project.commands.reproduce:reproduce",
     "models": "mlflow_project.commands.models:models",
     "outliers": "mlflow_project.commands.outliers:outliers",
     "predict": "mlflow_project.commands.predict:predict",

@@ -7,6 +7,7 @@ stage whose worker or machine is lost goes on elsewhere from the checkpoint in t
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.connection import tracking_uri
@@ -75,6 +76,9 @@ class RayCluster:
             "MLFLOW_TRACKING_URI": absolute_uri(tracking_uri()),
             "MLFLOW_PROJECT_STATE": str(home()),
         }
+        # The code that runs here, not another that may be installed: its SHA-256 is part of every configuration.
+        code = str(Path(__file__).resolve().parent.parent)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (code, os.environ.get("PYTHONPATH"))))
         options: dict[str, Any] = {
             "address": self.address or "local",
             "runtime_env": {"env_vars": environment},

@@ -5,6 +5,7 @@ left, what was begun goes on from its last checkpoint, in the same runs.
 """
 
 import dataclasses
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw2.configuration import TrainingConfig, fingerprint, resolve
+from hw2.configuration import TrainingConfig, configuration_sha256, fingerprint, resolve
 from hw2.errors import ExperimentError
 from mlflow_project import earlier, pictures, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, Found, Local
-from mlflow_project.errors import Interrupted, ServiceError
+from mlflow_project.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.execution import SharedTraining, best_state
 from mlflow_project.open_run import DELIVERY_SECONDS
 from mlflow_project.runs import Outcome, RunPlan, TrackedRun
@@ -127,6 +128,11 @@ class OpenStage:
         local = [run for run in local if run.folder.name not in task.ignored]
         config = task.stage.cells[-1].config
         loaded = _pictures(config, task.data_dir)
+        if configuration_sha256(config, loaded.dataset.sha256) != task.stage.cells[-1].sha256:
+            raise SweepError(
+                f"the worker on {platform.node()} has other code or pictures ({loaded.dataset.train.source}) than the "
+                "sweep; let both see the same"
+            )
         for cell in task.stage.cells:
             self._open(cell, local, loaded)
         runs = self._opened

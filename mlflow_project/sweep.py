@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hw2.configuration import TrainingConfig, code_sha256, configuration_sha256, fingerprint, resolve
+from hw2.configuration import TrainingConfig, configuration_sha256, fingerprint, resolve
 from hw2.errors import CheckpointError
 from mlflow_project import earlier
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, RESUMABLE, Found, Local
@@ -139,7 +139,7 @@ def make_plan(
     for run in local:
         if run.sha256 in cells:
             by_cell[run.sha256].append(run)
-    remote = {} if store is None else store.find(cells.keys(), code_sha256(), dataset_sha256)
+    remote = {} if store is None else store.find(cells.keys())
     ignored: set[str] = set()
     for sha256, cell in cells.items():
         found = remote.get(sha256)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hw2.configuration import TrainingConfig
     from mlflow_project.console import Console
     from mlflow_project.parent import Parent
-    from mlflow_project.sweeping import Prepared
+    from mlflow_project.sweeping import Prepared, Request
 
 ENGINES = ("local", "ray")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
