@@ -16,7 +16,7 @@ from mlflow_project.earlier import ELSEWHERE
 from mlflow_project.errors import Interrupted, JournalError, RunBusyError
 from mlflow_project.journal import Journal
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.runs import experiment_name
+from mlflow_project.runs import SWEEP_TAG, experiment_name
 from mlflow_project.sender import Delivery, Sender
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.state import FileLock
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mlflow_project.console import Watcher
 
 PARENT_TAG = "mlflow.parentRunId"
-SWEEP_TAG = "sweep_sha256"
 NOTE_TAG = "mlflow.note.content"
 TABLE = "tables/sweep.csv"
 EXPERIMENT_NOTE = (

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "mnist-base-cnn"
 MODEL_NAME = "base-cnn"  # behind the data set's name in the registry
+SWEEP_TAG = "sweep_sha256"  # on the run above a sweep's runs: which grid it is
 CHECKPOINT = "checkpoint.pt"
 PLAN = "plan.json"
 IDENTITY = (

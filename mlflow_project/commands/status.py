@@ -61,10 +61,14 @@ def _needs_attention(run: "LocalRun") -> bool:
 
 
 def _local_row(run: "LocalRun") -> dict[str, Any]:
+    from mlflow_project.runs import SWEEP_TAG
+
     name = run.run_id or run.key
     todo = []
     if run.state == "interrupted":
-        todo.append(f"mlflow-project train --resume {name}, or status --repair")
+        is_sweep = SWEEP_TAG in run.header.tags
+        again = "the same sweep again" if is_sweep else f"mlflow-project train --resume {name}"
+        todo.append(f"{again}, or status --repair")
     if run.pending and run.state != "alive":
         todo.append("mlflow-project sync")
     todo += run.problems
