@@ -11,6 +11,7 @@ PARTS = {
     "training": "pictures per second of the training step against the loop that everybody writes",
     "outliers": "every outlier score on every outlier set, over several seeds",
     "profile": "where a training step's time goes, operator by operator",
+    "serving": "the time that a picture takes through mlflow models serve",
 }
 
 

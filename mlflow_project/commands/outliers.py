@@ -1,8 +1,9 @@
 """`outliers`: registered models meet pictures that are no digits."""
 
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -11,7 +12,9 @@ from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.progress import Progress as Bar
 
+    from mlflow_project.console import Console
     from mlflow_project.outlier_test import OutlierTest
 
 _TABLE_COLUMNS = (
@@ -76,12 +79,11 @@ def outliers(
 
     if examples is not None and examples < 1:
         raise click.UsageError(f"--examples is {examples}; it must be a whole number from 1")
-    with Interruption() as interruption, Console() as console:
+    with Interruption() as interruption, Console() as console, _Progress(console) as progress:
 
-        def on_progress(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, share: float) -> None:
             interruption.check()
-            if done % 5000 == 0 or done == total:
-                console.note(f"{what}: {done:,} of {total:,} pictures shown")
+            progress.show(what, share)
 
         found = run_outlier_test(
             Registry(client()),
@@ -95,6 +97,40 @@ def outliers(
             on_progress=on_progress,
         )
     return _report(found, format_)
+
+
+class _Progress:
+    """A bar where there is a terminal, else a line for each part of the work that is begun."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._said = ""
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, what: str, share: float) -> None:
+        """What is being done, and what share of the whole is done by now."""
+        if sys.stderr.isatty():
+            bar = self._bar or self._begin()
+            bar.update(bar.task_ids[0], completed=share, description=what)
+        elif what != self._said:
+            self._console.note(f"{share:4.0%}  {what}")
+        self._said = what
+
+    def _begin(self) -> "Bar":
+        from rich.console import Console as RichConsole
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(console=RichConsole(stderr=True), transient=True)
+        self._bar.add_task("", total=1.0)
+        self._bar.start()
+        return self._bar
 
 
 def _report(found: "OutlierTest", format_: str) -> int:
