@@ -28,14 +28,6 @@ COMMANDS = {
 }
 
 
-_SETTINGS = {
-    "help_option_names": ["-h", "--help"],
-    "max_content_width": 110,
-    # `mlflow run -P batch_size=128` becomes `--batch_size 128`.
-    "token_normalize_func": lambda token: token.replace("_", "-"),
-}
-
-
 class _Commands(click.Group):
     """Finds commands by `COMMANDS`, in that order."""
 
@@ -69,7 +61,7 @@ class _Commands(click.Group):
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 110,
-        # `mlflow run -P batch_size=8` starts us with --batch_size 8.
+        # `mlflow run -P batch_size=128` starts us with --batch_size 128.
         "token_normalize_func": lambda name: name.replace("_", "-"),
     },
 )

@@ -81,9 +81,17 @@ def _resume(name: str, data_dir: Path | None, console: "Console", interruption: 
         raise RunError(f"run {name} is finished; start a new one to train more")
     plan = read_plan(local.folder)
     config, loaded = pictures.load(plan.config, data_dir or plan.data_dir)
-    start = best_state(
-        [local.folder], fingerprint(config, loaded.dataset.sha256, loaded.runtime), config.epochs
+    identity, said = (
+        fingerprint(config, loaded.dataset.sha256, loaded.runtime),
+        local.header.tags["fingerprint"],
     )
+    if identity != said:
+        # What the run has said already would not fit what is computed now.
+        raise RunError(
+            f"run {name} has fingerprint {said[:12]}, here it would be {identity[:12]}: other code, pictures, "
+            "machine or number of threads; start a new run instead"
+        )
+    start = best_state([local.folder], identity, config.epochs)
     interruption.check()
     given = os.environ.get("MLFLOW_RUN_ID")
     adopted = given if given and given != local.run_id else None
