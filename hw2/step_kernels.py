@@ -1,13 +1,15 @@
-"""All of a training step but three matrix products: Winograd's F(2x2, 3x3) around conv2, and what lies beside it.
+"""All of a training step but three matrix products: Winograd's F(4x4, 3x3) around conv2, and what lies beside it.
 
-A 2x2 tile of conv2's output, which is one window of the max-pool, takes 16 multiplications a channel pair
-instead of 36 (A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, 2016, section 4.1): 4x4
-pixels of the input are transformed, multiplied by transformed weights at each of 16 places, and transformed
-back. `_input`, `_output` are the transforms in one dimension, `*_adjoint` pass a gradient back through them.
+A 4x4 tile of conv2's output, four windows of the max-pool, takes 36 multiplications for each pair of channels
+instead of 144 (A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, 2016, section 4): 6x6
+pixels of the input are transformed, multiplied by transformed weights at each of 36 places, and transformed
+back. `_input` and `_output` are the transforms in one dimension, `*_adjoint` pass a gradient back through them.
+They evaluate polynomials at 0, +-3/4, +-3/2 and infinity: rounding of the transformed values then costs half as
+much as at the usual 0, +-1, +-2.
 
 Arrays are flat (see `step_lanes`), channels innermost. For n pictures: pixels [n, 30, 30] and first
-[n, 30, 30, 32] have a border of zeros, which nobody writes to; a transformed array is [16, n * 196, channels];
-pooled and winners are [n, 196, 64]; weights of conv1 [9, 32], of fc1 [10, 12544].
+[n, 30, 30, 32] have a border of zeros, which nobody writes to; a transformed array is [36, n * 49, channels];
+pooled and winners are [n, 14, 14, 64]; weights of conv1 [9, 32], of fc1 [10, 12544].
 """
 
 import math
@@ -18,55 +20,110 @@ import numpy as np
 from hw2.step_lanes import fma, jit, load, splat, store, total, where_equal, where_greater
 
 _Array = Any  # a numpy array; which of its types, numba asks itself
+TILES = 7 * 7  # of a picture
+PLACES = 36  # of a transformed tile
 _ROW = 30 * 32  # elements of a row of `first`
-_FEATURES = 196 * 64
+_FEATURES = 14 * 14 * 64
 _ZERO, _ONE, _TWO, _THREE = np.float32(0), np.float32(1), np.float32(2), np.float32(3)
+
+_P, _Q = 0.75, 1.5  # the points; their powers and products are exact in float32
+_P1, _P2, _P3 = np.float32(_P), np.float32(_P**2), np.float32(_P**3)
+_Q1, _Q2, _Q3 = np.float32(_Q), np.float32(_Q**2), np.float32(_Q**3)
+_P2Q2, _MINUS_P2_Q2 = np.float32(_P**2 * _Q**2), np.float32(-(_P**2) - _Q**2)
+_MINUS_P2, _MINUS_Q2 = np.float32(-(_P**2)), np.float32(-(_Q**2))
+_MINUS_P2Q, _MINUS_PQ2 = np.float32(-(_P**2) * _Q), np.float32(-_P * _Q**2)
+_SCALE_P, _SCALE_Q = 2 * _P**2 * (_P**2 - _Q**2), 2 * _Q**2 * (_Q**2 - _P**2)
+# The transform of the three weights of one dimension, [6, 3].
+WEIGHTS_TRANSFORM = (
+    (1 / (_P**2 * _Q**2), 0.0, 0.0),
+    (1 / _SCALE_P, _P / _SCALE_P, _P**2 / _SCALE_P),
+    (1 / _SCALE_P, -_P / _SCALE_P, _P**2 / _SCALE_P),
+    (1 / _SCALE_Q, _Q / _SCALE_Q, _Q**2 / _SCALE_Q),
+    (1 / _SCALE_Q, -_Q / _SCALE_Q, _Q**2 / _SCALE_Q),
+    (0.0, 0.0, 1.0),
+)
 
 
 @jit
-def _input(a: Any, b: Any, c: Any, d: Any) -> Any:
-    return a - c, b + c, c - b, b - d
+def _input(d: Any) -> Any:
+    p_even = fma(splat(_MINUS_Q2), d[2], d[4])
+    p_odd = splat(_P1) * fma(splat(_MINUS_Q2), d[1], d[3])
+    q_even = fma(splat(_MINUS_P2), d[2], d[4])
+    q_odd = splat(_Q1) * fma(splat(_MINUS_P2), d[1], d[3])
+    return (
+        fma(splat(_P2Q2), d[0], fma(splat(_MINUS_P2_Q2), d[2], d[4])),
+        p_even + p_odd,
+        p_even - p_odd,
+        q_even + q_odd,
+        q_even - q_odd,
+        fma(splat(_P2Q2), d[1], fma(splat(_MINUS_P2_Q2), d[3], d[5])),
+    )
 
 
 @jit
 def _input_adjoint(v: Any) -> Any:
-    return v[0], v[1] - v[2] + v[3], v[1] + v[2] - v[0], splat(_ZERO) - v[3]
+    p_sum, p_difference, q_sum, q_difference = v[1] + v[2], v[1] - v[2], v[3] + v[4], v[3] - v[4]
+    d1 = fma(splat(_MINUS_PQ2), p_difference, splat(_MINUS_P2Q) * q_difference)
+    d2 = fma(splat(_MINUS_Q2), p_sum, splat(_MINUS_P2) * q_sum)
+    d3 = fma(splat(_P1), p_difference, splat(_Q1) * q_difference)
+    return (
+        splat(_P2Q2) * v[0],
+        fma(splat(_P2Q2), v[5], d1),
+        fma(splat(_MINUS_P2_Q2), v[0], d2),
+        fma(splat(_MINUS_P2_Q2), v[5], d3),
+        v[0] + p_sum + q_sum,
+        v[5],
+    )
 
 
 @jit
 def _output(m: Any) -> Any:
-    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
+    p_sum, p_difference, q_sum, q_difference = m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]
+    return (
+        m[0] + p_sum + q_sum,
+        fma(splat(_P1), p_difference, splat(_Q1) * q_difference),
+        fma(splat(_P2), p_sum, splat(_Q2) * q_sum),
+        fma(splat(_P3), p_difference, fma(splat(_Q3), q_difference, m[5])),
+    )
 
 
 @jit
-def _output_adjoint(a: Any, b: Any) -> Any:
-    return a, a + b, a - b, splat(_ZERO) - b
+def _output_adjoint(y: Any) -> Any:
+    p_even, p_odd = fma(splat(_P2), y[2], y[0]), fma(splat(_P3), y[3], splat(_P1) * y[1])
+    q_even, q_odd = fma(splat(_Q2), y[2], y[0]), fma(splat(_Q3), y[3], splat(_Q1) * y[1])
+    return y[0], p_even + p_odd, p_even - p_odd, q_even + q_odd, q_even - q_odd, y[3]
 
 
 @jit
-def _load4(array: _Array, offset: int, step: int) -> Any:
+def _load6(array: _Array, offset: int, step: int) -> Any:
     return (
         load(array, offset),
         load(array, offset + step),
         load(array, offset + 2 * step),
         load(array, offset + 3 * step),
+        load(array, offset + 4 * step),
+        load(array, offset + 5 * step),
     )
 
 
 @jit
-def _store4(array: _Array, offset: int, step: int, v: Any) -> None:
+def _store6(array: _Array, offset: int, step: int, v: Any) -> None:
     store(array, offset, v[0])
     store(array, offset + step, v[1])
     store(array, offset + 2 * step, v[2])
     store(array, offset + 3 * step, v[3])
+    store(array, offset + 4 * step, v[4])
+    store(array, offset + 5 * step, v[5])
 
 
 @jit
-def _add4(array: _Array, offset: int, step: int, v: Any) -> None:
+def _add6(array: _Array, offset: int, step: int, v: Any) -> None:
     store(array, offset, load(array, offset) + v[0])
     store(array, offset + step, load(array, offset + step) + v[1])
     store(array, offset + 2 * step, load(array, offset + 2 * step) + v[2])
     store(array, offset + 3 * step, load(array, offset + 3 * step) + v[3])
+    store(array, offset + 4 * step, load(array, offset + 4 * step) + v[4])
+    store(array, offset + 5 * step, load(array, offset + 5 * step) + v[5])
 
 
 @jit
@@ -81,34 +138,34 @@ def forward(
     transformed: _Array,
 ) -> None:
     """Gathers pictures, preprocesses by `table` [256], applies conv1 and ReLU, transforms the result."""
-    size = len(index) * 196 * 32  # of each of the 16 places
-    for p in range(len(index)):
-        source = index[p] * 784
+    size = len(index) * TILES * 32  # of each of the places
+    for n in range(len(index)):
+        source = index[n] * 784
         for y in range(28):
             for x in range(28):
-                pixels[p * 900 + (y + 1) * 30 + x + 1] = table[images[source + y * 28 + x]]
+                pixels[n * 900 + (y + 1) * 30 + x + 1] = table[images[source + y * 28 + x]]
         for half in range(0, 32, 16):
-            _conv1(pixels, p * 900, weights, bias, half, first)
-        for tile in range(196):
+            _conv1(pixels, n * 900, weights, bias, half, first)
+        for tile in range(TILES):
             for half in range(0, 32, 16):
-                at = p * 900 * 32 + (tile // 14) * 2 * _ROW + (tile % 14) * 64 + half
-                a = _input(*_load4(first, at, 32))
-                b = _input(*_load4(first, at + _ROW, 32))
-                c = _input(*_load4(first, at + 2 * _ROW, 32))
-                d = _input(*_load4(first, at + 3 * _ROW, 32))
-                to = (p * 196 + tile) * 32 + half
-                _store4(transformed, to, 4 * size, _input(a[0], b[0], c[0], d[0]))
-                _store4(transformed, to + size, 4 * size, _input(a[1], b[1], c[1], d[1]))
-                _store4(transformed, to + 2 * size, 4 * size, _input(a[2], b[2], c[2], d[2]))
-                _store4(transformed, to + 3 * size, 4 * size, _input(a[3], b[3], c[3], d[3]))
+                at = n * 900 * 32 + (tile // 7) * 4 * _ROW + (tile % 7) * 4 * 32 + half
+                a = _input(_load6(first, at, 32))
+                b = _input(_load6(first, at + _ROW, 32))
+                c = _input(_load6(first, at + 2 * _ROW, 32))
+                d = _input(_load6(first, at + 3 * _ROW, 32))
+                e = _input(_load6(first, at + 4 * _ROW, 32))
+                f = _input(_load6(first, at + 5 * _ROW, 32))
+                to = (n * TILES + tile) * 32 + half
+                for i in range(6):
+                    column = _input((a[i], b[i], c[i], d[i], e[i], f[i]))
+                    _store6(transformed, to + i * size, 6 * size, column)
 
 
 @jit
 def _conv1(pixels: _Array, start: int, weights: _Array, bias: _Array, half: int, first: _Array) -> None:
     b = load(bias, half)
-    w0, w1, w2, w3 = _load4(weights, half, 32)
-    w4, w5, w6, w7 = _load4(weights, half + 128, 32)
-    w8 = load(weights, half + 256)
+    w0, w1, w2, w3, w4, w5 = _load6(weights, half, 32)
+    w6, w7, w8 = load(weights, half + 192), load(weights, half + 224), load(weights, half + 256)
     for y in range(28):
         for x in range(28):
             o = start + y * 30 + x
@@ -128,19 +185,39 @@ def _conv1(pixels: _Array, start: int, weights: _Array, bias: _Array, half: int,
 @jit
 def pool(products: _Array, bias: _Array, pooled: _Array, winners: _Array, count: int) -> None:
     """Transforms conv2's products back, adds the bias, keeps each window's maximum, and its place (0 to 3)."""
-    size = count * _FEATURES
-    zero, one, two, three = splat(_ZERO), splat(_ONE), splat(_TWO), splat(_THREE)
-    for i in range(0, size, 16):
-        a = _output(_load4(products, i, 4 * size))
-        b = _output(_load4(products, i + size, 4 * size))
-        c = _output(_load4(products, i + 2 * size, 4 * size))
-        d = _output(_load4(products, i + 3 * size, 4 * size))
-        y0, y1 = _output((a[0], b[0], c[0], d[0]))
-        y2, y3 = _output((a[1], b[1], c[1], d[1]))
-        upper, upper_place = where_greater(y1, y0, y1, y0), where_greater(y1, y0, one, zero)
-        lower, lower_place = where_greater(y3, y2, y3, y2), where_greater(y3, y2, three, two)
-        store(pooled, i, where_greater(lower, upper, lower, upper) + load(bias, i % 64))
-        store(winners, i, where_greater(lower, upper, lower_place, upper_place))
+    size = count * TILES * 64
+    for tile in range(count * TILES):
+        to = (tile // TILES) * _FEATURES + (tile % TILES // 7) * 28 * 64 + (tile % 7) * 2 * 64
+        for block in range(0, 64, 16):
+            at = tile * 64 + block
+            a = _output(_load6(products, at, 6 * size))
+            b = _output(_load6(products, at + size, 6 * size))
+            c = _output(_load6(products, at + 2 * size, 6 * size))
+            d = _output(_load6(products, at + 3 * size, 6 * size))
+            e = _output(_load6(products, at + 4 * size, 6 * size))
+            f = _output(_load6(products, at + 5 * size, 6 * size))
+            for y in range(2):
+                upper = _output((a[2 * y], b[2 * y], c[2 * y], d[2 * y], e[2 * y], f[2 * y]))
+                z = 2 * y + 1
+                lower = _output((a[z], b[z], c[z], d[z], e[z], f[z]))
+                for x in range(2):
+                    _pool(
+                        (upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1]),
+                        load(bias, block),
+                        pooled,
+                        winners,
+                        to + (14 * y + x) * 64 + block,
+                    )
+
+
+@jit
+def _pool(y: Any, bias: Any, pooled: _Array, winners: _Array, to: int) -> None:
+    upper = where_greater(y[1], y[0], y[1], y[0])
+    upper_place = where_greater(y[1], y[0], splat(_ONE), splat(_ZERO))
+    lower = where_greater(y[3], y[2], y[3], y[2])
+    lower_place = where_greater(y[3], y[2], splat(_THREE), splat(_TWO))
+    store(pooled, to, where_greater(lower, upper, lower, upper) + bias)
+    store(winners, to, where_greater(lower, upper, lower_place, upper_place))
 
 
 @jit
@@ -190,39 +267,46 @@ def unpool(
     d_logits: _Array, weights: _Array, winners: _Array, d_products: _Array, d_bias: _Array, count: int
 ) -> None:
     """The gradient of `pooled`, put where the maximum was and passed back to conv2's products; d_bias: [64]."""
-    size = count * _FEATURES
+    size = count * TILES * 64
     for i in range(0, 64, 16):
         store(d_bias, i, splat(_ZERO))
-    for p in range(count):
-        g0, g1, g2 = splat(d_logits[p * 10]), splat(d_logits[p * 10 + 1]), splat(d_logits[p * 10 + 2])
-        g3, g4, g5 = splat(d_logits[p * 10 + 3]), splat(d_logits[p * 10 + 4]), splat(d_logits[p * 10 + 5])
-        g6, g7, g8 = splat(d_logits[p * 10 + 6]), splat(d_logits[p * 10 + 7]), splat(d_logits[p * 10 + 8])
-        g9 = splat(d_logits[p * 10 + 9])
-        for i in range(0, _FEATURES, 16):
-            d = g0 * load(weights, i)
-            d = fma(g1, load(weights, i + _FEATURES), d)
-            d = fma(g2, load(weights, i + 2 * _FEATURES), d)
-            d = fma(g3, load(weights, i + 3 * _FEATURES), d)
-            d = fma(g4, load(weights, i + 4 * _FEATURES), d)
-            d = fma(g5, load(weights, i + 5 * _FEATURES), d)
-            d = fma(g6, load(weights, i + 6 * _FEATURES), d)
-            d = fma(g7, load(weights, i + 7 * _FEATURES), d)
-            d = fma(g8, load(weights, i + 8 * _FEATURES), d)
-            d = fma(g9, load(weights, i + 9 * _FEATURES), d)
-            store(d_bias, i % 64, load(d_bias, i % 64) + d)
-            _unpool16(d, load(winners, p * _FEATURES + i), d_products, p * _FEATURES + i, size)
+    for tile in range(count * TILES):
+        n = tile // TILES
+        at = (tile % TILES // 7) * 28 * 64 + (tile % 7) * 2 * 64
+        for block in range(0, 64, 16):
+            i = at + block
+            d0, d1 = _d_pooled(d_logits, n, weights, i), _d_pooled(d_logits, n, weights, i + 64)
+            d2, d3 = _d_pooled(d_logits, n, weights, i + 896), _d_pooled(d_logits, n, weights, i + 960)
+            store(d_bias, block, load(d_bias, block) + d0 + d1 + d2 + d3)
+            i += n * _FEATURES
+            a, b = _unpool(d0, load(winners, i)), _unpool(d1, load(winners, i + 64))
+            c, d = _unpool(d2, load(winners, i + 896)), _unpool(d3, load(winners, i + 960))
+            p = _output_adjoint((a[0], a[1], b[0], b[1]))  # row by row, then column by column
+            q = _output_adjoint((a[2], a[3], b[2], b[3]))
+            r = _output_adjoint((c[0], c[1], d[0], d[1]))
+            s = _output_adjoint((c[2], c[3], d[2], d[3]))
+            to = tile * 64 + block
+            for x in range(6):
+                _store6(d_products, to + x * size, 6 * size, _output_adjoint((p[x], q[x], r[x], s[x])))
 
 
 @jit
-def _unpool16(d: Any, winner: Any, d_products: _Array, to: int, size: int) -> None:
+def _d_pooled(d_logits: _Array, n: int, weights: _Array, i: int) -> Any:
+    d = splat(d_logits[n * 10]) * load(weights, i)
+    for j in range(1, 10):
+        d = fma(splat(d_logits[n * 10 + j]), load(weights, i + j * _FEATURES), d)
+    return d
+
+
+@jit
+def _unpool(d: Any, winner: Any) -> Any:
     zero = splat(_ZERO)
-    y0, y1 = where_equal(winner, zero, d, zero), where_equal(winner, splat(_ONE), d, zero)
-    y2, y3 = where_equal(winner, splat(_TWO), d, zero), where_equal(winner, splat(_THREE), d, zero)
-    a, b = _output_adjoint(y0, y2), _output_adjoint(y1, y3)
-    _store4(d_products, to, size, _output_adjoint(a[0], b[0]))
-    _store4(d_products, to + 4 * size, size, _output_adjoint(a[1], b[1]))
-    _store4(d_products, to + 8 * size, size, _output_adjoint(a[2], b[2]))
-    _store4(d_products, to + 12 * size, size, _output_adjoint(a[3], b[3]))
+    return (
+        where_equal(winner, zero, d, zero),
+        where_equal(winner, splat(_ONE), d, zero),
+        where_equal(winner, splat(_TWO), d, zero),
+        where_equal(winner, splat(_THREE), d, zero),
+    )
 
 
 @jit
@@ -236,28 +320,29 @@ def backward(
     count: int,
 ) -> None:
     """From conv2's transformed input back to conv1: d_weights [9, 32], d_bias [32]; d_first: [30, 30, 32]."""
-    size = count * 196 * 32
+    size = count * TILES * 32
     for i in range(0, 9 * 32, 16):
         store(d_weights, i, splat(_ZERO))
     for i in range(0, 32, 16):
         store(d_bias, i, splat(_ZERO))
-    for p in range(count):
+    for n in range(count):
         for i in range(0, 900 * 32, 16):
             store(d_first, i, splat(_ZERO))
-        for tile in range(196):
+        for tile in range(TILES):
             for half in range(0, 32, 16):
-                at = (p * 196 + tile) * 32 + half
-                a = _input_adjoint(_load4(d_transformed, at, 4 * size))
-                b = _input_adjoint(_load4(d_transformed, at + size, 4 * size))
-                c = _input_adjoint(_load4(d_transformed, at + 2 * size, 4 * size))
-                d = _input_adjoint(_load4(d_transformed, at + 3 * size, 4 * size))
-                to = (tile // 14) * 2 * _ROW + (tile % 14) * 64 + half
-                _add4(d_first, to, 32, _input_adjoint((a[0], b[0], c[0], d[0])))
-                _add4(d_first, to + _ROW, 32, _input_adjoint((a[1], b[1], c[1], d[1])))
-                _add4(d_first, to + 2 * _ROW, 32, _input_adjoint((a[2], b[2], c[2], d[2])))
-                _add4(d_first, to + 3 * _ROW, 32, _input_adjoint((a[3], b[3], c[3], d[3])))
+                at = (n * TILES + tile) * 32 + half
+                a = _input_adjoint(_load6(d_transformed, at, 6 * size))
+                b = _input_adjoint(_load6(d_transformed, at + size, 6 * size))
+                c = _input_adjoint(_load6(d_transformed, at + 2 * size, 6 * size))
+                d = _input_adjoint(_load6(d_transformed, at + 3 * size, 6 * size))
+                e = _input_adjoint(_load6(d_transformed, at + 4 * size, 6 * size))
+                f = _input_adjoint(_load6(d_transformed, at + 5 * size, 6 * size))
+                to = (tile // 7) * 4 * _ROW + (tile % 7) * 4 * 32 + half
+                for i in range(6):
+                    row = _input_adjoint((a[i], b[i], c[i], d[i], e[i], f[i]))
+                    _add6(d_first, to + i * _ROW, 32, row)
         for half in range(0, 32, 16):
-            _conv1_adjoint(pixels, p * 900, first, d_first, half, d_weights, d_bias)
+            _conv1_adjoint(pixels, n * 900, first, d_first, half, d_weights, d_bias)
 
 
 @jit
@@ -266,9 +351,8 @@ def _conv1_adjoint(
 ) -> None:
     zero = splat(_ZERO)
     b = load(d_bias, half)
-    w0, w1, w2, w3 = _load4(d_weights, half, 32)
-    w4, w5, w6, w7 = _load4(d_weights, half + 128, 32)
-    w8 = load(d_weights, half + 256)
+    w0, w1, w2, w3, w4, w5 = _load6(d_weights, half, 32)
+    w6, w7, w8 = load(d_weights, half + 192), load(d_weights, half + 224), load(d_weights, half + 256)
     for y in range(28):
         for x in range(28):
             o = y * 30 + x
@@ -286,6 +370,7 @@ def _conv1_adjoint(
             w7 = fma(splat(pixels[o + 61]), d, w7)
             w8 = fma(splat(pixels[o + 62]), d, w8)
     store(d_bias, half, b)
-    _store4(d_weights, half, 32, (w0, w1, w2, w3))
-    _store4(d_weights, half + 128, 32, (w4, w5, w6, w7))
+    _store6(d_weights, half, 32, (w0, w1, w2, w3, w4, w5))
+    store(d_weights, half + 192, w6)
+    store(d_weights, half + 224, w7)
     store(d_weights, half + 256, w8)

@@ -3,7 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -12,7 +12,7 @@ _Result = TypeVar("_Result")
 
 
 class Team:
-    """Threads for jobs that are each done by one; each runs PyTorch's operators on its share of the cores.
+    """The caller and helpers for jobs that are each done by one, on its share of the cores.
 
     threads: cores to use; jobs: how many there will usually be. More jobs than members are taken in turn, by
     whoever is free, so that a core that somebody else uses holds up nobody.
@@ -20,17 +20,22 @@ class Team:
 
     def __init__(self, threads: int, jobs: int) -> None:
         self.members = max(1, min(threads, jobs))
-        self._pool = ThreadPoolExecutor(self.members, thread_name_prefix="step")
+        self._threads = threads
+        self._share = threads // self.members
+        helpers = self.members - 1
+        self._pool = ThreadPoolExecutor(max(1, helpers), thread_name_prefix="step")
         ready = threading.Barrier(self.members)
 
         def start() -> None:
             torch.get_num_threads()  # PyTorch sets a thread's default at its first use, here, not below
-            torch.set_num_threads(threads // self.members)
+            torch.set_num_threads(self._share)
             ready.wait()
 
-        for started in [self._pool.submit(start) for _ in range(self.members)]:
-            started.result()
-        torch.set_num_threads(threads)  # the members' call also set the default for threads to come
+        started = [self._pool.submit(start) for _ in range(helpers)]
+        ready.wait()
+        for helper in started:
+            helper.result()
+        torch.set_num_threads(threads)  # the helpers' call also set the default for threads to come
 
     def map(self, function: Callable[[int], _Result], count: int) -> list[_Result]:
         """[function(0), function(1), ...]; what it raises is raised here."""
@@ -41,8 +46,15 @@ class Team:
             while (i := next(turn)) < count:
                 results[i] = function(i)
 
-        for worker in [self._pool.submit(work) for _ in range(min(self.members, count))]:
-            worker.result()
+        helpers = [self._pool.submit(work) for _ in range(min(self.members, count) - 1)]
+        torch.set_num_threads(self._share)
+        try:
+            work()
+        finally:
+            torch.set_num_threads(self._threads)
+            wait(helpers)
+        for helper in helpers:
+            helper.result()
         return results  # type: ignore[return-value]
 
 

@@ -1,4 +1,4 @@
-"""SGD on BaseCNN on a processor, with conv2 as Winograd's F(2x2, 3x3): 2.25 times fewer multiplications.
+"""SGD on BaseCNN on a processor, with conv2 as Winograd's F(4x4, 3x3): four times fewer multiplications.
 
 The kernels of `step_kernels` do everything but three batched matrix products, which are PyTorch's, in the
 step's precision; all else is float32. A batch is cut into parts that stay in a core's caches; each core takes
@@ -16,15 +16,13 @@ from torch import Tensor
 
 from hw2 import step_kernels as kernels
 from hw2.model import CLASSES, FLAT_FEATURES, BaseCNN, preprocess
+from hw2.step_kernels import PLACES, TILES
 from hw2.step_team import Team, keep_freed_memory
 
-PART = 4  # pictures; measured: 2 and 8 are as fast in bfloat16, 8 is a quarter slower in float32
-_EVALUATION_PARTS = 8  # taken by a core at a time
-_TILES = 14 * 14  # of a picture
-_PLACES = 16  # of a transformed tile
-# The transform of 3 weights in one dimension, and of 3x3 in two: [16, 9].
-_WEIGHTS_1D = torch.tensor([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-_WEIGHTS_2D = torch.kron(_WEIGHTS_1D, _WEIGHTS_1D)
+PART = 8  # pictures; measured: 4 is as fast, 16 in float32 a seventh slower
+_EVALUATION_PARTS = 4  # taken by a core at a time
+_WEIGHTS_1D = torch.tensor(kernels.WEIGHTS_TRANSFORM)
+_WEIGHTS_2D = torch.kron(_WEIGHTS_1D, _WEIGHTS_1D)  # [36, 9]
 
 _Array = np.ndarray[Any, Any]
 
@@ -46,7 +44,7 @@ class WinogradStep:
             {name: torch.zeros_like(tensor) for name, tensor in self._weights.items()} if momentum else {}
         )
         self._arrays = {name: _flat(tensor) for name, tensor in self._weights.items()}
-        self._conv2 = torch.empty(_PLACES, 32, 64, dtype=dtype)  # transformed
+        self._conv2 = torch.empty(PLACES, 32, 64, dtype=dtype)  # transformed
         self._table = _flat(preprocess(torch.arange(256).repeat(28 * 28)).flatten()[:256].clone())
         self._workspaces = [_Workspace(PART, dtype) for _ in range(self._team.members)]
         self._batch = _Batch(batch_size, dtype)
@@ -105,7 +103,7 @@ class WinogradStep:
 
     def _transform_conv2(self) -> None:
         transformed = _WEIGHTS_2D @ self._weights["conv2.weight"].view(9, -1)
-        self._conv2.copy_(transformed.view(_PLACES, 32, 64))
+        self._conv2.copy_(transformed.view(PLACES, 32, 64))
 
     @contextmanager
     def _workspace(self) -> Iterator["_Workspace"]:
@@ -174,7 +172,7 @@ class WinogradStep:
             gradient = torch.from_numpy(gradients[:parts]).sum(0)
             self._descend(name, gradient.view(self._weights[name].shape))
         transformed = batch.conv2[:parts].sum(0, dtype=torch.float32)
-        gradient = _WEIGHTS_2D.t() @ transformed.view(_PLACES, -1)
+        gradient = _WEIGHTS_2D.t() @ transformed.view(PLACES, -1)
         self._descend("conv2.weight", gradient.view(9, 32, 64))
         self._transform_conv2()
 
@@ -188,8 +186,8 @@ class _Workspace:
     """What a core needs for one part, allocated once; arrays of `step_kernels`, for `count` pictures at most."""
 
     def __init__(self, count: int, dtype: torch.dtype) -> None:
-        self._inputs = torch.empty(_PLACES * count * _TILES * 32, dtype=dtype)
-        self._outputs = torch.empty(_PLACES * count * _TILES * 64, dtype=dtype)
+        self._inputs = torch.empty(PLACES * count * TILES * 32, dtype=dtype)
+        self._outputs = torch.empty(PLACES * count * TILES * 64, dtype=dtype)
         self.transformed = _flat(self._inputs)
         self.products = _flat(self._outputs)
         self.pooled = _flat(torch.empty(count * FLAT_FEATURES, dtype=dtype))
@@ -200,12 +198,12 @@ class _Workspace:
         self.logits = np.empty(count * CLASSES, np.float32)
 
     def inputs(self, count: int) -> Tensor:
-        """`transformed` as matrices [16, tiles, 32]."""
-        return self._inputs[: _PLACES * count * _TILES * 32].view(_PLACES, -1, 32)
+        """`transformed` as matrices [36, tiles, 32]."""
+        return self._inputs[: PLACES * count * TILES * 32].view(PLACES, -1, 32)
 
     def outputs(self, count: int) -> Tensor:
-        """`products` as matrices [16, tiles, 64]."""
-        return self._outputs[: _PLACES * count * _TILES * 64].view(_PLACES, -1, 64)
+        """`products` as matrices [36, tiles, 64]."""
+        return self._outputs[: PLACES * count * TILES * 64].view(PLACES, -1, 64)
 
 
 class _Batch:
@@ -219,7 +217,7 @@ class _Batch:
         self.pooled = torch.empty(size, FLAT_FEATURES, dtype=dtype)
         self.conv1 = np.empty((parts, 9 * 32), np.float32)
         self.conv1_bias = np.empty((parts, 32), np.float32)
-        self.conv2 = torch.empty(parts, _PLACES, 32, 64, dtype=dtype)  # transformed
+        self.conv2 = torch.empty(parts, PLACES, 32, 64, dtype=dtype)  # transformed
         self.conv2_bias = np.empty((parts, 64), np.float32)
 
 
