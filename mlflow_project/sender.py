@@ -28,6 +28,9 @@ HEARTBEAT_SECONDS = 30.0
 SILENT_SECONDS = 150.0
 """A run on another host that wasn't heard of for so long is taken for dead; clocks may differ by a minute."""
 
+STALLED_SECONDS = 10.0
+"""How long `wait` goes on when nothing arrives."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 
 
@@ -87,11 +90,23 @@ class Sender:
         return self._deliverer.run_id
 
     def wait(self, seconds: float) -> Delivery:
-        """Until everything appended so far has arrived, or so long at most."""
+        """Until everything appended so far has arrived, or so long at most.
+
+        Also ends after `STALLED_SECONDS` in which every attempt failed: a server that is away would only
+        make everybody wait for nothing.
+        """
+        goal, progress, since = self.journal.size, -1, time.monotonic()
+
+        def done() -> bool:
+            nonlocal progress, since
+            if self._problem is None or progress != self._deliverer.progress:
+                progress, since = self._deliverer.progress, time.monotonic()
+            stalled = time.monotonic() - since > STALLED_SECONDS
+            return stalled or self._deliverer.cursor.position >= goal
+
         self._hurry.set()
         self.journal.changed.set()
-        goal = self.journal.size
-        self._wait(seconds, lambda: self._deliverer.cursor.position >= goal)
+        self._wait(seconds, done)
         self._hurry.clear()
         return self.delivery()
 
@@ -130,7 +145,7 @@ class Sender:
                     self._silent = True
                     if progress != self._deliverer.progress:
                         pause, progress = _FIRST_PAUSE, self._deliverer.progress
-                    self._stopping.wait(pause * random.uniform(0.5, 1))
+                    self._pause(pause * random.uniform(0.5, 1))
                     pause = min(2 * pause, _LONGEST_PAUSE)
                 with self._progress:
                     self._progress.notify_all()
@@ -141,6 +156,11 @@ class Sender:
                         self._stopping.wait(GATHER_SECONDS)
         finally:
             self._lock.release()
+
+    def _pause(self, seconds: float) -> None:
+        """Before the next attempt; short while somebody waits for it."""
+        if self._hurry.wait(seconds) and not self._stopping.is_set():
+            self._stopping.wait(min(seconds, 0.5))
 
     def _once(self) -> bool:
         self.journal.run_id = self._deliverer.open_run()

@@ -7,6 +7,7 @@ scripts/faults --rounds 25 --journal  the journal alone: ten times as many fault
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,8 @@ def main() -> int:
         "--journal", action="store_true", help="a fake training, for faults of the journal alone"
     )
     options = parser.parse_args()
+    # So that a SIGTERM also ends the server that was started here.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seed = random.randrange(1 << 30) if options.seed is None else options.seed
     print(f"seed {seed}: {options.rounds} rounds", flush=True)
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(PATIENCE_SECONDS)

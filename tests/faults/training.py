@@ -155,6 +155,8 @@ def reference(folder: Path, port: int, data: Path, seed: int) -> Seen:
 
 def compare(found: Seen, wanted: Seen) -> list[str]:
     """What is wrong with a disturbed run, a line each."""
+    if found.tags.get("code_sha256") != wanted.tags.get("code_sha256"):
+        return ["the code was changed between the two runs; nothing can be compared"]
     wrong = []
     for name in ("status", "parameters", "models", "versions", "datasets"):
         if getattr(found, name) != getattr(wanted, name):
@@ -174,7 +176,7 @@ def compare(found: Seen, wanted: Seen) -> list[str]:
             for key in sorted(same)
             if left[key] != right[key]
         ]
-    return [line[:600] for line in wrong]
+    return [line[:400] for line in wrong[:8]]
 
 
 def damage(chance: random.Random, folder: Path) -> str:

@@ -486,3 +486,18 @@ def test_an_answer_that_may_be_a_race_is_tried_again_before_it_counts(
     run = client.get_run(str(deliverer.run_id))
     assert len(run.inputs.dataset_inputs) == 1 - refused
     assert run.data.metrics == {"m": 1.0}
+
+
+def test_waiting_ends_early_when_nothing_arrives_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setattr(sender, "STALLED_SECONDS", 0.5)
+    journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
+    journal.append(Metric("m", 1.0))
+    sending = Sender(journal).start()
+    before = time.monotonic()
+    delivery = sending.wait(3600)
+    assert time.monotonic() - before < 300
+    assert delivery.problem == "http://127.0.0.1:9 doesn't answer"
+    sending.stop()
+    journal.close()
