@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow_project.runs import Outcome
+    from mlflow_project.sender import Delivery
 
 # Without it MLflow opens an experiment as a page for language models.
 _WORKFLOW = "workflowType=machine_learning"
@@ -22,17 +23,31 @@ def run_link(server: str, experiment_id: str, run_id: str) -> str:
 
 
 def ui_command(outcome: "Outcome") -> str:
-    """How to come to a run's page."""
-    return _command(outcome.folder, outcome.run_id)
+    """How to come to a training's page."""
+    return run_command(outcome.folder, outcome.run_id)
 
 
 def experiment_command(folder: Path) -> str:
     """How to come to the page of the experiment in which the run of this folder is."""
-    return _command(folder, None)
+    return run_command(folder, None)
 
 
-def _command(folder: Path, run_id: str | None) -> str:
-    """What to type and where to look, for a store without a server; else where to look."""
+def undelivered(delivery: "Delivery | None", folder: Path) -> str | None:
+    """What a person should know of values that the tracking server hasn't got; None where it has all."""
+    if delivery is None or not delivery.pending:
+        return None
+    problem = f" ({delivery.problem})" if delivery.problem else ""
+    return (
+        f"{delivery.pending:,} values are kept in {folder} and not delivered yet{problem}; "
+        "deliver them with: mlflow-project sync"
+    )
+
+
+def run_command(folder: Path, run_id: str | None) -> str:
+    """How to come to the page of a run: what to type for a store without a server, and where to look.
+
+    Without an id, to the page of its experiment.
+    """
     from mlflow_project.journal_file import Cursor, read_header
 
     uri = read_header(folder).tracking_uri

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_project.errors import RegistryError, UsageError
 from mlflow_project.open_run import OpenRun
-from mlflow_project.registry import LoadedModel, Registry, Version
+from mlflow_project.registry import SEARCHABLE, LoadedModel, Registry, Version
 from mlflow_project.runs import experiment_name
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ def run_outlier_test(
     loaded = {name: registry.load(version) for name, version in versions.items()}
     dataset = _digits(versions, data_dir, download)
     shown = _outlier_sets(sets, dataset, data_dir, download, watcher)
+    for short, version in versions.items():
+        said = " ".join(f"{key}={version.tags[key]}" for key in SEARCHABLE if key in version.tags)
+        watcher.note(f"{short}: {version.name} version {version.number}, {said}")
     name = f"outliers: {', '.join(versions)} on {', '.join(shown)}"
     with (
         tempfile.TemporaryDirectory(prefix="outliers-") as scratch,

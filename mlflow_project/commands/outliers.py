@@ -134,12 +134,19 @@ class _Progress:
 
 
 def _report(found: "OutlierTest", format_: str) -> int:
+    from mlflow_project.links import run_command, undelivered
+
     if format_ == "table":
         print_rows(_summary(found), format_, _TABLE_COLUMNS)
     else:
         print_rows(_rows(found.measures), format_)
     if found.matches is not None:
         click.echo(f"{found.matches}", err=True)
+    assert found.folder is not None
+    kept = undelivered(found.delivery, found.folder)
+    if kept is not None:
+        click.echo(f"Warning: {kept}", err=True)
+    click.echo(run_command(found.folder, found.run_id), err=True)
     return 0
 
 

@@ -119,15 +119,11 @@ def _introduce(run: "TrackedRun", loaded: Any, console: "Console") -> None:
 
 def _report(outcome: "Outcome", format_: str) -> int:
     from mlflow_project.errors import RunError
-    from mlflow_project.links import ui_command
+    from mlflow_project.links import ui_command, undelivered
 
-    if outcome.delivery is not None and outcome.delivery.pending:
-        problem = f" ({outcome.delivery.problem})" if outcome.delivery.problem else ""
-        click.echo(
-            f"Warning: {outcome.delivery.pending:,} values are kept in {outcome.folder} and not delivered yet"
-            f"{problem}; deliver them with: mlflow-project sync",
-            err=True,
-        )
+    kept = undelivered(outcome.delivery, outcome.folder)
+    if kept is not None:
+        click.echo(f"Warning: {kept}", err=True)
     if outcome.status != "FINISHED":
         raise RunError(
             f"{outcome.reason}; run {outcome.run_id or outcome.folder.name} is marked {outcome.status}"

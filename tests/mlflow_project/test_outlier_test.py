@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from mlflow_project.cli import run
+from mlflow_project.errors import Interrupted
 from tests.mlflow_project.conftest import Registered
 
 
@@ -133,3 +135,38 @@ def test_a_model_is_not_tested_on_other_digits_than_its_own(
         ["--models", "m1,m2"], capsys
     )
     assert "has SHA-256" in refused(["--models", "m2"], capsys)
+
+
+def test_a_signal_ends_the_run_as_killed(registered: Registered) -> None:
+    from mlflow_project.connection import client
+    from mlflow_project.outlier_test import run_outlier_test
+    from mlflow_project.registry import Registry
+
+    def on_progress(what: str, share: float) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    store = client(registered.uri)
+    with pytest.raises(Interrupted):
+        run_outlier_test(Registry(store), ["m1"], ["inverted"], on_progress=on_progress)
+    experiment = store.get_experiment_by_name("mnist-base-cnn")
+    assert experiment is not None
+    (found,) = store.search_runs([experiment.experiment_id])
+    assert found.info.status == "KILLED"
+    assert found.data.tags["status"] == "interrupted"
+    assert found.data.tags["reason"] == "stopped by SIGTERM"
+
+
+def test_a_version_is_asked_once_and_named_as_it_was_said(registered: Registered) -> None:
+    from mlflow_project.connection import client
+    from mlflow_project.outlier_test import _look_up
+    from mlflow_project.registry import Registry
+
+    registry = Registry(client(registered.uri))
+    assert list(_look_up(registry, ["m1", "champion", "1"])) == ["m1"]
+    assert list(_look_up(registry, ["champion", "seed=3", "models:/mnist-base-cnn/2"])) == [
+        "champion",
+        "m3",
+        "m2",
+    ]
+    registry.client.delete_registered_model_alias("mnist-base-cnn", "m2")
+    assert list(_look_up(registry, ["2"])) == ["v2"]

@@ -84,10 +84,10 @@ def test_pictures_are_answered_with_our_columns(server: str, size: int) -> None:
 
 @pytest.mark.parametrize(
     "images",
-    [[[0] * 28] * 28, [[[0] * 27] * 28], [[[[0] * 28] * 28]], [0], [], "digit"],
-    ids=["no batch", "27 wide", "with a channel", "a number", "nothing", "text"],
+    [[[0] * 28] * 28, [[[0] * 27] * 28], [[[[0] * 28] * 28]], [0], [], "digit", [[[256] * 28] * 28]],
+    ids=["no batch", "27 wide", "with a channel", "a number", "nothing", "text", "too white"],
 )
-def test_other_shapes_get_a_400(server: str, images: Any) -> None:
+def test_what_are_no_pictures_of_28_x_28_bytes_gets_a_400(server: str, images: Any) -> None:
     response = ask(server, {"inputs": images})
     assert response.status_code == 400, response.text
 
