@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -18,8 +17,8 @@ from hypothesis import strategies as st
 from hw2.configuration import TrainingConfig
 from hw2.errors import ConfigurationError
 from mlflow_project.cli import run
-from mlflow_project.sweep import Cell, Grid, Plan, Stage, _chains, rows
-from tests.mlflow_project.tiny import kept, make_tiny, move, options, table, weights
+from mlflow_project.sweep import Cell, Grid, Plan, Stage, _chains, make_plan, rows
+from tests.mlflow_project.tiny import VALIDATION, kept, make_tiny, move, options, table, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -223,33 +222,35 @@ def test_a_run_that_was_deleted_is_missing(tiny: Path, store: str) -> None:
     assert cell.tags["weights_sha256"] == deleted.tags["weights_sha256"]
 
 
+def begin(command: list[str], state: Path) -> subprocess.Popen[str]:
+    """A sweep in a process of its own, which has just written a checkpoint (or has ended)."""
+    before = {path: path.stat().st_mtime_ns for path in state.glob("runs/*/checkpoint.pt")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow_project", *command],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if {path: path.stat().st_mtime_ns for path in state.glob("runs/*/checkpoint.pt")} != before:
+            break
+        time.sleep(0.01)
+    return process
+
+
 def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
     tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
     print(f"KILL_SEED={seed}")
     chance = random.Random(seed)
-    command = ["sweep", "--lr", "0.03", "--epochs", "3,12", "--seeds", "0", *options(tiny)]
-    state = tmp_path / "state"
+    command = ["sweep", "--lr", "0.03", "--epochs", "3,12", *options(tiny)]
     for _ in range(3):
-        begun = set(state.glob("runs/*/checkpoint.pt"))
-        before = {path: path.stat().st_mtime_ns for path in begun}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow_project", *command],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        # The moment counts from the first checkpoint that this attempt writes: what comes before is start-up.
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            now = {path: path.stat().st_mtime_ns for path in state.glob("runs/*/checkpoint.pt")}
-            if now != before:
-                break
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 1.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with begin(command, tmp_path / "state") as process:
+            time.sleep(chance.uniform(0, 1.5))
+            process.kill()
     assert run(command) == 0
     (parent,), _ = kept(store)
     assert parent.status == "FINISHED"
@@ -258,6 +259,70 @@ def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
     undisturbed = move(tmp_path / "undisturbed", migrated_store, monkeypatch)
     assert run(command) == 0
     assert weights(undisturbed) == survived
+
+
+def test_a_sweep_with_workers_that_is_asked_to_end_marks_its_runs_and_goes_on_later(
+    tiny: Path, store: str, tmp_path: Path
+) -> None:
+    command = ["sweep", "--lr", "0.03,0.02", "--epochs", "60", "--workers", "2", *options(tiny)]
+    with begin(command, tmp_path / "state") as process:
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "stopped by SIGTERM" in err.splitlines()[-1]
+    assert "the same command again goes on with it" in err.splitlines()[-1]
+    (parent,), cells_ = kept(store)
+    assert {parent.status, *(cell.status for cell in cells_)} == {"KILLED"}
+    assert parent.tags["status"] == "interrupted"
+    plan = make_plan_of(tiny, (0.03, 0.02), (60,), store)
+    assert {cell.state for cell in plan.cells} <= {"resumable", "missing"}
+    assert sum(stage.start > (0, 0) for stage in plan.stages) >= 1
+
+
+def test_workers_of_a_killed_sweep_end_by_themselves_and_another_takes_their_runs_over(
+    tiny: Path, store: str, tmp_path: Path
+) -> None:
+    command = ["sweep", "--lr", "0.03,0.02", "--epochs", "10", "--workers", "2", *options(tiny)]
+    with begin(command, tmp_path / "state") as process:
+        process.kill()
+    assert run(command) == 0
+    (parent,), cells_ = kept(store)
+    assert len(weights(store)) == 2
+    assert any(cell.tags["resumed"] != "0" for cell in cells_)
+    assert {row["state"] for row in table(store, parent.run_id)} <= {"trained", "resumed"}
+
+
+def test_a_sweep_while_the_server_is_away_is_kept_and_not_done_again(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for place in (
+        "engines.DELIVERY_SECONDS",
+        "parent.KILLED_DELIVERY_SECONDS",
+        "commands.train.NAME_SECONDS",
+    ):
+        monkeypatch.setattr(f"mlflow_project.{place}", 0.1)
+    command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
+    assert run(command) == 0
+    err = capsys.readouterr().err
+    assert "what was done before is taken from this machine alone" in err
+    assert "values are not delivered yet" in err
+    assert run(command) == 0
+    assert "reused" in capsys.readouterr().out
+
+
+def make_plan_of(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...], uri: str) -> Plan:
+    """What a sweep over this grid would do now."""
+    from mlflow_project import pictures
+    from mlflow_project.connection import client
+    from mlflow_project.earlier import Store
+
+    base = TrainingConfig(dataset=str(tiny), validation_size=VALIDATION, threads=1)
+    _, loaded = pictures.load(base)
+    return make_plan(Grid(base, lr, epochs, (64,), (0,)).configs(), loaded, Store(client(uri)))
 
 
 def test_a_child_names_its_parent_by_its_journal_until_that_has_an_id(store: str) -> None:

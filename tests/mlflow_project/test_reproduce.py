@@ -1,0 +1,63 @@
+"""`reproduce` does the whole study, under the study's names, and only what is missing of it."""
+
+import dataclasses
+import json
+
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_project import study
+from mlflow_project.cli import run
+from tests.mlflow_project.tiny import kept
+
+NAME = "mnist-base-cnn"
+
+
+@pytest.fixture
+def short_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The five models with fewer epochs, 2 or 1, in the same three trainings."""
+    few = [dataclasses.replace(model, epochs=2 - (model.epochs == 5)) for model in study.STUDY]
+    monkeypatch.setattr(study, "STUDY", tuple(few))
+
+
+def test_the_five_models_are_those_of_the_study() -> None:
+    assert [(model.alias, model.epochs, model.lr) for model in study.STUDY] == [
+        ("m1", 10, 0.001),
+        ("m2", 5, 0.1),
+        ("m3", 8, 0.1),
+        ("m4", 5, 0.01),
+        ("m5", 8, 0.01),
+    ]
+
+
+@pytest.mark.usefixtures("short_study")
+def test_the_study_is_done_under_its_names_and_again_only_where_something_is_missing(
+    store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["reproduce", "--threads", "1", "--format", "json"]
+    assert run(command) == 0
+    out, err = capsys.readouterr()
+    assert "to do: 6 epochs (8 one by one) in 3 trainings" in err
+    rows = json.loads(out)
+    assert [row["model"] for row in rows] == ["m1", "m2", "m3", "m4", "m5"]
+    assert [row["study_test_accuracy"] for row in rows] == [0.935, 0.983, 0.986, 0.979, 0.982]
+    client = MlflowClient(store, registry_uri=store)
+    versions = {}
+    for row in rows:
+        version = client.get_model_version_by_alias(NAME, row["model"])
+        versions[row["model"]] = version.version
+        assert version.run_id == row["run_id"]
+        assert (float(version.tags["lr"]), int(version.tags["epochs"])) == (row["lr"], row["epochs"])
+        assert client.get_run(row["run_id"]).data.params["validation_size"] == "0"
+        assert row["train_accuracy"] is not None
+    (parent,), _ = kept(store)
+    assert parent.status == "FINISHED"
+    named = [r for r in client.search_runs(["1"]) if r.info.run_name.startswith("outliers: m1, m2, m3")]
+    assert len(named) == 1
+
+    client.set_registered_model_alias(NAME, "m2", versions["m1"])
+    assert run(command) == 0
+    out, err = capsys.readouterr()
+    assert {row["state"] for row in json.loads(out)} == {"reused"}
+    again = {alias: client.get_model_version_by_alias(NAME, alias).version for alias in versions}
+    assert again == versions
