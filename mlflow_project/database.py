@@ -67,7 +67,7 @@ def copy(store_uri: str, target: Path) -> Copy:
     import sqlalchemy
 
     file = target / "store.dump"
-    engine = sqlalchemy.create_engine(_driven(store_uri))
+    engine = sqlalchemy.create_engine(driven(store_uri))
     try:
         with engine.connect() as connection:
             # The dump and these figures see the same moment.
@@ -77,7 +77,7 @@ def copy(store_uri: str, target: Path) -> Copy:
             _postgres("pg_dump", store_uri, options)
             facts = _facts(lambda sql: connection.execute(sqlalchemy.text(sql)).fetchall())
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise BackupError(f"{_shown(store_uri)} can't be read: {_first_line(error)}") from error
+        raise BackupError(f"{shown(store_uri)} can't be read: {_first_line(error)}") from error
     finally:
         engine.dispose()
     return Copy(file, "postgresql", mlflow.__version__, *facts)
@@ -86,7 +86,7 @@ def copy(store_uri: str, target: Path) -> Copy:
 def require_empty(store_uri: str, kind: str) -> None:
     """BackupError unless this store is of the kind that was backed up and holds nothing."""
     if kind_of(store_uri) != kind:
-        raise BackupError(f"the backup is of a {kind} store and can't be put back into {_shown(store_uri)}")
+        raise BackupError(f"the backup is of a {kind} store and can't be put back into {shown(store_uri)}")
     path = sqlite_path(store_uri)
     if path is not None:
         if path.exists():
@@ -94,16 +94,16 @@ def require_empty(store_uri: str, kind: str) -> None:
         return
     import sqlalchemy
 
-    engine = sqlalchemy.create_engine(_driven(store_uri))
+    engine = sqlalchemy.create_engine(driven(store_uri))
     try:
         tables = sqlalchemy.inspect(engine).get_table_names()
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise BackupError(f"{_shown(store_uri)} can't be opened: {_first_line(error)}") from error
+        raise BackupError(f"{shown(store_uri)} can't be opened: {_first_line(error)}") from error
     finally:
         engine.dispose()
     if tables:
         raise BackupError(
-            f"{_shown(store_uri)} has tables, and a restore overwrites nothing; make a new database"
+            f"{shown(store_uri)} has tables, and a restore overwrites nothing; make a new database"
         )
 
 
@@ -120,7 +120,7 @@ def put_back(source: Path, store_uri: str, kind: str, old_root: str, new_root: s
     else:
         options = ["--no-owner", "--exit-on-error", "--single-transaction", "--dbname"]
         _postgres("pg_restore", store_uri, options, [str(source / "store.dump")])
-        engine = sqlalchemy.create_engine(_driven(store_uri))
+        engine = sqlalchemy.create_engine(driven(store_uri))
     try:
         if old_root != new_root:
             with engine.begin() as connection:
@@ -201,17 +201,19 @@ def _postgres(program: str, store_uri: str, options: Sequence[str], more: Sequen
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
-        raise BackupError(f"{program} failed on {_shown(store_uri)}: {said}")
+        raise BackupError(f"{program} failed on {shown(store_uri)}: {said}")
 
 
-def _driven(store_uri: str) -> str:
+def driven(store_uri: str) -> str:
     """The address with the driver that this project installs."""
     scheme, _, rest = store_uri.partition("://")
-    return f"postgresql+psycopg://{rest}" if "+" not in scheme else store_uri
+    return f"postgresql+psycopg://{rest}" if scheme in ("postgresql", "postgres") else store_uri
 
 
-def _shown(store_uri: str) -> str:
-    return re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", store_uri)
+def shown(store_uri: str) -> str:
+    """The address as it may be printed: without a password, wherever it stands."""
+    hidden = re.sub(r"//([^:/@]*):.*@", r"//\1:***@", store_uri)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", hidden)
 
 
 def _first_line(error: Exception) -> str:
