@@ -139,10 +139,13 @@ def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: Runtime) -
     """Identity of the weights' last bit, epochs apart: a state may be continued only under an equal fingerprint."""
     import torch
 
+    from hw2.step import implementation
+
     machine: dict[str, Any] = {
         "torch": torch.__version__,
         "processor": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "step": implementation(runtime.device),
     }
     if runtime.device == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()

@@ -4,8 +4,11 @@ Arrays are one-dimensional and contiguous: float32; uint16, which holds bfloat16
 uint8, whole numbers. An offset counts elements. No index is checked.
 """
 
+import hashlib
 import operator
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -29,11 +32,24 @@ _Generated = tuple[Any, Callable[[Any, Any, Any, Any], Any]]
 
 def jit(function: _Function) -> _Function:
     """Compiled at the first call, kept on the disk where there is a place for it, run without Python's lock."""
+    config: Any = numba.config
+    given = config.CACHE_DIR
+    config.CACHE_DIR = str(Path(given or Path(__file__).parent / "__pycache__") / _sources_sha256())
     try:
         compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # no folder to write to
         compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    finally:
+        config.CACHE_DIR = given
     return cast(_Function, compiled)
+
+
+@cache
+def _sources_sha256() -> str:
+    """Of both files that kernels are made of: numba itself looks for changes in one only."""
+    folder = Path(__file__).parent
+    sources = (folder / "step_lanes.py").read_bytes() + (folder / "step_kernels.py").read_bytes()
+    return hashlib.sha256(sources).hexdigest()[:16]
 
 
 def _instruction(function: Callable[..., _Generated]) -> Any:
