@@ -84,9 +84,13 @@ class Deliverer:
                 self.cursor.experiment_id = self.part("experiment", self.remote.experiment_id)
                 self.cursor.run_id = self.remote.run(self.experiment_id)
             else:
-                self.cursor.experiment_id = self.remote.experiment_of(known)
-                self._send_tags(known, {**self.header.tags, KEY_TAG: self.header.key})
+                run = self.remote.active_run(known)
+                self.cursor.experiment_id = str(run.info.experiment_id)
+                # Whoever made the run knows best what started it.
+                new = {key: text for key, text in self.header.tags.items() if key not in run.data.tags}
+                self._send_tags(known, {**new, KEY_TAG: self.header.key})
                 self.cursor.run_id = known
+            self.remote.describe_experiment(self.experiment_id)
             self._save()
         return self.cursor.run_id
 
@@ -156,7 +160,7 @@ class Deliverer:
             if not is_final(error):
                 raise
             # Nothing can be written to a deleted run, but that is no fault of the value.
-            self.remote.experiment_of(self.open_run())
+            self.remote.active_run(self.open_run())
             if len(entries) == 1:
                 tries = int(self.cursor.parts.get("tries", 0)) + 1
                 if is_doubtful(error) and tries < DOUBTFUL_TRIES:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from mlflow_project import descriptions
+from mlflow_project.alias_history import Change, keep
 from mlflow_project.errors import DeliveryError, ServiceError, StoreError
 from mlflow_project.journal_file import Header
 from mlflow_project.state import FileLock
@@ -153,6 +155,14 @@ class Remote:
             )
         return str(found.experiment_id)
 
+    def describe_experiment(self, experiment_id: str) -> None:
+        """Says on an experiment what it is, where nobody has said so before. Best effort: it is decoration."""
+        try:
+            if descriptions.NOTE_TAG not in self.client.get_experiment(experiment_id).tags:
+                self.client.set_experiment_tag(experiment_id, descriptions.NOTE_TAG, descriptions.EXPERIMENT)
+        except Exception:
+            pass
+
     def find_runs(self, experiment_id: str) -> list["Run"]:
         """The runs made for this journal, those that count first: more than one after a request came late."""
         from mlflow.entities import ViewType
@@ -175,11 +185,11 @@ class Remote:
         _require_active(runs[0])
         return str(runs[0].info.run_id)
 
-    def experiment_of(self, run_id: str) -> str:
-        """The experiment of a run that is there. StoreError if somebody deleted it."""
+    def active_run(self, run_id: str) -> "Run":
+        """A run that is there. StoreError if somebody deleted it."""
         run = self.client.get_run(run_id)
         _require_active(run)
-        return str(run.info.experiment_id)
+        return run
 
     def model_key(self, name: str) -> str:
         return f"{self.header.key}/{name}"
@@ -228,7 +238,6 @@ class Remote:
                     f"models:/{model_id}",
                     run_id=run_id,
                     tags={**model.version_tags, KEY_TAG: self.model_key(model.name)},
-                    description=model.description,
                     await_creation_for=0,
                     model_id=model_id,
                 )
@@ -242,16 +251,31 @@ class Remote:
             if present.get(key) != value:
                 self.client.set_model_version_tag(registered, number, key, value)
 
+    def describe_version(self, registered: str, number: str, description: str) -> None:
+        """Writes a version's model card, which names the version."""
+        card = description.replace(descriptions.VERSION_PLACE, number)
+        self.client.update_model_version(registered, number, card)
+
     def set_aliases(self, registered: str, number: str, aliases: Sequence[str]) -> None:
         """A late delivery doesn't take an alias back from a newer version."""
         held = self.client.get_registered_model(registered).aliases if aliases else {}
         for alias in aliases:
-            if int(held.get(alias, 0)) < int(number):
+            before = held.get(alias)
+            if before is None or int(before) < int(number):
+                change = Change(
+                    alias,
+                    None if before is None else int(before),
+                    int(number),
+                    evidence={"run": f"named by run {self.header.run_name}"},
+                )
+                keep(self.client, registered, change)
                 self.client.set_registered_model_alias(registered, alias, number)
 
     def ensure_registered(self, registered: str) -> None:
         try:
-            self.client.create_registered_model(registered)
+            self.client.create_registered_model(
+                registered, description=descriptions.registered_model(registered)
+            )
         except Exception as error:
             if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from mlflow_project import journal_file, state
 from mlflow_project.delivery import LIVE_TAGS, Deliverer
-from mlflow_project.errors import RunBusyError, ServiceError
 from mlflow_project.journal import Journal
 from mlflow_project.remote import open_client, told
 from mlflow_project.state import FileLock
@@ -256,23 +255,6 @@ def beat(deliverer: Deliverer) -> None:
 
 def owner() -> str:
     return f"{socket.gethostname()} {os.getpid()}"
-
-
-def check_free(tracking_uri: str, run_id: str) -> None:
-    """RunBusyError if a process on another host works on this run; ServiceError if that can't be asked.
-
-    Processes on this host are told apart by the lock in the run's folder, which is exact.
-    """
-    try:
-        run = open_client(tracking_uri).get_run(run_id)
-    except Exception as error:
-        raise ServiceError(f"run {run_id} can't be looked up: {told(error, tracking_uri)}") from error
-    heartbeat, who = (run.data.tags.get(tag) for tag in LIVE_TAGS)
-    if run.info.status != "RUNNING" or not heartbeat or not who:
-        return
-    elsewhere = who.split()[0] != socket.gethostname()
-    if elsewhere and silent_seconds(heartbeat) < SILENT_SECONDS:
-        raise RunBusyError(f"run {run_id} is owned by {who}, heard of at {heartbeat}; end it there first")
 
 
 def silent_seconds(heartbeat: str) -> float:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,15 +230,17 @@ def test_what_a_late_request_made_twice_is_removed(store: str, files: Path) -> N
 @pytest.mark.parametrize("text", ["0.1", "0.10", "1e-1", ".1"])
 def test_a_parameter_that_mlflow_run_wrote_as_other_text_is_left_alone(store: str, text: str) -> None:
     client = open_client(store)
-    run = client.create_run("0")
+    run = client.create_run("0", tags={"mlflow.source.type": "PROJECT"})
     client.log_param(run.info.run_id, "lr", text)
-    journal = Journal.create(store, "Default", "n", run.info.run_id)
+    journal = Journal.create(store, "Default", "n", run.info.run_id, {"purpose": "test"})
     journal.append(Parameter("lr", "0.1"), Parameter("epochs", "8"), RunEnd())
     journal.close()
     delivery = deliver(journal.folder)
     assert (delivery.complete, delivery.refused) == (True, ())
     assert delivery.run_id == run.info.run_id
-    assert client.get_run(run.info.run_id).data.params == {"lr": text, "epochs": "8"}
+    data = client.get_run(run.info.run_id).data
+    assert data.params == {"lr": text, "epochs": "8"}
+    assert (data.tags["mlflow.source.type"], data.tags["purpose"]) == ("PROJECT", "test")
 
 
 def test_a_parameter_of_another_value_is_named_and_the_rest_arrives(store: str) -> None:
@@ -425,8 +428,6 @@ def test_the_sender_delivers_while_the_run_lives_and_shows_that_it_does(store: s
 
 
 def test_waiting_for_a_server_that_is_away_is_bounded() -> None:
-    import time
-
     journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
     journal.append(Metric("m", 1.0))
     sending = Sender(journal).start()
@@ -438,23 +439,6 @@ def test_waiting_for_a_server_that_is_away_is_bounded() -> None:
     assert delivery.problem is not None
     sending.stop()
     journal.close()
-
-
-def test_a_run_owned_on_another_host_is_left_to_it(store: str) -> None:
-    from datetime import UTC, datetime, timedelta
-
-    from mlflow_project.errors import RunBusyError
-
-    client = open_client(store)
-    run_id = client.create_run("0").info.run_id
-    sender.check_free(store, run_id)
-    now = datetime.now(UTC)
-    client.set_tag(run_id, "owner", "elsewhere 17")
-    client.set_tag(run_id, "heartbeat", (now - timedelta(seconds=20)).isoformat())
-    with pytest.raises(RunBusyError, match="elsewhere 17"):
-        sender.check_free(store, run_id)
-    client.set_tag(run_id, "heartbeat", (now - timedelta(seconds=600)).isoformat())
-    sender.check_free(store, run_id)
 
 
 @pytest.mark.parametrize(("failures", "refused"), [(2, 0), (99, 1)])
@@ -489,8 +473,6 @@ def test_an_answer_that_may_be_a_race_is_tried_again_before_it_counts(
 
 
 def test_waiting_ends_early_when_nothing_arrives_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     monkeypatch.setattr(sender, "STALLED_SECONDS", 0.5)
     journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
     journal.append(Metric("m", 1.0))
@@ -499,5 +481,32 @@ def test_waiting_ends_early_when_nothing_arrives_any_more(monkeypatch: pytest.Mo
     delivery = sending.wait(3600)
     assert time.monotonic() - before < 300
     assert delivery.problem == "http://127.0.0.1:9 doesn't answer"
+    sending.stop()
+    journal.close()
+
+
+def test_a_run_that_was_taken_for_dead_during_an_outage_says_running_again(store: str) -> None:
+    client = open_client(store)
+    away = iter([False, True])
+
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            if name == "log_batch" and next(away, False):
+                client.set_terminated(str(journal.run_id), "KILLED")
+                raise Crash("away")
+            return getattr(client, name)
+
+    journal = Journal.create(store, "experiment", "n")
+    sending = Sender(journal, lambda _: Away(), heartbeat_seconds=0.05).start()  # type: ignore[arg-type,return-value]
+    run_id = str(sending.wait_for_run(60))
+    for step in range(3):
+        journal.append(Metric("m", step, step))
+        assert sending.wait(60).complete
+    assert next(away, None) is None
+    for _ in range(600):
+        if client.get_run(run_id).info.status == "RUNNING":
+            break
+        time.sleep(0.05)
+    assert client.get_run(run_id).info.status == "RUNNING"
     sending.stop()
     journal.close()
