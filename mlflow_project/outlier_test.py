@@ -72,7 +72,7 @@ def run_outlier_test(
     from mlflow_project.console import Silence
 
     watcher, told = watcher or Silence(), on_progress or _ignore
-    versions = _look_up(registry, models)
+    versions = registry.look_up_all(models)
     loaded = {name: registry.load(version) for name, version in versions.items()}
     dataset = _digits(versions, data_dir, download)
     shown = _outlier_sets(sets, dataset, data_dir, download, watcher)
@@ -96,21 +96,6 @@ def run_outlier_test(
             told("drawing", SHOWING + MEASURING)
             run.say(value)
     return _ended(found, run)
-
-
-def _look_up(registry: Registry, models: Sequence[str]) -> dict[str, Version]:
-    """By a short name: the alias that was said, else another alias, else the number. Each version once."""
-    if not models:
-        raise UsageError("no model is named; give --models champion, or several: --models m1,m2,m3")
-    versions: dict[str, Version] = {}
-    for said in models:
-        version = registry.look_up(said)
-        if any((known.name, known.number) == (version.name, version.number) for known in versions.values()):
-            continue
-        aliases = [said, *version.aliases] if said in version.aliases else version.aliases
-        name = aliases[0] if aliases else f"v{version.number}"
-        versions[name if name not in versions else f"{version.name}-v{version.number}"] = version
-    return versions
 
 
 def _digits(versions: dict[str, Version], data_dir: Path | None, download: bool) -> "Dataset":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hw2.model import BaseCNN
 
 DEFAULT_NAME = "mnist-base-cnn"
+CHAMPION = "champion"  # the alias of the version to use
 # Tags of a version by which it can be looked up, and how their text is compared.
 SEARCHABLE: Mapping[str, type] = {"lr": float, "epochs": int, "batch_size": int, "seed": int}
 _PAGE = 1000
@@ -141,8 +142,29 @@ class Registry:
         number = next((n for n, names in aliases.items() if said in names), None)
         if number is None:
             known = sorted(alias for names in aliases.values() for alias in names)
+            if said == CHAMPION and self.versions():
+                raise RegistryError(
+                    f"{self.name} has no {CHAMPION} yet; choose the best validated version: "
+                    f"mlflow-project models promote --best --alias {CHAMPION}{self._option}"
+                )
             raise RegistryError(self._missing(f"alias {said!r}", said, known))
         return self._first([v for v in self.versions() if v.number == number], f"alias {said!r}")
+
+    def look_up_all(self, said: Sequence[str]) -> dict[str, Version]:
+        """By a short name: the alias that was said, else another alias, else the number. Each version once."""
+        if not said:
+            raise UsageError("no model is named; give --models champion, or several: --models m1,m2,m3")
+        versions: dict[str, Version] = {}
+        for one in said:
+            version = self.look_up(one)
+            if any(
+                (known.name, known.number) == (version.name, version.number) for known in versions.values()
+            ):
+                continue
+            aliases = [one, *version.aliases] if one in version.aliases else version.aliases
+            name = aliases[0] if aliases else f"v{version.number}"
+            versions[name if name not in versions else f"{version.name}-v{version.number}"] = version
+        return versions
 
     def load(self, version: Version) -> LoadedModel:
         """The version's class and detector, after its files' and weights' SHA-256 are verified."""
@@ -198,6 +220,10 @@ class Registry:
         near = difflib.get_close_matches(said, choices, n=3) or choices[:5]
         hint = f"; did you mean {', '.join(near)}?" if near else "; `models list` shows what there is"
         return f"{self.name} has no {what}{hint}"
+
+    @property
+    def _option(self) -> str:
+        return "" if self.name == DEFAULT_NAME else f" --name {self.name}"
 
     def _aliases(self) -> dict[int, tuple[str, ...]]:
         from mlflow.exceptions import MlflowException

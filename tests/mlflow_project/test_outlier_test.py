@@ -158,15 +158,14 @@ def test_a_signal_ends_the_run_as_killed(registered: Registered) -> None:
 
 def test_a_version_is_asked_once_and_named_as_it_was_said(registered: Registered) -> None:
     from mlflow_project.connection import client
-    from mlflow_project.outlier_test import _look_up
     from mlflow_project.registry import Registry
 
     registry = Registry(client(registered.uri))
-    assert list(_look_up(registry, ["m1", "champion", "1"])) == ["m1"]
-    assert list(_look_up(registry, ["champion", "seed=3", "models:/mnist-base-cnn/2"])) == [
+    assert list(registry.look_up_all(["m1", "champion", "1"])) == ["m1"]
+    assert list(registry.look_up_all(["champion", "seed=3", "models:/mnist-base-cnn/2"])) == [
         "champion",
         "m3",
         "m2",
     ]
     registry.client.delete_registered_model_alias("mnist-base-cnn", "m2")
-    assert list(_look_up(registry, ["2"])) == ["v2"]
+    assert list(registry.look_up_all(["2"])) == ["v2"]

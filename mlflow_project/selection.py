@@ -1,0 +1,292 @@
+"""Which completed runs a person means: by id, as a sweep, as registered models, or the latest."""
+
+import csv
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project.connection import translated
+from mlflow_project.errors import RunError, StoreError, UsageError
+from mlflow_project.parent import PARENT_TAG, TABLE
+from mlflow_project.registry import DEFAULT_NAME, Registry
+from mlflow_project.runs import SWEEP_TAG, experiment_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LATEST = 10
+"""As many configurations at most are taken where nobody says which."""
+IDENTITY = "configuration_sha256"
+_PAGE = 200
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """Pictures that went into a run, and what for: training, validation or test."""
+
+    context: str
+    name: str
+    source: str
+    pictures: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A completed run as MLflow keeps it, under the name by which it is spoken of here."""
+
+    name: str
+    run_id: str
+    artifact_uri: str
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    data: tuple[DataPart, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a person asks for: one of these, or nothing for the latest run of each configuration."""
+
+    runs: tuple[str, ...] = ()
+    sweep: str | None = None
+    models: tuple[str, ...] = ()
+    registered_name: str = DEFAULT_NAME
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The runs that are meant, each once, and what a person should know of those left out."""
+
+    runs: tuple[StoredRun, ...]
+    notes: tuple[str, ...] = ()
+
+
+def select(client: "MlflowClient", selection: Selection) -> Selected:
+    """The runs; RunError or RegistryError, naming it, for one that isn't there or isn't completed."""
+    given = [name for name in ("runs", "sweep", "models") if getattr(selection, name)]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0]} and --{given[1]} are both given; say which models by one of them")
+    if selection.runs:
+        found = Selected(tuple(_completed(client, run_id) for run_id in dict.fromkeys(selection.runs)))
+    elif selection.sweep:
+        found = _of_sweep(client, selection.sweep)
+    elif selection.models:
+        versions = Registry(client, selection.registered_name).look_up_all(selection.models)
+        found = Selected(
+            tuple(replace(_completed(client, v.run_id), name=name) for name, v in versions.items())
+        )
+    else:
+        found = _latest(client)
+    return replace(found, runs=_with_names_of_their_own(found.runs))
+
+
+def fetch(
+    client: "MlflowClient", wanted: Iterable[tuple[StoredRun, str]], folder: Path
+) -> dict[tuple[str, str], Path | None]:
+    """Downloads artifacts side by side, by run id and path; None for one that the run hasn't got.
+
+    StoreError where the store can't say.
+    """
+    wanted = list(dict.fromkeys((run.run_id, run.artifact_uri, path) for run, path in wanted))
+
+    def one(item: tuple[str, str, str]) -> Path | None:
+        run_id, uri, path = item
+        return _download(client, run_id, uri, path, folder / run_id)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        files = threads.map(one, wanted)
+        return {(run_id, path): file for (run_id, _, path), file in zip(wanted, files, strict=True)}
+
+
+def _download(client: "MlflowClient", run_id: str, uri: str, path: str, folder: Path) -> Path | None:
+    import mlflow.artifacts
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with translated():
+            return Path(
+                mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{path}", dst_path=str(folder))
+            )
+    except StoreError:
+        # MLflow's artifact stores say "not there" in as many ways as there are stores.
+        if path in artifact_paths(client, run_id, str(Path(path).parent)):
+            raise
+        return None
+
+
+def artifact_paths(client: "MlflowClient", run_id: str, folder: str = ".") -> list[str]:
+    """The paths of a run's artifacts in a folder."""
+    with translated():
+        found = client.list_artifacts(run_id, None if folder == "." else folder)
+    return [item.path for item in found]
+
+
+def _completed(client: "MlflowClient", run_id: str) -> StoredRun:
+    run = get_run(client, run_id)
+    tags = run.data.tags
+    if SWEEP_TAG in tags:
+        raise RunError(f"run {run_id} is a sweep; name it by --sweep {run_id}")
+    if IDENTITY not in tags:
+        raise RunError(
+            f"run {run_id} ({run.info.run_name}) is no training of mlflow-project; name one that is"
+        )
+    if tags.get("status") != "completed":
+        raise RunError(
+            f"run {run_id} ({run.info.run_name}) is {tags.get('status', 'not completed')}; only completed runs "
+            f"are compared. Go on with it by: mlflow-project train --resume {run_id}"
+        )
+    return stored(run)
+
+
+def get_run(client: "MlflowClient", run_id: str) -> Any:
+    """MLflow's run; RunError where there is none of that id."""
+    from mlflow.exceptions import MlflowException
+
+    with translated():
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise RunError(
+                    f"there is no run {run_id} in this store; `mlflow-project models list` shows runs with models"
+                ) from error
+            raise
+    if run.info.lifecycle_stage != "active":
+        raise RunError(f"run {run_id} is deleted; restore it with: mlflow runs restore --run-id {run_id}")
+    return run
+
+
+def stored(run: Any) -> StoredRun:
+    """MLflow's run as a value."""
+    return StoredRun(
+        run.info.run_name or run.info.run_id,
+        run.info.run_id,
+        run.info.artifact_uri,
+        dict(run.data.params),
+        dict(run.data.metrics),
+        dict(run.data.tags),
+        tuple(_data_parts(run)),
+    )
+
+
+def _data_parts(run: Any) -> Iterator[DataPart]:
+    import json
+
+    for used in run.inputs.dataset_inputs if run.inputs else ():
+        context = next((tag.value for tag in used.tags if tag.key == "mlflow.data.context"), "")
+        try:
+            profile = json.loads(used.dataset.profile or "{}")
+            source = json.loads(used.dataset.source or "{}").get("uri", "")
+            yield DataPart(
+                context, used.dataset.name, source, int(profile["pictures"]), str(profile["sha256"])
+            )
+        except (ValueError, KeyError, AttributeError):
+            continue  # logged by another program
+
+
+def _of_sweep(client: "MlflowClient", run_id: str) -> Selected:
+    parent = get_run(client, run_id)
+    if SWEEP_TAG not in parent.data.tags:
+        raise RunError(
+            f"run {run_id} ({parent.info.run_name}) is no sweep; name trainings by --runs {run_id}"
+        )
+    cells = _table_of(client, parent) or _children(client, parent)
+    runs, notes = [], []
+    for cell, cell_id in cells:
+        try:
+            runs.append(_completed(client, cell_id))
+        except RunError:
+            notes.append(f"{cell} is left out: it isn't completed")
+    if not runs:
+        raise RunError(
+            f"no run of sweep {run_id} is completed; go on with it by the same sweep command again"
+        )
+    return Selected(tuple(runs), tuple(notes))
+
+
+def _table_of(client: "MlflowClient", parent: Any) -> list[tuple[str, str]]:
+    """Also names cells that were done before the sweep, and are no children of it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        table = _download(client, parent.info.run_id, parent.info.artifact_uri, TABLE, Path(scratch))
+        if table is None:
+            return []
+        with table.open(newline="") as file:
+            return [(row["run"], row["run_id"]) for row in csv.DictReader(file)]
+
+
+def _children(client: "MlflowClient", parent: Any) -> list[tuple[str, str]]:
+    condition = f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'"
+    found = search(client, [parent.info.experiment_id], condition, "ASC")
+    return [(run.info.run_name, run.info.run_id) for run in found]
+
+
+def search(
+    client: "MlflowClient", experiment_ids: Sequence[str], condition: str, order: str = "DESC"
+) -> Iterator[Any]:
+    """MLflow's runs, by when they were started, a page at a time."""
+    token: str | None = None
+    while True:
+        with translated():
+            page = client.search_runs(
+                list(experiment_ids),
+                condition,
+                max_results=_PAGE,
+                order_by=[f"attributes.start_time {order}"],
+                page_token=token,
+            )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _latest(client: "MlflowClient") -> Selected:
+    """The newest run of each configuration, oldest first, of those on the same pictures as the newest of all."""
+    with translated():
+        experiment = client.get_experiment_by_name(experiment_name())
+    found: dict[str, Any] = {}
+    others = 0
+    dataset = ""
+    runs = (
+        [] if experiment is None else search(client, [experiment.experiment_id], "tags.status = 'completed'")
+    )
+    for run in runs:
+        tags = run.data.tags
+        if IDENTITY not in tags or tags[IDENTITY] in found:
+            continue
+        dataset = dataset or tags.get("dataset_sha256", "")
+        if tags.get("dataset_sha256", "") != dataset:
+            others += 1
+            continue
+        found[tags[IDENTITY]] = run
+        if len(found) == LATEST:
+            break
+    if not found:
+        raise RunError(
+            f"experiment {experiment_name()} has no completed run; train one first: mlflow-project train"
+        )
+    notes = []
+    if len(found) == LATEST:
+        notes.append(
+            f"the {LATEST} latest configurations are taken; name others by --runs, --sweep or --models"
+        )
+    if others:
+        notes.append(
+            f"{others} runs on other pictures (not {dataset[:12]}) are left out; name them by --runs"
+        )
+    return Selected(tuple(stored(run) for run in reversed(found.values())), tuple(notes))
+
+
+def _with_names_of_their_own(runs: Sequence[StoredRun]) -> tuple[StoredRun, ...]:
+    unique = {run.run_id: run for run in runs}
+    often = Counter(run.name for run in unique.values())
+    return tuple(
+        replace(run, name=f"{run.name} ({run.run_id[:8]})") if often[run.name] > 1 else run
+        for run in unique.values()
+    )
