@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "mlflow_project.commands.predict:predict",
     "sync": "mlflow_project.commands.sync:sync",
     "serve": "mlflow_project.commands.serve:serve",
+    "serve": "mlflow_project.commands.serve:serve",
     "status": "mlflow_project.commands.status:status",
     "backup": "mlflow_project.commands.backup:backup",
     "restore": "mlflow_project.commands.backup:restore",

@@ -1,0 +1,152 @@
+"""`serve`: the tracking server, artifact store and registry in one command."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mlflow_project.server import Server
+
+
+@click.command(short_help="The tracking server and UI, for one person or a team.")
+@click.option(
+    "--store",
+    metavar="URL",
+    envvar="MLFLOW_BACKEND_STORE_URI",
+    default="sqlite:///mlflow.db",
+    help="sqlite:///FILE or postgresql://...; also from MLFLOW_BACKEND_STORE_URI, where `ps` shows no password.  "
+    "[default: sqlite:///mlflow.db]",
+)
+@click.option(
+    "--artifacts",
+    metavar="DIR|URL",
+    help="A folder or s3://...  [default: mlartifacts beside a SQLite store]",
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where to listen; others can't reach loopback."
+)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Where to listen."
+)
+@click.option(
+    "--allowed-hosts",
+    multiple=True,
+    metavar="NAME,...",
+    help="Names by which others call this machine; requests to other names are refused.",
+)
+@click.option("--auth", is_flag=True, help="Users and permissions; without more, a user may read.")
+@click.option(
+    "--admin-password-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="For the first start with --auth; else MLFLOW_AUTH_ADMIN_PASSWORD, else one is made and shown once.",
+)
+@click.option("--insecure", is_flag=True, help="Listen beyond loopback without --auth.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that answer.  [default: 1 on SQLite, else up to 4]",
+)
+@click.option("--access-log", is_flag=True, help="A line for each request.")
+def serve(
+    store: str,
+    artifacts: str | None,
+    host: str,
+    port: int,
+    allowed_hosts: tuple[str, ...],
+    auth: bool,
+    admin_password_file: Path | None,
+    insecure: bool,
+    workers: int | None,
+    access_log: bool,
+) -> int:
+    """The tracking server with its UI, the artifact store and the registry, until SIGINT or SIGTERM.
+
+    Prints the line to set in another terminal once it answers. Stopped, it ends what is being written first and
+    its exit status is 0.
+
+    \b
+    mlflow-project serve
+    mlflow-project serve --store postgresql://mlflow@db/mlflow --auth --host 0.0.0.0 --allowed-hosts tracking
+    """
+    _hide_password(store)
+    from mlflow_project.errors import Interrupted, UsageError
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.server import Server, Settings, hosts_of
+
+    if admin_password_file and not auth:
+        raise UsageError("--admin-password-file is for --auth; add it")
+    settings = Settings(
+        store,
+        artifacts,
+        host,
+        port,
+        hosts_of(allowed_hosts),
+        auth,
+        insecure,
+        admin_password_file,
+        workers,
+        access_log,
+    )
+    with Interruption() as interruption:
+        try:
+            with Server(settings, _note) as server:
+                _note("starting the server (some seconds)")
+                server.wait_until_ready(interruption.check)
+                _announce(server)
+                server.wait(interruption.check)
+        except Interrupted:
+            _note("stopped")
+    return 0
+
+
+def _announce(server: "Server") -> None:
+    from mlflow_project.database import shown
+    from mlflow_project.server_auth import ADMINISTRATOR
+
+    settings = server.settings
+    _note(f"ready; store {shown(settings.store)}, artifacts {settings.artifact_place}")
+    if server.generated_password:
+        _note(
+            f"administrator: {ADMINISTRATOR}, password: {server.generated_password} (keep it; it isn't shown again)"
+        )
+    if settings.insecure and not settings.is_local:
+        _note("Warning: open to everybody who can reach it (--insecure)")
+    _note("in another terminal:")
+    click.echo(f"export MLFLOW_TRACKING_URI={settings.url}")
+    sys.stdout.flush()
+    if settings.auth:
+        _note("and there MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _hide_password(store: str) -> None:
+    """Starts this program again with the address in the environment, if its password stands among the arguments."""
+    from mlflow_project.server_store import VARIABLE, secrets_of
+
+    if not secrets_of(store):
+        return
+    arguments = _without(sys.argv[1:], store)
+    if arguments == sys.argv[1:]:
+        return
+    _note(
+        "Warning: a password among the arguments is seen by `ps`; this start hides it, but your shell remembers it"
+    )
+    command = [sys.executable, "-m", "mlflow_project", *arguments]
+    os.execve(sys.executable, command, {**os.environ, VARIABLE: store})
+
+
+def _without(arguments: list[str], store: str) -> list[str]:
+    """The arguments less `--store URL` and `--store=URL`."""
+    left: list[str] = []
+    for argument in arguments:
+        if argument == store and left and left[-1] == "--store":
+            left.pop()
+        elif argument != f"--store={store}":
+            left.append(argument)
+    return left

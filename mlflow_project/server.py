@@ -1,0 +1,340 @@
+"""The tracking server, artifact store and registry as one process that is watched over.
+
+The server itself is MLflow's; what is ours is that it starts only on a store that fits, is closed to strangers,
+says when it is ready and where, never shows a password, and ends gracefully.
+"""
+
+import ctypes
+import errno
+import ipaddress
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from mlflow_project import server_auth, server_store
+from mlflow_project.errors import StoreError, UsageError
+from mlflow_project.remote import sqlite_path
+
+READY_SECONDS = 300
+"""MLflow needs 5 to 25 s; a busy machine several times that."""
+GRACE_SECONDS = 20
+"""How long requests that are at work may take once the server is asked to stop."""
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_WILDCARDS = ("0.0.0.0", "::")
+# What MLflow says at every start, and what our own lines say better.
+_NOISE = re.compile(
+    r"Security middleware enabled|Registry store URI not provided|store URI not provided"
+    r"|This feature is still experimental|Created admin user"
+)
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is served to whom; refused by `check` where it would be open to strangers."""
+
+    store: str = field(repr=False)
+    artifacts: str | None = None
+    """A folder or s3://...; without it `mlartifacts` beside the SQLite file, or here."""
+    host: str = "127.0.0.1"
+    port: int = 5000
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which others call this machine."""
+    auth: bool = False
+    insecure: bool = False
+    password_file: Path | None = None
+    workers: int | None = None
+    access_log: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host == "localhost" or (_address(self.host) or _NOWHERE).is_loopback
+
+    @property
+    def url(self) -> str:
+        """As others are to write it."""
+        name = self.host
+        if name in _WILDCARDS:
+            name = self.allowed_hosts[0] if self.allowed_hosts else socket.gethostname()
+        bare = _bracketed(name)
+        return f"http://{bare}" if _has_port(bare) else f"http://{bare}:{self.port}"
+
+    @property
+    def artifact_place(self) -> str:
+        """An absolute folder, or an address."""
+        given = self.artifacts
+        if given is not None and "://" in given:
+            return given
+        if given is None:
+            path = sqlite_path(self.store)
+            return str((Path.cwd() if path is None else path.absolute().parent) / "mlartifacts")
+        return str(Path(given).absolute())
+
+    def check(self) -> None:
+        """UsageError with the reason, where it would be open to strangers or can't be reached by anybody."""
+        if not self.is_local and not (self.auth or self.insecure):
+            raise UsageError(
+                f"--host {self.host} is open to others, and without --auth everybody there may change and delete all "
+                "runs and models, and read every file that the server may read; add --auth, or --insecure if all of "
+                "them may"
+            )
+        if self.host in _WILDCARDS and not self.allowed_hosts:
+            raise UsageError(
+                f"--host {self.host} needs --allowed-hosts NAME, the name by which others call this machine: "
+                "requests to any other name are refused"
+            )
+        if self.artifact_place.startswith("s3://"):
+            from importlib.util import find_spec
+
+            if find_spec("boto3") is None:
+                raise UsageError("artifacts in s3:// need a package more: pip install 'mlflow-project[s3]'")
+        _check_port(self.host, self.port)
+
+    def hosts(self) -> str | None:
+        """What MLflow is to accept as Host: each name with and without a port. None for its own default."""
+        names = list(self.allowed_hosts)
+        if not self.is_local and self.host not in _WILDCARDS:
+            names.append(_bracketed(self.host))
+        if not names:
+            return None  # loopback, and private addresses
+        forms: list[str] = []
+        for name in (*names, *_LOOPBACK_NAMES):
+            forms += [name] if _has_port(name) else [name, f"{name}:{self.port}"]
+        return ",".join(dict.fromkeys(forms))
+
+    def worker_count(self) -> int:
+        """Writers into SQLite wait for each other anyway; PostgreSQL's don't."""
+        if self.workers is not None:
+            return self.workers
+        return 1 if self.store.startswith("sqlite") else min(4, os.cpu_count() or 1)
+
+
+class Server:
+    """A running server. A context: leaving it ends the server, and whatever it has started."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.generated_password: str | None = None
+        self._say = say
+        self._last: deque[str] = deque(maxlen=40)
+        self._secrets: tuple[str, ...] = ()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._private = tempfile.TemporaryDirectory(prefix="mlflow-project-")
+        self._stopping = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._private.cleanup()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._private.cleanup()
+
+    def _start(self) -> None:
+        settings = self.settings
+        settings.check()
+        store = server_store.prepare(settings.store)
+        environment = _environment(settings, store)
+        self._secrets = server_store.secrets_of(store)
+        if settings.auth:
+            authentication = server_auth.prepare(store, settings.password_file, Path(self._private.name))
+            environment |= authentication.environment
+            self.generated_password = authentication.generated
+            self._secrets += authentication.secrets
+        place = settings.artifact_place
+        if "://" not in place:
+            try:
+                Path(place).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"the artifact folder {place} can't be made: {error.strerror}") from error
+        self._process = subprocess.Popen(
+            _command(settings, place),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C reaches this process alone, which then asks the server to end.
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+        assert self._process.stdout is not None
+        self._reader = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
+
+    def is_ready(self) -> bool:
+        """Whether it answers; StoreError if it has ended instead, or takes for ever."""
+        self.check_alive()
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
+        try:
+            url = f"http://{_bracketed(host)}:{self.settings.port}/health"
+            # No proxy: it would be asked for an address of its own machine.
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(url, timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def check_alive(self) -> None:
+        """StoreError, with what it said last, if the server has ended by itself."""
+        assert self._process is not None
+        status = self._process.poll()
+        if status is not None:
+            if self._reader is not None:
+                self._reader.join(5)
+            last = next((line for line in reversed(self._last) if line.strip()), "it said nothing")
+            raise StoreError(f"the server ended by itself with status {status}: {last.strip()}")
+
+    def wait_until_ready(self, check: Callable[[], None]) -> None:
+        """Until it answers; `check` is called all the while and may raise."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.is_ready():
+            check()
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"the server didn't answer within {READY_SECONDS} s; look at what it said above"
+                )
+            time.sleep(0.2)
+
+    def wait(self, check: Callable[[], None]) -> None:
+        """Until `check` raises, or the server has ended by itself."""
+        while True:
+            check()
+            self.check_alive()
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Lets requests that are at work end, a bounded time, then ends the whole family."""
+        process = self._process
+        if process is None:
+            return
+        self._stopping = True
+        if process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS + 5)
+        _kill_session(process.pid)
+        process.wait()
+        if self._reader is not None:
+            self._reader.join(5)
+
+    def _pass_on(self, output: IO[bytes]) -> None:
+        for raw in output:
+            line = raw.decode(errors="replace").rstrip()
+            for secret in self._secrets:
+                line = line.replace(secret, "***")
+            self._last.append(line)
+            if line and not self._stopping and not _NOISE.search(line):
+                self._say(line)
+        output.close()
+
+
+_NOWHERE = ipaddress.ip_address("192.0.2.1")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _bracketed(host: str) -> str:
+    address = _address(host)
+    return f"[{host}]" if address is not None and address.version == 6 else host
+
+
+def _has_port(name: str) -> bool:
+    return bool(re.search(r":(\d+|\*)$", name)) and not name.endswith("]")
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        raise UsageError(f"--host {host} is no name or address of this machine") from None
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            where = f"port {port} of {host}"
+            if error.errno == errno.EADDRINUSE:
+                raise StoreError(
+                    f"{where} is in use; end what listens there, or choose another by --port"
+                ) from None
+            raise StoreError(f"{where} can't be listened on: {error.strerror}; choose another") from None
+
+
+def _environment(settings: Settings, store: str) -> dict[str, str]:
+    """What the server's process gets; addresses and passwords go this way, since `ps` shows arguments."""
+    # Of a client's settings none may turn the server into its own client, or a run's process.
+    unwanted = re.compile(
+        r"MLFLOW_(TRACKING_|RUN_ID|EXPERIMENT_|AUTH_|REGISTRY_|DEFAULT_ARTIFACT_ROOT|SERVER_|WORKERS|HOST|PORT)"
+    )
+    environment = {key: value for key, value in os.environ.items() if not unwanted.match(key)}
+    environment |= {
+        server_store.VARIABLE: store,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    environment.setdefault("PGCONNECT_TIMEOUT", str(2 * server_store.CONNECT_SECONDS))
+    hosts = settings.hosts()
+    if hosts is not None:
+        environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = hosts
+        # Our own name is no foreign origin.
+        names = [name for name in hosts.split(",") if not name.endswith(":*")]
+        environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(f"http://{name}" for name in names)
+    return environment
+
+
+def _command(settings: Settings, artifacts: str) -> list[str]:
+    level = "info" if settings.access_log else "warning"
+    command = [sys.executable, "-m", "mlflow", "server"]
+    command += ["--host", settings.host, "--port", str(settings.port)]
+    command += ["--workers", str(settings.worker_count()), "--artifacts-destination", artifacts]
+    command += ["--uvicorn-opts", f"--log-level {level} --timeout-graceful-shutdown {GRACE_SECONDS}"]
+    if settings.auth:
+        command += ["--app-name", "basic-auth"]
+    return command
+
+
+def _end_with_parent() -> None:
+    """The server is asked to end also when this process is killed without a word."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _kill_session(group: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def hosts_of(given: Sequence[str]) -> tuple[str, ...]:
+    """Names that were given one by one or with commas between them."""
+    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())
