@@ -1,30 +1,71 @@
-"""Where a training step's time goes, operator by operator, on all threads."""
+"""Where a training step's time goes: processor time of each kernel and product, on all threads."""
 
+import statistics
 import time
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch import Tensor
 
 from benchmarks.common import Cell, Report
 from benchmarks.training import BATCH_SIZE, PICTURE_FLOP, FastStep
+from hw2 import step_direct, step_kernels, step_winograd
 from hw2.configuration import native_bfloat16
 from hw2.data import load_dataset
+from hw2.step import implementation
 
-SMALL = 0.005  # shares below are added up
-# Kernels with the shape of their first input; what they are for.
-PURPOSES = {
-    ("mkldnn::_convolution_pointwise", 1): "conv1 and ReLU",
-    ("mkldnn::_convolution_pointwise", 32): "conv2",
-    ("aten::convolution_backward", 64): "conv2: gradients of input and weights",
-    ("aten::convolution_backward", 32): "conv1: gradient of weights",
-    ("aten::threshold_backward", 32): "ReLU: gradient",
-}
+# Each of conv2's three products, for one picture.
+_PRODUCT_FLOP = 2 * step_kernels.PLACES * step_kernels.TILES * 32 * 64
+_PRODUCTS = {64: "products: conv2", 32: "products: conv2, gradient of input"}
+
+# What is timed: where it is looked up, its name there, what it is for.
+_WINOGRAD: list[tuple[Any, str, str]] = [
+    (step_kernels, "forward", "gather, preprocess, conv1, ReLU, transform"),
+    (step_kernels, "pool", "transform back, bias, max-pool"),
+    (step_kernels, "logits", "fc1"),
+    (step_kernels, "cross_entropy", "softmax, loss and their gradient"),
+    (step_kernels, "unpool", "gradients of fc1's input, max-pool, transform"),
+    (step_kernels, "backward", "gradients of transform, ReLU, conv1"),
+    (step_winograd.WinogradStep, "_update_fc1", "fc1: gradient and update"),
+    (
+        step_winograd.WinogradStep,
+        "_update_others",
+        "sum of the parts' gradients, update, transform of weights",
+    ),
+]
+_DIRECT: list[tuple[Any, str, str]] = [
+    (step_direct, "_convolution", "conv1, ReLU, conv2"),
+    (step_direct, "_convolution_backward", "gradients of conv2 and conv1"),
+    (step_direct.DirectStep, "_update", "sum of the parts' gradients, update"),
+]
+
+
+class _Clock:
+    """Adds up each thread's own processor time, which others on the machine don't lengthen by waiting."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
+
+    def timed(self, function: Callable[..., Any], name: Callable[..., str]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            started = time.thread_time()
+            result = function(*arguments, **options)
+            label = name(*arguments, **options)
+            self.seconds[label] += time.thread_time() - started
+            self.calls[label] += 1
+            return result
+
+        return call
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--batches", type=int, default=60, help="of 64 pictures; default 60")
+    parser.add_argument("--batches", type=int, default=100, help=f"of {BATCH_SIZE} pictures; default 100")
     default = "bfloat16" if native_bfloat16() else "float32"
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default=default, help=f"default {default}"
@@ -37,49 +78,55 @@ def run(arguments: Namespace) -> Report:
     count = arguments.batches * BATCH_SIZE
     order = torch.arange(count) % len(dataset.train)
     step.train(order[: 10 * BATCH_SIZE])
-    started, used = time.perf_counter(), time.process_time()
-    step.train(order)
-    wall, cpu = time.perf_counter() - started, time.process_time() - used
-    everywhere = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
-    with profile(
-        activities=[ProfilerActivity.CPU], record_shapes=True, experimental_config=everywhere
-    ) as profiler:
+    walls = [_wall(step, part) for part in torch.split(order, 10 * BATCH_SIZE)]
+    clock = _Clock()
+    with _timing(clock):
+        started = time.process_time()
         step.train(order)
-    times: dict[tuple[str, str], float] = defaultdict(float)
-    calls: dict[tuple[str, str], int] = defaultdict(int)
-    for event in profiler.key_averages(group_by_input_shape=True):
-        shapes = [shape for shape in event.input_shapes if shape]
-        channels = shapes[0][1] if shapes and len(shapes[0]) > 1 else 0
-        purpose = PURPOSES.get((event.key, channels), "")
-        times[event.key, purpose] += event.self_cpu_time_total / 1e3
-        calls[event.key, purpose] += event.count
-    total = sum(times.values())
+        total = time.process_time() - started
+    clock.seconds["all between: Python, threads, loss of the batch"] = total - sum(clock.seconds.values())
+    batches = arguments.batches
     rows: list[dict[str, Cell]] = []
-    rest = 0.0
-    for key, milliseconds in sorted(times.items(), key=lambda item: -item[1]):
-        if milliseconds < SMALL * total:
-            rest += milliseconds
-            continue
-        rows.append(_row(*key, calls[key], milliseconds, total, arguments.batches))
-    rows.append(_row("all others", "", 0, rest, total, arguments.batches))
+    for name, seconds in sorted(clock.seconds.items(), key=lambda item: -item[1]):
+        speed = _PRODUCT_FLOP * count / seconds / 1e9 if name.startswith("products") else None
+        rows.append(
+            {
+                "what": name,
+                "calls a batch": f"{clock.calls[name] / batches:.0f}" if name in clock.calls else "",
+                "ms a batch": f"{seconds / batches * 1e3:.2f}",
+                "share": f"{seconds / total:.1%}",
+                "GFLOP/s a core": "" if speed is None else f"{speed:.0f}",
+            }
+        )
+    wall = statistics.median(walls)
     return Report(
-        title=f"One step of {BATCH_SIZE} pictures in {arguments.precision}",
+        title=f"Processor time of one step of {BATCH_SIZE} pictures in {arguments.precision}",
         rows=rows,
         notes=[
-            f"Without the profiler: {wall / arguments.batches * 1e3:.1f} ms a batch, "
-            f"{cpu / arguments.batches * 1e3:.1f} ms of processor time, "
-            f"{count / wall:,.0f} pictures/s, {count / wall * PICTURE_FLOP / 1e9:.0f} GFLOP/s."
+            f"{implementation('cpu')}; {total / batches * 1e3:.1f} ms of processor time a batch; without these "
+            f"clocks {wall * 1e3:.1f} ms by the clock on the wall, {BATCH_SIZE / wall:,.0f} pictures/s, "
+            f"{BATCH_SIZE / wall * PICTURE_FLOP / 1e9:.0f} GFLOP/s by the direct count."
         ],
     )
 
 
-def _row(
-    operator: str, purpose: str, calls: int, milliseconds: float, total: float, batches: int
-) -> dict[str, Cell]:
-    return {
-        "operator": operator,
-        "for": purpose,
-        "calls a batch": f"{calls / batches:.0f}" if calls else "",
-        "ms a batch, all threads": f"{milliseconds / batches:.3f}",
-        "share": f"{milliseconds / total:.1%}",
-    }
+def _wall(step: FastStep, order: Tensor) -> float:
+    """Seconds a batch."""
+    started = time.perf_counter()
+    step.train(order)
+    return (time.perf_counter() - started) * BATCH_SIZE / len(order)
+
+
+@contextmanager
+def _timing(clock: _Clock) -> Iterator[None]:
+    places = _DIRECT if implementation("cpu") == "direct" else _WINOGRAD
+    with ExitStack() as stack:
+        for owner, attribute, label in places:
+            function = clock.timed(getattr(owner, attribute), lambda *_, label=label, **__: label)
+            stack.enter_context(patch.object(owner, attribute, function))
+        stack.enter_context(patch.object(torch, "bmm", clock.timed(torch.bmm, _product)))
+        yield
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor) -> str:
+    return "products: conv2, gradient of weights" if left.shape[1] == 32 else _PRODUCTS[out.shape[2]]
