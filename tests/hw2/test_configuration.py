@@ -1,0 +1,116 @@
+"""What is asked of a training, and the two identities of it."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from hw2 import configuration
+from hw2.configuration import Runtime, TrainingConfig, configuration_sha256, fingerprint, resolve
+from hw2.errors import ConfigurationError
+
+RUNTIME = Runtime("float32", "cpu", 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lr": 0.0},
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"epochs": 0},
+        {"epochs": -1},
+        {"epochs": 1.5},
+        {"batch_size": 0},
+        {"seed": -1},
+        {"threads": -1},
+        {"momentum": 1.0},
+        {"validation_size": -1},
+        {"precision": "float16"},
+        {"device": "tpu"},
+        {"optimizer": "adam"},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_trained_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ConfigurationError, match=name) as refusal:
+        TrainingConfig(**wrong)
+    assert str(value) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_name_says_what_is_varied_and_what_is_unusual() -> None:
+    assert TrainingConfig(lr=0.1, epochs=8).name == "lr=0.1 epochs=8"
+    assert (
+        TrainingConfig(lr=0.1, epochs=8, seed=2, batch_size=128).name
+        == "lr=0.1 epochs=8 batch_size=128 seed=2"
+    )
+
+
+@pytest.mark.parametrize(("pictures", "expected"), [(60_000, 5_000), (4_000, 333), (600, 50)])
+def test_validation_takes_5000_pictures_or_a_twelfth_of_a_smaller_set(pictures: int, expected: int) -> None:
+    assert TrainingConfig().for_training_set(pictures).validation_size == expected
+
+
+def test_a_batch_is_not_larger_than_what_is_trained_on() -> None:
+    TrainingConfig(batch_size=90, validation_size=10).for_training_set(100)
+    with pytest.raises(ConfigurationError, match="batch_size is 91 but only 90"):
+        TrainingConfig(batch_size=91, validation_size=10).for_training_set(100)
+    with pytest.raises(ConfigurationError, match="validation_size is 100"):
+        TrainingConfig(validation_size=100).for_training_set(100)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(TrainingConfig)])
+def test_each_field_but_threads_makes_another_configuration(field: str) -> None:
+    other: Any = {
+        "optimizer": "sgd",
+        "dataset": "fashion-mnist",
+        "precision": "float32",
+        "device": "cpu",
+        "momentum": 0.9,
+        "lr": 0.5,
+    }.get(field, 3)
+    changed = dataclasses.replace(TrainingConfig(), **{field: other})
+    same = configuration_sha256(changed, "data") == configuration_sha256(TrainingConfig(), "data")
+    assert same == (changed == TrainingConfig() or field == "threads")
+
+
+def test_data_and_code_are_part_of_both_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainingConfig()
+    before = configuration_sha256(config, "data"), fingerprint(config, "data", RUNTIME)
+    assert configuration_sha256(config, "other") != before[0]
+    assert fingerprint(config, "other", RUNTIME) != before[1]
+    monkeypatch.setattr(configuration, "code_sha256", lambda: "changed")
+    assert configuration_sha256(config, "data") != before[0]
+    assert fingerprint(config, "data", RUNTIME) != before[1]
+
+
+def test_a_fingerprint_is_equal_for_other_epochs_and_differs_by_what_auto_became() -> None:
+    config = TrainingConfig()
+    identity = fingerprint(config, "data", RUNTIME)
+    assert fingerprint(dataclasses.replace(config, epochs=99), "data", RUNTIME) == identity
+    assert fingerprint(config, "data", dataclasses.replace(RUNTIME, threads=1)) != identity
+    assert fingerprint(config, "data", dataclasses.replace(RUNTIME, precision="bfloat16")) != identity
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_is_bfloat16_only_where_the_processor_has_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(configuration, "native_bfloat16", lambda: native)
+    assert resolve(TrainingConfig()).precision == ("bfloat16" if native else "float32")
+    assert resolve(TrainingConfig(precision="float32")).precision == "float32"
+    if not native:
+        with pytest.raises(ConfigurationError, match="bfloat16"):
+            resolve(TrainingConfig(precision="bfloat16"))
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigurationError, match="no GPU"):
+        resolve(TrainingConfig(device="cuda"))
+    assert resolve(TrainingConfig()).device == "cpu"
