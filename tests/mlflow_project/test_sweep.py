@@ -282,8 +282,8 @@ def test_a_sweep_with_workers_that_is_asked_to_end_marks_its_runs_and_goes_on_la
 def test_workers_of_a_killed_sweep_end_by_themselves_and_another_takes_their_runs_over(
     tiny: Path, store: str, tmp_path: Path
 ) -> None:
-    command = ["sweep", "--lr", "0.03,0.02", "--epochs", "10", "--workers", "2", *options(tiny)]
-    with begin(command, tmp_path / "state") as process:
+    command = ["sweep", "--lr", "0.03,0.02", "--epochs", "5", *options(tiny)]
+    with begin([*command, "--workers", "2"], tmp_path / "state") as process:
         process.kill()
     assert run(command) == 0
     (parent,), cells_ = kept(store)
