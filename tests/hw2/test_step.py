@@ -10,6 +10,7 @@ from torch.nn import functional
 from hw2.configuration import native_bfloat16
 from hw2.model import BaseCNN, new_model
 from hw2.step import Step, implementation, make_step
+from hw2.step_cuda import CudaStep
 
 PRECISIONS = [
     "float32",
@@ -217,3 +218,26 @@ def _fail(*_: object) -> None:
 def test_without_numba_the_step_says_so(way: None) -> None:
     kind = type(_step()).__name__
     assert (kind == "DirectStep") == (implementation("cpu") == "direct")
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_way_of_a_gpu_gives_the_same_weights(momentum: float) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images, labels = _pictures(100)
+    options = {"lr": 0.05, "momentum": momentum}
+    here = make_step(new_model(0), precision="float32", device="cpu", batch_size=64, **options)
+    there = CudaStep(new_model(0), dtype=torch.float32, device=device, **options)
+    prepared, moved = here.prepare(images), there.prepare(images)
+    for number, index in enumerate(torch.split(torch.arange(100), 64)):
+        if number == 1:  # a state goes on bit for bit
+            there.load(there.state())
+        expected, right = here(prepared, labels, index)
+        loss, correct = there(moved, labels.to(device), index.to(device))
+        assert float(loss) == pytest.approx(float(expected), rel=1e-4)
+        assert int(correct) == int(right)
+    state = there.state()
+    for name, weight in here.state().items():
+        assert _error(state[name], weight) < 1e-3, name
+    assert there.evaluate(moved, labels.to(device)) == pytest.approx(
+        here.evaluate(prepared, labels), rel=1e-4
+    )
