@@ -37,6 +37,9 @@ def send_model(deliverer: "Deliverer", model: ModelFiles) -> None:
         name = model.registered_name
         part("name", lambda: remote.ensure_registered(name))
         number = part("version", lambda: remote.version(run_id, model_id, model))
+        if model.description:
+            card = model.description
+            part("description", lambda: remote.describe_version(name, number, card))
         part("tags", lambda: remote.tag_version(name, number, model.version_tags))
         part("aliases", lambda: remote.set_aliases(name, number, model.aliases))
         part("link", lambda: remote.link_to_version(model_id, name, number))

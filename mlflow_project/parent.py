@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mlflow_project import earlier, state
 from mlflow_project.connection import tracking_uri
 from mlflow_project.delivery import JOURNAL_REFERENCE
+from mlflow_project.descriptions import NOTE_TAG
 from mlflow_project.earlier import ELSEWHERE
 from mlflow_project.errors import Interrupted, JournalError, RunBusyError
 from mlflow_project.journal import Journal
@@ -24,18 +25,10 @@ from mlflow_project.sweep import AXES, Plan
 from mlflow_project.values import Artifact, Metric, RunEnd, RunStart, Tag, Value
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from mlflow_project.console import Watcher
 
 PARENT_TAG = "mlflow.parentRunId"
-NOTE_TAG = "mlflow.note.content"
 TABLE = "tables/sweep.csv"
-EXPERIMENT_NOTE = (
-    "Runs of mlflow-project: each is one configuration, trained and tested. Runs of a sweep stand below its own. "
-    "Compare runs whose tag `dataset_sha256` is the same; their `test_accuracy` has a 95 % interval from "
-    "`test_accuracy_low` to `test_accuracy_high`."
-)
 WORDS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "interrupted"}
 SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")
 
@@ -160,16 +153,6 @@ def summary(plan: Plan, results: Mapping[str, Result]) -> list[dict[str, Any]]:
         row |= {"shares_training_with": result.shares, "reason": result.reason}
         table.append(row)
     return table
-
-
-def describe_experiment(client: "MlflowClient") -> None:
-    """Says on the experiment what it is, where nobody has said so before. Best effort: it is decoration."""
-    try:
-        experiment = client.get_experiment_by_name(experiment_name())
-        if experiment is not None and NOTE_TAG not in experiment.tags:
-            client.set_experiment_tag(experiment.experiment_id, NOTE_TAG, EXPERIMENT_NOTE)
-    except Exception:
-        pass
 
 
 def _interrupted(plan: Plan) -> Path | None:

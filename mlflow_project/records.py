@@ -116,17 +116,21 @@ def version_tags(
     assessment: Assessment,
     weights_sha256: str,
     files_sha256: str,
+    validation_accuracy: float | None = None,
 ) -> dict[str, str]:
     """What a registered version repeats of its run, so that look-ups need not open the run.
 
     identity: the run's fingerprint.
     """
     detector = assessment.detector
+    validated = {} if validation_accuracy is None else {"validation_accuracy": str(validation_accuracy)}
     return {
         "lr": str(config.lr),
         "epochs": str(config.epochs),
         "batch_size": str(config.batch_size),
         "seed": str(config.seed),
+        "validation_size": str(config.validation_size),
+        **validated,
         "test_accuracy": str(assessment.test.accuracy),
         "weights_sha256": weights_sha256,
         "files_sha256": files_sha256,

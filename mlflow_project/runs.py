@@ -196,7 +196,7 @@ class TrackedRun(OpenRun):
         """Tests the trained model and says all that is learnt about it; hands it over for registration."""
         from hw2.assessment import assess
         from hw2.model import weights_sha256
-        from mlflow_project import packaging, records
+        from mlflow_project import descriptions, packaging, records
 
         model = state_.model()
         digest = weights_sha256(model.state_dict())
@@ -211,7 +211,11 @@ class TrackedRun(OpenRun):
             )
             metrics = records.final_metrics(assessment, state_.history, size, state_.epoch)
             self.metrics = {metric.key: metric.value for metric in metrics}
-            self.journal.append(*metrics, Tag("weights_sha256", digest))
+            name = registered_name(self.plan.config) if self.plan.register else None
+            card = descriptions.ModelCard(self.plan.config, pictures, assessment, state_.history)
+            self.journal.append(
+                *metrics, Tag("weights_sha256", digest), Tag(descriptions.NOTE_TAG, card.text())
+            )
             self.journal.append(
                 *records.files(
                     folder / "files", pictures.dataset, pictures.outliers, assessment, state_.history
@@ -221,7 +225,7 @@ class TrackedRun(OpenRun):
                 ModelFiles(
                     name="model",
                     directory=files,
-                    registered_name=registered_name(self.plan.config) if self.plan.register else None,
+                    registered_name=name,
                     version_tags=records.version_tags(
                         self.plan.config,
                         pictures.dataset,
@@ -229,8 +233,10 @@ class TrackedRun(OpenRun):
                         assessment,
                         digest,
                         packaging.files_sha256(files),
+                        state_.history[-1].validation_accuracy,
                     ),
                     aliases=self.plan.aliases,
+                    description=card.text(name),
                 )
             )
         self.end("FINISHED")

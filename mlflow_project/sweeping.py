@@ -13,7 +13,7 @@ from mlflow_project import earlier, pictures, stage, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE
 from mlflow_project.engines import Engine, InProcess, Processes
 from mlflow_project.errors import Interrupted, StoreError, SweepError
-from mlflow_project.parent import Parent, describe_experiment
+from mlflow_project.parent import Parent
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.sweep import Cell, Plan, make_plan
 
@@ -116,8 +116,6 @@ def _all_rounds(
         aliases = {cell.config: cell.aliases for cell in left}
         plan = make_plan(list(aliases), prepared.pictures, prepared.store, aliases)
         _round(prepared, plan, parent, watcher, interruption, results)
-    if prepared.store is not None:
-        describe_experiment(prepared.store.client)
     parent.problem = failure(prepared.plan, results)
     return results
 

@@ -10,6 +10,7 @@ from mlflow_project.options import Given, WholeNumber
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
+    from mlflow_project.alias_history import Change
     from mlflow_project.registry import Registry, Version
 
 _LISTED = ("lr", "epochs", "seed", "test_accuracy", "dataset")
@@ -131,6 +132,88 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
             f"{bad} of {len(rows)} versions are not what was registered; restore them from a backup"
         )
     return 0
+
+
+@models.command(short_help="Give an alias to a version, on evidence.")
+@click.argument("model", required=False)
+@click.option("--alias", default="champion", show_default=True, help="What to give.")
+@click.option("--best", is_flag=True, help="The completed version with the best validation accuracy.")
+@click.option(
+    "--dataset-sha256",
+    type=Given(str),
+    help="With --best: of these pictures; those of the champion if not said.",
+)
+@click.option("--because", type=Given(str), default="", help="Why, where the evidence speaks against it.")
+@_name_option
+@format_option
+def promote(
+    model: str | None,
+    alias: str,
+    best: bool,
+    dataset_sha256: str | None,
+    because: str | None,
+    name: str,
+    format_: str,
+) -> None:
+    """Give an alias to a version, on evidence.
+
+    That is: a completed run, verified files and weights, and not worse than the version that has the alias now, by
+    McNemar's exact test on the same test pictures. A champion is chosen on validation accuracy, never on test: it
+    is the best by that, or --because says why not. Each change is kept; `models history` shows it.
+
+    \b
+    mlflow-project models promote --best
+    mlflow-project models promote 4 --because "smaller, and no worse for our pictures"
+    """
+    from mlflow_project import promotion
+
+    if bool(model) == best:
+        raise click.UsageError("name one MODEL, or --best")
+    registry = _registry(name)
+    version = registry.look_up(model) if model else promotion.best(registry, dataset_sha256)
+    change = promotion.promote(registry, version, alias, because or "")
+    if change is None:
+        click.echo(f"version {version.number} is {alias} already", err=True)
+        return
+    print_rows([_change(change)], format_, _CHANGE_COLUMNS)
+
+
+@models.command(short_help="Every change of an alias: when, who, from, to, why.")
+@click.option("--alias", type=Given(str), help="Of this one alone.")
+@_name_option
+@format_option
+def history(alias: str | None, name: str, format_: str) -> None:
+    """Every change of an alias, oldest first: when, by whom, from and to which version, and on what evidence.
+
+    What was changed by other means, as in MLflow's UI, is shown where it can be told.
+
+    \b
+    mlflow-project models history --alias champion
+    """
+    from mlflow_project.alias_history import history as known_changes
+    from mlflow_project.connection import translated
+
+    registry = _registry(name)
+    if not registry.versions():
+        registry.look_up("champion")  # says what is registered instead
+    with translated():
+        changes = known_changes(registry.client, name)
+    rows = [_change(change) for change in changes if alias in (None, change.alias)]
+    print_rows(rows, format_, _CHANGE_COLUMNS)
+
+
+_CHANGE_COLUMNS = ("when", "who", "alias", "from", "to", "why")
+
+
+def _change(change: "Change") -> dict[str, Any]:
+    return {
+        "when": change.when,
+        "who": change.who,
+        "alias": change.alias,
+        "from": change.from_version,
+        "to": change.to_version,
+        "why": change.why,
+    }
 
 
 _COLUMNS = ("version", "aliases", *_LISTED, "run_id", "created")

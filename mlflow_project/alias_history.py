@@ -1,0 +1,117 @@
+"""Which version had an alias, since when, by whom and why: the memory that MLflow's registry hasn't got.
+
+Each change is a tag of the registered model, written once and never again.
+"""
+
+import getpass
+import json
+import os
+import platform
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHANGE_TAG = "alias_change."
+
+
+def _me() -> str:
+    """The tracking server's user where there is one, else this machine's."""
+    name = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if not name:
+        try:
+            name = getpass.getuser()
+        except (OSError, KeyError):
+            name = "unknown"
+    return f"{name}@{platform.node()}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One move of an alias, as it is kept on the registered model.
+
+    from_version, to_version: None where nothing had the alias. evidence: what was found, by what it is about.
+    because: why it was done in spite of `objections`, "" where there was no need to say.
+    """
+
+    alias: str
+    from_version: int | None
+    to_version: int | None
+    when: str = field(default_factory=_now)
+    who: str = field(default_factory=_me)
+    evidence: dict[str, str] = field(default_factory=dict)
+    objections: tuple[str, ...] = ()
+    because: str = ""
+
+    @property
+    def why(self) -> str:
+        """In one line, for a table."""
+        said = "; ".join([*self.evidence.values(), *(f"although {text}" for text in self.objections)])
+        return f"{said}; because {self.because}" if self.because else said
+
+    def moves_like(self, other: "Change") -> bool:
+        """Whether both move the same alias the same way."""
+        mine, its = ((c.alias, c.from_version, c.to_version) for c in (self, other))
+        return mine == its
+
+
+def history(client: "MlflowClient", name: str) -> list[Change]:
+    """All changes of a registered model's aliases, oldest first, with those that nobody has said a word of."""
+    model = client.get_registered_model(name)
+    kept = changes(model.tags)
+    found: list[Change] = []
+    for alias in sorted({change.alias for change in kept} | set(model.aliases)):
+        holder = model.aliases.get(alias)
+        own = [change for change in kept if change.alias == alias]
+        found += _with_silent(alias, own, None if holder is None else int(holder))
+    # A change without a time came after those that have one.
+    return sorted(found, key=lambda change: (change.when == "", change.when))
+
+
+def changes(tags: Mapping[str, str]) -> list[Change]:
+    """Those that a registered model's tags keep, oldest first; a tag that can't be read is left out."""
+    found = []
+    for key in sorted(key for key in tags if key.startswith(CHANGE_TAG)):
+        try:
+            plain = json.loads(tags[key])
+            found.append(Change(**{**plain, "objections": tuple(plain["objections"])}))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return found
+
+
+def keep(client: "MlflowClient", name: str, change: Change) -> None:
+    """Adds a change to what is kept on the registered model, unless it is the last one of its alias already."""
+    tags = client.get_registered_model(name).tags
+    last = next((c for c in reversed(changes(tags)) if c.alias == change.alias), None)
+    if last is not None and last.moves_like(change):
+        return
+    numbers = [int(found[1]) for key in tags if (found := re.match(rf"{re.escape(CHANGE_TAG)}(\d+)", key))]
+    # Behind the number something of its own: two people who promote at once don't overwrite each other.
+    key = f"{CHANGE_TAG}{max(numbers, default=0) + 1:06d}-{uuid.uuid4().hex[:6]}"
+    client.set_registered_model_tag(name, key, json.dumps(asdict(change)))
+
+
+def _with_silent(alias: str, kept: Sequence[Change], holder: int | None) -> Iterator[Change]:
+    """The kept changes of one alias, and between them those that must have come, made by other means."""
+    at: int | None = None
+    for change in kept:
+        if change.from_version != at:
+            yield _silent(alias, at, change.from_version, change.when)
+        yield change
+        at = change.to_version
+    if holder != at:
+        yield _silent(alias, at, holder, "")
+
+
+def _silent(alias: str, before: int | None, after: int | None, when: str) -> Change:
+    return Change(alias, before, after, when, "", {"how": "by other means than `models promote`"})

@@ -1,0 +1,228 @@
+"""An alias moves on evidence alone or with a reason, and every move is remembered."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_project.alias_history import CHANGE_TAG, Change, changes, history, keep
+from mlflow_project.cli import run
+from tests.mlflow_project.swept import NAME, Swept, copy, sweep
+
+
+@pytest.fixture(scope="module")
+def swept_once(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    return sweep(tmp_path_factory.mktemp("swept"), migrated_store)
+
+
+@pytest.fixture
+def swept(swept_once: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Swept:
+    return copy(swept_once, tmp_path / "swept", monkeypatch)
+
+
+@pytest.fixture
+def client(swept: Swept) -> MlflowClient:
+    return MlflowClient(swept.uri, registry_uri=swept.uri)
+
+
+def models(*arguments: str) -> int:
+    command, *more = arguments
+    return run(["models", command, "--name", NAME, *more])
+
+
+def error(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def validated(client: MlflowClient) -> dict[int, float]:
+    """The validation accuracies that the runs, not the versions' tags, say."""
+    found = client.search_model_versions(f"name = '{NAME}'")
+    return {int(v.version): client.get_run(v.run_id).data.metrics["validation_accuracy"] for v in found}
+
+
+def champion(client: MlflowClient) -> int | None:
+    number = client.get_registered_model(NAME).aliases.get("champion")
+    return None if number is None else int(number)
+
+
+def test_the_best_is_the_one_with_the_best_validation_accuracy(client: MlflowClient) -> None:
+    assert models("promote", "--best") == 0
+    accuracies = validated(client)
+    assert champion(client) == max(accuracies, key=lambda number: accuracies[number])
+
+
+def test_the_best_on_test_is_no_champion_for_that(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accuracies = validated(client)
+    best = max(accuracies, key=lambda number: accuracies[number])
+    worst = min(accuracies, key=lambda number: accuracies[number])
+    client.set_model_version_tag(NAME, str(worst), "test_accuracy", "1.0")
+    assert models("promote", str(worst)) == 1
+    assert f"version {best} has {accuracies[best]:.4f}" in error(capsys)
+    assert champion(client) is None
+
+
+def test_a_model_that_is_worse_by_the_paired_test_needs_a_reason(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert models("promote", "3", "--alias", "staging") == 0
+    assert models("promote", "1", "--alias", "staging") == 1
+    assert "version 3 (staging now) is better" in error(capsys)
+    assert models("promote", "1", "--alias", "staging", "--because", "a baseline is wanted") == 0
+    assert int(client.get_registered_model(NAME).aliases["staging"]) == 1
+    last = history(client, NAME)[-1]
+    assert (last.from_version, last.to_version, last.because) == (3, 1, "a baseline is wanted")
+    assert "is better" in last.objections[0]
+
+
+def test_a_better_model_takes_the_place(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
+    assert models("promote", "1", "--alias", "staging") == 0
+    capsys.readouterr()
+    assert models("promote", "3", "--alias", "staging", "--format", "json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["from"], row["to"]) == (1, 3)
+    assert "version 3 is better" in row["why"]
+
+
+def test_a_run_that_is_not_completed_is_no_evidence(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert models("promote", "--best") == 0
+    best = champion(client)
+    client.delete_registered_model_alias(NAME, "champion")
+    run_id = client.get_model_version(NAME, str(best)).run_id
+    client.set_terminated(run_id, "FAILED")
+    assert models("promote", str(best)) == 1
+    assert f"run {run_id} is not completed but FAILED" in error(capsys)
+    assert models("promote", "--best", "--because", "the best that completed") == 0
+    assert champion(client) != best
+
+
+def test_no_reason_helps_a_model_whose_weights_were_changed(
+    swept: Swept, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model,) = client.search_logged_models(
+        ["1"], filter_string=f"source_run_id = '{client.get_model_version(NAME, '3').run_id}'"
+    )
+    weights = Path(model.artifact_location.removeprefix("file://")) / "extra_files" / "weights.pt"
+    damaged = bytearray(weights.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    weights.write_bytes(damaged)
+    assert models("promote", "3", "--because", "I know better") == 1
+    assert "is not what was registered" in error(capsys)
+    assert champion(client) is None
+    assert history(client, NAME) == []
+
+
+@pytest.mark.parametrize("missing", ["predictions", "other pictures"])
+def test_what_cannot_be_compared_needs_a_reason(
+    missing: str, swept: Swept, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pandas as pd
+
+    assert models("promote", "3", "--alias", "staging") == 0
+    run = client.get_run(client.get_model_version(NAME, "4").run_id)
+    path = Path(run.info.artifact_uri.removeprefix("file://")) / "predictions" / "test.parquet"
+    if missing == "predictions":
+        path.unlink()
+    else:
+        frame = pd.read_parquet(path)
+        frame.attrs["sha256"] = "another"
+        frame.to_parquet(path, index=False)
+    assert models("promote", "4", "--alias", "staging") == 1
+    assert "it can't be compared with version 3" in error(capsys)
+    assert int(client.get_registered_model(NAME).aliases["staging"]) == 3
+
+
+def test_giving_an_alias_again_changes_and_records_nothing(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert models("promote", "--best") == 0
+    known = history(client, NAME)
+    assert models("promote", "--best") == 0
+    assert "is champion already" in capsys.readouterr().err
+    assert history(client, NAME) == known
+
+
+def test_history_shows_who_and_when_and_what_was_done_by_other_means(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+    assert models("promote", "--best") == 0
+    best = champion(client)
+    client.set_registered_model_alias(NAME, "champion", "1")
+    assert models("promote", "2", "--because", "a trial") == 0
+    client.delete_registered_model_alias(NAME, "champion")
+    capsys.readouterr()
+    assert models("history", "--alias", "champion", "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["from"], row["to"]) for row in rows] == [(None, best), (best, 1), (1, 2), (2, None)]
+    assert [row["who"].partition("@")[0] for row in rows] == ["ada", "", "ada", ""]
+    assert "by other means" in rows[1]["why"]
+    assert rows[2]["why"].endswith("because a trial")
+    assert all(row["when"].endswith("UTC") for row in rows[:3])
+
+
+def test_two_who_promote_at_once_are_both_remembered(client: MlflowClient) -> None:
+    class Late(MlflowClient):
+        """Sees the registered model as it was before the other's change."""
+
+        def get_registered_model(self, name: str) -> Any:
+            return before
+
+    before = client.get_registered_model(NAME)
+    keep(client, NAME, Change("champion", None, 3))
+    keep(Late(client.tracking_uri, registry_uri=client.tracking_uri), NAME, Change("champion", None, 4))
+    kept = changes(client.get_registered_model(NAME).tags)
+    assert {change.to_version for change in kept} == {3, 4}
+
+
+def test_a_tag_that_is_no_change_does_not_hide_the_others(client: MlflowClient) -> None:
+    client.set_registered_model_tag(NAME, f"{CHANGE_TAG}000001", "{")
+    keep(client, NAME, Change("champion", None, 3))
+    (change,) = changes(client.get_registered_model(NAME).tags)
+    assert change.to_version == 3
+
+
+def test_an_alias_that_a_run_brings_is_remembered_too(registered: Any) -> None:
+    client = MlflowClient(registered.uri, registry_uri=registered.uri)
+    known = {(c.alias, c.from_version, c.to_version) for c in history(client, registered.name)}
+    assert known == {("m1", None, 1), ("m2", None, 2), ("m3", None, 3), ("champion", None, 1)}
+
+
+def test_validation_on_different_pictures_does_not_rank(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.set_model_version_tag(NAME, "2", "validation_size", "50")
+    assert models("promote", "--best") == 1
+    assert "validated on different pictures" in error(capsys)
+
+
+def test_without_a_champion_the_command_that_makes_one_is_named(
+    swept: Swept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert models("show", "champion") == 1
+    assert f"models promote --best --alias champion --name {NAME}" in error(capsys)
+
+
+@pytest.mark.parametrize("alias", ["latest", "v3", "7", "a b", ""])
+def test_a_name_that_mlflow_refuses_is_refused_before_anything_is_written(
+    alias: str, client: MlflowClient
+) -> None:
+    assert models("promote", "3", "--alias", alias) == 2
+    assert history(client, NAME) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["3", "--best"]])
+def test_one_version_is_named(arguments: list[str], swept: Swept) -> None:
+    assert models("promote", *arguments) == 2
+
+
+def test_a_model_nobody_registered_has_no_history(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "history"]) == 1
+    assert "no model is registered as mnist-base-cnn" in error(capsys)
+    assert run(["models", "promote", "--best"]) == 1
+    assert "train one first" in error(capsys)
