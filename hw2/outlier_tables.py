@@ -17,6 +17,7 @@ FloatArray = NDArray[np.float64]
 # The score that is registered with a model, by the name of its column among the predictions.
 SHIPPED = "outlier_score"
 TOGETHER = "together"
+MEAN = f"mean_{SHIPPED}"
 CLASSES = 10
 
 
@@ -39,10 +40,14 @@ Judgements = Mapping[str, Judged]  # by model
 
 
 def joint(judgements: Judgements) -> dict[str, FloatArray]:
-    """By name, the scores of all models together; none for a single model."""
+    """By name, the scores of all models together: the mean of their shipped scores, then what their answers say.
+
+    None for a single model.
+    """
     if len(judgements) < 2:
         return {}
-    return joint_scores([judged.evaluation for judged in judgements.values()])
+    shipped = np.mean([judged.scores[SHIPPED] for judged in judgements.values()], axis=0)
+    return {MEAN: shipped, **joint_scores([judged.evaluation for judged in judgements.values()])}
 
 
 def measures_table(
@@ -100,6 +105,12 @@ def _share(name: str, hits: NDArray[np.bool_]) -> dict[str, float]:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
     low, high = wilson_interval(int(hits.sum()), len(hits))
     return {name: float(hits.mean()), f"{name}_low": low, f"{name}_high": high}
+
+
+def disagreements(table: pd.DataFrame) -> list[int]:
+    """The pictures of an `outlier_table`, by index, that its models take for different digits."""
+    votes = table.groupby("index")["predicted"].nunique()
+    return [int(index) for index in votes.index[votes > 1]]
 
 
 @dataclass(frozen=True)

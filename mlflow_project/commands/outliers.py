@@ -134,6 +134,7 @@ class _Progress:
 
 
 def _report(found: "OutlierTest", format_: str) -> int:
+    from hw2.outlier_tables import disagreements
     from mlflow_project.links import run_command, undelivered
 
     if format_ == "table":
@@ -142,6 +143,12 @@ def _report(found: "OutlierTest", format_: str) -> int:
         print_rows(_rows(found.measures), format_)
     if found.matches is not None:
         click.echo(f"{found.matches}", err=True)
+    if len(found.models) > 1:
+        for name, table in found.examples.items():
+            indices = disagreements(table)
+            said = f": {', '.join(map(str, indices))}" if indices else ""
+            count = table["index"].nunique()
+            click.echo(f"{name}: the models disagree on {len(indices)} of {count} pictures{said}", err=True)
     assert found.folder is not None
     kept = undelivered(found.delivery, found.folder)
     if kept is not None:

@@ -8,7 +8,16 @@ import pandas as pd
 import pytest
 
 from hw2.evaluation import wilson_interval
-from hw2.outlier_tables import SHIPPED, TOGETHER, Judged, Matches, measures_table, thresholds_table
+from hw2.outlier_tables import (
+    MEAN,
+    SHIPPED,
+    TOGETHER,
+    Judged,
+    Matches,
+    disagreements,
+    measures_table,
+    thresholds_table,
+)
 
 
 def judged(scores: list[float], threshold: float, labels: list[int], predicted: list[int]) -> Any:
@@ -56,10 +65,16 @@ def test_each_model_is_measured_alone_and_all_together() -> None:
     table = measures_table(DIGITS, OUTLIERS, resamples=0).set_index(["model", "score"])
     assert table.loc[("b", SHIPPED), "auroc"] == 1.0
     assert table.loc[("a", SHIPPED), "auroc"] == 11 / 12
+    assert table.loc[(TOGETHER, MEAN), "auroc"] == 1.0
     votes = table.loc[(TOGETHER, "vote_disagreement")]
     # They differ on one of four digits and on two of three garments: of 12 pairs 6 are right and 5 are ties.
     assert votes["auroc"] == pytest.approx(8.5 / 12)
     assert votes["pictures"] == 3
+
+
+def test_pictures_on_which_models_disagree_are_named() -> None:
+    table = pd.DataFrame({"index": [3, 5, 8] * 2, "predicted": [1, 2, 3, 1, 4, 0]})
+    assert disagreements(table) == [5, 8]
 
 
 def test_one_model_has_no_score_together() -> None:

@@ -69,7 +69,8 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
         cross_entropy(model(train.images[index]), train.labels[index]).backward()
         optimizer.step()
     model.eval().requires_grad_(False)
-    found = assess(model, train, validation, dataset.test, outliers)
+    some = torch.arange(100)
+    found = assess(model, train, validation, dataset.test.take(some), outliers.take(some))
     config = TrainingConfig(lr=0.02, epochs=2, batch_size=16, seed=seed, validation_size=500)
     journal = Journal.create(uri, "tests", config.name)
     with tempfile.TemporaryDirectory() as scratch:

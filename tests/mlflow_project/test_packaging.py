@@ -1,5 +1,6 @@
 """A model's files: what MLflow loads of them answers as the class does, without pickle, and without this project."""
 
+import ast
 import json
 import shutil
 import subprocess
@@ -126,6 +127,20 @@ def test_the_python_function_needs_neither_of_our_packages(model_files: Path) ->
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])[0] == list(COLUMNS)
+
+
+def test_what_the_carried_code_imports_is_required(model_files: Path) -> None:
+    imported = set()
+    for file in model_files.glob("code/*/*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+    (package,) = (path.name for path in (model_files / "code").iterdir())
+    required = {line.partition("==")[0] for line in (model_files / "requirements.txt").read_text().split()}
+    assert imported - sys.stdlib_module_names <= required | {package}
+    assert package in imported
 
 
 def test_two_models_of_different_code_are_each_answered_by_their_own(
