@@ -136,6 +136,10 @@ def _outlier_sets(
         image_set = load_outliers(said, data_dir, dataset.test, download=download)
         if not len(image_set):
             raise DataError(f"{said}: an outlier set without a picture; expected one at least")
+        if image_set.name == dataset.test.name:
+            raise UsageError(
+                f"{said} are the digits that the models were tested on; name another outlier set"
+            )
         if image_set.name == f"{said}-sample":
             watcher.warning(
                 f"{said} stands for the embedded sample of {len(image_set):,} pictures; "

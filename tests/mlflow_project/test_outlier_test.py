@@ -90,6 +90,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--models", ","], "no model is named"),
         (["--outliers", "garments"], "unknown outlier set 'garments'"),
         (["--outliers", ","], "no outlier set is named"),
+        (["--outliers", "mnist"], "are the digits that the models were tested on"),
         (["--examples", "0"], "--examples is 0"),
     ],
 )
