@@ -31,8 +31,13 @@ def _me() -> str:
     return f"{name}@{platform.node()}"
 
 
+def said_time(moment: datetime) -> str:
+    """As a change says it; such texts sort by time."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return said_time(datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -89,15 +94,17 @@ def changes(tags: Mapping[str, str]) -> list[Change]:
     return found
 
 
-def keep(client: "MlflowClient", name: str, change: Change) -> None:
-    """Adds a change to what is kept on the registered model, unless it is the last one of its alias already."""
+def keep(client: "MlflowClient", name: str, change: Change, mark: str | None = None) -> None:
+    """Adds a change to what is kept on the registered model, unless it is the last one of its alias already.
+
+    mark: a few characters of who keeps it, else random: two who promote at once don't overwrite each other.
+    """
     tags = client.get_registered_model(name).tags
     last = next((c for c in reversed(changes(tags)) if c.alias == change.alias), None)
     if last is not None and last.moves_like(change):
         return
     numbers = [int(found[1]) for key in tags if (found := re.match(rf"{re.escape(CHANGE_TAG)}(\d+)", key))]
-    # Behind the number something of its own: two people who promote at once don't overwrite each other.
-    key = f"{CHANGE_TAG}{max(numbers, default=0) + 1:06d}-{uuid.uuid4().hex[:6]}"
+    key = f"{CHANGE_TAG}{max(numbers, default=0) + 1:06d}-{mark or uuid.uuid4().hex[:6]}"
     client.set_registered_model_tag(name, key, json.dumps(asdict(change)))
 
 

@@ -54,7 +54,7 @@ class ModelCard:
         said = dataclasses.replace(
             self.config, dataset=TrainingConfig.dataset
         ).name  # without the data's path
-        return f"**BaseCNN, {said}: {accuracy:.2%} of the test pictures of {name} right.**"
+        return f"BaseCNN, {said}: {accuracy:.2%} of the test pictures of {name} right."  # tables show it bare
 
     def _data(self) -> str:
         dataset, validation = self.pictures.dataset, self.pictures.validation

@@ -12,12 +12,13 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlflow_project import descriptions
-from mlflow_project.alias_history import Change, keep
+from mlflow_project.alias_history import Change, keep, said_time
 from mlflow_project.errors import DeliveryError, ServiceError, StoreError
 from mlflow_project.journal_file import Header
 from mlflow_project.state import FileLock
@@ -260,16 +261,23 @@ class Remote:
         """A late delivery doesn't take an alias back from a newer version."""
         held = self.client.get_registered_model(registered).aliases if aliases else {}
         for alias in aliases:
-            before = held.get(alias)
-            if before is None or int(before) < int(number):
-                change = Change(
-                    alias,
-                    None if before is None else int(before),
-                    int(number),
-                    evidence={"run": f"named by run {self.header.run_name}"},
+            before = int(held.get(alias, 0))
+            if before < int(number):
+                keep(
+                    self.client,
+                    registered,
+                    self._change(registered, alias, before, number),
+                    self.header.key[:6],
                 )
-                keep(self.client, registered, change)
                 self.client.set_registered_model_alias(registered, alias, number)
+
+    def _change(self, registered: str, alias: str, before: int, number: str) -> Change:
+        """The same whenever it is asked for."""
+        made = self.client.get_model_version(registered, number).creation_timestamp / 1000
+        run = self.header.run_name
+        evidence = {"run": f"named by its run, {run}"}
+        when = said_time(datetime.fromtimestamp(made, UTC))
+        return Change(alias, before or None, int(number), when, self.header.host, evidence)
 
     def ensure_registered(self, registered: str) -> None:
         try:
