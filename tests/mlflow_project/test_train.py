@@ -18,70 +18,60 @@ from mlflow.entities import Run
 from mlflow_project import cli
 from tests.mlflow_project.tiny import make_tiny, options
 
-PARAMETERS = set(
-    [
-        "lr",
-        "epochs",
-        "batch_size",
-        "optimizer",
-        "momentum",
-        "seed",
-        "dataset",
-        "validation_size",
-        "precision",
-        "device",
-        "threads",
-    ]
-)
-EPOCH_METRICS = set(
-    [
-        "train_loss",
-        "train_accuracy",
-        "validation_loss",
-        "validation_accuracy",
-        "epoch_seconds",
-        "images_per_second",
-    ]
-)
-FINAL_METRICS = set(
-    [
-        "train_seconds",
-        "test_seconds",
-        "test_accuracy",
-        "test_accuracy_low",
-        "test_accuracy_high",
-        "test_loss",
-        "test_calibration_error",
-        "model_size_bytes",
-        "outlier_auroc",
-        "outlier_rejected",
-        "test_rejected",
-    ]
-)
-FIGURES = set(
-    [
-        "loss_curve",
-        "confusion_matrix",
-        "outlier_predictions",
-        "dataset_examples",
-        "reliability",
-        "outlier_scores",
-    ]
-)
-TAGS = set(
-    [
-        "status",
-        "configuration_sha256",
-        "fingerprint",
-        "dataset_sha256",
-        "code_sha256",
-        "weights_sha256",
-        "precision_used",
-        "device_used",
-        "host",
-        "resumed",
-    ]
-)
+PARAMETERS = {
+    "lr",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "momentum",
+    "seed",
+    "dataset",
+    "validation_size",
+    "precision",
+    "device",
+    "threads",
+}
+EPOCH_METRICS = {
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "epoch_seconds",
+    "images_per_second",
+}
+FINAL_METRICS = {
+    "train_seconds",
+    "test_seconds",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "test_loss",
+    "test_calibration_error",
+    "model_size_bytes",
+    "outlier_auroc",
+    "outlier_rejected",
+    "test_rejected",
+}
+FIGURES = {
+    "loss_curve",
+    "confusion_matrix",
+    "outlier_predictions",
+    "dataset_examples",
+    "reliability",
+    "outlier_scores",
+}
+TAGS = {
+    "status",
+    "configuration_sha256",
+    "fingerprint",
+    "dataset_sha256",
+    "code_sha256",
+    "weights_sha256",
+    "precision_used",
+    "device_used",
+    "host",
+    "resumed",
+}
 VERSION_TAGS = ["lr", "epochs", "seed", "test_accuracy", "weights_sha256", "dataset_sha256", "fingerprint"]
 PREDICTION_COLUMNS = [
     "index",
