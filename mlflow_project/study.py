@@ -6,6 +6,21 @@ from hw2.configuration import TrainingConfig
 
 OUTLIER_MODELS = ("m1", "m2", "m3")
 OUTLIER_EXAMPLES = 10
+MATCHED, ANSWERS = 0, 30
+"""Of the garments shown to these models, how many got the digit with the number of their class."""
+MODEL_KB = 565
+"""The size that it gives for every model."""
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """The data set as the study describes it."""
+
+    dataset: str = "mnist"
+    train: int = 60_000
+    test: int = 10_000
+    megabytes: float = 54.9
+    picture_bytes: int = 785
 
 
 @dataclass(frozen=True)

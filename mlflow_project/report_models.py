@@ -1,0 +1,333 @@
+"""The report's rooms about what was done: data, split, configurations, net, and each model's training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hw2.measures import confusion_matrix, confusion_table
+from hw2.wording import percent
+from mlflow_project.report_parts import (
+    Column,
+    Picture,
+    Table,
+    count,
+    drawn,
+    four,
+    frame_table,
+    kib,
+    listed,
+    png_uri,
+    seconds,
+    share,
+    short_sha,
+    table,
+)
+from mlflow_project.selection import DataPart, StoredRun
+
+if TYPE_CHECKING:
+    from hw2.comparison import Comparison, ModelPredictions
+
+EXAMPLES, LOSSES = "dataset_examples", "loss_curve"
+PATHS = (f"{LOSSES}.png", f"tables/{LOSSES}.csv")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """All that a report is made from: the runs, their comparison, and the files that were fetched."""
+
+    runs: Sequence[StoredRun]
+    comparison: "Comparison"
+    files: Mapping[tuple[str, str], Path | None]
+
+    def png(self, run_id: str, stem: str) -> str | None:
+        """A stored figure as it stands in the page; None where there is none."""
+        path = self.files.get((run_id, f"{stem}.png"))
+        return None if path is None else png_uri(path.read_bytes())
+
+    def frame(self, run_id: str, stem: str) -> pd.DataFrame | None:
+        """A stored table; None where there is none."""
+        path = self.files.get((run_id, f"tables/{stem}.csv"))
+        return None if path is None else pd.read_csv(path, keep_default_na=True)
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set, of the first run: all have the same test pictures."""
+        return self.runs[0].tags.get("dataset") or self.runs[0].parameters.get("dataset", "")
+
+
+@dataclass(frozen=True)
+class ModelRoom:
+    """One model: its name and configuration, its figures, and its loss curve."""
+
+    name: str
+    said: str
+    facts: Table
+    curve: Picture | None
+
+
+def wanted(runs: Sequence[StoredRun]) -> Iterator[tuple[StoredRun, str]]:
+    """The files that these rooms need."""
+    yield runs[0], f"{EXAMPLES}.png"
+    yield runs[0], f"tables/{EXAMPLES}.csv"
+    for run in runs:
+        yield from ((run, path) for path in PATHS)
+
+
+def parts_of_data(material: Material) -> list[DataPart]:
+    """Each part of the data once, in the order in which it is used."""
+    parts: dict[tuple[str, str], DataPart] = {}
+    for run in material.runs:
+        for part in run.data:
+            parts.setdefault((part.context, part.sha256), part)
+    order = ("training", "validation", "test")
+    return sorted(
+        parts.values(),
+        key=lambda part: order.index(part.context) if part.context in order else len(order),
+    )
+
+
+def total_pictures(run: StoredRun) -> int:
+    """In all parts of the data of one run; 0 where it doesn't say."""
+    return sum(part.pictures for part in run.data)
+
+
+def class_table(material: Material) -> Table:
+    """How many test pictures there are of each class."""
+    model = material.comparison.models[0]
+    counts = np.bincount(model.labels, minlength=10)
+    names = class_names(material)
+    rows = [
+        {"class": names.get(label, str(label)), "pictures": int(n), "share": n / model.n}
+        for label, n in enumerate(counts)
+        if n
+    ]
+    columns = [
+        Column("class", "Class"),
+        Column("pictures", "Test pictures", count),
+        Column("share", "Share", lambda value: percent(value, 1)),
+    ]
+    return table("Test pictures of each class", rows, columns)
+
+
+def class_names(material: Material) -> dict[int, str]:
+    """By label, from the examples' table."""
+    frame = material.frame(material.runs[0].run_id, EXAMPLES)
+    return (
+        {} if frame is None else {int(n): str(c) for n, c in zip(frame["label"], frame["class"], strict=True)}
+    )
+
+
+def examples(material: Material) -> Picture | None:
+    """Pictures of each class, as the first run has drawn them."""
+    run_id = material.runs[0].run_id
+    uri, frame = material.png(run_id, EXAMPLES), material.frame(run_id, EXAMPLES)
+    if uri is None or frame is None:
+        return None
+    each = int(frame.groupby("label").size().max())
+    names = [str(name) for name in dict.fromkeys(frame["class"])]
+    caption = f"{each} examples of each of {len(names)} classes, from the training pictures"
+    alt = f"A column for each class ({', '.join(names)}), each with its first {each} training pictures."
+    said = frame_table("Which pictures these are", frame, [
+        Column("class", "Class"), Column("index", "Number among the training pictures", count),
+    ])  # fmt: skip
+    return Picture(caption, alt, uri, (said,))
+
+
+def split(material: Material) -> Table:
+    """The parts of the data, and who used them."""
+    rows = []
+    total = total_pictures(material.runs[0]) or 1
+    for part in parts_of_data(material):
+        users = [run.name for run in material.runs if any(p.sha256 == part.sha256 for p in run.data)]
+        everybody = len(users) == len(material.runs)
+        rows.append(
+            {
+                "context": part.context,
+                "pictures": part.pictures,
+                "share": part.pictures / total,
+                "models": "all" if everybody else listed(users),
+                "sha256": part.sha256,
+                "source": part.source,
+            }
+        )
+    columns = [
+        Column("context", "Part"),
+        Column("pictures", "Pictures", count),
+        Column("share", "Share of all", lambda value: percent(value, 1)),
+        Column("models", "Used by"),
+        Column("sha256", "SHA-256 (beginning)", short_sha),
+        Column("source", "From"),
+    ]
+    return table("The parts of the data", rows, columns)
+
+
+def configurations(material: Material) -> tuple[Table, Table]:
+    """What differs among the models, a row a model; and what all have in common."""
+    keys = list(dict.fromkeys(key for run in material.runs for key in run.parameters))
+    values = {key: {run.parameters.get(key) for run in material.runs} for key in keys}
+    differing = [key for key in keys if key in ("lr", "epochs") or len(values[key]) > 1]
+    rows = [
+        {"model": run.name} | {key: run.parameters.get(key) for key in differing} for run in material.runs
+    ]
+    columns = [Column("model", "Model"), *(Column(key, said_key(key)) for key in differing)]
+    common = [
+        {"what": said_key(key), "value": material.runs[0].parameters[key]}
+        for key in keys
+        if key not in differing
+    ]
+    for key, heading in (
+        ("precision_used", "precision used"),
+        ("device_used", "device used"),
+        ("host", "host"),
+    ):
+        found = dict.fromkeys(run.tags.get(key, "") for run in material.runs)
+        common.append({"what": heading, "value": ", ".join(filter(None, found))})
+    return (
+        table("What each model was asked", rows, columns),
+        table("The same for all models", common, [Column("what", "Setting"), Column("value", "Value")]),
+    )
+
+
+def said_key(key: str) -> str:
+    """A parameter as people say it."""
+    return {"lr": "learning rate"}.get(key, key.replace("_", " "))
+
+
+def architecture() -> tuple[Table, int]:
+    """The net's layers with shapes and parameters, and how many parameters there are in all."""
+    from hw2.model import layer_table
+
+    rows = [{"layer": name, "shape": shape, "parameters": n} for name, shape, n in layer_table()]
+    total = sum(row["parameters"] for row in rows)
+    rows.append({"layer": "in all", "shape": None, "parameters": total})
+    columns = [
+        Column("layer", "Layer"),
+        Column("shape", "Output for one picture"),
+        Column("parameters", "Parameters", count),
+    ]
+    return table("BaseCNN, layer by layer", rows, columns), total
+
+
+_FACTS = (
+    ("train_loss", "training loss (nats)", four),
+    ("train_accuracy", "training accuracy, last epoch", share),
+    ("validation_loss", "validation loss (nats)", four),
+    ("validation_accuracy", "validation accuracy", share),
+    ("test_loss", "test loss (nats)", four),
+    ("test_calibration_error", "calibration error", four),
+    ("train_seconds", "training time (s)", seconds),
+    ("images_per_second", "pictures a second, last epoch", count),
+    ("test_seconds", "test time (s)", seconds),
+    ("model_size_bytes", "size (KiB)", kib),
+    ("test_rejected", "digits rejected as none", share),
+    ("outlier_rejected", "outliers rejected", share),
+    ("outlier_auroc", "outlier AUROC", four),
+)
+
+
+def model_rooms(material: Material) -> list[ModelRoom]:
+    """One for each model."""
+    return [
+        ModelRoom(
+            run.name,
+            ", ".join(
+                f"{said_key(k)} {run.parameters[k]}" for k in ("lr", "epochs", "seed") if k in run.parameters
+            ),
+            _facts(run, model),
+            _curve(material, run),
+        )
+        for run, model in zip(material.runs, material.comparison.models, strict=True)
+    ]
+
+
+def _facts(run: StoredRun, model: "ModelPredictions") -> Table:
+    right = int(model.correct.sum())
+    rows = [
+        {"what": "test pictures right", "value": f"{right:,} of {model.n:,}"},
+        {"what": "test accuracy", "value": share(model.accuracy)},
+    ]
+    rows += [
+        {"what": heading, "value": say(run.metrics[key])}
+        for key, heading, say in _FACTS
+        if key in run.metrics
+    ]
+    rows += [
+        {"what": heading, "value": run.tags[key]}
+        for key, heading in (
+            ("shares_training_with", "shares its training with"),
+            ("resumed", "times resumed"),
+        )
+        if run.tags.get(key, "0") != "0"
+    ]
+    return table(f"Figures of {run.name}", rows, [Column("what", "Measure"), Column("value", "Value")])
+
+
+def _curve(material: Material, run: StoredRun) -> Picture | None:
+    uri, frame = material.png(run.run_id, LOSSES), material.frame(run.run_id, LOSSES)
+    if uri is None or frame is None:
+        return None
+    frame = frame[[c for c in frame if c not in ("batch_losses",)]]
+    first, last = frame.iloc[0], frame.iloc[-1]
+    alt = (
+        f"Two curves over {len(frame)} epochs: training loss goes from {first['train_loss']:.4f} to "
+        f"{last['train_loss']:.4f}, training accuracy from {share(first['train_accuracy'])} to "
+        f"{share(last['train_accuracy'])}."
+    )
+    if "validation_accuracy" in frame:
+        alt += f" Validation accuracy ends at {share(last['validation_accuracy'])}."
+    formats = {"epoch": count, "epoch_seconds": seconds, "images_per_second": count}
+    columns = [
+        Column(
+            str(name),
+            str(name).replace("_", " "),
+            formats.get(str(name)) or (share if "accuracy" in str(name) else four),
+        )
+        for name in frame
+    ]
+    said = frame_table(f"{run.name}, epoch by epoch", frame, columns)
+    return Picture(f"Loss and accuracy of {run.name} by epoch", alt, uri, (said,))
+
+
+def grid_models(models: "Sequence[ModelPredictions]") -> "list[ModelPredictions]":
+    """Those whose learning rate was trained for more than one number of epochs; all, where there are none."""
+    epochs: dict[object, set[object]] = {}
+    for model in models:
+        epochs.setdefault(model.settings.get("lr"), set()).add(model.settings.get("epochs"))
+    return [m for m in models if len(epochs[m.settings.get("lr")]) > 1] or list(models)
+
+
+def confusion(material: Material) -> Picture:
+    """The confusion matrices of the grid's models on one scale."""
+    from hw2 import figures
+
+    models = grid_models(material.comparison.models)
+    tables = {m.name: confusion_table(confusion_matrix(m.labels, m.predicted)) for m in models}
+    names = list(tables)
+    caption = f"Confusion matrices of {listed(names)}, on one scale: labels in rows, predictions in columns"
+    alt = " ".join(_confusion_said(model) for model in models)
+    return drawn(
+        figures.confusion_matrices(list(tables.items())),
+        caption,
+        alt,
+        *(
+            frame_table(f"{name}: how often each label (row) got each prediction", frame)
+            for name, frame in tables.items()
+        ),
+    )
+
+
+def _confusion_said(model: "ModelPredictions") -> str:
+    matrix = confusion_matrix(model.labels, model.predicted)
+    said = f"{model.name}: {int(matrix.trace()):,} of {model.n:,} on the diagonal"
+    np.fill_diagonal(matrix, 0)
+    if not matrix.any():
+        return f"{said}, no mistake."
+    label, predicted = np.unravel_index(int(matrix.argmax()), matrix.shape)
+    often = int(matrix.max())
+    times = "once" if often == 1 else f"{often:,} times"
+    return f"{said}; its most frequent mistake is {label} taken for {predicted}, {times}."
