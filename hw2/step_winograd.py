@@ -45,6 +45,7 @@ class WinogradStep:
         )
         self._arrays = {name: _flat(tensor) for name, tensor in self._weights.items()}
         self._conv2 = torch.empty(PLACES, 32, 64, dtype=dtype)  # transformed
+        self._conv2_across = self._conv2.transpose(1, 2)
         self._table = _flat(preprocess(torch.arange(256).repeat(28 * 28)).flatten()[:256].clone())
         self._workspaces = [_Workspace(PART, dtype) for _ in range(self._team.members)]
         self._batch = _Batch(batch_size, dtype)
@@ -127,7 +128,8 @@ class WinogradStep:
             work.first,
             work.transformed,
         )
-        torch.bmm(work.inputs(count), self._conv2, out=work.outputs(count))
+        inputs, _, outputs = work.matrices(count)
+        torch.bmm(inputs, self._conv2, out=outputs)
         kernels.pool(work.products, weights["conv2.bias"], pooled, work.winners, count)
         kernels.logits(pooled, weights["fc1.weight"], weights["fc1.bias"], logits, count)
 
@@ -136,15 +138,16 @@ class WinogradStep:
         batch, size = self._batch, len(places)
         which = slice(part * PART, min((part + 1) * PART, size))
         count = which.stop - which.start
-        logits, pooled = _flat(batch.logits[which]), _flat(batch.pooled[which])
+        logits = batch.flat_logits[which.start * CLASSES : which.stop * CLASSES]
+        pooled = batch.flat_pooled[which.start * FLAT_FEATURES : which.stop * FLAT_FEATURES]
         with self._workspace() as work:
             self._forward(work, images, places[which], pooled, logits)
             kernels.cross_entropy(logits, targets[which], size, batch.losses[which], batch.hits[which])
             weights = self._arrays["fc1.weight"]
             kernels.unpool(logits, weights, work.winners, work.products, batch.conv2_bias[part], count)
-            inputs, outputs = work.inputs(count), work.outputs(count)
-            torch.bmm(inputs.transpose(1, 2), outputs, out=batch.conv2[part])
-            torch.bmm(outputs, self._conv2.transpose(1, 2), out=inputs)
+            inputs, across, outputs = work.matrices(count)
+            torch.bmm(across, outputs, out=batch.conv2_parts[part])
+            torch.bmm(outputs, self._conv2_across, out=inputs)
             kernels.backward(
                 work.transformed,
                 work.first,
@@ -188,6 +191,7 @@ class _Workspace:
     def __init__(self, count: int, dtype: torch.dtype) -> None:
         self._inputs = torch.empty(PLACES * count * TILES * 32, dtype=dtype)
         self._outputs = torch.empty(PLACES * count * TILES * 64, dtype=dtype)
+        self._matrices: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.transformed = _flat(self._inputs)
         self.products = _flat(self._outputs)
         self.pooled = _flat(torch.empty(count * FLAT_FEATURES, dtype=dtype))
@@ -197,13 +201,13 @@ class _Workspace:
         self.winners = np.empty(count * FLAT_FEATURES, np.uint8)
         self.logits = np.empty(count * CLASSES, np.float32)
 
-    def inputs(self, count: int) -> Tensor:
-        """`transformed` as matrices [36, tiles, 32]."""
-        return self._inputs[: PLACES * count * TILES * 32].view(PLACES, -1, 32)
-
-    def outputs(self, count: int) -> Tensor:
-        """`products` as matrices [36, tiles, 64]."""
-        return self._outputs[: PLACES * count * TILES * 64].view(PLACES, -1, 64)
+    def matrices(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """`transformed` as [36, tiles, 32] and [36, 32, tiles], `products` as [36, tiles, 64]."""
+        if count not in self._matrices:  # 10 microseconds each time otherwise
+            inputs = self._inputs[: PLACES * count * TILES * 32].view(PLACES, -1, 32)
+            outputs = self._outputs[: PLACES * count * TILES * 64].view(PLACES, -1, 64)
+            self._matrices[count] = inputs, inputs.transpose(1, 2), outputs
+        return self._matrices[count]
 
 
 class _Batch:
@@ -215,9 +219,11 @@ class _Batch:
         self.hits = np.empty(size, np.bool_)
         self.logits = torch.empty(size, CLASSES)  # then their gradient
         self.pooled = torch.empty(size, FLAT_FEATURES, dtype=dtype)
+        self.flat_logits, self.flat_pooled = _flat(self.logits), _flat(self.pooled)
         self.conv1 = np.empty((parts, 9 * 32), np.float32)
         self.conv1_bias = np.empty((parts, 32), np.float32)
         self.conv2 = torch.empty(parts, PLACES, 32, 64, dtype=dtype)  # transformed
+        self.conv2_parts = list(self.conv2)
         self.conv2_bias = np.empty((parts, 64), np.float32)
 
 
