@@ -40,6 +40,9 @@ _NOISE = re.compile(
     r"Security middleware enabled|Registry store URI not provided|store URI not provided"
     r"|This feature is still experimental|Created admin user"
 )
+# A worker answers 40 requests at a time, and some need two connections. With fewer (MLflow's default is 15) they wait
+# for each other until a time-out, and values are refused with status 400. PostgreSQL takes 97 connections as shipped.
+_POOL = {"MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "10", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "75"}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -57,7 +60,7 @@ class Settings:
     auth: bool = False
     insecure: bool = False
     password_file: Path | None = None
-    workers: int | None = None
+    workers: int = 1
     access_log: bool = False
 
     @property
@@ -116,12 +119,6 @@ class Settings:
         for name in (*names, *_LOOPBACK_NAMES):
             forms += [name] if _has_port(name) else [name, f"{name}:{self.port}"]
         return ",".join(dict.fromkeys(forms))
-
-    def worker_count(self) -> int:
-        """Writers into SQLite wait for each other anyway; PostgreSQL's don't."""
-        if self.workers is not None:
-            return self.workers
-        return 1 if self.store.startswith("sqlite") else min(4, os.cpu_count() or 1)
 
 
 class Server:
@@ -303,7 +300,8 @@ def _environment(settings: Settings, store: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }
-    environment.setdefault("PGCONNECT_TIMEOUT", str(2 * server_store.CONNECT_SECONDS))
+    for name, value in {**_POOL, "PGCONNECT_TIMEOUT": str(2 * server_store.CONNECT_SECONDS)}.items():
+        environment.setdefault(name, value)
     hosts = settings.hosts()
     if hosts is not None:
         environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = hosts
@@ -317,7 +315,7 @@ def _command(settings: Settings, artifacts: str) -> list[str]:
     level = "info" if settings.access_log else "warning"
     command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--host", settings.host, "--port", str(settings.port)]
-    command += ["--workers", str(settings.worker_count()), "--artifacts-destination", artifacts]
+    command += ["--workers", str(settings.workers), "--artifacts-destination", artifacts]
     command += ["--uvicorn-opts", f"--log-level {level} --timeout-graceful-shutdown {GRACE_SECONDS}"]
     if settings.auth:
         command += ["--app-name", "basic-auth"]

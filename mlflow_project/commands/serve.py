@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
-    help="Processes that answer.  [default: 1 on SQLite, else up to 4]",
+    default=1,
+    show_default=True,
+    help="Processes that answer; each opens up to 85 connections to PostgreSQL.",
 )
 @click.option("--access-log", is_flag=True, help="A line for each request.")
 def serve(
@@ -59,7 +61,7 @@ def serve(
     auth: bool,
     admin_password_file: Path | None,
     insecure: bool,
-    workers: int | None,
+    workers: int,
     access_log: bool,
 ) -> int:
     """The tracking server with its UI, the artifact store and the registry, until SIGINT or SIGTERM.

@@ -209,6 +209,7 @@ def plan_line(prepared: "Prepared") -> str:
 def open_parent(prepared: "Prepared", console: "Console") -> "Parent":
     """The run of the grid, and one line of what will happen."""
     from mlflow_project.commands.train import NAME_SECONDS
+    from mlflow_project.database import shown
     from mlflow_project.parent import Parent
 
     console.note(plan_line(prepared))
@@ -216,7 +217,7 @@ def open_parent(prepared: "Prepared", console: "Console") -> "Parent":
     run_id = parent.wait_for_id(NAME_SECONDS)
     named = run_id or f"{parent.journal.header.key} (the server hasn't named it yet)"
     again = "goes on in" if parent.resumed else "is"
-    console.note(f"the sweep {again} run {named} in {parent.journal.header.tracking_uri}")
+    console.note(f"the sweep {again} run {named} in {shown(parent.journal.header.tracking_uri)}")
     return parent
 
 

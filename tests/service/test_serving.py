@@ -1,0 +1,149 @@
+"""A person serves alone: what is printed, who is let in, how it ends."""
+
+import json
+import signal
+import socket
+import sqlite3
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from tests.service.serving import Serving, family, start
+
+
+def status(url: str, data: bytes | None = None, method: str | None = None, **headers: str) -> int:
+    """Of the answer; headers by their names with `_` for `-`."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, data, named, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def experiments(serving: Serving) -> str:
+    return f"{serving.url}/api/2.0/mlflow/experiments/search?max_results=1"
+
+
+def test_when_it_answers_it_prints_the_line_to_set_elsewhere(serving: Serving) -> None:
+    assert serving.out == f"export MLFLOW_TRACKING_URI={serving.url}\n"
+    assert status(f"{serving.url}/health") == 200
+
+
+def test_the_store_is_in_wal_mode(serving: Serving) -> None:
+    connection = sqlite3.connect(serving.folder / "mlflow.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_runs_and_files_and_models_go_through_it(serving: Serving, tmp_path: Path) -> None:
+    client = MlflowClient(serving.url, registry_uri=serving.url)
+    run = client.create_run(client.create_experiment("through"))
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:")
+    (tmp_path / "file.txt").write_text("kept")
+    client.log_artifact(run.info.run_id, str(tmp_path / "file.txt"))
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["file.txt"]
+    (kept,) = (serving.folder / "mlartifacts").rglob("file.txt")
+    assert kept.read_text() == "kept"
+    client.create_registered_model("through")
+    assert client.get_registered_model("through").name == "through"
+
+
+def test_only_names_of_this_machine_are_answered(serving: Serving) -> None:
+    address = experiments(serving)
+    assert status(address) == 200
+    assert status(address, Host=f"localhost:{serving.port}") == 200
+    assert status(address, Host="evil.example") == 403
+    assert status(address, Host=f"evil.example:{serving.port}") == 403
+
+
+def test_a_foreign_page_cannot_write(serving: Serving) -> None:
+    address = f"{serving.url}/api/2.0/mlflow/experiments/create"
+    body = json.dumps({"name": "from elsewhere"}).encode()
+    assert status(address, body, Origin="http://evil.example", Content_Type="application/json") == 403
+    assert MlflowClient(serving.url).get_experiment_by_name("from elsewhere") is None
+
+
+@pytest.mark.parametrize(
+    "path", ["../../secret", "%2e%2e/%2e%2e/secret", "..%2f..%2fsecret", "%252e%252e/secret"]
+)
+def test_no_path_climbs_out_of_the_artifacts(serving: Serving, path: str) -> None:
+    (serving.folder / "secret").write_text("not for you")
+    below = f"{serving.url}/api/2.0/mlflow-artifacts/artifacts"
+    assert status(f"{below}/{path}") in (400, 404)
+    assert status(f"{below}/{path}", b"changed", "PUT") in (400, 404)
+    assert (serving.folder / "secret").read_text() == "not for you"
+    assert not list(serving.folder.parent.glob("secret"))
+
+
+def test_fifty_clients_at_once_lose_nothing(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    client = MlflowClient(serving.url)
+    experiment = client.create_experiment("fifty")
+
+    def write(number: int) -> str:
+        own = MlflowClient(serving.url)
+        run = own.create_run(experiment)
+        own.log_batch(run.info.run_id, [Metric("value", number * step, 0, step) for step in range(20)])
+        own.set_terminated(run.info.run_id)
+        return str(run.info.run_id)
+
+    with ThreadPoolExecutor(50) as pool:
+        runs = list(pool.map(write, range(50)))
+    kept = {run.info.run_id: run.data.metrics["value"] for run in client.search_runs([experiment])}
+    assert kept == {run: 19.0 * number for number, run in enumerate(runs)}
+    assert len(client.get_metric_history(runs[7], "value")) == 20
+
+
+def test_a_port_in_use_is_said_in_one_line_and_nothing_is_touched(serving: Serving, tmp_path: Path) -> None:
+    second = start(tmp_path / "second", port=serving.port)
+    assert second.process.wait(60) == 1
+    (line,) = second.err.splitlines()
+    assert f"port {serving.port} of 127.0.0.1 is in use" in line
+    assert sorted(path.name for path in second.folder.iterdir()) == ["err", "out"]
+
+
+def test_it_ends_gracefully_and_goes_on_without_loss(migrated_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mlflow.db").write_bytes(migrated_store.read_bytes())
+    first = start(tmp_path / "own")
+    first.wait_until_ready()
+    below = [pid for pid in family(first.process) if pid != first.process.pid]
+    client = MlflowClient(first.url)
+    run = client.create_run(client.create_experiment("kept"))
+    client.log_metric(run.info.run_id, "value", 1.0)
+    assert first.end(signal.SIGINT) == 0
+    assert first.err.splitlines()[-1] == "stopped"
+    import psutil
+
+    assert not [pid for pid in below if psutil.pid_exists(pid)]
+    second = start(tmp_path / "own", port=first.port)
+    try:
+        second.wait_until_ready()
+        assert client.get_run(run.info.run_id).data.metrics == {"value": 1.0}
+        client.log_metric(run.info.run_id, "value", 2.0, step=1)
+    finally:
+        assert second.end() == 0
+
+
+def test_a_killed_serve_leaves_no_server_behind(migrated_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mlflow.db").write_bytes(migrated_store.read_bytes())
+    killed = start(tmp_path / "own")
+    killed.wait_until_ready()
+    import psutil
+
+    below = [psutil.Process(pid) for pid in family(killed.process) if pid != killed.process.pid]
+    killed.process.kill()
+    killed.process.wait()
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert not alive
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", killed.port))
