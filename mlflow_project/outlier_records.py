@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 
 def opening(
-    versions: "Mapping[str, Version]", digits: ImageSet, sets: Mapping[str, ImageSet], examples: int
+    versions: "Mapping[str, Version]",
+    digits: ImageSet,
+    sets: Mapping[str, ImageSet],
+    asked: Mapping[str, str],
 ) -> Iterator[Value]:
-    """What goes into the run: the models' versions, the digits and the outliers."""
-    yield Parameter("models", ", ".join(versions))
-    yield Parameter("outliers", ", ".join(sets))
-    yield Parameter("examples", str(examples))
+    """What goes into the run: what was asked, the models' versions, the digits and the outliers."""
+    for key, text in asked.items():
+        yield Parameter(key, text)
     yield Tag("versions", json.dumps({name: version.uri for name, version in versions.items()}))
     yield Tag("dataset_sha256", next(iter(versions.values())).tags["dataset_sha256"])
     for version in versions.values():

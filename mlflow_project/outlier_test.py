@@ -1,7 +1,7 @@
 """Registered models meet pictures that are no digits, as one MLflow run."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,17 +60,21 @@ def run_outlier_test(
     *,
     download: bool = False,
     run_id: str | None = None,
+    asked: Mapping[str, str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> OutlierTest:
     """Shows all digits that the models were tested on, and all pictures of the sets, to every model.
 
     models: as `Registry.look_up` takes them; sets: as `hw2.outlier_sets.load_outliers` takes them; run_id: an
-    MLflow run that exists already. RegistryError, UsageError or DataError, before there is a run, for what
-    can't be had.
+    MLflow run that exists already; asked: its parameters, letter by letter as a person gave them, since MLflow
+    refuses to change what `mlflow run` has written.
+
+    RegistryError, UsageError or DataError, before there is a run, for what can't be had.
     """
     from mlflow_project import outlier_records
     from mlflow_project.console import Silence
 
+    asked = asked or {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
     watcher, told = watcher or Silence(), on_progress or _ignore
     versions = registry.look_up_all(models)
     loaded = {name: registry.load(version) for name, version in versions.items()}
@@ -87,7 +91,7 @@ def run_outlier_test(
             experiment_name(),
             watcher,
             run_id,
-            *outlier_records.opening(versions, dataset.test, shown, examples),
+            *outlier_records.opening(versions, dataset.test, shown, asked),
         ) as run,
     ):
         found = _ask(loaded, dataset, shown, examples, told)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from mlflow_project.options import Given, WholeNumber, data_options
+from mlflow_project.outlier_test import EXAMPLES, SETS
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow_project.console import Console
     from mlflow_project.outlier_test import OutlierTest
 
+MODELS = "champion"
 _TABLE_COLUMNS = (
     "outliers",
     "model",
@@ -33,7 +35,7 @@ _TABLE_COLUMNS = (
 @click.option(
     "--models",
     type=Given(str),
-    default="champion",
+    default=MODELS,
     show_default=True,
     help='Several with commas: champion,m1,3,"lr=0.1 epochs=8", models:/ and runs:/ URIs.',
 )
@@ -41,7 +43,7 @@ _TABLE_COLUMNS = (
     "--outliers",
     "sets",
     type=Given(str),
-    default="fashion-mnist",
+    default=",".join(SETS),
     show_default=True,
     help="Several with commas: fashion-mnist, letters, rotated, inverted, noise, another data set's name, or a "
     "folder of IDX files.",
@@ -49,7 +51,7 @@ _TABLE_COLUMNS = (
 @click.option(
     "--examples",
     type=Given(WholeNumber()),
-    default=10,
+    default=EXAMPLES,
     show_default=True,
     help="Pictures that are shown one by one.",
 )
@@ -77,7 +79,9 @@ def outliers(
     from mlflow_project.outlier_test import run_outlier_test
     from mlflow_project.registry import Registry, split_models
 
-    if examples is not None and examples < 1:
+    models, sets = models or MODELS, sets or ",".join(SETS)
+    examples = EXAMPLES if examples is None else examples
+    if examples < 1:
         raise click.UsageError(f"--examples is {examples}; it must be a whole number from 1")
     with Interruption() as interruption, Console() as console, _Progress(console) as progress:
 
@@ -87,13 +91,14 @@ def outliers(
 
         found = run_outlier_test(
             Registry(client()),
-            split_models(models or "champion"),
-            [name.strip() for name in (sets or "fashion-mnist").split(",") if name.strip()],
-            examples or 10,
+            split_models(models),
+            [name.strip() for name in sets.split(",") if name.strip()],
+            examples,
             data_dir,
             console,
             download=download,
             run_id=os.environ.get("MLFLOW_RUN_ID"),
+            asked={"models": models, "outliers": sets, "examples": str(examples)},
             on_progress=on_progress,
         )
     return _report(found, format_)

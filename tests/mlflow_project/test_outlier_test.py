@@ -157,6 +157,30 @@ def test_a_signal_ends_the_run_as_killed(registered: Registered) -> None:
     assert found.data.tags["reason"] == "stopped by SIGTERM"
 
 
+def test_what_mlflow_run_has_written_of_the_request_is_not_written_again(
+    registered: Registered, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow_project import outlier_test
+    from mlflow_project.connection import client
+
+    store = client(registered.uri)
+    made = store.create_run("0")
+    for key, text in {"models": "lr=0.02,epochs=2", "outliers": "inverted"}.items():
+        store.log_param(made.info.run_id, key, text)
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+
+    def ask(*arguments: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(outlier_test, "_ask", ask)
+    assert run(["outliers", "--models", "lr=0.02,epochs=2", "--outliers", "inverted"]) == 143
+    found = store.get_run(made.info.run_id)
+    assert found.data.params == {"models": "lr=0.02,epochs=2", "outliers": "inverted", "examples": "10"}
+    assert found.info.run_name == "outliers: m3 on inverted"
+    (journal,) = (Path("state") / "runs").glob("*/cursor.json")
+    assert json.loads(journal.read_text())["refused"] == []
+
+
 def test_a_version_is_asked_once_and_named_as_it_was_said(registered: Registered) -> None:
     from mlflow_project.connection import client
     from mlflow_project.registry import Registry
