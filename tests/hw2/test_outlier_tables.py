@@ -15,6 +15,7 @@ from hw2.outlier_tables import (
     Judged,
     Matches,
     disagreements,
+    joint,
     measures_table,
     thresholds_table,
 )
@@ -65,6 +66,7 @@ def test_each_model_is_measured_alone_and_all_together() -> None:
     table = measures_table(DIGITS, OUTLIERS, resamples=0).set_index(["model", "score"])
     assert table.loc[("b", SHIPPED), "auroc"] == 1.0
     assert table.loc[("a", SHIPPED), "auroc"] == 11 / 12
+    np.testing.assert_allclose(joint(DIGITS)[MEAN], [0.1, 0.2, 0.3, 1.2])
     assert table.loc[(TOGETHER, MEAN), "auroc"] == 1.0
     votes = table.loc[(TOGETHER, "vote_disagreement")]
     # They differ on one of four digits and on two of three garments: of 12 pairs 6 are right and 5 are ties.
