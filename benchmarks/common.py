@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def median_and_spread(values: Sequence[float], digits: int = 0) -> str:
 
 
 def show(report: Report) -> None:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)  # else 80 columns, wherever it goes
     table = Table(title=report.title, title_justify="left")
     for name in report.rows[0]:
         table.add_column(name, justify="left" if isinstance(report.rows[0][name], str) else "right")
