@@ -9,9 +9,12 @@ from benchmarks.common import Report, show, write
 
 PARTS = {
     "training": "pictures per second of the training step against the loop that everybody writes",
+    "run": "a whole run, from the command to a registered model, against what a person would write instead",
+    "sweep": "the study's five models as one sweep, against each alone",
     "outliers": "every outlier score on every outlier set, over several seeds",
     "profile": "where a training step's time goes, operator by operator",
     "serving": "the time that a picture takes through mlflow models serve",
+    "service": "commands, the UI and writers on a store with 10,000 runs",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hw2.errors import ConfigurationError, ExperimentError
-from mlflow_project.errors import ServiceError
+from mlflow_project.errors import Interrupted, ServiceError
 
 PROGRAM = "mlflow-project"
 
@@ -98,6 +98,12 @@ def run(arguments: list[str] | None = None) -> int:
         return _say(str(error), 2)
     except ExperimentError as error:
         return _say(str(error), 1)
+    except Interrupted as error:
+        if run_id := os.environ.get("MLFLOW_RUN_ID"):
+            from mlflow_project.afterwards import keep_killed
+
+            keep_killed(run_id)
+        return _say(str(error), error.exit_status)
     except ServiceError as error:
         return _say(str(error), error.exit_status)
     except KeyboardInterrupt:

@@ -1,0 +1,51 @@
+"""What can be set right only after `mlflow run` itself has ended.
+
+MLflow 3.17.2 marks a run FAILED whenever the program that it started ends with a status other than 0, also where
+that program has said KILLED already. A small process of its own session outlives it and says KILLED again.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+PATIENCE_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
+
+
+def keep_killed(run_id: str) -> None:
+    """Sees to it that the run still says KILLED when the `mlflow run` above this process has ended."""
+    subprocess.Popen(
+        [sys.executable, "-m", __name__, run_id, str(os.getppid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def main(run_id: str, parent: int) -> None:
+    """Waits for the parent's end, for so long at most, and mends the run's state where it was overwritten."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _alive(parent) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    from mlflow_project.connection import client
+
+    store = client()
+    run = store.get_run(run_id)
+    if run.info.status == "FAILED" and run.data.tags.get("status") == "interrupted":
+        store.set_terminated(run_id, "KILLED", run.info.end_time)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
