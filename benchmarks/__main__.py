@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.common import Report, show, write
+from hw2.errors import ExperimentError
+from mlflow_project.errors import ServiceError
 
 PARTS = {
     "training": "pictures per second of the training step against the loop that everybody writes",
@@ -29,7 +31,10 @@ def main() -> None:
         if name == chosen:  # a part imports what it measures
             import_module(f"benchmarks.{name}").options(part)
     arguments = parser.parse_args()
-    report: Report = import_module(f"benchmarks.{arguments.part}").run(arguments)
+    try:
+        report: Report = import_module(f"benchmarks.{arguments.part}").run(arguments)
+    except (ExperimentError, ServiceError) as error:
+        raise SystemExit(f"scripts/benchmark: {error}") from error
     show(report)
     path = arguments.json or Path(__file__).parent / "results" / f"{arguments.part}.json"
     write(report, path)
