@@ -75,7 +75,7 @@ def _content(material: Material, outliers: StoredRun | None) -> dict[str, Any]:
     layers, parameters = report_models.architecture()
     best = report_verdicts.observed(comparison)[0][1][0]
     return {
-        "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} of {material.dataset}",
+        "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} on {material.dataset}",
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "pictures": comparison.models[0].n,
         "best": best,

@@ -14,6 +14,7 @@ from mlflow_project.report_parts import (
     Column,
     Picture,
     Table,
+    below_one,
     count,
     drawn,
     four,
@@ -22,6 +23,7 @@ from mlflow_project.report_parts import (
     listed,
     png_uri,
     seconds,
+    setting,
     share,
     short_sha,
     table,
@@ -172,9 +174,10 @@ def configurations(material: Material) -> tuple[Table, Table]:
     values = {key: {run.parameters.get(key) for run in material.runs} for key in keys}
     differing = [key for key in keys if key in ("lr", "epochs") or len(values[key]) > 1]
     rows = [
-        {"model": run.name} | {key: run.parameters.get(key) for key in differing} for run in material.runs
+        {"model": run.name, **{key: setting(run.parameters.get(key)) for key in differing}}
+        for run in material.runs
     ]
-    columns = [Column("model", "Model"), *(Column(key, said_key(key)) for key in differing)]
+    columns = [Column("model", "Model"), *(Column(key, said_key(key).capitalize()) for key in differing)]
     common = [
         {"what": said_key(key), "value": material.runs[0].parameters[key]}
         for key in keys
@@ -202,8 +205,8 @@ def architecture() -> tuple[Table, int]:
     """The net's layers with shapes and parameters, and how many parameters there are in all."""
     from hw2.model import layer_table
 
-    rows = [{"layer": name, "shape": shape, "parameters": n} for name, shape, n in layer_table()]
-    total = sum(row["parameters"] for row in rows)
+    rows: list[Row] = [{"layer": name, "shape": shape, "parameters": n} for name, shape, n in layer_table()]
+    total = sum(n for _, _, n in layer_table())
     rows.append({"layer": "in all", "shape": None, "parameters": total})
     columns = [
         Column("layer", "Layer"),
@@ -226,7 +229,7 @@ _FACTS = (
     ("model_size_bytes", "size (KiB)", kib),
     ("test_rejected", "digits rejected as none", share),
     ("outlier_rejected", "outliers rejected", share),
-    ("outlier_auroc", "outlier AUROC", four),
+    ("outlier_auroc", "outlier AUROC", below_one),
 )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from hw2.wording import percent
 from mlflow_project import study
 from mlflow_project.report_models import Material
-from mlflow_project.report_parts import Column, Picture, Table, count, four, frame_table, listed, share
+from mlflow_project.report_parts import Column, Picture, Table, below_one, count, frame_table, listed, share
 from mlflow_project.runs import experiment_name
 from mlflow_project.selection import StoredRun, search, stored
 
@@ -23,11 +23,12 @@ _TOGETHER = "together"
 
 @dataclass(frozen=True)
 class SetRoom:
-    """One set of outliers: what each model makes of its pictures."""
+    """One set of outliers: what each model makes of some of its pictures one by one, and of all of them."""
 
     name: str
+    examples: tuple[Picture, ...]
+    whole: tuple[Picture, ...]
     measures: Table | None
-    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _honest(material: Material, run: StoredRun) -> Iterator[str]:
             & (measures["model"] == row["model"])
             & (measures["score"] == _SHIPPED)
         ]
-        auroc = f" AUROC {own['auroc'].iloc[0]:.4f}." if len(own) else ""
+        auroc = f" AUROC {below_one(own['auroc'].iloc[0])}." if len(own) else ""
         yield (
             f"{row['model']} by its own score and threshold rejects {percent(row['outliers_rejected'], 1)} of "
             f"{row['pictures']:,} pictures of {row['outliers']} and keeps {percent(row['digits_kept'], 1)} of "
@@ -130,19 +131,20 @@ def _honest(material: Material, run: StoredRun) -> Iterator[str]:
 
 
 def _set_room(material: Material, run: StoredRun, name: str, models: list[str]) -> SetRoom:
-    pictures: list[Picture | None] = []
+    examples: list[Picture | None] = []
+    whole: list[Picture | None] = []
     for model in models:
         stem = f"outlier_predictions_{name}_{model}"
         frame = material.frame(run.run_id, stem)
         if frame is not None:
             caption = f"Pictures of {name} shown to {model}: what they are, and what they are taken for"
-            pictures.append(
+            examples.append(
                 _picture(material, run, stem, caption, _taken(frame, name, model), _answers(frame))
             )
     stem = f"probability_vectors_{name}"
     frame = material.frame(run.run_id, stem)
     if frame is not None:
-        pictures.append(
+        examples.append(
             _picture(
                 material,
                 run,
@@ -164,8 +166,10 @@ def _set_room(material: Material, run: StoredRun, name: str, models: list[str]) 
             else:
                 caption = f"Outlier scores of {model}: digits against {name}"
                 alt = _overlap(frame, model)
-            pictures.append(_picture(material, run, stem, caption, alt, frame_table(caption, frame)))
-    return SetRoom(name, _measures(material, run, name), tuple(picture for picture in pictures if picture))
+            whole.append(_picture(material, run, stem, caption, alt, frame_table(caption, frame)))
+    return SetRoom(
+        name, tuple(filter(None, examples)), tuple(filter(None, whole)), _measures(material, run, name)
+    )
 
 
 def _picture(
@@ -215,8 +219,9 @@ def _strongest(frame: pd.DataFrame, model: str) -> str:
 
 def _overlap(frame: pd.DataFrame, model: str) -> str:
     names = [name for name in frame if name not in ("low", "high", "rejected")]
+    rejected = frame["rejected"].astype(bool)
     said = [
-        f"{int(frame.loc[frame['rejected'], name].sum()):,} of {int(frame[name].sum()):,} pictures of {name}"
+        f"{int(frame[name][rejected].sum()):,} of {int(frame[name].sum()):,} pictures of {name}"
         for name in names
     ]
     return f"Histograms of the scores of {' and '.join(map(str, names))}. {model} rejects {listed(said)}."
@@ -230,9 +235,9 @@ def _measures(material: Material, run: StoredRun, name: str) -> Table | None:
     columns = [
         Column("model", "Model"),
         Column("score", "Score", lambda value: str(value).replace("_", " ")),
-        Column("auroc", "AUROC", four),
-        Column("auroc_low", "From", four),
-        Column("auroc_high", "To", four),
+        Column("auroc", "AUROC", below_one),
+        Column("auroc_low", "From", below_one),
+        Column("auroc_high", "To", below_one),
         Column("outliers_accepted", "Outliers accepted while 95 % of digits are kept", share),
     ]
     return frame_table(f"Every score against {name}", part, columns)

@@ -21,6 +21,7 @@ from mlflow_project.report_parts import (
     p_value,
     points,
     seconds,
+    setting,
     share,
     table,
 )
@@ -75,8 +76,8 @@ def side_by_side(material: Material) -> SideBySide:
         model = theirs.get(run.run_id)
         row: dict[str, Any] = {
             "model": run.name,
-            "lr": run.parameters.get("lr"),
-            "epochs": run.parameters.get("epochs"),
+            "lr": setting(run.parameters.get("lr")),
+            "epochs": setting(run.parameters.get("epochs")),
             "test_accuracy": found["accuracy"],
             "interval": f"{share(found['low'])} to {share(found['high'])}",
             "size": run.metrics.get("model_size_bytes"),
@@ -226,7 +227,7 @@ def over_seeds(comparison: "Comparison") -> list[Table]:
                 Column("configuration", "Configuration"),
                 Column("seeds", "Seeds"),
                 Column("mean", "Mean accuracy", share),
-                Column("sd", "Standard deviation", lambda value: share(value)),
+                Column("sd", "Standard deviation", share),
                 Column("least", "Least", share),
                 Column("most", "Most", share),
             ],

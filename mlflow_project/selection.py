@@ -1,6 +1,7 @@
 """Which completed runs a person means: by id, as a sweep, as registered models, or the latest."""
 
 import csv
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -93,18 +94,20 @@ def fetch(
 
     StoreError where the store can't say.
     """
-    wanted = list(dict.fromkeys((run.run_id, run.artifact_uri, path) for run, path in wanted))
+    items = list(dict.fromkeys((run.run_id, run.artifact_uri, path) for run, path in wanted))
 
     def one(item: tuple[str, str, str]) -> Path | None:
         run_id, uri, path = item
         return _download(client, run_id, uri, path, folder / run_id)
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        files = threads.map(one, wanted)
-        return {(run_id, path): file for (run_id, _, path), file in zip(wanted, files, strict=True)}
+        files = threads.map(one, items)
+        return {(run_id, path): file for (run_id, _, path), file in zip(items, files, strict=True)}
 
 
 def _download(client: "MlflowClient", run_id: str, uri: str, path: str, folder: Path) -> Path | None:
+    # One bar for each of many small files would be all that a person sees.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow.artifacts
 
     folder.mkdir(parents=True, exist_ok=True)
