@@ -101,6 +101,13 @@ class Parent:
         """Appends to the journal; the files of values may go once this returns."""
         self.journal.append(*values)
 
+    def attach(self, path: str, content: str) -> None:
+        """Adds a text as an artifact."""
+        with tempfile.TemporaryDirectory(dir=self.journal.folder) as scratch:
+            file = Path(scratch) / "artifact"
+            file.write_text(content, encoding="utf-8")
+            self.say(Artifact(path, file))
+
     def __enter__(self) -> Self:
         return self
 

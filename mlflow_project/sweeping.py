@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.configuration import TrainingConfig
+from hw2.errors import ExperimentError
 from mlflow_project import earlier, pictures, stage, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE
 from mlflow_project.engines import Engine, InProcess, Processes
-from mlflow_project.errors import Interrupted, StoreError, SweepError
+from mlflow_project.errors import Interrupted, ServiceError, StoreError, SweepError
 from mlflow_project.parent import Parent
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.sweep import Cell, Plan, make_plan
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 ELSEWHERE_SECONDS = 30.0
 # Test, figures, export and registration of a cell on one core.
 COMPLETION_SECONDS = 5.0
+# Cells; a page with more figures is read by nobody, and `report --runs` makes one of those that matter.
+LONGEST_REPORT = 20
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,24 @@ def _all_rounds(
         _round(prepared, plan, parent, watcher, interruption, results)
     parent.problem = failure(prepared.plan, results)
     return results
+
+
+def add_report(prepared: Prepared, parent: Parent, watcher: "Watcher") -> None:
+    """Adds the page about the sweep's cells to its run, where that can be made: several cells, all delivered."""
+    from mlflow_project import report
+    from mlflow_project.selection import Selection
+
+    results = [parent.results[cell.sha256] for cell in prepared.plan.cells]
+    runs = [result.run_id for result in results if "test_accuracy" in result.metrics and result.run_id]
+    late = any(result.undelivered for result in results)
+    if prepared.store is None or late or not 1 < len(runs) <= LONGEST_REPORT:
+        return
+    try:
+        html, _ = report.make_report(prepared.store.client, Selection(runs=tuple(runs)))
+    except (ExperimentError, ServiceError) as error:
+        watcher.warning(f"the sweep has no report: {error}")
+        return
+    parent.attach(report.NAME, html)
 
 
 def failure(plan: Plan, results: Mapping[str, Result]) -> str | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_project.commands.sweep import engine_options, open_parent, warn_undelivered
-from mlflow_project.options import configuration, configuration_options, data_options
+from mlflow_project.options import Given, configuration, configuration_options, data_options
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow_project.stage import Result
     from mlflow_project.sweeping import Prepared
 
+OUTPUT = "report.html"
 COLUMNS = (
     "model",
     "lr",
@@ -38,6 +39,13 @@ COLUMNS = (
 )
 @data_options
 @engine_options
+@click.option(
+    "--output",
+    type=Given(click.Path(path_type=Path)),
+    default=OUTPUT,
+    show_default=True,
+    help="Where the report is written; it is also an artifact of the sweep's run.",
+)
 @format_option
 def reproduce(
     data_dir: Path | None,
@@ -45,6 +53,7 @@ def reproduce(
     engine: str | None,
     workers: int | None,
     address: str | None,
+    output: Path | None,
     format_: str,
     **given: Any,
 ) -> int:
@@ -73,30 +82,40 @@ def reproduce(
         with open_parent(prepared, console) as parent:
             results = carry_out(prepared, parent, console, interruption)
             raise_failure(prepared.plan, results)
-            follow_up(prepared, parent, console, interruption)
+            verdicts = follow_up(prepared, parent, output or Path(OUTPUT), console, interruption)
     warn_undelivered(parent)
     print_rows(rows(prepared, results), format_, COLUMNS if format_ == "table" else None)
+    if format_ == "table":
+        click.echo(f"\n{verdicts}")
     click.echo(experiment_command(parent.journal.folder), err=True)
     return 0
 
 
 def follow_up(
-    prepared: "Prepared", parent: "Parent", console: "Console", interruption: "Interruption"
-) -> None:
-    """What the study does with its models: shows three of them garments, and compares all five."""
-    from mlflow_project import study
+    prepared: "Prepared",
+    parent: "Parent",
+    output: Path,
+    console: "Console",
+    interruption: "Interruption",
+) -> str:
+    """What the study does with its models: garments for three, a comparison of all, a report; the verdicts."""
+    from mlflow_project import report, study
+    from mlflow_project.commands.compare import said
+    from mlflow_project.comparing import compare_stored
     from mlflow_project.connection import client
     from mlflow_project.outlier_test import run_outlier_test
     from mlflow_project.registry import Registry
     from mlflow_project.runs import registered_name
+    from mlflow_project.selection import Selection
 
+    name = registered_name(prepared.plan.cells[0].config)
     point_aliases(prepared, parent)
 
     def on_progress(what: str, share: float) -> None:
         interruption.check()
 
     found = run_outlier_test(
-        Registry(client(), registered_name(prepared.plan.cells[0].config)),
+        Registry(client(), name),
         study.OUTLIER_MODELS,
         examples=study.OUTLIER_EXAMPLES,
         data_dir=prepared.request.data_dir,
@@ -104,6 +123,17 @@ def follow_up(
         on_progress=on_progress,
     )
     console.note(f"{found.matches}")
+    interruption.check()
+    models = tuple(model.alias for model in study.STUDY)
+    selection = Selection(models=models, registered_name=name)
+    comparison, _ = compare_stored(client(), selection)
+    for table in ("accuracy", "pairs"):
+        parent.attach(f"tables/{table}.csv", getattr(comparison, table).to_csv(index=False))
+    html, _ = report.make_report(client(), selection)
+    parent.attach(report.NAME, html)
+    report.write(output, html)
+    console.note(f"the report is in {output}")
+    return said(comparison)
 
 
 def point_aliases(prepared: "Prepared", parent: "Parent") -> None:

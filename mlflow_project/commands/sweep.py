@@ -123,7 +123,7 @@ def sweep(
     from mlflow_project.links import experiment_command
     from mlflow_project.parent import SHOWN, summary
     from mlflow_project.sweep import Grid
-    from mlflow_project.sweeping import carry_out, prepare, raise_failure
+    from mlflow_project.sweeping import add_report, carry_out, prepare, raise_failure
 
     base = configuration(**given)
     grid = Grid(
@@ -143,6 +143,7 @@ def sweep(
             return print_plan(prepared, format_)
         with open_parent(prepared, console) as parent:
             results = carry_out(prepared, parent, console, interruption)
+            add_report(prepared, parent, console)
     warn_undelivered(parent)
     columns = ("run", "state", "run_id", *SHOWN) if format_ == "table" else None
     print_rows(summary(prepared.plan, results), format_, columns)

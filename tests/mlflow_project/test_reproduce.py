@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -54,6 +55,10 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
     assert parent.status == "FINISHED"
     named = [r for r in client.search_runs(["1"]) if r.info.run_name.startswith("outliers: m1, m2, m3")]
     assert len(named) == 1
+    assert "report.html" in [file.path for file in client.list_artifacts(parent.run_id)]
+    assert "Cochran" in Path("report.html").read_text()
+    tables = {file.path for file in client.list_artifacts(parent.run_id, "tables")}
+    assert tables == {"tables/accuracy.csv", "tables/pairs.csv", "tables/sweep.csv"}
 
     client.set_registered_model_alias(NAME, "m2", versions["m1"])
     assert run(command) == 0
