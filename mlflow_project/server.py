@@ -19,7 +19,7 @@ import time
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -132,14 +132,16 @@ class Server:
         self._secrets: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
-        self._private = tempfile.TemporaryDirectory(prefix="mlflow-project-")
+        self._cleanup = ExitStack()
         self._stopping = False
 
     def __enter__(self) -> Self:
         try:
-            self._start()
+            self._start(
+                Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mlflow-project-")))
+            )
         except BaseException:
-            self._private.cleanup()
+            self._cleanup.close()
             raise
         return self
 
@@ -147,16 +149,16 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._private.cleanup()
+        self._cleanup.close()
 
-    def _start(self) -> None:
+    def _start(self, private: Path) -> None:
         settings = self.settings
         settings.check()
         store = server_store.prepare(settings.store)
         environment = _environment(settings, store)
         self._secrets = server_store.secrets_of(store)
         if settings.auth:
-            authentication = server_auth.prepare(store, settings.password_file, Path(self._private.name))
+            authentication = server_auth.prepare(store, settings.password_file, private)
             environment |= authentication.environment
             self.generated_password = authentication.generated
             self._secrets += authentication.secrets

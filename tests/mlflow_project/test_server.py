@@ -1,0 +1,269 @@
+"""What `serve` refuses before anything is started, and what it would start."""
+
+import io
+import shutil
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from configparser import ConfigParser
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mlflow_project import cli, server, server_auth, server_store
+from mlflow_project.commands import serve as command
+from mlflow_project.database import driven, shown
+from mlflow_project.errors import StoreError, UsageError
+from mlflow_project.server import Settings, hosts_of
+from tests.faults.server import free_port
+
+SECRETS = [
+    ("postgresql://u:secret@h/d", "secret"),
+    ("postgresql+psycopg://u:a%2Fb%40c@h:5432/d", "a/b@c"),
+    ("postgresql://u:se@cret@h/d", "se@cret"),
+    ("postgresql://h/d?user=u&password=secret&connect_timeout=1", "secret"),
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_store, "_make", lambda uri: pytest.fail(f"{uri} is made"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--host", "0.0.0.0", "--allowed-hosts", "x"], ["--host", "10.0.0.1"], ["--host", "::"]]
+)
+def test_it_does_not_listen_beyond_loopback_without_users(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["serve", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "without --auth" in line
+    assert "--insecure" in line
+    assert not Path("mlflow.db-wal").exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_loopback_needs_no_users(host: str) -> None:
+    assert Settings("sqlite:///x.db", host=host).is_local
+
+
+def test_all_interfaces_need_a_name_by_which_to_be_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["serve", "--host", "0.0.0.0", "--insecure"]) == 2
+    assert "--allowed-hosts NAME" in capsys.readouterr().err
+
+
+def test_names_are_allowed_with_and_without_the_port_and_loopback_stays() -> None:
+    settings = Settings("sqlite:///x.db", host="0.0.0.0", port=5001, allowed_hosts=hosts_of(["a, b:80", "c"]))
+    assert settings.hosts() == (
+        "a,a:5001,b:80,c,c:5001,localhost,localhost:5001,127.0.0.1,127.0.0.1:5001,[::1],[::1]:5001"
+    )
+    assert settings.url == "http://a:5001"
+    assert Settings("sqlite:///x.db").hosts() is None
+    assert Settings("sqlite:///x.db", host="2001:db8::1").url == "http://[2001:db8::1]:5000"
+
+
+def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.run(["serve", "--port", str(port)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"port {port} of 127.0.0.1 is in use" in line
+
+
+class TestStores:
+    """Which are served, and that the others are left as they were."""
+
+    def test_a_store_of_ours_is_put_into_wal_mode(self, store: str) -> None:
+        path = Path(store.removeprefix("sqlite:///"))
+        assert server_store.prepare(store) == store
+        connection = sqlite3.connect(path)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        connection.close()
+
+    @pytest.mark.parametrize(
+        ("version", "reason"), [("9fffffffffff", "newer MLflow"), ("df50e92ffc5e", "older MLflow")]
+    )
+    def test_a_store_of_another_version_is_refused_untouched(
+        self, store: str, version: str, reason: str
+    ) -> None:
+        path = Path(store.removeprefix("sqlite:///"))
+        connection = sqlite3.connect(path)
+        with connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        connection.close()
+        before = path.read_bytes()
+        with pytest.raises(StoreError, match=reason):
+            server_store.prepare(store)
+        assert path.read_bytes() == before
+
+    def test_a_database_of_another_program_is_refused(self, tmp_path: Path) -> None:
+        connection = sqlite3.connect(tmp_path / "other.db")
+        connection.execute("CREATE TABLE accounts (id)")
+        connection.close()
+        with pytest.raises(StoreError, match="aren't MLflow's"):
+            server_store.prepare(f"sqlite:///{tmp_path}/other.db")
+
+    def test_a_file_that_is_no_database_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.db").write_text("no database at all" * 100)
+        with pytest.raises(StoreError, match="no SQLite database"):
+            server_store.prepare(f"sqlite:///{tmp_path}/notes.db")
+
+    @pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "mysql://x/y", "mlruns", "sqlite:///:memory:"])
+    def test_what_is_no_store_behind_a_server_is_wrong_usage(self, uri: str) -> None:
+        with pytest.raises(UsageError, match="--store is"):
+            server_store.prepare(uri)
+
+    def test_a_missing_folder_is_said(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="there is no folder"):
+            server_store.prepare(f"sqlite:///{tmp_path}/gone/mlflow.db")
+        assert not (tmp_path / "gone").exists()
+
+    def test_a_database_that_does_not_run_is_said_at_once(self) -> None:
+        with pytest.raises(StoreError, match="doesn't answer"):
+            server_store.prepare(f"postgresql://u:secret@127.0.0.1:{free_port()}/mlflow")
+
+    def test_a_database_that_never_answers_is_given_up_within_seconds(self) -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            began = time.monotonic()
+            with pytest.raises(StoreError, match="didn't answer within") as caught:
+                server_store.prepare(f"postgresql://u:secret@127.0.0.1:{silent.getsockname()[1]}/mlflow")
+        assert time.monotonic() - began < 4 * server_store.CONNECT_SECONDS
+        assert "secret" not in str(caught.value)
+
+    def test_the_versions_of_tables_are_those_that_mlflow_says(self) -> None:
+        from mlflow.store.db.utils import _get_latest_schema_revision
+
+        known, latest = server_store._revisions()
+        assert latest == _get_latest_schema_revision()
+        assert latest in known
+
+
+class TestPasswords:
+    """They are hidden wherever an address is shown, and stay out of arguments."""
+
+    @pytest.mark.parametrize(("uri", "secret"), SECRETS)
+    def test_an_address_is_shown_without_its_password(self, uri: str, secret: str) -> None:
+        for part in secret.replace("/", "@").split("@"):
+            assert f"{part}@" not in shown(uri)
+            assert f"={part}" not in shown(uri)
+        assert "***" in shown(uri)
+        assert shown("sqlite:///a.db") == "sqlite:///a.db"
+
+    @pytest.mark.parametrize(("uri", "secret"), SECRETS)
+    def test_its_password_is_known_as_what_must_not_be_printed(self, uri: str, secret: str) -> None:
+        assert secret in server_store.secrets_of(uri)
+
+    def test_nothing_secret_is_in_the_command_line_of_the_server(self) -> None:
+        settings = Settings("postgresql://u:secret@h/d", auth=True)
+        assert "secret" not in " ".join(server._command(settings, "/artifacts"))
+        assert server._environment(settings, driven(settings.store))[server_store.VARIABLE] == (
+            "postgresql+psycopg://u:secret@h/d"
+        )
+        assert "secret" not in repr(settings)
+
+    @pytest.mark.parametrize("given", [["--store", "URL"], ["--store=URL"]])
+    def test_a_password_among_the_arguments_goes_into_the_environment(
+        self, given: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        uri = "postgresql://u:secret@h/d"
+        arguments = [each.replace("URL", uri) for each in given]
+        started: list[Any] = []
+        monkeypatch.setattr("sys.argv", ["mlflow-project", "serve", *arguments, "--auth"])
+        monkeypatch.setattr("os.execve", lambda *what: started.append(what))
+        command._hide_password(uri)
+        ((_, arguments, environment),) = started
+        assert arguments[1:] == ["-m", "mlflow_project", "serve", "--auth"]
+        assert environment[server_store.VARIABLE] == uri
+
+    def test_what_the_server_prints_is_cleared_of_secrets(self) -> None:
+        said: list[str] = []
+        watching = server.Server(Settings("sqlite:///x.db"), said.append)
+        watching._secrets = ("secret",)
+        watching._pass_on(io.BytesIO(b"no: secret!\n"))
+        assert said == ["no: ***!"]
+
+
+@pytest.mark.skipif(util.find_spec("flask_wtf") is None, reason="the extra auth isn't installed")
+class TestAdministrator:
+    """Where the password of the first start comes from."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        monkeypatch.delenv(server_auth.PASSWORD_VARIABLE, raising=False)
+        folder = tmp_path / "private"
+        folder.mkdir()
+        yield folder
+        shutil.rmtree(folder)
+
+    def test_from_a_file_before_the_environment(
+        self, store: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (folder / "word").write_text("of the file, long\n")
+        monkeypatch.setenv(server_auth.PASSWORD_VARIABLE, "of the environment")
+        prepared = server_auth.prepare(store, folder / "word", folder)
+        assert prepared.environment[server_auth.PASSWORD_VARIABLE] == "of the file, long"
+        assert prepared.generated is None
+        assert "long" not in repr(prepared)
+
+    def test_made_where_none_is_given_and_a_terminal_is_there(
+        self, store: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        prepared = server_auth.prepare(store, None, folder)
+        assert prepared.generated is not None
+        assert len(prepared.generated) >= server_auth.MIN_LENGTH
+        assert prepared.environment[server_auth.PASSWORD_VARIABLE] == prepared.generated
+
+    def test_never_shown_in_a_log(self, store: str, folder: Path) -> None:
+        with pytest.raises(UsageError, match="must not get into a log"):
+            server_auth.prepare(store, None, folder)
+
+    def test_a_short_one_is_refused_unprinted(
+        self, store: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(server_auth.PASSWORD_VARIABLE, "zu kurz")
+        with pytest.raises(UsageError, match="has 7 characters") as caught:
+            server_auth.prepare(store, None, folder)
+        assert "zu kurz" not in str(caught.value)
+
+    def test_not_asked_for_again(self, store: str, folder: Path) -> None:
+        connection = sqlite3.connect(store.removeprefix("sqlite:///"))
+        with connection:
+            connection.execute("CREATE TABLE users (username TEXT)")
+            connection.execute("INSERT INTO users VALUES ('admin')")
+        connection.close()
+        prepared = server_auth.prepare(store, None, folder)
+        assert server_auth.PASSWORD_VARIABLE not in prepared.environment
+
+    def test_the_configuration_is_private_and_read_as_meant(
+        self, folder: Path, store: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(server_auth, "_has_administrator", lambda store: True)
+        uri = "postgresql+psycopg://u:a%2Fb@h/d"
+        prepared = server_auth.prepare(uri, None, folder)
+        file = Path(prepared.environment["MLFLOW_AUTH_CONFIG_PATH"])
+        assert file.stat().st_mode & 0o777 == 0o600
+        read = ConfigParser()  # as MLflow reads it
+        read.read(file)
+        assert read["mlflow"]["database_uri"] == uri
+        assert read["mlflow"]["default_permission"] == "READ"
+        assert read.getint("mlflow", "auth_cache_ttl_seconds") == server_auth.CACHE_SECONDS
+
+
+def test_a_password_file_without_users_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["serve", "--admin-password-file", "x"]) == 2
+    assert "add it" in capsys.readouterr().err
+
+
+def test_its_help_has_an_example() -> None:
+    said = CliRunner().invoke(command.serve, ["--help"]).output
+    assert "mlflow-project serve --store postgresql://" in said
