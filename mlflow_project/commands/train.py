@@ -107,9 +107,11 @@ def _resume(name: str, data_dir: Path | None, console: "Console", interruption: 
 
 def _introduce(run: "TrackedRun", loaded: Any, console: "Console") -> None:
     """One line of what will happen."""
+    from mlflow_project.database import shown
+
     run_id = run.wait_for_id(NAME_SECONDS)
     runtime = loaded.runtime
-    where = run.journal.header.tracking_uri
+    where = shown(run.journal.header.tracking_uri)
     named = f"run {run_id}" if run_id else f"run {run.name} (the server hasn't named it yet)"
     console.note(
         f"{run.plan.config.name} on {loaded.dataset.name} ({len(loaded.train):,} pictures), {runtime.device}, "

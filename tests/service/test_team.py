@@ -175,8 +175,6 @@ class TestOurCommands:
         if "compare" in COMMANDS:
             names = [str(row["version"]) for row in found]
             assert run(["compare", "--models", ",".join(names), "--name", model]) == 0
-        assert run(["sweep", *grid, *options(data)]) == 0
-        assert len(weights(team.url)) == 4
 
 
 def test_the_main_job_runs_straight_on_postgresql(
