@@ -136,6 +136,7 @@ def test_a_forked_model_is_bit_for_bit_the_one_that_is_trained_alone(
     assert f"lr=0.03 epochs=1 dataset={tiny} ({short.run_id})" == long.tags["shares_training_with"]
     assert parent.status == "FINISHED"
     assert "2 epochs in 1 trainings; one by one they would be 3" in parent.tags["mlflow.note.content"]
+    assert "report.html" in [file.path for file in client.list_artifacts(parent.run_id)]
     rows_ = table(store, parent.run_id)
     assert [(row["run_id"], row["state"]) for row in rows_] == [
         (short.run_id, "trained"),
