@@ -5,12 +5,9 @@ says when it is ready and where, never shows a password, and ends gracefully.
 """
 
 import ctypes
-import errno
-import ipaddress
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,23 +15,20 @@ import threading
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from mlflow_project import server_auth, server_store
-from mlflow_project.errors import StoreError, UsageError
-from mlflow_project.remote import sqlite_path
+from mlflow_project.errors import StoreError
+from mlflow_project.server_settings import Settings, bracketed
 
 READY_SECONDS = 300
 """MLflow needs 5 to 25 s; a busy machine several times that."""
 GRACE_SECONDS = 20
 """How long requests that are at work may take once the server is asked to stop."""
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-_WILDCARDS = ("0.0.0.0", "::")
 # What MLflow says at every start, and what our own lines say better.
 _NOISE = re.compile(
     r"Security middleware enabled|Registry store URI not provided|store URI not provided"
@@ -44,81 +38,6 @@ _NOISE = re.compile(
 # for each other until a time-out, and values are refused with status 400. PostgreSQL takes 97 connections as shipped.
 _POOL = {"MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "10", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "75"}
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is served to whom; refused by `check` where it would be open to strangers."""
-
-    store: str = field(repr=False)
-    artifacts: str | None = None
-    """A folder or s3://...; without it `mlartifacts` beside the SQLite file, or here."""
-    host: str = "127.0.0.1"
-    port: int = 5000
-    allowed_hosts: tuple[str, ...] = ()
-    """Names by which others call this machine."""
-    auth: bool = False
-    insecure: bool = False
-    password_file: Path | None = None
-    workers: int = 1
-    access_log: bool = False
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
-        return self.host == "localhost" or (_address(self.host) or _NOWHERE).is_loopback
-
-    @property
-    def url(self) -> str:
-        """As others are to write it."""
-        name = self.host
-        if name in _WILDCARDS:
-            name = self.allowed_hosts[0] if self.allowed_hosts else socket.gethostname()
-        bare = _bracketed(name)
-        return f"http://{bare}" if _has_port(bare) else f"http://{bare}:{self.port}"
-
-    @property
-    def artifact_place(self) -> str:
-        """An absolute folder, or an address."""
-        given = self.artifacts
-        if given is not None and "://" in given:
-            return given
-        if given is None:
-            path = sqlite_path(self.store)
-            return str((Path.cwd() if path is None else path.absolute().parent) / "mlartifacts")
-        return str(Path(given).absolute())
-
-    def check(self) -> None:
-        """UsageError with the reason, where it would be open to strangers or can't be reached by anybody."""
-        if not self.is_local and not (self.auth or self.insecure):
-            raise UsageError(
-                f"--host {self.host} is open to others, and without --auth everybody there may change and delete all "
-                "runs and models, and read every file that the server may read; add --auth, or --insecure if all of "
-                "them may"
-            )
-        if self.host in _WILDCARDS and not self.allowed_hosts:
-            raise UsageError(
-                f"--host {self.host} needs --allowed-hosts NAME, the name by which others call this machine: "
-                "requests to any other name are refused"
-            )
-        if self.artifact_place.startswith("s3://"):
-            from importlib.util import find_spec
-
-            if find_spec("boto3") is None:
-                raise UsageError("artifacts in s3:// need a package more: pip install 'mlflow-project[s3]'")
-        _check_port(self.host, self.port)
-
-    def hosts(self) -> str | None:
-        """What MLflow is to accept as Host: each name with and without a port. None for its own default."""
-        names = list(self.allowed_hosts)
-        if not self.is_local and self.host not in _WILDCARDS:
-            names.append(_bracketed(self.host))
-        if not names:
-            return None  # loopback, and private addresses
-        forms: list[str] = []
-        for name in (*names, *_LOOPBACK_NAMES):
-            forms += [name] if _has_port(name) else [name, f"{name}:{self.port}"]
-        return ",".join(dict.fromkeys(forms))
 
 
 class Server:
@@ -187,7 +106,7 @@ class Server:
         self.check_alive()
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
         try:
-            url = f"http://{_bracketed(host)}:{self.settings.port}/health"
+            url = f"http://{bracketed(host)}:{self.settings.port}/health"
             # No proxy: it would be asked for an address of its own machine.
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             with opener.open(url, timeout=2) as answer:
@@ -249,44 +168,6 @@ class Server:
         output.close()
 
 
-_NOWHERE = ipaddress.ip_address("192.0.2.1")
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _bracketed(host: str) -> str:
-    address = _address(host)
-    return f"[{host}]" if address is not None and address.version == 6 else host
-
-
-def _has_port(name: str) -> bool:
-    return bool(re.search(r":(\d+|\*)$", name)) and not name.endswith("]")
-
-
-def _check_port(host: str, port: int) -> None:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        raise UsageError(f"--host {host} is no name or address of this machine") from None
-    family, kind, protocol, _, address = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            where = f"port {port} of {host}"
-            if error.errno == errno.EADDRINUSE:
-                raise StoreError(
-                    f"{where} is in use; end what listens there, or choose another by --port"
-                ) from None
-            raise StoreError(f"{where} can't be listened on: {error.strerror}; choose another") from None
-
-
 def _environment(settings: Settings, store: str) -> dict[str, str]:
     """What the server's process gets; addresses and passwords go this way, since `ps` shows arguments."""
     # Of a client's settings none may turn the server into its own client, or a run's process.
@@ -333,8 +214,3 @@ def _end_with_parent() -> None:
 def _kill_session(group: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-
-
-def hosts_of(given: Sequence[str]) -> tuple[str, ...]:
-    """Names that were given one by one or with commas between them."""
-    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())

@@ -76,7 +76,8 @@ def serve(
     _hide_password(store)
     from mlflow_project.errors import Interrupted, UsageError
     from mlflow_project.interruption import Interruption
-    from mlflow_project.server import Server, Settings, hosts_of
+    from mlflow_project.server import Server
+    from mlflow_project.server_settings import Settings, hosts_of
 
     if admin_password_file and not auth:
         raise UsageError("--admin-password-file is for --auth; add it")

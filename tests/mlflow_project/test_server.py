@@ -18,7 +18,7 @@ from mlflow_project import cli, server, server_auth, server_store
 from mlflow_project.commands import serve as command
 from mlflow_project.database import driven, shown
 from mlflow_project.errors import StoreError, UsageError
-from mlflow_project.server import Settings, hosts_of
+from mlflow_project.server_settings import Settings, hosts_of
 from tests.faults.server import free_port
 
 SECRETS = [
