@@ -1,6 +1,7 @@
 """A person serves alone: what is printed, who is let in, how it ends."""
 
 import json
+import resource
 import signal
 import socket
 import sqlite3
@@ -99,6 +100,35 @@ def test_fifty_clients_at_once_lose_nothing(serving: Serving, monkeypatch: pytes
     kept = {run.info.run_id: run.data.metrics["value"] for run in client.search_runs([experiment])}
     assert kept == {run: 19.0 * number for number, run in enumerate(runs)}
     assert len(client.get_metric_history(runs[7], "value")) == 20
+
+
+def test_a_full_disk_is_a_status_and_the_server_goes_on(serving: Serving) -> None:
+    client = MlflowClient(serving.url)
+    run = client.create_run(client.create_experiment("full"))
+    path = run.info.artifact_uri.removeprefix("mlflow-artifacts:/")
+    address = f"{serving.url}/api/2.0/mlflow-artifacts/artifacts/{path}/large"
+    body = json.dumps(
+        {
+            "run_id": run.info.run_id,
+            "metrics": [{"key": "m", "value": 1, "timestamp": 0, "step": n} for n in range(1000)],
+        }
+    ).encode()
+    metrics = f"{serving.url}/api/2.0/mlflow/runs/log-batch"
+    before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in family(serving.process)}
+    try:
+        for pid, (_, hard) in before.items():  # as on a disk on which no file may grow
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
+        assert status(address, b"x" * 1_000_000, "PUT") >= 500
+        assert status(metrics, body, Content_Type="application/json") >= 500
+        assert status(f"{serving.url}/health") == 200
+    finally:
+        for pid, limits in before.items():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+    assert client.list_artifacts(run.info.run_id) == []
+    assert client.get_metric_history(run.info.run_id, "m") == []
+    assert status(address, b"x" * 1_000_000, "PUT") == 200
+    assert status(metrics, body, Content_Type="application/json") == 200
+    assert len(client.get_metric_history(run.info.run_id, "m")) == 1000
 
 
 def test_a_port_in_use_is_said_in_one_line_and_nothing_is_touched(serving: Serving, tmp_path: Path) -> None:
