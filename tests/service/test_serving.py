@@ -1,19 +1,28 @@
 """A person serves alone: what is printed, who is let in, how it ends."""
 
+import itertools
 import json
 import resource
 import signal
 import socket
 import sqlite3
+import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
+from mlflow_project.journal import Journal
+from mlflow_project.journal_file import Cursor
+from mlflow_project.sender import Sender
+from mlflow_project.values import Metric as Point
+from mlflow_project.values import RunEnd
 from tests.service.serving import Serving, family, start
 
 
@@ -139,27 +148,45 @@ def test_a_port_in_use_is_said_in_one_line_and_nothing_is_touched(serving: Servi
     assert sorted(path.name for path in second.folder.iterdir()) == ["err", "out"]
 
 
-def test_it_ends_gracefully_and_goes_on_without_loss(migrated_store: Path, tmp_path: Path) -> None:
+def test_restarted_under_a_writing_client_it_loses_nothing(migrated_store: Path, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mlflow.db").write_bytes(migrated_store.read_bytes())
     first = start(tmp_path / "own")
     first.wait_until_ready()
     below = [pid for pid in family(first.process) if pid != first.process.pid]
-    client = MlflowClient(first.url)
-    run = client.create_run(client.create_experiment("kept"))
-    client.log_metric(run.info.run_id, "value", 1.0)
-    assert first.end(signal.SIGINT) == 0
-    assert first.err.splitlines()[-1] == "stopped"
-    import psutil
+    journal = Journal.create(first.url, "restarted", "written")
+    sender = Sender(journal).start()
+    writing, steps = threading.Event(), itertools.count(1)
 
-    assert not [pid for pid in below if psutil.pid_exists(pid)]
-    second = start(tmp_path / "own", port=first.port)
+    def write() -> None:
+        while not writing.wait(0.01):
+            journal.append(Point("value", 1.0, next(steps)))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    second = None
     try:
+        while Cursor.load(journal.folder).run_id is None:
+            time.sleep(0.1)
+        assert first.end(signal.SIGINT) == 0
+        assert first.err.splitlines()[-1] == "stopped"
+        assert not [pid for pid in below if psutil.pid_exists(pid)]
+        second = start(tmp_path / "own", port=first.port)
         second.wait_until_ready()
-        assert client.get_run(run.info.run_id).data.metrics == {"value": 1.0}
-        client.log_metric(run.info.run_id, "value", 2.0, step=1)
+        writing.set()
+        writer.join()
+        journal.append(RunEnd())
+        delivery = sender.wait(120)
+        assert delivery.complete, delivery
+        client = MlflowClient(second.url)
+        kept = client.get_metric_history(str(delivery.run_id), "value")
+        assert sorted(point.step for point in kept) == list(range(1, next(steps)))
+        assert client.get_run(str(delivery.run_id)).info.status == "FINISHED"
     finally:
-        assert second.end() == 0
+        writing.set()
+        sender.stop()
+        if second is not None:
+            assert second.end() == 0
 
 
 def test_a_killed_serve_leaves_no_server_behind(migrated_store: Path, tmp_path: Path) -> None:
@@ -167,8 +194,6 @@ def test_a_killed_serve_leaves_no_server_behind(migrated_store: Path, tmp_path: 
     (tmp_path / "own" / "mlflow.db").write_bytes(migrated_store.read_bytes())
     killed = start(tmp_path / "own")
     killed.wait_until_ready()
-    import psutil
-
     below = [psutil.Process(pid) for pid in family(killed.process) if pid != killed.process.pid]
     killed.process.kill()
     killed.process.wait()
