@@ -17,7 +17,7 @@ from mlflow_project.earlier import ELSEWHERE
 from mlflow_project.errors import Interrupted, JournalError, RunBusyError
 from mlflow_project.journal import Journal
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.runs import SWEEP_TAG, experiment_name
+from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, experiment_name
 from mlflow_project.sender import Delivery, Sender
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.state import FileLock
@@ -27,8 +27,6 @@ from mlflow_project.values import Artifact, Metric, RunEnd, RunStart, Tag, Value
 if TYPE_CHECKING:
     from mlflow_project.console import Watcher
 
-PARENT_TAG = "mlflow.parentRunId"
-TABLE = "tables/sweep.csv"
 WORDS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "interrupted"}
 SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")
 
@@ -145,7 +143,7 @@ class Parent:
         with tempfile.TemporaryDirectory(dir=self.journal.folder) as scratch:
             path = Path(scratch) / "sweep.csv"
             _write(path, summary(self.plan, self.results))
-            self.say(Artifact(TABLE, path))
+            self.say(Artifact(SWEEP_TABLE, path))
 
 
 def summary(plan: Plan, results: Mapping[str, Result]) -> list[dict[str, Any]]:
@@ -188,7 +186,7 @@ def _note(plan: Plan, name: str) -> str:
         f"A grid of {len(plan.cells)} cells: {name}.",
         "",
         f"{plan.epochs} epochs in {len(plan.stages)} trainings; one by one they would be {plan.epochs_alone}. "
-        f"The table of all cells is in `{TABLE}`.",
+        f"The table of all cells is in `{SWEEP_TABLE}`.",
     ]
     if reused:
         lines += ["", "Done earlier and used again:", ""]

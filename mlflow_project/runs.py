@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "mnist-base-cnn"
 MODEL_NAME = "base-cnn"  # behind the data set's name in the registry
 SWEEP_TAG = "sweep_sha256"  # on the run above a sweep's runs: which grid it is
+PARENT_TAG = "mlflow.parentRunId"
+SWEEP_TABLE = "tables/sweep.csv"  # its artifact: what became of each cell
 CHECKPOINT = "checkpoint.pt"
 PLAN = "plan.json"
 IDENTITY = (

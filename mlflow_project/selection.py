@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project.connection import translated
 from mlflow_project.errors import RunError, StoreError, UsageError
-from mlflow_project.parent import PARENT_TAG, TABLE
 from mlflow_project.registry import DEFAULT_NAME, Registry
-from mlflow_project.runs import SWEEP_TAG, experiment_name
+from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, experiment_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -216,7 +215,7 @@ def _of_sweep(client: "MlflowClient", run_id: str) -> Selected:
 def _table_of(client: "MlflowClient", parent: Any) -> list[tuple[str, str]]:
     """Also names cells that were done before the sweep, and are no children of it."""
     with tempfile.TemporaryDirectory() as scratch:
-        table = _download(client, parent.info.run_id, parent.info.artifact_uri, TABLE, Path(scratch))
+        table = _download(client, parent.info.run_id, parent.info.artifact_uri, SWEEP_TABLE, Path(scratch))
         if table is None:
             return []
         with table.open(newline="") as file:
