@@ -1,0 +1,56 @@
+"""What a person who knows MLflow does with our runs and models; no line of this project is needed.
+
+Run cell by cell in an editor that knows `# %%`, or whole: python examples/tracked_runs.py
+It asks the store that MLFLOW_TRACKING_URI names, and the registered model that is its first argument.
+"""
+
+# %% Where the runs are
+import sys
+import tempfile
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+
+MODEL = sys.argv[1] if len(sys.argv) > 1 else "mnist-base-cnn"
+
+# %% All completed runs as a table, the most accurate first
+runs = mlflow.search_runs(
+    experiment_names=["mnist-base-cnn"],
+    filter_string="tags.status = 'completed' and metrics.test_accuracy > 0",
+    order_by=["metrics.test_accuracy DESC"],
+)
+print(
+    runs[
+        [
+            "tags.mlflow.runName",
+            "metrics.test_accuracy",
+            "metrics.test_accuracy_low",
+            "metrics.test_accuracy_high",
+        ]
+    ]
+)
+
+# %% One metric over the epochs
+client = mlflow.MlflowClient()
+for point in client.get_metric_history(runs.loc[0, "run_id"], "validation_accuracy"):
+    print(f"epoch {point.step}: {point.value:.4f}")
+
+# %% The files of a run: its predictions for every test picture
+with tempfile.TemporaryDirectory() as folder:
+    path = mlflow.artifacts.download_artifacts(
+        run_id=runs.loc[0, "run_id"], artifact_path="predictions/test.parquet", dst_path=folder
+    )
+    predictions = pd.read_parquet(path)
+print(f"right: {(predictions['label'] == predictions['predicted']).mean():.4f} of {len(predictions):,}")
+
+# %% The champion as a PyTorch module: pictures in, logits out
+pictures = np.zeros((2, 28, 28), dtype=np.uint8)
+pictures[1, 4:24, 13:16] = 255  # a bar: a one
+module = mlflow.pytorch.load_model(f"models:/{MODEL}@champion")
+print("logits", tuple(module(torch.from_numpy(pictures)).shape))
+
+# %% The champion with its outlier score, as `mlflow models serve` answers
+answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion").predict(pictures)
+print(answers)
