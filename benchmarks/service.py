@@ -115,8 +115,10 @@ def _measured(kind: str, store: str, folder: Path, arguments: Namespace) -> list
         }
         for name, (few, many) in seconds.items()
     ]
-    last: Mapping[str, Cell] = dict.fromkeys(rows[0], "") | {"store": kind, "what": "values per second"}
-    return [*rows, last | {f"s at {arguments.runs:,} runs": f"{written:,.0f} /s"}]
+    last: dict[str, Cell] = {"store": kind, "what": "values per second"}
+    last |= {column: "" for column in rows[0] if column not in last}
+    last[f"s at {arguments.runs:,} runs"] = f"{written:,.0f} /s"
+    return [*rows, last]
 
 
 def _median(action: Callable[[], None], rounds: int) -> Spent:
