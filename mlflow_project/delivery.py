@@ -132,9 +132,6 @@ class Deliverer:
             isinstance(item, Entry) and not isinstance(item.value, Header) for item in entries
         )
         self._save()
-        if self.cursor.ended and not self._next():
-            shutil.rmtree(self.folder / journal_file.FILES, ignore_errors=True)
-            (self.folder / journal_file.FILES).mkdir(exist_ok=True)
         return True
 
     def _next(self) -> list[Entry | Damage]:

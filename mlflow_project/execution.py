@@ -74,12 +74,19 @@ class SharedTraining:
     def close(self, seconds: float = DELIVERY_SECONDS) -> list[Outcome]:
         """Waits for the delivery of the ended runs, so long for all of them together, and gives them free.
 
+        A signal ends the wait.
+
         Only now, because a run that is complete must not hold up the training that it shares with others.
         """
         deadline = time.monotonic() + seconds
+        before = self._interruption.noted
+
+        def stopped() -> bool:
+            return self._interruption.noted and not before
+
         while self._ended:
             run, status, reason = self._ended.pop(0)
-            delivery = run.close(max(0.0, deadline - time.monotonic()))
+            delivery = run.close(max(0.0, deadline - time.monotonic()), stopped)
             self.outcomes.append(
                 Outcome(run.plan, run.folder, run.journal.run_id, status, run.metrics, delivery, reason)
             )

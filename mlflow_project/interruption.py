@@ -31,6 +31,11 @@ class Interruption:
             signal.signal(number, handler)
         self._before.clear()
 
+    @property
+    def noted(self) -> bool:
+        """Whether a signal has come."""
+        return self._noted is not None
+
     def check(self) -> None:
         """Raises `Interrupted` if a signal has come. Called where the work can stop."""
         if self._noted is not None:

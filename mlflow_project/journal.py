@@ -21,7 +21,7 @@ from pathlib import Path
 from mlflow_project import journal_file
 from mlflow_project.errors import JournalError, RunBusyError
 from mlflow_project.journal_file import Damage, Header
-from mlflow_project.state import FileLock, runs_folder
+from mlflow_project.state import FileLock, drop_delivered_files, runs_folder
 from mlflow_project.values import (
     Artifact,
     LoggedImage,
@@ -186,7 +186,8 @@ class Journal:
             self._flush()
             try:
                 for path in sorted(self._unsynced):
-                    _sync_path(path)
+                    if path.exists():
+                        _sync_path(path)
                 self._unsynced.clear()
                 os.fsync(self._descriptor)
             except OSError as error:
@@ -195,12 +196,13 @@ class Journal:
             return not self._backlog and not self.lost
 
     def close(self) -> None:
-        """Sync, and give the run to whoever wants it next."""
+        """Sync, and give the run to whoever wants it next. Kept files go if MLflow has them all."""
         self.sync()
         with self._guard:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
                 self._descriptor = -1
+                drop_delivered_files(self.folder)
         self._lock.release()
 
     def _flush(self) -> None:

@@ -1,5 +1,6 @@
 """An MLflow run that is being written: its journal, and the thread that delivers it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -63,15 +64,15 @@ class OpenRun:
 
     def end(self, status: str, reason: str = "") -> None:
         """Says that the run is FINISHED, FAILED or KILLED, and why."""
-        # First what was said before: once the end is delivered, the kept files go, and can't be synced any more.
-        self.journal.sync()
         reasons = [Tag("reason", reason)] if reason else []
         self.say(Tag("status", _WORDS[status]), *reasons, RunEnd(status))
         self.journal.sync()
 
-    def close(self, seconds: float = DELIVERY_SECONDS) -> Delivery:
-        """Waits a bounded time for the delivery, and gives the run free."""
-        self.delivery = self._sender.wait(seconds)
+    def close(
+        self, seconds: float = DELIVERY_SECONDS, enough: Callable[[], bool] = lambda: False
+    ) -> Delivery:
+        """Waits a bounded time for the delivery, or until it is `enough`, and gives the run free."""
+        self.delivery = self._sender.wait(seconds, enough)
         self._sender.stop()
         self.journal.close()
         return self.delivery

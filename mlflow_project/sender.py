@@ -85,11 +85,11 @@ class Sender:
 
     def wait_for_run(self, seconds: float) -> str | None:
         """The run's id in MLflow, or None if it has none after so long: it stays provisional."""
-        self._wait(seconds, lambda: self._deliverer.run_id is not None)
-        return self._deliverer.run_id
+        self._wait(seconds, lambda: self.journal.run_id is not None)
+        return self.journal.run_id
 
-    def wait(self, seconds: float) -> Delivery:
-        """Until everything appended so far has arrived, or so long at most.
+    def wait(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> Delivery:
+        """Until everything appended so far has arrived, or `enough`, or so long at most.
 
         Also ends after `STALLED_SECONDS` in which every attempt failed: a server that is away would only
         make everybody wait for nothing.
@@ -101,7 +101,7 @@ class Sender:
             if self._problem is None or progress != self._deliverer.progress:
                 progress, since = self._deliverer.progress, time.monotonic()
             stalled = time.monotonic() - since > STALLED_SECONDS
-            return stalled or self._deliverer.cursor.position >= goal
+            return stalled or enough() or self._deliverer.cursor.position >= goal
 
         self._hurry.set()
         self.journal.changed.set()
@@ -188,6 +188,11 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
     else:
         try:
             problem = _deliver_all(deliverer, deadline, attempts)
+            # The owner of a run that is alive drops the files itself, when nothing can be added any more.
+            owned = FileLock(folder / journal_file.LOCK)
+            if owned.acquire():
+                state.drop_delivered_files(folder)
+                owned.release()
         finally:
             lock.release()
     pending = state.local_run(folder).pending

@@ -127,40 +127,51 @@ def folders() -> list[Path]:
     return sorted(path.parent for path in base.glob(f"*/{journal_file.JOURNAL}"))
 
 
-def local_runs() -> Iterator[LocalRun]:
-    """All local runs, oldest first; a folder that nobody can read any more is left out."""
+def local_runs(*, all_: bool = True) -> Iterator[LocalRun]:
+    """Local runs, oldest first; without `all_` not those that ended and are delivered without any problem.
+
+    A folder that nobody can read any more is left out.
+    """
     for folder in folders():
         try:
-            yield local_run(folder)
+            if all_ or not _is_done(folder):
+                yield local_run(folder)
         except (JournalError, OSError):
             continue
 
 
 def undelivered() -> list[LocalRun]:
     """Runs with values that MLflow hasn't got, and whose process is no more."""
-    found = []
-    for folder in folders():
-        try:
-            size = (folder / journal_file.JOURNAL).stat().st_size
-            if Cursor.load(folder).position < size:
-                run = local_run(folder)
-                if run.state != "alive" and run.pending:
-                    found.append(run)
-        except (JournalError, OSError):
-            continue
-    return found
+    return [run for run in local_runs(all_=False) if run.state != "alive" and run.pending]
 
 
 def find(name: str) -> LocalRun:
     """The local run with this run id or key; RunError if there is none."""
     for folder in folders():
         try:
-            header = journal_file.read_header(folder)
+            # The cursor is the quicker to read, and there may be thousands.
+            if name in (folder.name, Cursor.load(folder).run_id or journal_file.read_header(folder).run_id):
+                return local_run(folder)
         except JournalError:
             continue
-        if name in (header.key, header.run_id, Cursor.load(folder).run_id):
-            return local_run(folder)
     raise RunError(f"no run {name} is kept in {runs_folder()}; `status` lists those that are")
+
+
+def drop_delivered_files(folder: Path) -> None:
+    """Remove what was kept for a run that has ended and is delivered. Only for who holds the run's lock."""
+    kept = folder / journal_file.FILES
+    if _is_delivered(folder, Cursor.load(folder)):
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(exist_ok=True)
+
+
+def _is_done(folder: Path) -> bool:
+    cursor = Cursor.load(folder)
+    return _is_delivered(folder, cursor) and not cursor.refused
+
+
+def _is_delivered(folder: Path, cursor: Cursor) -> bool:
+    return bool(cursor.ended) and cursor.position == (folder / journal_file.JOURNAL).stat().st_size
 
 
 def forget(folder: Path) -> None:

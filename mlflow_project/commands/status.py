@@ -30,7 +30,7 @@ def status(all_: bool, repair: bool, format_: str) -> int:
     from mlflow_project.journal import absolute_uri
     from mlflow_project.repair import mark_killed, mark_killed_elsewhere, running_elsewhere
 
-    local = list(state.local_runs())
+    local = list(state.local_runs(all_=all_))
     if repair:
         for run in local:
             if run.state == "interrupted":
@@ -38,7 +38,7 @@ def status(all_: bool, repair: bool, format_: str) -> int:
                     mark_killed(run)
                 except ServiceError as error:
                     click.echo(f"Warning: {error}", err=True)
-        local = list(state.local_runs())
+        local = list(state.local_runs(all_=all_))
     rows = [_local_row(run) for run in local if all_ or _needs_attention(run)]
     address = absolute_uri(tracking_uri())
     try:

@@ -214,7 +214,7 @@ def train_round(
             process = command.start(*_next(command, data, net))
             if _disturb(chance, process, command, proxy, result):
                 process.send_signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
-                process.wait(60)
+                process.wait(240)
                 result.kills += 1
                 if command.run_folder:
                     damage(chance, command.run_folder)

@@ -510,3 +510,31 @@ def test_a_run_that_was_taken_for_dead_during_an_outage_says_running_again(store
     assert client.get_run(run_id).info.status == "RUNNING"
     sending.stop()
     journal.close()
+
+
+def test_the_sender_takes_no_file_away_from_a_run_that_is_still_open(store: str, files: Path) -> None:
+    journal = Journal.create(store, "experiment", "n")
+    sending = Sender(journal).start()
+    journal.append(Artifact("table.csv", files / "table.csv"), RunEnd("KILLED"))
+    assert sending.wait(60).complete
+    kept = journal.folder / journal_file.FILES
+    assert list(kept.iterdir())
+    journal.append(RunStart(), Artifact("again.csv", files / "table.csv"), RunEnd())
+    delivery = sending.wait(60)
+    assert (delivery.complete, delivery.refused) == (True, ())
+    sending.stop()
+    assert list(kept.iterdir())
+    assert journal.sync()
+    journal.close()
+    assert not list(kept.iterdir())
+
+
+def test_a_signal_ends_the_wait_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "STALLED_SECONDS", 3600)
+    journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
+    journal.append(Metric("m", 1.0))
+    sending = Sender(journal).start()
+    asked = iter(range(1000))
+    assert sending.wait(3600, lambda: next(asked) > 2).pending == 1
+    sending.stop()
+    journal.close()
