@@ -1,0 +1,85 @@
+"""What MLflow's UI says of runs, models and experiments, in words."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_project import descriptions
+from tests.mlflow_project.swept import EXPERIMENT, NAME, Swept, sweep
+
+
+@pytest.fixture(scope="module")
+def swept(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    return sweep(tmp_path_factory.mktemp("swept"), migrated_store)
+
+
+@pytest.fixture
+def client(swept: Swept) -> MlflowClient:
+    return MlflowClient(swept.uri, registry_uri=swept.uri)
+
+
+def test_a_versions_card_says_what_its_run_measured(client: MlflowClient) -> None:
+    version = client.get_model_version(NAME, "3")
+    metrics = client.get_run(version.run_id).data.metrics
+    card = version.description or ""
+    for share in ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "validation_accuracy"):
+        assert f"{metrics[share]:.2%}" in card
+    assert f"AUROC of {metrics['outlier_auroc']:.4f}" in card
+    assert f"{metrics['test_rejected']:.1%} of the test pictures" in card
+    assert f"{float(version.tags['outlier_threshold']):.3f}" in card
+    assert "500 pictures to train, 100 for validation, 200 to test" in card
+    assert version.tags["dataset_sha256"][:16] in card
+    assert "**Limits.**" in card
+
+
+def test_a_versions_card_says_how_that_version_is_loaded(client: MlflowClient) -> None:
+    for number in ("1", "4"):
+        card = client.get_model_version(NAME, number).description or ""
+        assert f'mlflow.pyfunc.load_model("models:/{NAME}/{number}")' in card
+        assert descriptions.VERSION_PLACE not in card
+        assert len(card) < 5000  # what the registry's column holds
+
+
+def test_a_cards_first_line_reads_well_in_a_table(client: MlflowClient) -> None:
+    first = (client.get_model_version(NAME, "3").description or "").splitlines()[0]
+    assert first.startswith("BaseCNN, lr=0.03 epochs=1: ")
+    assert "/" not in first
+
+
+def test_a_run_has_its_card_too_but_nothing_of_versions(client: MlflowClient) -> None:
+    version = client.get_model_version(NAME, "3")
+    note = client.get_run(version.run_id).data.tags[descriptions.NOTE_TAG]
+    assert note.splitlines()[0] == (version.description or "").splitlines()[0]
+    assert "models:/" not in note
+
+
+def test_the_registered_model_says_how_its_champion_is_chosen(client: MlflowClient) -> None:
+    assert client.get_registered_model(NAME).description == descriptions.registered_model(NAME)
+    assert f"models promote --best --name {NAME}" in descriptions.registered_model(NAME)
+
+
+def test_an_experiment_is_described_once_and_a_persons_words_stay(store: str) -> None:
+    from mlflow_project.journal import Journal
+    from mlflow_project.sender import deliver
+    from mlflow_project.values import RunEnd
+
+    client = MlflowClient(store, registry_uri=store)
+    for said in (descriptions.EXPERIMENT, "My own words"):
+        journal = Journal.create(store, EXPERIMENT, "a run")
+        journal.append(RunEnd())
+        journal.close()
+        assert deliver(journal.folder).complete
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        assert experiment is not None
+        assert experiment.tags[descriptions.NOTE_TAG] == said
+        client.set_experiment_tag(experiment.experiment_id, descriptions.NOTE_TAG, "My own words")
+
+
+def test_a_registered_models_own_words_stay(client: MlflowClient) -> None:
+    from mlflow_project.journal_file import Header
+    from mlflow_project.remote import Remote
+
+    client.create_registered_model("described", description="My own words")
+    Remote(client, Header("key", "", "", "", None, 0)).ensure_registered("described")
+    assert client.get_registered_model("described").description == "My own words"
