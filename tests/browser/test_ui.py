@@ -1,0 +1,137 @@
+"""What a person sees in MLflow's UI after a sweep: clicked through, and kept as screenshots (--screenshots DIR)."""
+
+import json
+import time
+from urllib.parse import quote
+
+from mlflow_project.links import experiment_link
+from mlflow_project.records import BATCH_METRIC, EPOCH_METRICS
+from tests.browser.conftest import MODEL, NAMES, Site
+from tests.browser.page import Page
+
+FIGURES = (
+    "confusion_matrix.png",
+    "dataset_examples.png",
+    "loss_curve.png",
+    "outlier_predictions.png",
+    "outlier_scores.png",
+    "reliability.png",
+)
+
+
+def open_experiment(browser: Page, site: Site) -> None:
+    link = experiment_link(site.address, site.experiment_id).removeprefix(site.address)
+    browser.open(link)
+    browser.reads("matching runs", "sweep lr=0.1,0.01 epochs=1,2")
+
+
+def expand(browser: Page) -> None:
+    """Shows the runs below the sweep's, by the arrow before its name; the page remembers that it was clicked."""
+
+    def shown() -> bool:
+        if not all(name in browser.text for name in NAMES):
+            browser.click(".ag-row button")
+            time.sleep(2)
+        return all(name in browser.text for name in NAMES)
+
+    browser.wait("the runs below the sweep's", shown)
+
+
+def test_our_link_opens_the_table_of_runs_with_names_that_say_the_configuration(
+    browser: Page, site: Site
+) -> None:
+    open_experiment(browser, site)
+    browser.reads("Compare runs whose tag dataset_sha256 is the same")
+    expand(browser)
+    browser.shot("experiment")
+    assert "No traces" not in browser.text
+
+
+def test_runs_that_are_selected_in_the_table_are_compared(browser: Page, site: Site) -> None:
+    open_experiment(browser, site)
+    expand(browser)
+    for row in browser.all('.ag-pinned-left-cols-container [role="row"], .ag-row'):
+        if any(name in row.text.splitlines() for name in NAMES):
+            box = row.find_elements("css selector", 'input[type="checkbox"]')
+            if box and not box[0].is_selected():
+                browser.driver.execute_script("arguments[0].click()", box[0])
+    browser.click("button", "Compare")
+    browser.reads("Comparing 4 Runs from 1 Experiment")
+
+
+def open_comparison(browser: Page, site: Site) -> None:
+    runs, experiments = quote(json.dumps(site.run_ids)), quote(json.dumps([site.experiment_id]))
+    browser.open(f"/#/compare-runs?runs={runs}&experiments={experiments}")
+    browser.reads("Comparing 4 Runs from 1 Experiment", *NAMES)
+
+
+def shown_parameters(browser: Page) -> set[str]:
+    """The keys in the comparison's table of parameters."""
+    section = browser.text.rsplit("\nParameters\n", 1)[-1].split("\nMetrics\n")[0]
+    return {line.split("\t")[0].strip() for line in section.splitlines()}
+
+
+def test_the_comparison_shows_what_differs_and_the_metrics(browser: Page, site: Site) -> None:
+    open_comparison(browser, site)
+    browser.reads("test_accuracy_low", "outlier_auroc", "validation_size")
+    browser.click('[aria-label="Parameters - Show diff only"]')
+    browser.wait("only the parameters that differ", lambda: "validation_size" not in browser.text)
+    left = shown_parameters(browser)
+    assert {"lr", "epochs"} <= left
+    assert not {"batch_size", "seed", "momentum", "dataset"} & left
+    browser.show('[aria-label="collapse Run details"]')
+    browser.shot("comparison")
+
+
+def test_figures_stand_side_by_side(browser: Page, site: Site) -> None:
+    open_comparison(browser, site)
+    for figure in FIGURES:
+        browser.show(f'[aria-label="{figure}"]')
+    for figure in ("confusion_matrix.png", "outlier_predictions.png"):
+        browser.click(f'[aria-label="{figure}"]')
+        browser.wait(
+            f"four pictures of {figure}",
+            lambda: len(browser.loaded_pictures()) >= len(NAMES),
+        )
+        browser.show('[aria-label="collapse Artifacts"]')
+        browser.shot(f"comparison_{figure.removesuffix('.png')}")
+
+
+def test_the_chart_view_has_a_chart_for_each_metric_and_the_images(browser: Page, site: Site) -> None:
+    open_experiment(browser, site)
+    browser.click('input[name="runs-view-mode"][value="CHART"] + span, label:has(input[value="CHART"])')
+    browser.reads("Model metrics")
+    expand(browser)
+    browser.reads("test_accuracy", BATCH_METRIC, *EPOCH_METRICS)
+    browser.shot("charts")
+
+
+def test_the_registered_model_says_what_it_is_and_which_version_to_use(browser: Page, site: Site) -> None:
+    browser.open(f"/#/models/{MODEL}")
+    browser.reads("chosen on validation accuracy, never on test", "Version 4", "Version 1", "champion")
+    browser.reads("BaseCNN, lr=0.1")
+    browser.shot("registered_model")
+
+
+def test_a_version_has_its_model_card(browser: Page, site: Site) -> None:
+    browser.open(f"/#/models/{MODEL}/versions/1")
+    browser.reads(
+        "of 1,000 test pictures right",
+        "95 % interval",
+        "has an AUROC of",
+        "Its threshold",
+        f'mlflow.pyfunc.load_model("models:/{MODEL}/1")',
+        "It was trained on the small embedded sample",
+        "weights_sha256",
+    )
+    browser.shot("version")
+
+
+def test_the_run_above_the_sweep_says_what_the_grid_was(browser: Page, site: Site) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(site.address, registry_uri=site.address)
+    parent = client.get_run(site.run_ids[0]).data.tags["mlflow.parentRunId"]
+    browser.open(f"/#/experiments/{site.experiment_id}/runs/{parent}?workflowType=machine_learning")
+    browser.reads("A grid of 4 cells", "epochs in 2 trainings", "cells_completed")
+    browser.shot("sweep")
