@@ -1,7 +1,8 @@
 """`scripts/faults`: rounds of faults, each compared with a run that was left alone.
 
 scripts/faults --rounds 25            whole trainings
-scripts/faults --rounds 25 --journal  the journal alone: ten times as many faults in the same time
+scripts/faults --rounds 25 --journal  the journal alone: more faults in the same time
+scripts/faults --cost 5               what an outage adds to the time of a training
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults import training
+from tests.faults import cost, training
 from tests.faults.proxy import Proxy
 from tests.faults.rounds import Round, play_round
 from tests.faults.server import tracking_server
@@ -31,11 +32,15 @@ def main() -> int:
     parser.add_argument(
         "--journal", action="store_true", help="a fake training, for faults of the journal alone"
     )
+    parser.add_argument(
+        "--cost", type=int, default=0, metavar="N", help="instead: N trainings with each outage"
+    )
+    parser.add_argument("--epochs", type=int, default=20, help="of the trainings of --cost")
     options = parser.parse_args()
     # So that a SIGTERM also ends the server that was started here.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seed = random.randrange(1 << 30) if options.seed is None else options.seed
-    print(f"seed {seed}: {options.rounds} rounds", flush=True)
+    print(f"seed {seed}", flush=True)
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(PATIENCE_SECONDS)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -45,6 +50,11 @@ def main() -> int:
         os.environ["MLFLOW_PROJECT_STATE"] = str(folder / "state")
         with tracking_server(folder / "server") as port:
             proxy = Proxy(port, PATIENCE_SECONDS + 0.5)
+            if options.cost:
+                found = cost.measure(folder / "cost", proxy, options.cost, options.epochs, seed)
+                print(cost.table(found))
+                proxy.down()
+                return 0
             rounds = _rounds(folder, proxy, port, seed, options.rounds, options.journal)
             failed = [each for each in rounds if each.differences]
             proxy.down()

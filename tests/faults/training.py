@@ -60,11 +60,15 @@ class Command:
             "OMP_NUM_THREADS": "1",
         }
 
-    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: str, stdout: int | None = None) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "mlflow_project", *arguments]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log if stdout is None else stdout,
+                stderr=log,
             )
 
     def run(self, *arguments: str, seconds: float = 240) -> int:
