@@ -229,6 +229,17 @@ def test_a_full_disk_is_said_once_and_loses_nothing(monkeypatch: pytest.MonkeyPa
     assert [v.step for v in values_of(journal.folder) if isinstance(v, Metric)] == list(range(51))
 
 
+def test_values_appended_together_are_on_disk_together_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+    journal = create()
+    disk.room = 500
+    journal.append(*(Metric("m", i, i) for i in range(5)))
+    assert len((journal.folder / journal_file.JOURNAL).read_bytes().splitlines()) == 1
+    disk.room = 1 << 30
+    journal.append(Metric("m", 5, 5))
+    assert [v.step for v in values_of(journal.folder) if isinstance(v, Metric)] == list(range(6))
+
+
 def test_what_neither_disk_nor_memory_take_is_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     disk = Disk(monkeypatch)
@@ -316,6 +327,7 @@ def test_an_interrupt_between_writing_and_knowing_it_repeats_nothing(monkeypatch
             journal.append(Metric("m", 1.0, 1))
     journal.append(Metric("m", 2.0, 2))
     assert [v.step for v in values_of(journal.folder) if isinstance(v, Metric)] == [1, 2]
+    assert len((journal.folder / journal_file.JOURNAL).read_bytes().splitlines()) == 3
 
 
 def test_store_addresses_do_not_depend_on_the_current_folder(tmp_path: Path) -> None:
