@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from mlflow_project.connection import tracking_uri
 from mlflow_project.errors import Interrupted
 from mlflow_project.journal import Journal
-from mlflow_project.sender import Delivery, Sender
+from mlflow_project.sender import Delivery, Sender, deliver_leftovers
 from mlflow_project.values import RunEnd, Tag, Value
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class OpenRun:
         """What has arrived, once the run is closed."""
         self._sender = Sender(journal)
         self._sender.start()
+        deliver_leftovers()
 
     @classmethod
     def begin(

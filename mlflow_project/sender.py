@@ -231,13 +231,23 @@ def _delivery(deliverer: Deliverer, pending: int, problem: str | None) -> Delive
     )
 
 
-def deliver_leftovers(seconds: float = 30.0) -> threading.Thread:
-    """Try once, in the background, to deliver what earlier runs have left; nobody has to wait for it."""
+_tried: set[Path] = set()
+
+
+def deliver_leftovers(seconds: float = 60.0) -> threading.Thread | None:
+    """Try in the background to deliver what earlier runs have left, once in the life of this process.
+
+    Nobody has to wait for it: what isn't delivered when the process ends is left to the next one.
+    """
+    base = state.runs_folder()
+    if base in _tried:
+        return None
+    _tried.add(base)
 
     def work() -> None:
         deadline = time.monotonic() + seconds
         unreachable: set[str] = set()
-        for run in state.undelivered():
+        for run in state.undelivered(base):
             left = deadline - time.monotonic()
             if left <= 0 or run.header.tracking_uri in unreachable:
                 continue

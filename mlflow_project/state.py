@@ -121,18 +121,17 @@ def local_run(folder: Path) -> LocalRun:
     return LocalRun(folder, header, run_id, state, pending, (*cursor.refused, *damages))
 
 
-def folders() -> list[Path]:
-    """The folders of all local runs, oldest first."""
-    base = runs_folder()
-    return sorted(path.parent for path in base.glob(f"*/{journal_file.JOURNAL}"))
+def folders(base: Path | None = None) -> list[Path]:
+    """The folders of all local runs, or of those in `base`, oldest first."""
+    return sorted(path.parent for path in (base or runs_folder()).glob(f"*/{journal_file.JOURNAL}"))
 
 
-def local_runs(*, all_: bool = True) -> Iterator[LocalRun]:
+def local_runs(base: Path | None = None, *, all_: bool = True) -> Iterator[LocalRun]:
     """Local runs, oldest first; without `all_` not those that ended and are delivered without any problem.
 
     A folder that nobody can read any more is left out.
     """
-    for folder in folders():
+    for folder in folders(base):
         try:
             if all_ or not _is_done(folder):
                 yield local_run(folder)
@@ -140,9 +139,9 @@ def local_runs(*, all_: bool = True) -> Iterator[LocalRun]:
             continue
 
 
-def undelivered() -> list[LocalRun]:
+def undelivered(base: Path | None = None) -> list[LocalRun]:
     """Runs with values that MLflow hasn't got, and whose process is no more."""
-    return [run for run in local_runs(all_=False) if run.state != "alive" and run.pending]
+    return [run for run in local_runs(base, all_=False) if run.state != "alive" and run.pending]
 
 
 def find(name: str) -> LocalRun:

@@ -4,8 +4,6 @@ import hashlib
 import json
 import math
 import re
-import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,11 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from PIL import Image
 
-from mlflow_project import journal_file, sender
+from mlflow_project import journal_file
 from mlflow_project.delivery import Deliverer, equal
 from mlflow_project.journal import Journal
 from mlflow_project.remote import KEY_TAG, open_client
-from mlflow_project.sender import Sender, deliver
+from mlflow_project.sender import deliver
 from mlflow_project.values import (
     Artifact,
     DatasetInput,
@@ -375,72 +373,6 @@ def test_a_late_delivery_takes_no_alias_back_from_a_newer_version(store: str, fi
     assert open_client(store).get_model_version_by_alias("mnist-base-cnn", "m1").version == 2
 
 
-def test_a_server_that_is_away_is_a_problem_in_one_line_and_no_exception(files: Path) -> None:
-    journal = journal_of("http://user:secret@127.0.0.1:9", files)
-    delivery = deliver(journal.folder)
-    assert delivery.problem == "http://127.0.0.1:9 doesn't answer"
-    assert delivery.pending == journal.count
-
-
-def test_a_locked_database_is_tried_again_and_never_told(
-    store: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    journal = Journal.create(store, "experiment", "n")
-    journal.append(Metric("m", 1.0))
-    failing = iter([True, True, False])
-
-    class Busy:
-        def __init__(self, client: MlflowClient) -> None:
-            self.client = client
-
-        def __getattr__(self, name: str) -> Any:
-            if name == "log_batch" and next(failing, False):
-                raise sqlite3.OperationalError("database is locked")
-            return getattr(self.client, name)
-
-    sending = Sender(journal, lambda uri: Busy(open_client(uri))).start()  # type: ignore[arg-type,return-value]
-    assert sending.wait(30).complete
-    sending.stop()
-    assert not caplog.records
-
-
-def test_the_sender_delivers_while_the_run_lives_and_shows_that_it_does(store: str) -> None:
-    journal = Journal.create(store, "experiment", "n")
-    sending = Sender(journal).start()
-    run_id = sending.wait_for_run(30)
-    assert run_id is not None
-    assert journal.run_id == run_id
-    journal.append(Metric("m", 1.0, 1))
-    assert sending.wait(30).complete
-    client = open_client(store)
-    tags = client.get_run(run_id).data.tags
-    assert tags["owner"] == sender.owner()
-    assert sender.silent_seconds(tags["heartbeat"]) < 60
-    other = deliver(journal.folder)
-    assert other.problem is None
-    journal.append(Metric("m", 2.0, 2), RunEnd())
-    assert sending.wait(30).complete
-    sending.stop()
-    tags = client.get_run(run_id).data.tags
-    assert "heartbeat" not in tags
-    assert "owner" not in tags
-    assert [m.value for m in client.get_metric_history(run_id, "m")] == [1.0, 2.0]
-
-
-def test_waiting_for_a_server_that_is_away_is_bounded() -> None:
-    journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
-    journal.append(Metric("m", 1.0))
-    sending = Sender(journal).start()
-    before = time.monotonic()
-    assert sending.wait_for_run(0.2) is None
-    delivery = sending.wait(0.3)
-    assert time.monotonic() - before < 30
-    assert (delivery.run_id, delivery.pending) == (None, 1)
-    assert delivery.problem is not None
-    sending.stop()
-    journal.close()
-
-
 @pytest.mark.parametrize(("failures", "refused"), [(2, 0), (99, 1)])
 def test_an_answer_that_may_be_a_race_is_tried_again_before_it_counts(
     store: str, failures: int, refused: int
@@ -470,71 +402,3 @@ def test_an_answer_that_may_be_a_race_is_tried_again_before_it_counts(
     run = client.get_run(str(deliverer.run_id))
     assert len(run.inputs.dataset_inputs) == 1 - refused
     assert run.data.metrics == {"m": 1.0}
-
-
-def test_waiting_ends_early_when_nothing_arrives_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender, "STALLED_SECONDS", 0.5)
-    journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
-    journal.append(Metric("m", 1.0))
-    sending = Sender(journal).start()
-    before = time.monotonic()
-    delivery = sending.wait(3600)
-    assert time.monotonic() - before < 300
-    assert delivery.problem == "http://127.0.0.1:9 doesn't answer"
-    sending.stop()
-    journal.close()
-
-
-def test_a_run_that_was_taken_for_dead_during_an_outage_says_running_again(store: str) -> None:
-    client = open_client(store)
-    away = iter([False, True])
-
-    class Away:
-        def __getattr__(self, name: str) -> Any:
-            if name == "log_batch" and next(away, False):
-                client.set_terminated(str(journal.run_id), "KILLED")
-                raise Crash("away")
-            return getattr(client, name)
-
-    journal = Journal.create(store, "experiment", "n")
-    sending = Sender(journal, lambda _: Away(), heartbeat_seconds=0.05).start()  # type: ignore[arg-type,return-value]
-    run_id = str(sending.wait_for_run(60))
-    for step in range(3):
-        journal.append(Metric("m", step, step))
-        assert sending.wait(60).complete
-    assert next(away, None) is None
-    for _ in range(600):
-        if client.get_run(run_id).info.status == "RUNNING":
-            break
-        time.sleep(0.05)
-    assert client.get_run(run_id).info.status == "RUNNING"
-    sending.stop()
-    journal.close()
-
-
-def test_the_sender_takes_no_file_away_from_a_run_that_is_still_open(store: str, files: Path) -> None:
-    journal = Journal.create(store, "experiment", "n")
-    sending = Sender(journal).start()
-    journal.append(Artifact("table.csv", files / "table.csv"), RunEnd("KILLED"))
-    assert sending.wait(60).complete
-    kept = journal.folder / journal_file.FILES
-    assert list(kept.iterdir())
-    journal.append(RunStart(), Artifact("again.csv", files / "table.csv"), RunEnd())
-    delivery = sending.wait(60)
-    assert (delivery.complete, delivery.refused) == (True, ())
-    sending.stop()
-    assert list(kept.iterdir())
-    assert journal.sync()
-    journal.close()
-    assert not list(kept.iterdir())
-
-
-def test_a_signal_ends_the_wait_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender, "STALLED_SECONDS", 3600)
-    journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
-    journal.append(Metric("m", 1.0))
-    sending = Sender(journal).start()
-    asked = iter(range(1000))
-    assert sending.wait(3600, lambda: next(asked) > 2).pending == 1
-    sending.stop()
-    journal.close()

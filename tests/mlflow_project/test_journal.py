@@ -4,14 +4,10 @@ import errno
 import json
 import math
 import os
-import random
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from mlflow_project import journal as journal_module
 from mlflow_project import journal_file, state
@@ -366,94 +362,6 @@ def test_a_cursor_that_makes_no_sense_starts_again() -> None:
     ):
         (journal.folder / journal_file.CURSOR).write_bytes(content)
         assert Cursor.load(journal.folder) == Cursor()
-
-
-def good_lines(folder: Path) -> list[bytes]:
-    said: list[Value | Header] = [
-        Header("k", "uri", "e", "n", None, 0),
-        Metric("m", 0.5, 1, 7),
-        Tag("a", "\n\u2028é\x00"),
-        Artifact("x", Path("y")),
-        RunEnd("KILLED", 9),
-    ]
-    return [journal_file.line_of(n, value, "f/x") for n, value in enumerate(said)]
-
-
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.binary(max_size=3000))
-def test_any_bytes_are_read_as_damage_or_as_nothing(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / journal_file.JOURNAL).write_bytes(content)
-    items = list(journal_file.read(tmp_path))
-    assert all(isinstance(item, Damage) for item in items)
-    with pytest.raises(JournalError):
-        journal_file.read_header(tmp_path)
-
-
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_journal_changed_anywhere_yields_only_what_was_written(tmp_path: Path, data: st.DataObject) -> None:
-    lines = good_lines(tmp_path)
-    content = bytearray(b"".join(lines))
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        match data.draw(st.sampled_from(["flip", "cut", "insert", "zero"])):
-            case "flip":
-                content[at] ^= 1 << data.draw(st.integers(0, 7))
-            case "cut":
-                del content[at : at + data.draw(st.integers(1, 400))]
-            case "insert":
-                content[at:at] = data.draw(st.binary(max_size=50))
-            case _:
-                content[at : at + 200] = bytes(len(content[at : at + 200]))
-        if not content:
-            break
-    (tmp_path / journal_file.JOURNAL).write_bytes(content)
-    written = {
-        n: journal_file.value_of(line, tmp_path / journal_file.FILES)[1] for n, line in enumerate(lines)
-    }
-    entries = [item for item in journal_file.read(tmp_path) if isinstance(item, Entry)]
-    assert all(written[entry.n] == entry.value for entry in entries)
-    assert [entry.n for entry in entries] == sorted({entry.n for entry in entries})
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        "[" * 100_000,
-        "null",
-        '{"n":1}',
-        '{"n":"1","kind":"tag","data":{}}',
-        '{"n":1,"kind":"nothing","data":{}}',
-        '{"n":1,"kind":"metric","data":{"key":"m","value":[]}}',
-        '{"n":1,"kind":"metric","data":{"key":"m","value":1,"more":2}}',
-        '{"n":1,"kind":"artifact","data":{"path":"x","file":"../../etc/passwd"}}',
-        '{"n":1,"kind":"artifact","data":{"path":"x","file":null}}',
-        '{"n":1,"kind":"end","data":{"status":"DONE"}}',
-        '{"n":' + "9" * 10_000 + "}",
-    ],
-)
-def test_a_line_with_a_right_digest_and_a_wrong_content_is_damage(tmp_path: Path, entry: str) -> None:
-    import hashlib
-
-    digest = hashlib.sha256(entry.encode()).hexdigest()
-    (tmp_path / journal_file.JOURNAL).write_text(f'{{"sha256":"{digest}","entry":{entry}}}\n')
-    (item,) = journal_file.read(tmp_path)
-    assert isinstance(item, Damage)
-
-
-def test_reading_holds_one_line_and_never_a_whole_file(tmp_path: Path) -> None:
-    seed = 7
-    path = tmp_path / journal_file.JOURNAL
-    path.write_bytes(
-        random.Random(seed).randbytes(1000) + b"x" * (8 << 20) + b"\n" + b"".join(good_lines(tmp_path))
-    )
-    list(journal_file.read(tmp_path))
-    tracemalloc.start()
-    items = list(journal_file.read(tmp_path))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert len([item for item in items if isinstance(item, Entry)]) == 5
-    assert peak < 3 * journal_file.LONGEST_LINE
 
 
 def test_lines_are_plain_json_that_anybody_can_read() -> None:
