@@ -59,7 +59,11 @@ def test_the_exported_program_gives_the_logits_of_the_class(
     loaded = mlflow.pytorch.load_model(str(model_files))
     with torch.no_grad():
         torch.testing.assert_close(
-            loaded(images[:size]), the_class(model_files)[0](images[:size]), rtol=0, atol=1e-6
+            # A sum of 12,544 products in float32, whose order may depend on the threads.
+            loaded(images[:size]),
+            the_class(model_files)[0](images[:size]),
+            rtol=1e-5,
+            atol=1e-5,
         )
 
 
