@@ -99,8 +99,12 @@ def is_final(error: Exception) -> bool:
 
 
 def is_doubtful(error: Exception) -> bool:
-    """Whether a final refusal may yet be none: two runs that write the same row at once also get this answer."""
-    return getattr(error, "error_code", None) == "BAD_REQUEST"
+    """Whether a final refusal may yet be none.
+
+    Two runs that write the same row at once also get the first answer, and a model that another request has only
+    just made the second.
+    """
+    return getattr(error, "error_code", None) == "BAD_REQUEST" or "Failed to get logged model" in str(error)
 
 
 def told(error: Exception, uri: str) -> str:
