@@ -27,10 +27,14 @@ def save(path: Path, state: TrainingState) -> None:
     payload = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".writing")
-    with temporary.open("wb") as file:
-        file.write(_MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            file.write(_MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk, others need the room
+        raise
     if path.exists():
         path.replace(previous_path(path))
     temporary.replace(path)

@@ -8,13 +8,14 @@ by their tags before they are made.
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project import journal_file
 from mlflow_project.errors import DeliveryError, StoreError
-from mlflow_project.journal import file_sha256
 from mlflow_project.journal_file import Cursor, Damage, Entry, Header
+from mlflow_project.kept_files import file_sha256
 from mlflow_project.model_delivery import parent, send_model
 from mlflow_project.remote import KEY_TAG, Remote, is_doubtful, is_final, open_client, told
 from mlflow_project.values import (
@@ -114,8 +115,10 @@ class Deliverer:
             self._save()
 
     def _save(self) -> None:
-        self.cursor.save(self.folder)
         self.progress += 1
+        # A disk that is full must not hold up the delivery; what it forgets is delivered again.
+        with suppress(OSError):
+            self.cursor.save(self.folder)
 
     def step(self) -> bool:
         """Deliver the next batch or file. False if there is nothing more; raises if MLflow didn't take it."""

@@ -59,8 +59,11 @@ class SharedTraining:
             raise Interrupted(
                 interrupted.signal_number, _how_to_resume(interrupted, stopped)
             ) from interrupted
-        except (ExperimentError, ServiceError, OSError) as error:
+        except (ExperimentError, ServiceError) as error:
             self._end_all("FAILED", str(error))
+        except OSError as error:
+            where = error.filename or (self._open[-1].folder if self._open else "here")
+            self._end_all("FAILED", f"{error.strerror or error}: {where}; make room there and resume the run")
         except BaseException as error:
             self._end_all("FAILED", f"{type(error).__name__}: {error}")
             self.close()

@@ -5,7 +5,6 @@ values wait in memory, bounded, and are written as soon as the disk takes them.
 """
 
 import getpass
-import hashlib
 import os
 import shutil
 import socket
@@ -21,18 +20,21 @@ from pathlib import Path
 from mlflow_project import journal_file
 from mlflow_project.errors import JournalError, RunBusyError
 from mlflow_project.journal_file import Damage, Header
+from mlflow_project.kept_files import KeptFiles, is_missing, source_of, sync_path
+from mlflow_project.room import reserve
 from mlflow_project.state import FileLock, drop_delivered_files, runs_folder
 from mlflow_project.values import (
-    Artifact,
     LoggedImage,
     Metric,
-    ModelFiles,
     RunEnd,
     RunStart,
     Tag,
     Value,
     now_ms,
 )
+
+RESERVED = 1 << 16
+"""Bytes of the disk that are the journal's before it needs them: some 300 values."""
 
 LONGEST_BACKLOG = 20_000
 """Values kept in memory while the disk refuses; the newest beyond that are lost, counted and said."""
@@ -62,9 +64,10 @@ class Journal:
         self._backlog: deque[Value | Header] = deque()
         self._last_step: dict[str, int] = {}
         self._images: dict[tuple[str, int], LoggedImage] = {}
-        self._unsynced: set[Path] = set()
+        self._files = KeptFiles(folder)
         self._next = 0
         self._end = 0
+        self._reserved = 0
         self._descriptor = os.open(
             folder / journal_file.JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
@@ -109,7 +112,7 @@ class Journal:
             journal._write([header])
             journal_file.replace(folder / journal_file.HEADER, journal_file.line_of(0, header))
             journal.sync()
-            _sync_path(folder.parent)
+            sync_path(folder.parent)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise JournalError(
@@ -156,7 +159,7 @@ class Journal:
         for which there is `problem`.
         """
         for value in values:
-            if _is_missing(value):
+            if is_missing(value):
                 raise JournalError(f"a file of {value} isn't there, so it can't be kept")
             if not isinstance(value, Metric):
                 journal_file.line_of(self._next, value)  # too long? then say so before anything is written
@@ -185,10 +188,7 @@ class Journal:
         with self._guard:
             self._flush()
             try:
-                for path in sorted(self._unsynced):
-                    if path.exists():
-                        _sync_path(path)
-                self._unsynced.clear()
+                self._files.sync()
                 os.fsync(self._descriptor)
             except OSError as error:
                 self._say(f"the journal in {self.folder} can't be synced: {error.strerror}")
@@ -200,6 +200,13 @@ class Journal:
         self.sync()
         with self._guard:
             if self._descriptor >= 0:
+                if self._backlog:
+                    self.lost += len(self._backlog)
+                    self._on_problem(
+                        f"{len(self._backlog):,} values of the run are lost, because the journal in "
+                        f"{self.folder} can't be written: make room there before the next run"
+                    )
+                os.ftruncate(self._descriptor, self._end)
                 os.close(self._descriptor)
                 self._descriptor = -1
                 drop_delivered_files(self.folder)
@@ -208,38 +215,54 @@ class Journal:
     def _flush(self) -> None:
         if not self._backlog or self._descriptor < 0:
             return
-        waiting = [value for value in self._backlog if not _is_missing(value)]
+        waiting = [value for value in self._backlog if not is_missing(value)]
         self.lost += len(self._backlog) - len(waiting)
-        try:
-            self._write(waiting)
-        except OSError as error:
+        error = self._try(waiting)
+        if error is None:
+            waiting = []
+        else:
+            # What the run says must not wait for its files, which need more room: its end above all.
+            plain = [value for value in waiting if source_of(value) is None]
+            if 0 < len(plain) < len(waiting) and self._try(plain) is None:
+                waiting = [value for value in waiting if source_of(value) is not None]
+        self._backlog = deque(waiting)
+        if error is not None:
             self._say(
                 f"the journal in {self.folder} can't be written ({error.strerror}); training goes on, "
-                f"{len(self._backlog):,} values wait in memory: make room there"
+                f"{len(waiting):,} values wait in memory: make room there"
             )
-        else:
-            if self.problem is not None:
-                self.problem = None
-                told = f"; {self.lost:,} values were lost" if self.lost else ""
-                self._on_problem(f"the journal in {self.folder} can be written again{told}")
-            self._backlog.clear()
+        elif self.problem is not None:
+            self.problem = None
+            told = f"; {self.lost:,} values were lost" if self.lost else ""
+            self._on_problem(f"the journal in {self.folder} can be written again{told}")
+
+    def _try(self, values: list[Value | Header]) -> OSError | None:
+        try:
+            self._write(values)
+        except OSError as error:
+            return error
+        return None
 
     def _write(self, values: list[Value | Header]) -> None:
         """All values or, if a write fails, none of them: a line is never left in part."""
         lines = []
         for n, value in enumerate(values, self._next):
-            kept = None if isinstance(value, Header) else self._keep(value)
+            kept = None if isinstance(value, Header) else self._files.keep(value)
             lines.append(journal_file.line_of(n, value, kept))
         content = b"".join(lines)
         # An interrupt between a write and the lines after it leaves more on disk than is known here.
         if os.fstat(self._descriptor).st_size != self._end:
             os.ftruncate(self._descriptor, self._end)
+            self._reserved = self._end
+        self._reserve(len(content))
         try:
             written = 0
             while written < len(content):
                 written += os.write(self._descriptor, content[written:])
         except OSError:
             os.ftruncate(self._descriptor, self._end)
+            self._reserved = self._end
+            self._reserve(0)
             raise
         self._end += len(content)
         self._next += len(values)
@@ -249,46 +272,13 @@ class Journal:
             elif isinstance(value, RunStart):
                 self.ended = None
 
-    def _keep(self, value: Value) -> str | None:
-        """Copy a value's file to where its content's SHA-256 names it; that place, relative to `files/`."""
-        if isinstance(value, Artifact):
-            return self._keep_file(value.file, value.path.rsplit("/", 1)[-1])
-        if isinstance(value, LoggedImage):
-            return self._keep_file(value.file, "image.png")
-        if isinstance(value, ModelFiles):
-            digest = tree_sha256(value.directory)
-            target = self.folder / journal_file.FILES / digest
-            if not target.exists():
-                self._copy(value.directory, target)
-            return digest
-        return None
-
-    def _keep_file(self, source: Path, name: str) -> str:
-        digest = file_sha256(source)
-        target = self.folder / journal_file.FILES / digest / name
-        if not target.exists():
-            target.parent.mkdir(exist_ok=True)
-            self._copy(source, target)
-        return f"{digest}/{name}"
-
-    def _copy(self, source: Path, target: Path) -> None:
-        """Under its name only when complete, so that a crash leaves no part that looks whole."""
-        temporary = self.folder / f".copy.{os.getpid()}"
-        _remove(temporary)
-        try:
-            if source.is_dir():
-                shutil.copytree(source, temporary)
-                self._unsynced.update(temporary.rglob("*"))
-            else:
-                shutil.copyfile(source, temporary)
-            temporary.rename(target)
-        except shutil.Error as error:
-            raise OSError(0, str(error)) from error
-        finally:
-            _remove(temporary)
-        self._unsynced = {path for path in self._unsynced if temporary not in path.parents}
-        self._unsynced.update(target.rglob("*") if target.is_dir() else (target,))
-        self._unsynced.update((target.parent, target))
+    def _reserve(self, needed: int) -> None:
+        """So much room and some more that nobody else can take, for what is to be said on a full disk."""
+        wanted = self._end + needed + RESERVED
+        if self._reserved < wanted - RESERVED // 2 and reserve(
+            self._descriptor, self._end, wanted - self._end
+        ):
+            self._reserved = wanted
 
     def _recover(self) -> None:
         end = 0
@@ -310,7 +300,7 @@ class Journal:
                 self.ended = None
         if os.fstat(self._descriptor).st_size != end:
             os.ftruncate(self._descriptor, end)
-        self._end = end
+        self._end = self._reserved = end
         self._next = max(last + 1, 1)
         self.run_id = journal_file.Cursor.load(self.folder).run_id or self.header.run_id
 
@@ -330,25 +320,6 @@ def absolute_uri(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).absolute())
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def tree_sha256(folder: Path) -> str:
-    """Over the relative paths and contents of all files below a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
-    return digest.hexdigest()
-
-
-def _is_missing(value: Value | Header) -> bool:
-    source = getattr(value, "file", None) or getattr(value, "directory", None)
-    return source is not None and not source.exists()
-
-
 def _origin() -> dict[str, str]:
     """The tags by which MLflow shows who started what."""
     try:
@@ -356,21 +327,6 @@ def _origin() -> dict[str, str]:
     except (OSError, KeyError):
         user = str(os.getuid())
     return {"mlflow.user": user, "mlflow.source.name": sys.argv[0] or "python", "mlflow.source.type": "LOCAL"}
-
-
-def _sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _ignore(problem: str) -> None:

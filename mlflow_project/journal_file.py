@@ -229,8 +229,12 @@ class Cursor:
 def replace(path: Path, content: bytes) -> None:
     """Write a small file so that a reader sees the old or the new content, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _below(files: Path, kept: Any) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from mlflow_project.errors import DeliveryError
-from mlflow_project.journal import file_sha256, tree_sha256
+from mlflow_project.kept_files import file_sha256, tree_sha256
 from mlflow_project.values import ModelFiles
 
 if TYPE_CHECKING:

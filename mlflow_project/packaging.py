@@ -49,12 +49,19 @@ def write_model_files(folder: Path, model: BaseCNN, detector: Detector, example:
     for path in (PROGRAM, WEIGHTS):
         (folder / path).parent.mkdir(parents=True)
     (folder / PROGRAM).write_bytes(exported_program(weights))
-    torch.save(weights, folder / WEIGHTS)
-    torch.save(detector.state_dict(), folder / DETECTOR)
+    _save(weights, folder / WEIGHTS)
+    _save(detector.state_dict(), folder / DETECTOR)
     _write_environment(folder)
     _describe(folder, write_code(folder / "code"), example)
     (folder / CHECKSUMS).write_text(_sums(folder))
     return (folder / WEIGHTS).stat().st_size
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    # Written by us, because on a full disk PyTorch raises a RuntimeError about positions.
+    content = io.BytesIO()
+    torch.save(tensors, content)
+    path.write_bytes(content.getvalue())
 
 
 def _write_environment(folder: Path) -> None:

@@ -14,6 +14,7 @@ from mlflow_project import journal_file, state
 from mlflow_project.errors import JournalError, RunBusyError
 from mlflow_project.journal import Journal, absolute_uri
 from mlflow_project.journal_file import Cursor, Damage, Entry, Header
+from mlflow_project.room import reserve
 from mlflow_project.values import (
     Artifact,
     DatasetInput,
@@ -189,6 +190,12 @@ def test_a_resumed_run_says_no_step_twice() -> None:
     ]  # fmt: skip
 
 
+def journal_end(journal: Journal) -> int:
+    """When the run ended, by its journal."""
+    (end,) = [value for value in values_of(journal.folder) if isinstance(value, RunEnd)]
+    return end.timestamp_ms
+
+
 class Disk:
     """A disk that takes so many bytes and then says that it is full."""
 
@@ -250,6 +257,37 @@ def test_what_neither_disk_nor_memory_take_is_counted_and_said(monkeypatch: pyte
     assert len(values_of(journal.folder)) == 10
 
 
+def test_the_end_of_a_run_does_not_wait_for_files_that_find_no_room(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    said: list[str] = []
+    journal = create(on_problem=said.append)
+    monkeypatch.setattr(journal_module.shutil, "copyfile", full)
+    journal.append(Artifact("x.csv", file), Metric("m", 1.0), RunEnd("FAILED"))
+    assert values_of(journal.folder)[1:] == [RunEnd("FAILED", journal_end(journal))]
+    assert "1 values wait" in said[0]
+    journal.close()
+    assert "1 values of the run are lost" in said[1]
+
+
+def test_room_for_the_last_words_is_the_journals_before_the_disk_is_full() -> None:
+    journal = create()
+    path = journal.folder / journal_file.JOURNAL
+    with path.open("ab") as stream:
+        if not reserve(stream.fileno(), 0, 1):
+            return  # a file system that reserves nothing
+    for step in range(2000):
+        journal.append(Metric("m", step, step))
+        assert path.stat().st_blocks * 512 >= path.stat().st_size + journal_module.RESERVED // 2
+    size = path.stat().st_size
+    journal.close()
+    assert path.stat().st_size == size
+    assert path.stat().st_blocks * 512 < size + journal_module.RESERVED // 2
+
+
 def test_a_full_disk_while_a_file_is_copied_leaves_no_part_of_it(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
@@ -261,11 +299,11 @@ def test_a_full_disk_while_a_file_is_copied_leaves_no_part_of_it(
     journal = create(on_problem=said.append)
     with monkeypatch.context() as patch:
         patch.setattr(journal_module.shutil, "copyfile", full)
-        journal.append(Artifact("x.csv", file), Metric("m", 1.0))
-        assert values_of(journal.folder) == []
+        journal.append(Artifact("x.csv", file), Metric("m", 1.0, timestamp_ms=1))
+        assert values_of(journal.folder) == [Metric("m", 1.0, timestamp_ms=1)]
     assert len(said) == 1
     assert journal.sync()
-    artifact, _ = values_of(journal.folder)
+    _, artifact = values_of(journal.folder)
     assert isinstance(artifact, Artifact)
     assert artifact.file.read_bytes() == file.read_bytes()
     assert not list(journal.folder.glob(".copy*"))
