@@ -5,7 +5,6 @@ that program has said KILLED already. A small process of its own session outlive
 """
 
 import os
-import subprocess
 import sys
 import time
 
@@ -15,12 +14,13 @@ _LOOK_SECONDS = 0.2
 
 def keep_killed(run_id: str) -> None:
     """Sees to it that the run still says KILLED when the `mlflow run` above this process has ended."""
-    subprocess.Popen(
+    # Not by `subprocess`, which complains of a process that is left behind; this one shall be.
+    os.posix_spawn(
+        sys.executable,
         [sys.executable, "-m", __name__, run_id, str(os.getppid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in range(3)],
+        setsid=True,
     )
 
 

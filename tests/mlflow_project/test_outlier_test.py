@@ -160,7 +160,7 @@ def test_a_signal_ends_the_run_as_killed(registered: Registered) -> None:
 def test_what_mlflow_run_has_written_of_the_request_is_not_written_again(
     registered: Registered, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mlflow_project import outlier_test
+    from mlflow_project import afterwards, outlier_test
     from mlflow_project.connection import client
 
     store = client(registered.uri)
@@ -173,10 +173,13 @@ def test_what_mlflow_run_has_written_of_the_request_is_not_written_again(
         raise Interrupted(signal.SIGTERM)
 
     monkeypatch.setattr(outlier_test, "_ask", ask)
+    left = []
+    monkeypatch.setattr(afterwards, "keep_killed", left.append)  # a process that would outlive the test
     assert run(["outliers", "--models", "lr=0.02,epochs=2", "--outliers", "inverted"]) == 143
     found = store.get_run(made.info.run_id)
     assert found.data.params == {"models": "lr=0.02,epochs=2", "outliers": "inverted", "examples": "10"}
     assert found.info.run_name == "outliers: m3 on inverted"
+    assert left == [made.info.run_id]
     (journal,) = (Path("state") / "runs").glob("*/cursor.json")
     assert json.loads(journal.read_text())["refused"] == []
 
