@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.common import Report, show, write
+from benchmarks.every_part import run_all
 from hw2.errors import ExperimentError
 from mlflow_project.errors import ServiceError
 
@@ -17,26 +18,32 @@ PARTS = {
     "profile": "where a training step's time goes, operator by operator",
     "serving": "the time that a picture takes through mlflow models serve",
     "service": "commands, the UI and writers on a store with 10,000 runs",
+    "growth": "time and memory against pictures, epochs, models in compare and runs in the store",
 }
+ALL = "all"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     chosen = next((argument for argument in sys.argv[1:] if argument in PARTS), None)
-    for name, help_ in PARTS.items():
+    for name, help_ in {**PARTS, ALL: "every part in turn, each with its defaults, in one file"}.items():
         part = parts.add_parser(name, help=help_, description=help_)
         part.add_argument("--data-dir", type=Path, help="folder of MNIST/raw; without it the embedded sample")
         part.add_argument("--json", type=Path, help="where to write; default benchmarks/results/PART.json")
         if name == chosen:  # a part imports what it measures
             import_module(f"benchmarks.{name}").options(part)
     arguments = parser.parse_args()
+    path = arguments.json or Path(__file__).parent / "results" / f"{arguments.part}.json"
+    if arguments.part == ALL:
+        data = ["--data-dir", str(arguments.data_dir)] if arguments.data_dir else []
+        command = [sys.executable, "-m", "benchmarks"]
+        raise SystemExit(run_all(list(PARTS), lambda part: [*command, part, *data], path))
     try:
         report: Report = import_module(f"benchmarks.{arguments.part}").run(arguments)
     except (ExperimentError, ServiceError) as error:
         raise SystemExit(f"scripts/benchmark: {error}") from error
     show(report)
-    path = arguments.json or Path(__file__).parent / "results" / f"{arguments.part}.json"
     write(report, path)
     print(f"written to {path}")
 
