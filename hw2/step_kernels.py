@@ -243,6 +243,20 @@ def logits(pooled: _Array, weights: _Array, bias: _Array, result: _Array, count:
 
 
 @jit
+def channel_sums(values: _Array, side: int, channels: int, result: _Array, count: int) -> None:
+    """Over all places of values [count, side, side, channels]: result [count, channels]."""
+    for n in range(count):
+        for block in range(0, channels, 16):
+            s = splat(_ZERO)
+            for y in range(side):
+                row = splat(_ZERO)  # by itself: of fewer numbers, a sum loses less by rounding
+                for x in range(side):
+                    row = row + load(values, ((n * side + y) * side + x) * channels + block)
+                s = s + row
+            store(result, n * channels + block, s)
+
+
+@jit
 def cross_entropy(result: _Array, labels: _Array, batch: int, losses: _Array, hits: _Array) -> None:
     """Of each picture; turns logits, in place, into their share of the gradient of a batch's mean loss."""
     for p in range(len(labels)):

@@ -6,7 +6,7 @@ the next part as it gets free and does all of it alone, so that cores meet twice
 operator. The parts' gradients are added in their order: who computed them doesn't change a bit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hw2 import step_kernels as kernels
-from hw2.model import CLASSES, FLAT_FEATURES, BaseCNN, preprocess
+from hw2.model import CLASSES, FLAT_FEATURES, BaseCNN, ModelOutputs, preprocess
 from hw2.step_kernels import PLACES, TILES
 from hw2.step_team import Team, keep_freed_memory
 
@@ -71,22 +71,47 @@ class WinogradStep:
         return torch.from_numpy(losses).mean(), torch.from_numpy(hits).sum()
 
     def evaluate(self, prepared: Tensor, labels: Tensor, batch_size: int = 1000) -> tuple[float, float]:
-        images, places = _flat(prepared), torch.arange(len(labels))
-        targets = _checked(prepared, labels, places)
+        targets = _checked(prepared, labels, torch.arange(len(labels)))
         losses, hits = np.empty(len(labels), np.float32), np.empty(len(labels), np.bool_)
+
+        def judge(work: "_Workspace", which: slice) -> None:
+            kernels.cross_entropy(work.logits, targets[which], len(labels), losses[which], hits[which])
+
+        self._each_part(prepared, judge)
+        return float(losses.mean(dtype=np.float64)), float(hits.mean())
+
+    def outputs(self, prepared: Tensor) -> ModelOutputs:
+        """What `BaseCNN.outputs` returns, in the step's precision, within rounding; of any number of pictures."""
+        n = len(prepared)
+        made = ModelOutputs(torch.empty(n, CLASSES), torch.empty(n, 32), torch.empty(n, 64))
+        logits, relu_means, pool_means = (_flat(tensor) for tensor in made)
+
+        def keep(work: "_Workspace", which: slice) -> None:
+            count = which.stop - which.start
+            logits[which.start * CLASSES : which.stop * CLASSES] = work.logits[: count * CLASSES]
+            means = relu_means[which.start * 32 : which.stop * 32]
+            kernels.channel_sums(work.first, 30, 32, means, count)
+            means /= 28 * 28  # the border is zeros
+            means = pool_means[which.start * 64 : which.stop * 64]
+            kernels.channel_sums(work.pooled, 14, 64, means, count)
+            means /= 14 * 14
+
+        self._each_part(prepared, keep)
+        return made
+
+    def _each_part(self, prepared: Tensor, use: Callable[["_Workspace", slice], None]) -> None:
+        """Forward for all pictures, part by part; `use` gets the results and which pictures they are of."""
+        images, places = _flat(prepared), np.arange(len(prepared))
         size = PART * _EVALUATION_PARTS
 
         def several(i: int) -> None:
             with self._workspace() as work:
-                for start in range(i * size, min((i + 1) * size, len(labels)), PART):
-                    which = slice(start, min(start + PART, len(labels)))
-                    self._forward(work, images, places.numpy()[which], work.pooled, work.logits)
-                    kernels.cross_entropy(
-                        work.logits, targets[which], len(labels), losses[which], hits[which]
-                    )
+                for start in range(i * size, min((i + 1) * size, len(places)), PART):
+                    which = slice(start, min(start + PART, len(places)))
+                    self._forward(work, images, places[which], work.pooled, work.logits)
+                    use(work, which)
 
-        self._team.map(several, -(-len(labels) // size))
-        return float(losses.mean(dtype=np.float64)), float(hits.mean())
+        self._team.map(several, -(-len(places) // size))
 
     def state(self) -> dict[str, Tensor]:
         state = {name: _outer(name, tensor) for name, tensor in self._weights.items()}

@@ -8,7 +8,9 @@ import torch
 
 from hw2.errors import DataError, ExperimentError
 from hw2.evaluation import Evaluation, calibration_error, evaluate
-from hw2.model import BaseCNN, new_model
+from hw2.forward import KERNELS_FROM
+from hw2.model import BaseCNN, ModelOutputs, new_model
+from hw2.step_winograd import WinogradStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +58,13 @@ class TestOnePassOverThePictures:
         for batch_size in (1, 7, 23, 1000):
             assert evaluate(model, pictures, batch_size).logits.shape == (23, 10)  # type: ignore[arg-type]
 
-    def test_the_outputs_are_those_of_the_model(self) -> None:
-        model, pictures = new_model(1), some_pictures(11)
-        evaluation = evaluate(model, pictures, batch_size=4)  # type: ignore[arg-type]
+    @pytest.mark.parametrize("kernels_from", [0, 1_000])
+    def test_the_outputs_are_those_of_the_model(
+        self, kernels_from: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("hw2.forward.KERNELS_FROM", kernels_from)
+        model, pictures = new_model(1), some_pictures(75)
+        evaluation = evaluate(model, pictures, batch_size=43)  # type: ignore[arg-type]
         with torch.no_grad():
             logits, relu_means, pool_means = model.outputs(pictures.images)
         np.testing.assert_allclose(evaluation.logits, logits.numpy(), atol=1e-4)
@@ -85,6 +91,30 @@ class TestOnePassOverThePictures:
         model.conv1.register_forward_hook(lambda layer, *_: modes.append(layer.training))
         evaluate(model, some_pictures(3))  # type: ignore[arg-type]
         assert modes == [False]
+
+    def test_many_pictures_are_evaluated_by_the_kernels_and_few_without_loading_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[int] = []
+        whole = WinogradStep.outputs
+        monkeypatch.setattr(
+            WinogradStep, "outputs", lambda self, images: asked.append(len(images)) or whole(self, images)
+        )
+        evaluate(new_model(1), some_pictures(KERNELS_FROM - 1))  # type: ignore[arg-type]
+        assert asked == []
+        evaluate(new_model(1), some_pictures(KERNELS_FROM + 1))  # type: ignore[arg-type]
+        assert sum(asked) == KERNELS_FROM + 1
+
+    def test_a_net_that_only_derives_from_basecnn_is_asked_itself(self) -> None:
+        class Reversed(BaseCNN):
+            def outputs(self, images: torch.Tensor) -> ModelOutputs:
+                logits, *means = super().outputs(images)
+                return ModelOutputs(-logits, *means)
+
+        torch.manual_seed(1)
+        model, pictures = Reversed(), some_pictures(KERNELS_FROM)
+        evaluation = evaluate(model, pictures)  # type: ignore[arg-type]
+        np.testing.assert_allclose(evaluation.logits, model(pictures.images).detach().numpy(), atol=1e-4)
 
     def test_progress_ends_with_the_number_of_pictures(self) -> None:
         seen: list[int] = []
