@@ -1,6 +1,8 @@
 """What a person watching a training sees on stderr: a bar where there is a terminal, plain lines elsewhere."""
 
 import sys
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -38,6 +40,61 @@ class Silence:
     def progress(self, progress: "Progress", epochs: int) -> None: ...
 
     def epoch(self, result: "EpochResult", epochs: int) -> None: ...
+
+
+class Introduced:
+    """Passes on to a watcher, but first of all a line that may not be known yet: epochs' lines wait for it.
+
+    The work never does. As a context, it says the line at the end if it hasn't before. line: returns None as long
+    as something is worth waiting for, which ends after `seconds`; asked with True it must return a line.
+    """
+
+    def __init__(self, watcher: Watcher, line: Callable[[bool], str | None], seconds: float) -> None:
+        self._watcher = watcher
+        self._line = line
+        self._latest = time.monotonic() + seconds
+        self._held: list[Callable[[], None]] = []
+        self._said = False
+
+    def __enter__(self) -> Self:
+        self._introduce()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._introduce(last=True)
+
+    def note(self, text: str) -> None:
+        """As `Console.note`, after the first line."""
+        self._after(lambda: self._watcher.note(text))
+
+    def warning(self, text: str) -> None:
+        """At once: who can do something about it must not wait."""
+        self._watcher.warning(text)
+
+    def progress(self, progress: "Progress", epochs: int) -> None:
+        """At once."""
+        self._introduce()
+        self._watcher.progress(progress, epochs)
+
+    def epoch(self, result: "EpochResult", epochs: int) -> None:
+        """As `Console.epoch`, after the first line."""
+        self._after(lambda: self._watcher.epoch(result, epochs))
+
+    def _after(self, say: Callable[[], None]) -> None:
+        self._held.append(say)
+        self._introduce()
+
+    def _introduce(self, last: bool = False) -> None:
+        if not self._said:
+            line = self._line(last or time.monotonic() > self._latest)
+            if line is None:
+                return
+            self._watcher.note(line)
+            self._said = True
+        while self._held:
+            self._held.pop(0)()
 
 
 class Console:

@@ -39,6 +39,8 @@ _DEFAULTS = {
     # Otherwise the end of a run prints its address on stdout.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # One bar for each of many small files would be all that a person sees.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _LOUD = {
     # A locked database is tried again; its traceback helps nobody.

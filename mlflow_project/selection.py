@@ -1,7 +1,6 @@
 """Which completed runs a person means: by id, as a sweep, as registered models, or the latest."""
 
 import csv
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -105,8 +104,6 @@ def fetch(
 
 
 def _download(client: "MlflowClient", run_id: str, uri: str, path: str, folder: Path) -> Path | None:
-    # One bar for each of many small files would be all that a person sees.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow.artifacts
 
     folder.mkdir(parents=True, exist_ok=True)
