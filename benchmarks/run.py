@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.common import Cell, Report, alternate, median_and_spread
+from benchmarks.stages import EXIT
 from benchmarks.usual import torchvision_folder
 from hw2.data import load_dataset
 
@@ -63,6 +64,7 @@ def run(arguments: Namespace) -> Report:
         }
         candidates = {n: partial(_measure, place, p, figures.setdefault(n, [])) for n, p in chosen.items()}
         seconds = alternate(candidates, arguments.rounds)
+        stages = _stages(place, programs[OURS], arguments.rounds) if OURS in chosen else {}
     rows: list[dict[str, Cell]] = []
     for name, times in seconds.items():
         ratios = [t / ours for t, ours in zip(times, seconds.get(OURS, times), strict=True)]
@@ -83,7 +85,22 @@ def run(arguments: Namespace) -> Report:
         f"{arguments.rounds} rounds; whole processes with a SQLite store of their own; medians (smallest to largest).",
         f"Accuracies differ by {max(reached) - min(reached):.4f}, {within} the {ACCURACY_TOLERANCE} that is allowed.",
     ]
-    return Report("One run, end to end", rows, notes, raw={"seconds": seconds, "figures": figures})
+    if stages:
+        said = "; ".join(f"{name} {value:.2f}" for name, value in stages.items())
+        notes.append(f"{OURS}, step by step, seconds (medians of {arguments.rounds} more runs): {said}.")
+    raw = {"seconds": seconds, "figures": figures, "stages": stages}
+    return Report("One run, end to end", rows, notes, raw=raw)
+
+
+def _stages(place: Place, program: Sequence[str], rounds: int) -> dict[str, float]:
+    """Median seconds of each stage of our command, from the start of its process to its end."""
+    found: list[dict[str, float]] = []
+    for number in range(rounds):
+        path = place.scratch / f"stages-{number}.json"
+        run_program(place, ["benchmarks.stages", str(path), str(time.time()), *program[1:]])
+        ended, written = time.time(), json.loads(path.read_text())
+        found.append({**written["seconds"], EXIT: ended - written["ended"]})
+    return {name: median(each.get(name, 0.0) for each in found) for name in found[-1]}
 
 
 def _rest(times: Sequence[float], figures: Sequence[dict[str, float]]) -> str:
