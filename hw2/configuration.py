@@ -105,7 +105,13 @@ def native_bfloat16() -> bool:
     """Whether this processor computes in bfloat16 itself; where it is emulated it is 20 times slower than float32."""
     import torch
 
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # oneDNN says yes to every AVX-512, also where it has to emulate.
+    emulated = platform.machine() in ("x86_64", "AMD64") and not (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+    return not emulated
 
 
 def resolve(config: TrainingConfig) -> Runtime:
@@ -118,7 +124,9 @@ def resolve(config: TrainingConfig) -> Runtime:
         "device is cuda but PyTorch sees no GPU here; use --device cpu or auto",
     )
     device = "cuda" if gpu and config.device != "cpu" else "cpu"
-    native = torch.cuda.is_bf16_supported() if device == "cuda" else native_bfloat16()
+    native = (
+        torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else native_bfloat16()
+    )
     _require(
         config.precision != "bfloat16" or native,
         f"precision is bfloat16 but this {device} doesn't compute in it natively; use --precision float32 or auto",

@@ -52,6 +52,15 @@ def implementation(device: str) -> str:
     return f"winograd, numba {version('numba')}" if find_spec("numba") else "direct"
 
 
+def must_compile(device: str) -> bool:
+    """Whether the next step made here is compiled first, which takes some 20 s, once for this source and place."""
+    if not implementation(device).startswith("winograd"):
+        return False
+    from hw2.step_lanes import compiled_before
+
+    return not compiled_before()
+
+
 def make_step(
     model: BaseCNN, *, lr: float, momentum: float, precision: str, device: str, batch_size: int
 ) -> Step:

@@ -34,7 +34,7 @@ def jit(function: _Function) -> _Function:
     """Compiled at the first call, kept on the disk where there is a place for it, run without Python's lock."""
     config: Any = numba.config
     given = config.CACHE_DIR
-    config.CACHE_DIR = str(Path(given or Path(__file__).parent / "__pycache__") / _sources_sha256())
+    config.CACHE_DIR = str(_cache_folder())
     try:
         compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # no folder to write to
@@ -42,6 +42,16 @@ def jit(function: _Function) -> _Function:
     finally:
         config.CACHE_DIR = given
     return cast(_Function, compiled)
+
+
+def compiled_before() -> bool:
+    """Whether kernels of this source lie on the disk, so that they needn't be compiled, which takes some 20 s."""
+    return any(_cache_folder().rglob("step_kernels.*.nbc"))
+
+
+def _cache_folder() -> Path:
+    config: Any = numba.config
+    return Path(config.CACHE_DIR or Path(__file__).parent / "__pycache__") / _sources_sha256()
 
 
 @cache

@@ -96,9 +96,14 @@ class SharedTraining:
         return self.outcomes
 
     def _train(self, start: "TrainingState | None") -> None:
+        from hw2.step import must_compile
         from hw2.training import Training
 
         pictures = self._pictures
+        if must_compile(pictures.runtime.device):
+            self._watcher.note(
+                "compiling the training step for this processor: some 20 s, only the first time"
+            )
         training = Training(
             self._open[-1].plan.config,
             pictures.runtime,

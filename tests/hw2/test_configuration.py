@@ -96,6 +96,28 @@ def test_a_fingerprint_is_equal_for_other_epochs_and_differs_by_what_auto_became
     assert fingerprint(config, "data", dataclasses.replace(RUNTIME, precision="bfloat16")) != identity
 
 
+@pytest.mark.parametrize(
+    ("machine", "onednn", "avx512_bf16", "amx", "native"),
+    [
+        ("x86_64", True, False, False, False),  # AVX-512 without it: oneDNN emulates
+        ("x86_64", True, True, False, True),
+        ("x86_64", True, False, True, True),
+        ("x86_64", False, False, False, False),
+        ("aarch64", True, False, False, True),
+    ],
+)
+def test_a_processor_that_only_emulates_bfloat16_has_not_got_it(
+    machine: str, onednn: bool, avx512_bf16: bool, amx: bool, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert configuration.native_bfloat16() is native
+
+
 @pytest.mark.parametrize("native", [False, True])
 def test_auto_is_bfloat16_only_where_the_processor_has_it(
     native: bool, monkeypatch: pytest.MonkeyPatch

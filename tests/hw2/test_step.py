@@ -1,6 +1,8 @@
 """The fast step does what plain SGD with autograd does, and does it again bit for bit."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch.nn import functional
 
 from hw2.configuration import native_bfloat16
 from hw2.model import BaseCNN, new_model
-from hw2.step import Step, implementation, make_step
+from hw2.step import Step, implementation, make_step, must_compile
 from hw2.step_cuda import CudaStep
 
 PRECISIONS = [
@@ -220,6 +222,35 @@ def test_without_numba_the_step_says_so(way: None) -> None:
     assert (kind == "DirectStep") == (implementation("cpu") == "direct")
 
 
+def test_no_kernel_is_compiled_once_a_step_is_made(way: None) -> None:
+    step = _step()
+    if implementation("cpu") == "direct":
+        assert not must_compile("cpu")
+        return
+    assert not must_compile("cpu")
+    known = {name: len(kernel.signatures) for name, kernel in _kernels()}
+    images, labels = _pictures(100)
+    prepared = step.prepare(images)
+    step(prepared, labels, torch.arange(64))
+    step.evaluate(prepared, labels)
+    assert {name: len(kernel.signatures) for name, kernel in _kernels()} == known
+    assert all(known[name] for name in ("forward", "pool", "unpool", "backward", "channel_sums"))
+
+
+def test_kernels_that_nobody_has_compiled_yet_are_announced(
+    way: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    assert must_compile("cpu") == (implementation("cpu") != "direct")
+    assert not must_compile("cuda")
+
+
+def _kernels() -> list[tuple[str, Any]]:
+    from hw2 import step_kernels
+
+    return [(name, value) for name, value in vars(step_kernels).items() if hasattr(value, "signatures")]
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_way_of_a_gpu_gives_the_same_weights(momentum: float) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -229,7 +260,7 @@ def test_the_way_of_a_gpu_gives_the_same_weights(momentum: float) -> None:
     there = CudaStep(new_model(0), dtype=torch.float32, device=device, **options)
     prepared, moved = here.prepare(images), there.prepare(images)
     for number, index in enumerate(torch.split(torch.arange(100), 64)):
-        if number == 1:  # a state goes on bit for bit
+        if number == 1:
             there.load(there.state())
         expected, right = here(prepared, labels, index)
         loss, correct = there(moved, labels.to(device), index.to(device))
@@ -241,3 +272,41 @@ def test_the_way_of_a_gpu_gives_the_same_weights(momentum: float) -> None:
     assert there.evaluate(moved, labels.to(device)) == pytest.approx(
         here.evaluate(prepared, labels), rel=1e-4
     )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_way_of_a_gpu_repeats_its_bits_also_from_a_state(precision: str, momentum: float) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images, labels = _pictures(128)
+    first, second = torch.arange(128).to(device).split(64)
+
+    def step() -> CudaStep:
+        dtype = getattr(torch, precision)
+        return CudaStep(new_model(0), lr=0.05, momentum=momentum, dtype=dtype, device=device)
+
+    one, same, other = step(), step(), step()
+    prepared = one.prepare(images)
+    for each in (one, same):
+        each(prepared, labels.to(device), first)
+    other.load(one.state())
+    losses = [each(prepared, labels.to(device), second)[0] for each in (one, same, other)]
+    assert torch.equal(losses[0], losses[1])
+    assert torch.equal(losses[0], losses[2])
+    for name, weight in one.state().items():
+        assert torch.equal(weight, same.state()[name]), name
+        assert torch.equal(weight, other.state()[name]), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_is_never_waited_for_within_an_epoch() -> None:
+    images, labels = _pictures(128)
+    step = CudaStep(new_model(0), lr=0.05, momentum=0.0, dtype=torch.bfloat16, device="cuda")
+    prepared, moved, order = step.prepare(images), labels.cuda(), torch.arange(128).cuda()
+    step(prepared, moved, order[:64])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for index in order.split(64):
+            step(prepared, moved, index)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -35,6 +36,11 @@ def same_threads() -> object:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def reports_by_batches_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hw2.training._SILENT_SECONDS", math.inf)
 
 
 def training(
@@ -80,6 +86,37 @@ def test_losses_are_reported_every_50_batches_counted_over_epochs(sample: Datase
     assert [p.images_done for p in heard if p.epoch == 1] == [400, 800, 1_003]
     assert [(step, loss) for p in heard for step, loss in p.batch_losses] == one.batch_losses
     assert [result.epoch for result in results] == [1, 2]
+
+
+def test_slow_batches_are_reported_each_and_change_nothing(
+    sample: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = training(sample)
+    list(expected.epochs())
+    monkeypatch.setattr("hw2.training._SILENT_SECONDS", -1.0)
+    heard: list[Progress] = []
+    one = training(sample)
+    list(one.epochs(heard.append))
+    assert len(heard) == 2 * 126
+    assert one.batch_losses == expected.batch_losses
+    assert digest(one.state()) == digest(expected.state())
+
+
+def test_what_a_report_takes_is_not_the_trainings(sample: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.001
+        return now
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal now
+        now += 1_000
+
+    monkeypatch.setattr("hw2.training.time", SimpleNamespace(perf_counter=clock))
+    for result in training(sample).epochs(on_progress):
+        assert 0 < result.epoch_seconds < 1
 
 
 def test_an_epochs_figures_are_means_over_all_its_pictures(sample: Dataset) -> None:
