@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.common import Report, show, write
+from benchmarks.common import Report, machine, show, write
 from benchmarks.every_part import run_all
 from hw2.errors import ExperimentError
 from mlflow_project.errors import ServiceError
@@ -39,13 +39,15 @@ def main() -> None:
         data = ["--data-dir", str(arguments.data_dir)] if arguments.data_dir else []
         command = [sys.executable, "-m", "benchmarks"]
         raise SystemExit(run_all(list(PARTS), lambda part: [*command, part, *data], path))
+    facts = machine()
     try:
         report: Report = import_module(f"benchmarks.{arguments.part}").run(arguments)
     except (ExperimentError, ServiceError) as error:
         raise SystemExit(f"scripts/benchmark: {error}") from error
-    show(report)
-    write(report, path)
+    show(report, facts)
+    write(report, facts, path)
     print(f"written to {path}")
+    sys.exit(1 if report.wrong else 0)
 
 
 if __name__ == "__main__":

@@ -9,30 +9,47 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
+
+from hw2.configuration import code_sha256, native_bfloat16
+from hw2.step import implementation
 
 Cell = str | float | int
 
 
 @dataclass(frozen=True)
 class Report:
-    """One part's result. Rows have the same keys; a key's unit is in its name."""
+    """One part's result. Rows have the same keys; a key's unit is in its name.
+
+    wrong: what makes the figures worthless, a line each, such as another accuracy: the benchmark then ends with 1.
+    """
 
     title: str
     rows: Sequence[Mapping[str, Cell]]
     notes: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=lambda: machine())
     raw: Mapping[str, Any] = field(default_factory=dict)
+    wrong: Sequence[str] = ()
+
+
+_TELLING = ("torch", "torchvision", "numba", "numpy", "mlflow", "lightning")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def machine() -> dict[str, Any]:
-    """Hardware, instruction set, versions and threads: what a time means nothing without."""
+    """Hardware, instruction set, versions and threads: what a time means nothing without. Before anything runs."""
     model, flags = platform.processor(), ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -50,15 +67,19 @@ def machine() -> dict[str, Any]:
         "load_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "mlflow")},
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "versions": {name: found for name in _TELLING if (found := _version(name))},
+        "step": implementation("cpu"),
+        "code_sha256": code_sha256(),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
     }
 
 
-def alternate(candidates: Mapping[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
+def alternate(candidates: Mapping[str, Callable[[int], float | None]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each candidate in each round, all in turn, so that what disturbs one disturbs all.
 
-    A candidate is called with the round's number. The first to go changes from round to round.
+    A candidate is called with the round's number; what it returns, if anything, is the time that counts. The first
+    to go changes from round to round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
@@ -66,8 +87,8 @@ def alternate(candidates: Mapping[str, Callable[[int], object]], rounds: int) ->
         first = number % len(names)
         for name in names[first:] + names[:first]:
             started = time.perf_counter()
-            candidates[name](number)
-            seconds[name].append(time.perf_counter() - started)
+            measured = candidates[name](number)
+            seconds[name].append(time.perf_counter() - started if measured is None else measured)
     return seconds
 
 
@@ -77,7 +98,7 @@ def median_and_spread(values: Sequence[float], digits: int = 0) -> str:
     return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
-def show(report: Report) -> None:
+def show(report: Report, facts: Mapping[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)  # else 80 columns, wherever it goes
     table = Table(title=report.title, title_justify="left")
     for name in report.rows[0]:
@@ -87,20 +108,23 @@ def show(report: Report) -> None:
     console.print(table)
     for note in report.notes:
         console.print(note)
-    facts = report.facts
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     console.print(
         f"{facts['processor']}, {facts['cores']} cores, {facts['threads']} threads, {facts['instructions']}, "
-        f"torch {facts['versions']['torch']}, load at the start {facts['load_at_start']}"
+        f"{versions}, load at the start {facts['load_at_start']}"
     )
+    for reason in report.wrong:
+        console.print(f"WRONG: {reason}", markup=False)
 
 
-def write(report: Report, path: Path) -> None:
+def write(report: Report, facts: Mapping[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "title": report.title,
-        "machine": report.facts,
+        "machine": facts,
         "rows": report.rows,
         "notes": report.notes,
         "raw": report.raw,
+        "wrong": report.wrong,
     }
     path.write_text(json.dumps(content, indent=2) + "\n")

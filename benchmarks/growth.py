@@ -16,7 +16,7 @@ from benchmarks.filled_store import environment, fill, train_one
 from benchmarks.growth_fit import CPU, KEPT, MEMORY, PROCESS, WORK, Series, Values, notes, rows
 from benchmarks.growth_store import store_of_models
 from benchmarks.process import measure
-from benchmarks.run import fresh_store
+from benchmarks.programs import fresh_store
 from benchmarks.service import COMMANDS
 
 FEW = 10

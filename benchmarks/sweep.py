@@ -2,11 +2,21 @@
 
 import tempfile
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.common import Cell, Report, alternate, median_and_spread
-from benchmarks.run import Place, fresh_store, run_program
+from benchmarks.programs import (
+    ACCURACY_TOLERANCE,
+    Logged,
+    Place,
+    fresh_store,
+    home,
+    logged,
+    run_program,
+)
+from benchmarks.run import OPTIONS
 from benchmarks.usual import torchvision_folder
 from hw2.data import load_dataset
 
@@ -17,45 +27,91 @@ MODELS = ((0.001, 10), (0.1, 5), (0.1, 8), (0.01, 5), (0.01, 8))
 
 def options(parser: ArgumentParser) -> None:
     """Of this part."""
-    parser.add_argument("--rounds", type=int, default=2, help="default 2")
+    parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument("--without-usual", action="store_true", help="leave the usual loop out")
+    parser.add_argument(
+        "--divide-epochs", type=int, default=1, help="of each model, for a quick look; default 1"
+    )
 
 
 def run(arguments: Namespace) -> Report:
-    """Each way as processes of their own with a fresh store, in turn."""
+    """Each way as processes of their own, one after another on one fresh store, the ways in turn."""
     dataset = load_dataset("mnist", arguments.data_dir)
+    models = [(lr, max(1, epochs // arguments.divide_epochs)) for lr, epochs in MODELS]
+    found: dict[str, list[list[Logged]]] = {}
     with torchvision_folder(dataset) as pictures, tempfile.TemporaryDirectory() as scratch:
-        place = Place(pictures, fresh_store(Path(scratch)), Path(scratch))
-        data = [] if dataset.is_sample else ["--data-dir", str(pictures)]
-        common = [*data, "--validation-size", "0", "--format", "json"]
+        place = Place(fresh_store(Path(scratch)), Path(scratch))
+        common = [*([] if dataset.is_sample else ["--data-dir", str(pictures)]), *OPTIONS]
+        (long, *grid) = models
         shared = [
-            ["sweep", "--lr", "0.1,0.01", "--epochs", "5,8", *common],
-            ["sweep", "--epochs", "10", *common],
+            ["sweep", "--lr", "0.1,0.01", "--epochs", ",".join(sorted({str(n) for _, n in grid})), *common],
+            ["sweep", "--lr", str(long[0]), "--epochs", str(long[1]), *common],
         ]
-        alone = [["train", "--lr", str(lr), "--epochs", str(epochs), *common] for lr, epochs in MODELS]
-        usual = [["benchmarks.opponents.loop", str(pictures), str(lr), str(epochs)] for lr, epochs in MODELS]
+        alone = [["train", "--lr", str(lr), "--epochs", str(epochs), *common] for lr, epochs in models]
+        usual = [["benchmarks.opponents.loop", str(pictures), str(lr), str(epochs)] for lr, epochs in models]
         ways = {
             OURS: [["mlflow_project", *command] for command in shared],
             ALONE: [["mlflow_project", *command] for command in alone],
         } | ({} if arguments.without_usual else {USUAL: usual})
-        seconds = alternate({name: partial(_all, place, ps) for name, ps in ways.items()}, arguments.rounds)
-    rows: list[dict[str, Cell]] = [
-        {
-            "way": name,
-            "seconds": median_and_spread(times, 1),
-            "times the shared trainings": median_and_spread(
-                [t / ours for t, ours in zip(times, seconds[OURS], strict=True)], 2
-            ),
+        candidates = {
+            name: partial(_all, place, programs, found.setdefault(name, []))
+            for name, programs in ways.items()
         }
-        for name, times in seconds.items()
-    ]
-    notes = [
-        f"{dataset.name}, five models (36 epochs alone, 26 shared), {arguments.rounds} rounds; whole processes."
-    ]
-    return Report("The study's five models", rows, notes, raw={"seconds": seconds})
+        seconds = alternate(candidates, arguments.rounds)
+    epochs = sum(n for _, n in models), sum(dict(sorted(models)).values())
+    about = (
+        f"{dataset.name}, five models ({epochs[0]} epochs alone, {epochs[1]} shared), {arguments.rounds} rounds; whole "
+        "processes, one after another: two of the shared trainings, five of the others."
+    )
+    return report(seconds, found, about)
 
 
-def _all(place: Place, programs: list[list[str]], number: int) -> None:
-    # A sweep's second command finds nothing of the first: what it does is charged in full.
-    for program in programs:
-        run_program(place, program)
+def report(
+    seconds: Mapping[str, Sequence[float]], found: Mapping[str, Sequence[Sequence[Logged]]], about: str
+) -> Report:
+    """seconds: by way, each round; found: what each round has left in its store."""
+    rows: list[dict[str, Cell]] = []
+    for name, times in seconds.items():
+        ratios = [t / ours for t, ours in zip(times, seconds[OURS], strict=True)]
+        accuracies = ", ".join(f"{run.accuracy:.4f}" for run in _sorted(found[name][-1]))
+        rows.append(
+            {
+                "way": name,
+                "seconds": median_and_spread(times, 1),
+                "times the shared trainings": median_and_spread(ratios, 2),
+                "test accuracies": accuracies,
+            }
+        )
+    raw = {"seconds": seconds, "accuracies": {row["way"]: row["test accuracies"] for row in rows}}
+    order = ", ".join(f"lr={run.lr:g} epochs={run.epochs}" for run in _sorted(found[OURS][-1]))
+    notes = [about, f"Accuracies in the order {order}."]
+    return Report("The study's five models", rows, notes, raw, _wrong(found))
+
+
+def _wrong(found: Mapping[str, Sequence[Sequence[Logged]]]) -> list[str]:
+    """What would make the comparison worthless: other models, or other weights than alone."""
+    wrong = []
+    expected = _sorted(found[OURS][0])
+    for name, rounds in found.items():
+        for runs in map(_sorted, rounds):
+            if [(run.lr, run.epochs) for run in runs] != [(run.lr, run.epochs) for run in expected]:
+                wrong.append(f"{name} left other models than {OURS}")
+                continue
+            for run, other in zip(runs, expected, strict=True):
+                what = f"lr={run.lr:g} epochs={run.epochs}: {name}"
+                if name != USUAL and run.weights_sha256 != other.weights_sha256:
+                    wrong.append(f"{what} ended with other weights than {OURS}")
+                if abs(run.accuracy - other.accuracy) > ACCURACY_TOLERANCE:
+                    wrong.append(f"{what} reached {run.accuracy:.4f}, {OURS} {other.accuracy:.4f}")
+    return wrong
+
+
+def _sorted(runs: Sequence[Logged]) -> list[Logged]:
+    return sorted(runs, key=lambda run: (run.lr, run.epochs or 0))
+
+
+def _all(place: Place, programs: list[list[str]], found: list[list[Logged]], number: int) -> float:
+    with home(place) as (folder, variables):
+        seconds = sum(run_program(program, folder, variables).seconds for program in programs)
+        found.append(logged(folder))
+    return seconds

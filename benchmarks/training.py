@@ -93,9 +93,11 @@ def run(arguments: Namespace) -> Report:
         }
         for trainer in trainers.values():  # the first batches fill caches and choose kernels
             trainer.train(orders[-1][: 10 * BATCH_SIZE])
-        candidates: dict[str, Callable[[int], object]] = {
+        candidates: dict[str, Callable[[int], None]] = {
             name: partial(_train, trainer, orders) for name, trainer in trainers.items()
         }
+        for product in products.values():
+            product(0)
         seconds = alternate({**candidates, **products}, arguments.rounds)
         accuracies = {name: trainer.accuracy() for name, trainer in trainers.items()}
 
@@ -125,16 +127,17 @@ def run(arguments: Namespace) -> Report:
         *(f"{name}: {median_and_spread([s / 1e9 for s in speed])} GFLOP/s" for name, speed in speeds.items()),
     ]
     furthest = max(accuracies.values()) - min(accuracies.values())
-    notes.append(
-        f"Accuracies differ by {furthest:.4f}, "
-        + ("within" if furthest <= ACCURACY_TOLERANCE else "MORE THAN")
-        + f" the {ACCURACY_TOLERANCE} that is allowed."
+    wrong = (
+        [f"test accuracies differ by {furthest:.4f}, allowed are {ACCURACY_TOLERANCE}"]
+        if furthest > ACCURACY_TOLERANCE
+        else []
     )
     return Report(
         title="Training BaseCNN",
         rows=rows,
         notes=notes,
         raw={"seconds": seconds, "accuracies": accuracies, "pictures_a_round": pictures},
+        wrong=wrong,
     )
 
 

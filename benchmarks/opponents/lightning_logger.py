@@ -5,9 +5,12 @@ import sys
 from typing import Any
 
 import lightning
+import matplotlib
 import mlflow
 import torch
 from lightning.pytorch.loggers import MLFlowLogger
+from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -25,6 +28,12 @@ class Classifier(lightning.LightningModule):
         self.save_hyperparameters()
         self.lr = lr
         self.net = Net()
+        self.found: list[int] = []
+        self.expected: list[int] = []
+
+    def confusion_matrix(self) -> Figure:
+        """Of the answers in the test."""
+        return ConfusionMatrixDisplay.from_predictions(self.expected, self.found).figure_
 
     def forward(self, images: Tensor) -> Tensor:
         result: Tensor = self.net(images)
@@ -41,13 +50,17 @@ class Classifier(lightning.LightningModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
-        self.log("test_accuracy", (self(images).argmax(1) == labels).float().mean(), on_epoch=True)
+        answers = self(images).argmax(1)
+        self.log("test_accuracy", (answers == labels).float().mean(), on_epoch=True)
+        self.found += answers.tolist()
+        self.expected += labels.tolist()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=self.lr)
 
 
 def main(folder: str, lr: float, epochs: int, autolog: bool) -> None:
+    matplotlib.use("Agg")
     lightning.seed_everything(0, verbose=False)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (SCALE,))])
     train = DataLoader(datasets.MNIST(folder, train=True, transform=transform), batch_size=64, shuffle=True)
@@ -55,17 +68,24 @@ def main(folder: str, lr: float, epochs: int, autolog: bool) -> None:
     model = Classifier(lr)
     common: dict[str, Any] = {"max_epochs": epochs, "accelerator": "cpu", "enable_progress_bar": False}
     if autolog:
-        mlflow.pytorch.autolog()
+        mlflow.pytorch.autolog(log_every_n_step=50, registered_model_name="opponent")
         with mlflow.start_run():
             trainer = lightning.Trainer(**common, logger=False)
             trainer.fit(model, train)
             result = trainer.test(model, test, verbose=False)
-    else:
-        logger = MLFlowLogger("lightning", tracking_uri=os.environ["MLFLOW_TRACKING_URI"], log_model=True)
-        trainer = lightning.Trainer(**common, logger=logger)
-        trainer.fit(model, train)
-        result = trainer.test(model, test, verbose=False)
-    print(result[0]["test_accuracy"])
+            mlflow.log_metric("test_accuracy", result[0]["test_accuracy"])
+            mlflow.log_figure(model.confusion_matrix(), "confusion_matrix.png")
+        return
+    logger = MLFlowLogger("lightning", tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+    trainer = lightning.Trainer(**common, logger=logger)
+    trainer.fit(model, train)
+    trainer.test(model, test, verbose=False)
+    logger.experiment.log_figure(logger.run_id, model.confusion_matrix(), "confusion_matrix.png")
+    example = next(iter(test))[0][:2].numpy()
+    with mlflow.start_run(run_id=logger.run_id):
+        mlflow.pytorch.log_model(
+            model.net.eval(), name="model", input_example=example, registered_model_name="opponent"
+        )
 
 
 if __name__ == "__main__":

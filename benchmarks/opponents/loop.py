@@ -52,7 +52,6 @@ def main(folder: str, lr: float, epochs: int) -> None:
         mlflow.log_figure(display.figure_, "confusion_matrix.png")
         example = images[:2].numpy()
         mlflow.pytorch.log_model(model, name="model", input_example=example, registered_model_name="opponent")
-    print(accuracy)
 
 
 if __name__ == "__main__":
