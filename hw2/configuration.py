@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from hw2.errors import ConfigurationError
+from hw2.wording import shortest
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
 OPTIMIZERS = ("sgd",)
 VALIDATION_SIZE = 5_000
+_BOUNDS = {  # what PyTorch takes, and more threads or epochs than anybody has a use for
+    "epochs": (1, 1_000_000),
+    "batch_size": (1, 2**63 - 1),
+    "seed": (0, 2**63 - 1),
+    "threads": (0, 1_024),
+}
 SMALL_VALIDATION_SHARE = 12  # a set smaller than 60,000 gives a twelfth
 
 # The modules whose source decides the weights: changing one makes another configuration.
@@ -30,7 +37,8 @@ class TrainingConfig:
     """One configuration, as asked for; refuses what can't be trained (`ConfigurationError`).
 
     lr: finite, above 0. momentum: 0 to below 1. validation_size: pictures taken from the training set, or None
-    for 5,000 (a twelfth of a set smaller than 60,000). threads: processor threads, 0 for all cores.
+    for 5,000 (a twelfth of a set smaller than 60,000). epochs: 1 to 1,000,000. threads: processor threads, 0 for
+    all cores, to 1,024.
     """
 
     lr: float = 0.001
@@ -50,11 +58,11 @@ class TrainingConfig:
             math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; it must be a finite number above 0"
         )
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; it must be at least 0 and below 1")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("threads", 0)):
+        for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             _require(
-                isinstance(value, int) and least <= value < 2**63,
-                f"{name} is {value}; it must be a whole number from {least}",
+                isinstance(value, int) and least <= value <= most,
+                f"{name} is {value}; it must be a whole number from {least:,} to {most:,}",
             )
         _require(
             self.validation_size is None or self.validation_size >= 0,
@@ -67,7 +75,7 @@ class TrainingConfig:
     @property
     def name(self) -> str:
         """The configuration as a person says it: the two things the study varies, and what else is not default."""
-        words = [f"lr={self.lr:g}", f"epochs={self.epochs}"]
+        words = [f"lr={shortest(self.lr)}", f"epochs={self.epochs}"]
         said = ("batch_size", "momentum", "seed", "dataset", "precision")
         words += [f"{k}={getattr(self, k)}" for k in said if getattr(self, k) != _DEFAULTS[k]]
         return " ".join(words)

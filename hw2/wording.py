@@ -4,6 +4,12 @@
 LEVEL = 0.05
 
 
+def shortest(number: float) -> str:
+    """Text that reads back as the same number: 0.1, 1e-05, 1000, and as many digits as others need."""
+    text = f"{number:g}"
+    return text if float(text) == number else repr(number)
+
+
 def percent(share: float, digits: int = 1) -> str:
     """A share of 1 in percent; only exactly 1 is "100 %", so that one mistake in many is not rounded away."""
     text = f"{100 * share:.{digits}f}"

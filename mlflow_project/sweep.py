@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw2.configuration import TrainingConfig, configuration_sha256, fingerprint, resolve
 from hw2.errors import CheckpointError
+from hw2.wording import shortest
 from mlflow_project import earlier
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, RESUMABLE, Found, Local
 from mlflow_project.errors import RunError
@@ -50,7 +51,7 @@ class Grid:
         """The axes as a person says them; one that has its default alone is left out."""
         default = TrainingConfig()
         said = [
-            f"{axis}={','.join(f'{value:g}' for value in getattr(self, axis))}"
+            f"{axis}={','.join(map(shortest, getattr(self, axis)))}"
             for axis in AXES
             if axis in ("lr", "epochs") or getattr(self, axis) != (getattr(default, axis),)
         ]

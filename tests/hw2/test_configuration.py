@@ -26,6 +26,9 @@ RUNTIME = Runtime("float32", "cpu", 2)
         {"batch_size": 0},
         {"seed": -1},
         {"threads": -1},
+        {"threads": 3_000_000_000},
+        {"epochs": 10**30},
+        {"seed": 2**63},
         {"momentum": 1.0},
         {"validation_size": -1},
         {"precision": "float16"},
@@ -40,6 +43,26 @@ def test_what_cannot_be_trained_is_refused_by_name(wrong: dict[str, Any]) -> Non
         TrainingConfig(**wrong)
     assert str(value) in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "bounds"),
+    [({"threads": 1_025}, "from 0 to 1,024"), ({"epochs": 1_000_001}, "from 1 to 1,000,000")],
+    ids=str,
+)
+def test_a_number_beyond_its_bounds_is_answered_with_both(wrong: dict[str, Any], bounds: str) -> None:
+    with pytest.raises(ConfigurationError, match=bounds):
+        TrainingConfig(**wrong)
+    TrainingConfig(**{name: value - 1 for name, value in wrong.items()})
+
+
+@pytest.mark.parametrize(
+    ("lr", "text"),
+    [(0.1, "0.1"), (0.001, "0.001"), (1e-5, "1e-05"), (1000.0, "1000"), (0.1234567, "0.1234567")],
+)
+def test_two_rates_never_share_a_name(lr: float, text: str) -> None:
+    assert TrainingConfig(lr=lr).name == f"lr={text} epochs=10"
+    assert float(text) == lr
 
 
 def test_a_name_says_what_is_varied_and_what_is_unusual() -> None:
