@@ -24,8 +24,11 @@ from hw2.sources import (
     SIDE,
     AbsentError,
     download_dir,
+    expanded,
+    find_beside,
     find_folder,
     find_known,
+    is_folder,
     read_any,
     read_split,
 )
@@ -136,13 +139,21 @@ def load_dataset(name: str, data_dir: Path | None = None, download: bool = False
     return Dataset(name, train, test, is_sample)
 
 
-def load_split(name: str, split: str, data_dir: Path | None = None, download: bool = False) -> ImageSet:
-    """One split of a set, of any number of classes; from the sample also where `data_dir` lacks it."""
+def load_split(
+    name: str, split: str, data_dir: Path | None = None, download: bool = False, beside: bool = False
+) -> ImageSet:
+    """One split of a set, of any number of classes; from the sample also where `data_dir` lacks it.
+
+    beside: `data_dir` is where another set was found, so that only DIR/<the set's folder>/raw counts there.
+    """
     if split not in FILE_STEMS:
         raise ConfigurationError(f"unknown split {split!r}, expected {' or '.join(FILE_STEMS)}")
     known = DATASETS.get(name)
     try:
-        folder = _find(name, (split,), data_dir, download)
+        if beside and known is not None:
+            folder = find_beside(name, known, (split,), data_dir, download)
+        else:
+            folder = _find(name, (split,), data_dir, download)
     except AbsentError:
         if split not in SAMPLES.get(name, {}):
             raise
@@ -164,7 +175,8 @@ def load_folder(folder: Path) -> ImageSet:
 
     Labels are any from 0 to 255; without a file of labels each is 0, and the only class "unknown".
     """
-    images, labels = read_any(folder.expanduser())
+    folder = expanded(folder)
+    images, labels = read_any(folder)
     if labels is None:
         labels = torch.zeros(len(images), dtype=torch.int64)
         classes: tuple[str, ...] = ("unknown",)
@@ -195,8 +207,8 @@ def _find(name: str, splits: Sequence[str], data_dir: Path | None, download: boo
         return find_known(name, known, splits, data_dir, download)
     if _is_sample_name(name):
         return None
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder = expanded(Path(name))
+    if not is_folder(folder):
         raise DataError(
             f"unknown data set {name!r}: expected {', '.join(DATASETS)}, or a folder of IDX files"
         )
@@ -221,7 +233,7 @@ def _is_sample_name(name: str) -> bool:
 
 def _name_of(folder: Path) -> str:
     """A folder's name, fit for the name of a registered model, and never that of a known set."""
-    folder = folder.expanduser().resolve()
+    folder = folder.resolve()
     own = folder.parent if folder.name == "raw" else folder
     name = re.sub(r"[^a-z0-9]+", "-", own.name.lower()).strip("-") or "folder"
     return f"{name}-folder" if name in DATASETS or name.endswith(SAMPLE_SUFFIX) else name

@@ -12,6 +12,7 @@ from hw2.catalogue import DATASETS
 from hw2.centring import SIDE, as_mnist
 from hw2.data import ImageSet, load_folder, load_split
 from hw2.errors import DataError
+from hw2.sources import expanded, is_folder
 
 PICTURES = 10_000
 
@@ -48,9 +49,10 @@ def load_outliers(
     if name_or_dir in GENERATED:
         return GENERATED[name_or_dir](digits, seed)
     if name_or_dir.removesuffix("-sample") in DATASETS:
-        return load_split(name_or_dir, "test", data_dir, download)
-    folder = Path(name_or_dir).expanduser()
-    if folder.is_dir():
+        beside = data_dir is not None and Path(digits.source).is_relative_to(expanded(data_dir))
+        return load_split(name_or_dir, "test", data_dir, download, beside)
+    folder = expanded(Path(name_or_dir))
+    if is_folder(folder):
         return load_folder(folder)
     names = ", ".join([*GENERATED, *DATASETS])
     raise DataError(f"unknown outlier set {name_or_dir!r}: expected {names}, or a folder of IDX files")

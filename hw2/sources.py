@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hw2 import idx
-from hw2.catalogue import KnownSet
+from hw2.catalogue import DATASETS, KnownSet
 from hw2.errors import DataError
 
 SIDE = 28
@@ -29,14 +29,14 @@ class AbsentError(DataError):
 def download_dir() -> Path:
     """Where downloads go: datasets/vision in torch's cache ($TORCH_HOME, else ~/.cache/torch)."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("TORCH_HOME") or f"{cache}/torch").expanduser() / "datasets" / "vision"
+    return expanded(Path(os.environ.get("TORCH_HOME") or f"{cache}/torch")) / "datasets" / "vision"
 
 
 def find_known(
     name: str, known: KnownSet, splits: Sequence[str], data_dir: Path | None, download: bool
 ) -> Path | None:
     """The folder with files of these splits; None where no place was asked for and the cache has none."""
-    root = data_dir.expanduser() if data_dir is not None else download_dir()
+    root = expanded(data_dir) if data_dir is not None else download_dir()
     if data_dir is not None and not download:
         listing(root)
     places = [root / known.folder / "raw"]
@@ -52,6 +52,22 @@ def find_known(
             f"{root}: found no {wanted} in {known.folder}/raw, raw or the folder itself; "
             f"put the files of {name} there, or let them be downloaded (download=true)"
         )
+    return place
+
+
+def find_beside(
+    name: str, known: KnownSet, splits: Sequence[str], data_dir: Path | None, download: bool
+) -> Path | None:
+    """Where a set is found of which `data_dir` has its own folder or nothing; else the cache's, or None.
+
+    The raw/ of a `data_dir` that was given for another set, or its top, holds that set's files under these names.
+    """
+    roots = [download_dir()] if data_dir is None else [expanded(data_dir), download_dir()]
+    places = [root / known.folder / "raw" for root in roots]
+    place = _place(places, splits, known.prefix)
+    if place is None and download:
+        _download(name, known, roots[0])
+        place = _place(places, splits, known.prefix)
     return place
 
 
@@ -88,7 +104,7 @@ def read_split(
 
 def read_any(folder: Path) -> tuple[Tensor, Tensor | None]:
     """Test pictures of a folder, else its training pictures, else its only pictures; labels if any."""
-    place = folder / "raw" if (folder / "raw").is_dir() else folder
+    place = folder / "raw" if is_folder(folder / "raw") else folder
     names = listing(place)
     pictures = [name for name in names if re.search(r"images[-.]idx3-ubyte(\.gz)?$", name)]
     for stem in (*FILE_STEMS["test"], *FILE_STEMS["train"]):
@@ -111,21 +127,43 @@ def read_any(folder: Path) -> tuple[Tensor, Tensor | None]:
 
 
 def listing(folder: Path, empty_is_wrong: bool = True) -> list[str]:
-    """Names in a folder; AbsentError where it is empty."""
+    """Names in a folder; AbsentError where it is missing or empty, DataError where it may not be read."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        raise AbsentError(f"{folder}: not a readable folder ({error.strerror}); check data_dir") from error
+        raise _unreadable(folder, error) from error
     if empty_is_wrong and not names:
         raise AbsentError(f"{folder}: an empty folder, expected IDX files; check data_dir")
     return names
+
+
+def expanded(path: Path) -> Path:
+    """With `~` replaced; DataError for the home of a person whom this machine doesn't know."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: found no such person's home folder; write the whole path") from error
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; DataError where that can't be told."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(folder: Path, error: OSError) -> DataError:
+    # What is there but may not be read must not be replaced by an embedded sample, as what is absent may be.
+    kind = AbsentError if isinstance(error, FileNotFoundError | NotADirectoryError) else DataError
+    return kind(f"{folder}: not a readable folder ({error.strerror}); check data_dir")
 
 
 def _place(places: Sequence[Path], splits: Sequence[str], prefix: str) -> Path | None:
     """The first folder that has pictures of every split; a missing file of labels is told when it is read."""
     for place in places:
         # As one that lists it would see it: what is there but may not be read is an error, not an absence.
-        if os.path.lexists(place) and (place.is_dir() or place.is_symlink()):
+        if is_folder(place) or place.is_symlink():
             names = listing(place, empty_is_wrong=False)
             if all(_file(names, split, "images", prefix) for split in splits):
                 return place
@@ -187,14 +225,25 @@ def _check_published(
         )
     files = (("images", images_path, images), ("labels", labels_path, labels.to(torch.uint8)))
     for kind, path, values in files:
-        published = known.md5.get(f"{split}-{kind}")
-        if published is None:
+        key = f"{split}-{kind}"
+        # The files of several sets have the same names, and not of every set a sum is known.
+        others = {} if kind == "labels" else {its.md5[key]: its for its in DATASETS.values() if its.md5}
+        published = known.md5.get(key)
+        if published is None and not others:
             continue
         digest = hashlib.md5(idx.header(tuple(values.shape)), usedforsecurity=False)
         digest.update(values.numpy().data)
-        if digest.hexdigest() != published:
+        found = digest.hexdigest()
+        if found == published:
+            continue
+        if found in others:
             raise DataError(
-                f"{path}: found MD5 {digest.hexdigest()} (unpacked), expected {published} as published; "
+                f"{path}: found the pictures of {others[found].folder} by their MD5, expected those of "
+                f"{known.folder}; give the data_dir of {known.folder}, or the other data set's name"
+            )
+        if published is not None:
+            raise DataError(
+                f"{path}: found MD5 {found} (unpacked), expected {published} as published; "
                 f"copy or download it again{OWN_PICTURES}"
             )
 

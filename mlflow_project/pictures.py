@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hw2.configuration import Runtime, TrainingConfig, resolve
 from hw2.data import Dataset, ImageSet, load_dataset, load_split, split_validation
+from hw2.errors import ConfigurationError
 
 OUTLIERS = "fashion-mnist"
 OTHER_OUTLIERS = "mnist"  # for models of garments
@@ -33,9 +34,25 @@ def load(
     dataset = load_dataset(config.dataset, data_dir, download)
     config = config.for_training_set(len(dataset.train))
     assert config.validation_size is not None
+    check_enough(len(dataset.train) - config.validation_size, config.validation_size)
     train, validation = split_validation(dataset.train, config.validation_size)
     other = OTHER_OUTLIERS if dataset.name.startswith(OUTLIERS) else OUTLIERS
-    return config, Pictures(dataset, train, validation, load_split(other, "test", data_dir), runtime)
+    outliers = load_split(other, "test", data_dir, beside=True)
+    return config, Pictures(dataset, train, validation, outliers, runtime)
+
+
+def check_enough(training: int, validation: int) -> None:
+    """`ConfigurationError` where these are too few pictures for the outlier score, which is fitted at the end."""
+    from hw2.detector import MINIMUM_PICTURES
+
+    held_out = validation or training // 2
+    rest = training if validation else training - held_out
+    for found, kind in ((held_out, "held-out"), (rest, "training")):
+        if found < MINIMUM_PICTURES:
+            raise ConfigurationError(
+                f"{found} {kind} pictures for the outlier score, expected at least {MINIMUM_PICTURES}; "
+                f"use a larger data set, or a validation_size that leaves {MINIMUM_PICTURES} on either side"
+            )
 
 
 def with_threads(pictures: Pictures, threads: int) -> Pictures:

@@ -53,7 +53,7 @@ class RunPlan:
     def to_json(self) -> str:
         """All of it but the run's id, which the journal knows."""
         plain = dataclasses.asdict(self)
-        plain["data_dir"] = None if self.data_dir is None else str(self.data_dir.absolute())
+        plain["data_dir"] = None if self.data_dir is None else str(self.data_dir.expanduser().absolute())
         return json.dumps(plain, indent=1)
 
     @classmethod

@@ -177,7 +177,7 @@ def _round(
             )
         else:
             results[cell.sha256] = Result(cell.sha256, NOT_DONE)
-    data_dir = request.data_dir.absolute() if request.data_dir else None
+    data_dir = request.data_dir.expanduser().absolute() if request.data_dir else None
     tasks = stage.tasks(plan, parent.tags, request.register, data_dir)
     if not tasks:
         return

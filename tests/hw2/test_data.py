@@ -1,6 +1,7 @@
 """Sets are found where a person put them, refused where they are damaged, and never fetched unasked."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +110,51 @@ def test_missing_empty_and_unreadable_folders_are_named(
     monkeypatch.setattr(sources.os, "listdir", refuse)
     with pytest.raises(DataError, match=r"not a readable folder .Permission denied"):
         load_dataset("mnist", tmp_path / "empty")
+
+
+def test_a_folder_within_the_data_folder_that_may_not_be_read_is_no_absence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_set(tmp_path / "MNIST" / "raw")
+    (tmp_path / "FashionMNIST").mkdir()
+    stat = Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path.name == "raw":  # as below a folder without the right to search it, which doesn't stop root
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    for load in (
+        lambda: load_dataset("mnist", tmp_path),
+        lambda: load_dataset(str(tmp_path / "MNIST" / "raw")),
+        lambda: load_split("fashion-mnist", "test", tmp_path),
+        lambda: load_split("fashion-mnist", "test", tmp_path, beside=True),
+        lambda: load_folder(tmp_path / "MNIST"),
+    ):
+        with pytest.raises(DataError, match=r"^/.*raw: not a readable folder .Permission denied"):
+            load()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("~no-such-person/data", "found no such person's home folder; write the whole path"),
+        ("long" * 100, "not a readable folder (File name too long)"),
+    ],
+    ids=["~", "long"],
+)
+def test_a_path_that_names_nothing_is_refused_in_one_line(path: str, said: str) -> None:
+    for load in (
+        lambda: load_dataset(path),
+        lambda: load_dataset("mnist", Path(path)),
+        lambda: load_split("fashion-mnist", "test", Path(path), beside=True),
+        lambda: load_folder(Path(path)),
+    ):
+        with pytest.raises(DataError) as refusal:
+            load()
+        assert said in str(refusal.value)
+        assert "\n" not in str(refusal.value)
 
 
 def test_any_folder_of_idx_files_is_a_set_by_its_path(tmp_path: Path) -> None:
@@ -261,6 +307,29 @@ def test_one_changed_picture_of_a_known_set_is_found_by_its_md5(
         with pytest.raises(DataError, match=f"{name}: found MD5 [0-9a-f]{{32}}.*, expected [0-9a-f]{{32}}"):
             load_dataset("mnist", tmp_path)
         (tmp_path / name).write_bytes(original)
+
+
+def test_a_set_under_another_set_s_name_is_refused_with_both_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_set(tmp_path, suffix="")
+    sums = {
+        f"{split}-images": hashlib.md5((tmp_path / f"{stem}-images-idx3-ubyte").read_bytes()).hexdigest()
+        for split, stem in (("train", "train"), ("test", "t10k"))
+    }
+    for name, folder, md5 in (
+        ("mnist", "MNIST", sums),
+        ("kmnist", "KMNIST", {}),
+        ("fashion-mnist", "FashionMNIST", dict.fromkeys(sums, "0" * 32)),
+    ):
+        known = catalogue.KnownSet(folder, catalogue.DIGITS, (30, 20), md5=md5)
+        monkeypatch.setitem(catalogue.DATASETS, name, known)
+    assert load_dataset("mnist", tmp_path).name == "mnist"
+    for name, folder in (("kmnist", "KMNIST"), ("fashion-mnist", "FashionMNIST")):
+        with pytest.raises(
+            DataError, match=f"images-.*: found the pictures of MNIST .*, expected .* {folder};"
+        ):
+            load_dataset(name, tmp_path)
 
 
 # The network

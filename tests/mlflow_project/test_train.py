@@ -209,12 +209,17 @@ class TestBadInput:
             (["--batch-size", "5000"], "batch_size is 5000 but only", 2),
             (["--dataset", "cifar"], "'cifar'", 1),
             (["--data-dir", "nowhere"], "nowhere", 1),
+            (["--data-dir", "~no-such-person/x"], "no such person's home folder", 1),
+            (["--dataset", "~no-such-person/x"], "no such person's home folder", 1),
+            (["--dataset", "x" * 300], "File name too long", 1),
+            (["--threads", "3000000000"], "from 0 to 1,024", 2),
+            (["--epochs", "1e30"], "from 1 to 1,000,000", 2),
             (["--precision", "float16"], "'float16'", 2),
             (["--device", "tpu"], "'tpu'", 2),
             (["--resume", "0123"], "no run 0123", 1),
             (["--frobnicate"], "--frobnicate", 2),
         ],
-        ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+        ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
     )
     def test_it_is_one_line(
         self, given: list[str], named: str, status: int, store: str, capfd: pytest.CaptureFixture[str]
@@ -224,6 +229,32 @@ class TestBadInput:
         assert line.startswith("Error: ")
         assert named in line
         assert MlflowClient(store).search_runs(["0"]) == []
+
+    @pytest.mark.parametrize(
+        ("given", "named"), [(["--device", "cuda"], "no GPU"), (["--precision", "bfloat16"], "bfloat16")]
+    )
+    def test_what_this_machine_has_not_got_is_one_line(
+        self,
+        given: list[str],
+        named: str,
+        store: str,
+        capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        import torch
+
+        from hw2 import configuration
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(configuration, "native_bfloat16", lambda: False)
+        made = MlflowClient(store).create_run("0")
+        monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+        assert cli.run(["train", *given]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("Error: ")
+        assert named in line
+        run = MlflowClient(store).get_run(made.info.run_id)
+        assert (run.info.status, run.data.tags["reason"]) == ("FAILED", line.removeprefix("Error: "))
 
     @pytest.mark.parametrize(
         "damage", ["empty", "truncated", "magic", "fewer labels", "a label 10", "unreadable"]
