@@ -83,6 +83,21 @@ def test_setup_installs_again_when_what_it_reads_has_changed(checkout: Checkout)
     assert len(checkout.calls()) == 1
 
 
+@pytest.mark.parametrize("pip", ["0", "1"])
+def test_setup_installs_again_when_requirements_go_back_to_what_they_were(
+    checkout: Checkout, pip: str
+) -> None:
+    checkout.call("scripts/setup")
+    requirements = checkout.folder / "requirements.txt"
+    before = requirements.read_text()
+    requirements.write_text(before + "another==1\n")
+    checkout.call("scripts/setup", PIP=pip)
+    requirements.write_text(before)
+    checkout.calls()
+    checkout.call("scripts/setup")
+    assert len(checkout.calls()) == 1
+
+
 def test_setup_installs_an_extra_when_it_is_first_asked_for(checkout: Checkout) -> None:
     checkout.call("scripts/setup")
     checkout.calls()
