@@ -1,6 +1,7 @@
 """What a person watching a training sees on stderr: a bar where there is a terminal, plain lines elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
     from hw2.training import EpochResult, Progress
+
+
+# Between two looks whether the first line can be said.
+ASKING_SECONDS = 0.05
 
 
 class Watcher(Protocol):
@@ -45,8 +50,9 @@ class Silence:
 class Introduced:
     """Passes on to a watcher, but first of all a line that may not be known yet: epochs' lines wait for it.
 
-    The work never does. As a context, it says the line at the end if it hasn't before. line: returns None as long
-    as something is worth waiting for, which ends after `seconds`; asked with True it must return a line.
+    The work never does: a thread asks for the line until it is said. As a context, it says the line at the end if
+    it hasn't before. line: returns None as long as something is worth waiting for, which ends after `seconds`; asked
+    with True it must return a line. The watcher is called by one thread at a time.
     """
 
     def __init__(self, watcher: Watcher, line: Callable[[bool], str | None], seconds: float) -> None:
@@ -55,15 +61,27 @@ class Introduced:
         self._latest = time.monotonic() + seconds
         self._held: list[Callable[[], None]] = []
         self._said = False
+        self._lock = threading.RLock()
+        self._over = threading.Event()
+        self._asking = threading.Thread(target=self._ask, name="introduction", daemon=True)
 
     def __enter__(self) -> Self:
         self._introduce()
+        if not self._said:
+            self._asking.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
+        if self._asking.ident is not None:
+            self._asking.join()
         self._introduce(last=True)
+
+    def _ask(self) -> None:
+        while not (self._said or self._over.wait(ASKING_SECONDS)):
+            self._introduce()
 
     def note(self, text: str) -> None:
         """As `Console.note`, after the first line."""
@@ -71,30 +89,33 @@ class Introduced:
 
     def warning(self, text: str) -> None:
         """At once: who can do something about it must not wait."""
-        self._watcher.warning(text)
+        with self._lock:
+            self._watcher.warning(text)
 
     def progress(self, progress: "Progress", epochs: int) -> None:
         """At once."""
-        self._introduce()
-        self._watcher.progress(progress, epochs)
+        with self._lock:
+            self._watcher.progress(progress, epochs)
 
     def epoch(self, result: "EpochResult", epochs: int) -> None:
         """As `Console.epoch`, after the first line."""
         self._after(lambda: self._watcher.epoch(result, epochs))
 
     def _after(self, say: Callable[[], None]) -> None:
-        self._held.append(say)
-        self._introduce()
+        with self._lock:
+            self._held.append(say)
+            self._introduce()
 
     def _introduce(self, last: bool = False) -> None:
-        if not self._said:
-            line = self._line(last or time.monotonic() > self._latest)
-            if line is None:
-                return
-            self._watcher.note(line)
-            self._said = True
-        while self._held:
-            self._held.pop(0)()
+        with self._lock:
+            if not self._said:
+                line = self._line(last or time.monotonic() > self._latest)
+                if line is None:
+                    return
+                self._watcher.note(line)
+                self._said = True
+            while self._held:
+                self._held.pop(0)()
 
 
 class Console:
