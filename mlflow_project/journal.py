@@ -64,6 +64,8 @@ class Journal:
         self._backlog: deque[Value | Header] = deque()
         self._last_step: dict[str, int] = {}
         self._images: dict[tuple[str, int], LoggedImage] = {}
+        self._gaps: set[str] = set()
+        self._lost_said = 0
         self._files = KeptFiles(folder)
         self._next = 0
         self._end = 0
@@ -164,23 +166,34 @@ class Journal:
             if not isinstance(value, Metric):
                 journal_file.line_of(self._next, value)  # too long? then say so before anything is written
         with self._guard:
+            refused = False
             for value in values:
+                if len(self._backlog) >= LONGEST_BACKLOG and not refused:
+                    self._flush()
+                    refused = len(self._backlog) >= LONGEST_BACKLOG
                 if isinstance(value, Metric):
                     last = self._last_step.get(value.key)
                     if last is not None and value.step <= last:
                         continue
+                    # After a lost point no later one: a resumed run then says all of them, in order.
+                    if refused or value.key in self._gaps:
+                        self._gaps.add(value.key)
+                        self.lost += 1
+                        continue
                     self._last_step[value.key] = value.step
+                elif refused:
+                    self.lost += 1
+                    continue
                 if isinstance(value, LoggedImage):
                     # Said again after a resume, it must replace the first and not stand beside it.
                     first = self._images.setdefault((value.key, value.step), value)
                     value = replace(value, timestamp_ms=first.timestamp_ms, uuid=first.uuid)
-                if len(self._backlog) >= LONGEST_BACKLOG:
-                    self.lost += 1
-                    continue
                 self._backlog.append(value)
                 if isinstance(value, LoggedImage):
                     self._backlog.append(Tag("mlflow.loggedImages", "True"))
             self._flush()
+            if self.lost and not self._lost_said:
+                self._say_lost(f"{LONGEST_BACKLOG:,} values wait in memory, which takes no more")
         self.changed.set()
 
     def sync(self) -> bool:
@@ -200,12 +213,9 @@ class Journal:
         self.sync()
         with self._guard:
             if self._descriptor >= 0:
-                if self._backlog:
-                    self.lost += len(self._backlog)
-                    self._on_problem(
-                        f"{len(self._backlog):,} values of the run are lost, because the journal in "
-                        f"{self.folder} can't be written: make room there before the next run"
-                    )
+                self.lost += len(self._backlog)
+                if self.lost > self._lost_said:
+                    self._say_lost("make room there before the next run")
                 os.ftruncate(self._descriptor, self._end)
                 os.close(self._descriptor)
                 self._descriptor = -1
@@ -234,6 +244,7 @@ class Journal:
         elif self.problem is not None:
             self.problem = None
             told = f"; {self.lost:,} values were lost" if self.lost else ""
+            self._lost_said = self.lost
             self._on_problem(f"the journal in {self.folder} can be written again{told}")
 
     def _try(self, values: list[Value | Header]) -> OSError | None:
@@ -303,6 +314,13 @@ class Journal:
         self._end = self._reserved = end
         self._next = max(last + 1, 1)
         self.run_id = journal_file.Cursor.load(self.folder).run_id or self.header.run_id
+
+    def _say_lost(self, further: str) -> None:
+        self._lost_said = self.lost
+        self._on_problem(
+            f"{self.lost:,} values of the run are lost, because the journal in {self.folder} can't be written: "
+            f"{further}"
+        )
 
     def _say(self, problem: str) -> None:
         first = self.problem is None

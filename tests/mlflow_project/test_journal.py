@@ -257,6 +257,34 @@ def test_what_neither_disk_nor_memory_take_is_counted_and_said(monkeypatch: pyte
     assert len(values_of(journal.folder)) == 10
 
 
+def test_a_healthy_disk_takes_more_at_once_than_the_memory_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(journal_module, "LONGEST_BACKLOG", 10)
+    journal = create(on_problem=said.append)
+    journal.append(*(Metric("m", i, i) for i in range(25)))
+    assert (journal.sync(), journal.lost, said) == (True, 0, [])
+    assert [v.step for v in values_of(journal.folder) if isinstance(v, Metric)] == list(range(25))
+
+
+def test_a_loss_is_said_when_it_happens_and_after_it_the_run_says_all_when_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    disk = Disk(monkeypatch)
+    monkeypatch.setattr(journal_module, "LONGEST_BACKLOG", 10)
+    journal = create(on_problem=said.append)
+    disk.room = 0
+    journal.append(*(Metric("m", i, i) for i in range(12)))
+    assert "2 values of the run are lost" in said[-1]
+    disk.room = 1 << 30
+    journal.append(Metric("m", 12, 12), Metric("other", 0, 12))
+    journal.close()
+    assert "3 values of the run are lost" in said[-1]
+    again = Journal.open(journal.folder)
+    again.append(*(Metric("m", i, i) for i in range(13)))
+    assert [v.step for v in values_of(again.folder) if isinstance(v, Metric)] == [*range(10), 12, 10, 11, 12]
+
+
 def test_the_end_of_a_run_does_not_wait_for_files_that_find_no_room(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
