@@ -65,6 +65,7 @@ class Journal:
         self._last_step: dict[str, int] = {}
         self._images: dict[tuple[str, int], LoggedImage] = {}
         self._gaps: set[str] = set()
+        self._cause = ""
         self._lost_said = 0
         self._files = KeptFiles(folder)
         self._next = 0
@@ -204,9 +205,20 @@ class Journal:
                 self._files.sync()
                 os.fsync(self._descriptor)
             except OSError as error:
-                self._say(f"the journal in {self.folder} can't be synced: {error.strerror}")
+                self._cause = f"the journal in {self.folder} can't be synced ({error.strerror})"
+                self._say(self._cause)
                 return False
             return not self._backlog and not self.lost
+
+    def settle(self) -> None:
+        """`sync`, and JournalError if not all of it is on disk; what waits is then given up, for nobody keeps it."""
+        if self.sync():
+            return
+        with self._guard:
+            count = len(self._backlog) + self.lost
+            cause, self.problem = self._cause, None
+            self._backlog.clear()
+        raise JournalError(f"{count:,} values of the run aren't kept, because {cause}: make room there")
 
     def close(self) -> None:
         """Sync, and give the run to whoever wants it next. Kept files go if MLflow has them all."""
@@ -237,9 +249,9 @@ class Journal:
                 waiting = [value for value in waiting if source_of(value) is not None]
         self._backlog = deque(waiting)
         if error is not None:
+            self._cause = f"the journal in {self.folder} can't be written ({error.strerror})"
             self._say(
-                f"the journal in {self.folder} can't be written ({error.strerror}); training goes on, "
-                f"{len(waiting):,} values wait in memory: make room there"
+                f"{self._cause}; training goes on, {len(waiting):,} values wait in memory: make room there"
             )
         elif self.problem is not None:
             self.problem = None

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mlflow_project.connection import tracking_uri
-from mlflow_project.errors import Interrupted
+from mlflow_project.errors import Interrupted, JournalError
 from mlflow_project.journal import Journal
 from mlflow_project.sender import Delivery, Sender, deliver_leftovers
 from mlflow_project.values import RunEnd, Tag, Value
@@ -64,10 +64,27 @@ class OpenRun:
         self.journal.append(*values)
 
     def end(self, status: str, reason: str = "") -> None:
-        """Says that the run is FINISHED, FAILED or KILLED, and why."""
+        """Says that the run is FINISHED, FAILED or KILLED, and why.
+
+        FINISHED only once all that was said is on disk; JournalError where the disk doesn't take it.
+        """
+        if status == "FINISHED":
+            self.require_kept()
         reasons = [Tag("reason", reason)] if reason else []
         self.say(Tag("status", _WORDS[status]), *reasons, RunEnd(status))
         self.journal.sync()
+
+    def require_kept(self) -> None:
+        """JournalError, with the next step, unless all that was said is on disk."""
+        try:
+            self.journal.settle()
+        except JournalError as error:
+            raise JournalError(f"{error}, and {self._again}") from error
+
+    @property
+    def _again(self) -> str:
+        """What to do about a run that couldn't be kept."""
+        return "do it again"
 
     def close(
         self, seconds: float = DELIVERY_SECONDS, enough: Callable[[], bool] = lambda: False
@@ -85,8 +102,14 @@ class OpenRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         killed = isinstance(error, Interrupted | KeyboardInterrupt)
+        unkept: JournalError | None = None
         if error is None:
-            self.end("FINISHED")
-        else:
+            try:
+                self.end("FINISHED")
+            except JournalError as found:
+                error = unkept = found
+        if error is not None:
             self.end("KILLED" if killed else "FAILED", str(error) or type(error).__name__)
         self.close(KILLED_DELIVERY_SECONDS if killed else DELIVERY_SECONDS)
+        if unkept is not None:
+            raise unkept

@@ -195,7 +195,10 @@ class TrackedRun(OpenRun):
             self._checkpoint_problem = True
 
     def complete(self, state_: "TrainingState", pictures: "Pictures") -> None:
-        """Tests the trained model and says all that is learnt about it; hands it over for registration."""
+        """Tests the trained model and says all that is learnt about it; hands it over for registration.
+
+        JournalError if the disk doesn't take all of it: the run isn't FINISHED then, and can be gone on with.
+        """
         from hw2.assessment import assess
         from hw2.model import weights_sha256
         from mlflow_project import descriptions, packaging, records
@@ -241,7 +244,13 @@ class TrackedRun(OpenRun):
                     description=card.text(name),
                 )
             )
+            # While the files are still here: what the disk doesn't take is lost with them.
+            self.require_kept()
         self.end("FINISHED")
+
+    @property
+    def _again(self) -> str:
+        return f"go on with: mlflow-project train --resume {self.name}"
 
 
 def mark_failed(run_id: str, reason: str) -> None:

@@ -1,5 +1,7 @@
 """The thread that delivers while a run lives: what it shows, how it waits, and what earlier runs have left."""
 
+import errno
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -9,7 +11,11 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project import journal_file, sender, state
+from mlflow_project.console import Silence
+from mlflow_project.errors import JournalError
 from mlflow_project.journal import Journal
+from mlflow_project.kept_files import KeptFiles
+from mlflow_project.open_run import OpenRun
 from mlflow_project.remote import open_client
 from mlflow_project.sender import Sender, deliver
 from mlflow_project.values import (
@@ -170,3 +176,19 @@ def test_the_next_command_delivers_what_earlier_runs_have_left_and_tries_once(st
     thread.join(60)
     assert [run.header.run_name for run in state.undelivered()] == ["away"]
     assert sender.deliver_leftovers() is None
+
+
+def test_work_whose_results_find_no_room_is_not_finished(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    table = tmp_path / "table.csv"
+    table.write_text("a,b\n")
+    monkeypatch.setattr(KeptFiles, "_copy", full)
+    with pytest.raises(JournalError, match="No space left.*make room there, and do it again"):
+        with OpenRun.begin("n", "experiment", Silence(), None) as run:
+            run.say(Artifact("table.csv", table))
+    kept = open_client(store).get_run(run.name)
+    assert (kept.info.status, kept.data.tags["status"]) == ("FAILED", "failed")

@@ -1,5 +1,6 @@
 """`train`: every name that people compare by is in the run, and what can't be trained is said in one line."""
 
+import errno
 import gzip
 import json
 import os
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mlflow_project import cli
+from mlflow_project.kept_files import KeptFiles
 from tests.mlflow_project.tiny import make_tiny, options
 
 PARAMETERS = {
@@ -338,3 +340,25 @@ def test_a_signal_ends_the_run_as_killed_and_the_run_goes_on_from_there(
     assert f"train --resume {run.info.run_id}" in last
     assert Path(last.split("its checkpoint is ")[1].split(";")[0]).is_file()
     assert (run.info.status, run.data.tags["status"]) == ("KILLED", "interrupted")
+
+
+def test_a_run_whose_model_finds_no_room_has_failed_and_goes_on_when_there_is_some(
+    tiny: Path, store: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptFiles, "_copy", full)
+        assert cli.run(["train", "--epochs", "1", *options(tiny)]) == 1
+    run = only_run(store)
+    (error,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("Error")]
+    assert "No space left on device" in error
+    assert f"make room there, and go on with: mlflow-project train --resume {run.info.run_id}" in error
+    assert (run.info.status, run.data.tags["status"]) == ("FAILED", "failed")
+    assert cli.run(["train", "--resume", run.info.run_id]) == 0
+    run, client = only_run(store), MlflowClient(store)
+    assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "completed")
+    (version,) = client.search_model_versions(f"name = '{tiny.name}-base-cnn'")
+    assert version.run_id == run.info.run_id
+    assert {f.path for f in client.list_artifacts(run.info.run_id)} >= {f"{stem}.png" for stem in FIGURES}
