@@ -5,6 +5,7 @@ points keep their times, artifacts are overwritten with the same bytes, and run,
 by their tags before they are made.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -60,6 +61,7 @@ class Deliverer:
         self._remote: Remote | None = None
         self._parameters: dict[str, str] | None = None
         self._tags: dict[str, str] = {}
+        self._synced = -1
         self.progress = 0
         """Grows with everything that has arrived."""
 
@@ -141,7 +143,10 @@ class Deliverer:
         """The values of the next request: many points, parameters and tags, or one of anything else."""
         batch: list[Entry | Damage] = []
         room: dict[type[Any], int] = dict(ROOM)
+        durable = self._durable_size()
         for item in journal_file.read(self.folder, self.cursor.position):
+            if item.end > durable:
+                break
             if isinstance(item, Entry) and not isinstance(item.value, Header):
                 kind: Any = type(item.value)
                 if kind not in room:
@@ -151,6 +156,15 @@ class Deliverer:
                 room[kind] -= 1
             batch.append(item)
         return batch
+
+    def _durable_size(self) -> int:
+        """So many bytes survive a power loss: what is sent must never be said again with another time."""
+        with (self.folder / journal_file.JOURNAL).open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size != self._synced:
+                os.fdatasync(stream.fileno())
+                self._synced = size
+        return size
 
     def _deliver(self, entries: list[Entry]) -> None:
         """Deliver what MLflow takes; halve a batch that it refuses until the refused value is found."""

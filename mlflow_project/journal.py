@@ -20,7 +20,7 @@ from pathlib import Path
 from mlflow_project import journal_file
 from mlflow_project.errors import JournalError, RunBusyError
 from mlflow_project.journal_file import Damage, Header
-from mlflow_project.kept_files import KeptFiles, is_missing, source_of, sync_path
+from mlflow_project.kept_files import KeptFiles, is_missing, source_of
 from mlflow_project.room import reserve
 from mlflow_project.state import FileLock, drop_delivered_files, runs_folder
 from mlflow_project.values import (
@@ -113,9 +113,9 @@ class Journal:
             lock.acquire()
             journal = cls(folder, header, lock, on_problem or _ignore)
             journal._write([header])
-            journal_file.replace(folder / journal_file.HEADER, journal_file.line_of(0, header))
             journal.sync()
-            sync_path(folder.parent)
+            journal_file.replace(folder / journal_file.HEADER, journal_file.line_of(0, header), durable=True)
+            journal_file.sync_path(folder.parent)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise JournalError(
@@ -325,7 +325,11 @@ class Journal:
             os.ftruncate(self._descriptor, end)
         self._end = self._reserved = end
         self._next = max(last + 1, 1)
-        self.run_id = journal_file.Cursor.load(self.folder).run_id or self.header.run_id
+        cursor = journal_file.Cursor.load(self.folder)
+        self.run_id = cursor.run_id or self.header.run_id
+        if cursor == journal_file.Cursor():
+            # One that doesn't fit this journal might seem to fit it when it has grown.
+            (self.folder / journal_file.CURSOR).unlink(missing_ok=True)
 
     def _say_lost(self, further: str) -> None:
         self._lost_said = self.lost

@@ -218,7 +218,8 @@ class Cursor:
             size = (folder / JOURNAL).stat().st_size
             if not (isinstance(cursor.position, int) and 0 <= cursor.position <= size):
                 return cls()
-            return cursor
+            # A power loss may have cut off what was delivered, and other lines may have come since.
+            return cursor if _is_line_start(folder, cursor.position) else cls()
         except (OSError, ValueError, TypeError, RecursionError):
             return cls()
 
@@ -226,15 +227,39 @@ class Cursor:
         replace(folder / CURSOR, json.dumps(asdict(self)).encode())
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader sees the old or the new content, never a part."""
+def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a small file so that a reader sees the old or the new content, never a part.
+
+    durable: also after a power loss, and the new one once this has returned.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(content)
+        if durable:
+            sync_path(temporary)
         temporary.replace(path)
+        if durable:
+            sync_path(path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_path(path: Path) -> None:
+    """Force a file, or the names in a folder, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_line_start(folder: Path, position: int) -> bool:
+    if position == 0:
+        return True
+    with (folder / JOURNAL).open("rb") as stream:
+        stream.seek(position - 1)
+        return stream.read(1) == b"\n"
 
 
 def _below(files: Path, kept: Any) -> Path:

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from mlflow_project.journal_file import FILES, Header
+from mlflow_project.journal_file import FILES, Header, sync_path
 from mlflow_project.values import Artifact, LoggedImage, ModelFiles, Value
 
 
@@ -25,7 +25,8 @@ class KeptFiles:
         if isinstance(value, ModelFiles):
             digest = tree_sha256(value.directory)
             target = self.folder / FILES / digest
-            if not target.exists():
+            # One that a power loss has torn has the right name all the same.
+            if not target.exists() or tree_sha256(target) != digest:
                 self._copy(value.directory, target)
             return digest
         return None
@@ -33,7 +34,7 @@ class KeptFiles:
     def _keep_file(self, source: Path, name: str) -> str:
         digest = file_sha256(source)
         target = self.folder / FILES / digest / name
-        if not target.exists():
+        if not target.exists() or file_sha256(target) != digest:
             target.parent.mkdir(exist_ok=True)
             self._copy(source, target)
         return f"{digest}/{name}"
@@ -47,6 +48,8 @@ class KeptFiles:
                 shutil.copytree(source, temporary)
             else:
                 shutil.copyfile(source, temporary)
+            if target.is_dir():
+                _remove(target)
             temporary.rename(target)
         except shutil.Error as error:
             raise OSError(0, str(error)) from error
@@ -86,14 +89,6 @@ def source_of(value: Value | Header) -> Path | None:
 def is_missing(value: Value | Header) -> bool:
     source = source_of(value)
     return source is not None and not source.exists()
-
-
-def sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

@@ -141,7 +141,7 @@ class TrackedRun(OpenRun):
         )
         journal.sync()
         # Last, and in one piece: a folder with a plan is a run that has said all of this and can be gone on with.
-        journal_file.replace(journal.folder / PLAN, plan.to_json().encode())
+        journal_file.replace(journal.folder / PLAN, plan.to_json().encode(), durable=True)
         return cls(plan, journal, watcher)
 
     @classmethod
@@ -152,7 +152,7 @@ class TrackedRun(OpenRun):
         for damage in journal.damages:
             watcher.warning(str(damage))
         times = 1 + _resumed(folder)
-        (folder / "resumed").write_text(str(times))
+        journal_file.replace(folder / "resumed", str(times).encode(), durable=True)
         run = cls(plan, journal, watcher)
         journal.append(RunStart(), Tag("status", "started"), Tag("resumed", str(times)))
         journal.append(*(Tag(key, value) for key, value in (tags or {}).items()))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ from mlflow_project.values import (
     RunStart,
     Tag,
 )
+from tests.mlflow_project.test_journal import watch_syncs
 
 
 @pytest.fixture
@@ -402,3 +404,46 @@ def test_an_answer_that_may_be_a_race_is_tried_again_before_it_counts(
     run = client.get_run(str(deliverer.run_id))
     assert len(run.inputs.dataset_inputs) == 1 - refused
     assert run.data.metrics == {"m": 1.0}
+
+
+def cut(folder: Path, size: int) -> None:
+    """What a power loss leaves of a journal of which so many bytes were on the disk."""
+    os.truncate(folder / journal_file.JOURNAL, size)
+
+
+def test_what_was_sent_survives_a_power_loss_and_is_not_said_again_with_another_time(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = watch_syncs(monkeypatch)
+    journal = Journal.create(store, "experiment", "n")
+    journal.append(*(Metric("m", step, step, timestamp_ms=step) for step in (1, 2)))
+    deliverer = Deliverer(journal.folder)
+    while deliverer.step():
+        pass
+    durable = max(size for path, size in synced if path.name == journal_file.JOURNAL)
+    journal.close()
+    cut(journal.folder, durable)
+    again = Journal.open(journal.folder)
+    again.append(*(Metric("m", step, step, timestamp_ms=10 + step) for step in (1, 2, 3)), RunEnd())
+    again.close()
+    delivery = deliver(journal.folder)
+    assert delivery.complete
+    history = open_client(store).get_metric_history(str(delivery.run_id), "m")
+    assert [point.step for point in history] == [1, 2, 3]
+
+
+def test_nothing_is_skipped_where_the_end_of_a_delivered_journal_is_lost(store: str) -> None:
+    journal = Journal.create(store, "experiment", "n")
+    journal.append(Tag("first", "1"))
+    size = journal.size
+    journal.append(*(Tag(f"lost {n}", "x" * 500) for n in range(3)))
+    journal.close()
+    assert deliver(journal.folder).complete
+    cut(journal.folder, size)
+    again = Journal.open(journal.folder)
+    again.append(*(Tag(f"new {n}", "y") for n in range(20)))
+    again.close()
+    delivery = deliver(journal.folder)
+    assert (delivery.complete, delivery.refused) == (True, ())
+    tags = open_client(store).get_run(str(delivery.run_id)).data.tags
+    assert {f"new {n}" for n in range(20)} <= tags.keys()

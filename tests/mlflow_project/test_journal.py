@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,23 @@ def values_of(folder: Path) -> list[Value | Header]:
     items = list(journal_file.read(folder))
     assert not [item for item in items if isinstance(item, Damage)]
     return [item.value for item in items if isinstance(item, Entry)][1:]
+
+
+def watch_syncs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int]]:
+    """What is forced onto the disk from now on, and the bytes that it had then."""
+    synced: list[tuple[Path, int]] = []
+
+    def watched(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def call(descriptor: int) -> None:
+            sync(descriptor)
+            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            synced.append((path, os.fstat(descriptor).st_size))
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", watched(os.fsync))
+    monkeypatch.setattr(os, "fdatasync", watched(os.fdatasync))
+    return synced
 
 
 @pytest.fixture
@@ -392,6 +410,30 @@ def test_an_interrupt_between_writing_and_knowing_it_repeats_nothing(monkeypatch
     assert len((journal.folder / journal_file.JOURNAL).read_bytes().splitlines()) == 3
 
 
+def test_a_kept_file_that_a_power_loss_has_torn_is_kept_again(file: Path, model: Path) -> None:
+    journal = create()
+    said: list[Value] = [Artifact("x.csv", file), ModelFiles("model", model)]
+    journal.append(*said)
+    artifact, kept = values_of(journal.folder)
+    assert isinstance(artifact, Artifact)
+    assert isinstance(kept, ModelFiles)
+    artifact.file.write_bytes(b"")
+    (kept.directory / "data" / "model.pt2").write_bytes(b"")
+    journal.append(*said)
+    assert artifact.file.read_bytes() == file.read_bytes()
+    assert (kept.directory / "data" / "model.pt2").read_bytes() == b"weights"
+
+
+def test_a_run_that_has_begun_is_found_after_a_power_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = watch_syncs(monkeypatch)
+    journal = create()
+    contents = {path: size for path, size in synced if path.is_relative_to(journal.folder)}
+    names = {path.name.removeprefix(".").removesuffix(f".{os.getpid()}") for path in contents}
+    assert names == {journal.folder.name, journal_file.JOURNAL, journal_file.HEADER}
+    assert 0 not in contents.values()
+    assert (journal.folder.parent, 0) in [(path, 0) for path, _ in synced]
+
+
 def test_store_addresses_do_not_depend_on_the_current_folder(tmp_path: Path) -> None:
     assert absolute_uri("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
     assert absolute_uri(f"sqlite:///{tmp_path}/a.db") == f"sqlite:///{tmp_path}/a.db"
@@ -415,7 +457,7 @@ def test_a_run_is_found_by_its_key_and_by_its_id() -> None:
 
 def test_a_cursor_that_makes_no_sense_starts_again() -> None:
     journal = create()
-    Cursor(position=10, delivered=3, run_id="a").save(journal.folder)
+    Cursor(position=journal.size, delivered=3, run_id="a").save(journal.folder)
     assert Cursor.load(journal.folder).run_id == "a"
     for content in (
         b"",
@@ -423,6 +465,7 @@ def test_a_cursor_that_makes_no_sense_starts_again() -> None:
         b"[]",
         b'{"position": 1e9}',
         b'{"position": 99999999}',
+        b'{"position": 10}',
         b'{"what": 1}',
         b"\xff",
     ):

@@ -187,8 +187,10 @@ def test_work_whose_results_find_no_room_is_not_finished(
     table = tmp_path / "table.csv"
     table.write_text("a,b\n")
     monkeypatch.setattr(KeptFiles, "_copy", full)
-    with pytest.raises(JournalError, match="No space left.*make room there, and do it again"):
-        with OpenRun.begin("n", "experiment", Silence(), None) as run:
-            run.say(Artifact("table.csv", table))
+    with (
+        pytest.raises(JournalError, match=r"No space left.*make room there, and do it again"),
+        OpenRun.begin("n", "experiment", Silence(), None) as run,
+    ):
+        run.say(Artifact("table.csv", table))
     kept = open_client(store).get_run(run.name)
     assert (kept.info.status, kept.data.tags["status"]) == ("FAILED", "failed")

@@ -18,6 +18,7 @@ from mlflow.entities import Run
 
 from mlflow_project import cli
 from mlflow_project.kept_files import KeptFiles
+from tests.mlflow_project.test_journal import watch_syncs
 from tests.mlflow_project.tiny import make_tiny, options
 
 PARAMETERS = {
@@ -362,3 +363,12 @@ def test_a_run_whose_model_finds_no_room_has_failed_and_goes_on_when_there_is_so
     (version,) = client.search_model_versions(f"name = '{tiny.name}-base-cnn'")
     assert version.run_id == run.info.run_id
     assert {f.path for f in client.list_artifacts(run.info.run_id)} >= {f"{stem}.png" for stem in FIGURES}
+
+
+def test_what_a_run_was_to_be_is_on_disk_before_it_begins(
+    tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = watch_syncs(monkeypatch)
+    assert cli.run(["train", "--lr", "1e6", "--batch-size", "2", *options(tiny)]) == 1
+    (plan,) = [at for at, (path, size) in enumerate(synced) if path.name.startswith(".plan.json.") and size]
+    assert synced[plan + 1][0] == next((Path.cwd() / "state" / "runs").iterdir())
