@@ -28,9 +28,10 @@ LARGEST_DEFLATE_RATIO = 1032
 PIECE = 256 * 1024
 
 
-def read_idx(path: Path) -> Tensor:
+def read_idx(path: Path, most_pixels: int | None = None) -> Tensor:
     """Values of one IDX file, plain or gzip (told by content, not by name), as uint8 in the header's shape.
 
+    most_pixels: how many the last two dimensions may promise together; more is refused by the header alone.
     Raises DataError, with the file, for anything but exactly the bytes that the header promises. Memory stays
     at the promised size and a constant of about one megabyte.
     """
@@ -40,9 +41,9 @@ def read_idx(path: Path) -> Tensor:
             packed = plain.read(2) == GZIP_MAGIC
             plain.seek(0)
             if not packed:
-                return _read(plain, path, most=size)
+                return _read(plain, path, size, most_pixels)
             with gzip.GzipFile(fileobj=plain, mode="rb") as unpacked:
-                return _read(unpacked, path, most=size * LARGEST_DEFLATE_RATIO)
+                return _read(unpacked, path, size * LARGEST_DEFLATE_RATIO, most_pixels)
     except EOFError as error:
         raise DataError(f"{path}: the gzip stream ends too early; copy or download the file again") from error
     except (zlib.error, gzip.BadGzipFile) as error:
@@ -67,7 +68,14 @@ def header(shape: tuple[int, ...]) -> bytes:
     return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTES, len(shape), *shape)
 
 
-def _read(stream: BinaryIO | gzip.GzipFile, path: Path, most: int) -> Tensor:
+def too_many_pixels(path: Path, width: int, height: int, most: int) -> DataError:
+    """The refusal of a picture of this size."""
+    return DataError(
+        f"{path}: found {width:,} x {height:,} pixels, expected {most:,} at most; give a smaller copy"
+    )
+
+
+def _read(stream: BinaryIO | gzip.GzipFile, path: Path, most: int, most_pixels: int | None) -> Tensor:
     """Read one file from its start; `most` is the largest number of bytes that the stream can hold."""
     magic = _exactly(stream, 4, path)
     zero, kind, dimensions = struct.unpack(">HBB", magic)
@@ -77,6 +85,8 @@ def _read(stream: BinaryIO | gzip.GzipFile, path: Path, most: int) -> Tensor:
             "(0x00000803 for pictures, 0x00000801 for labels); is this an IDX file of unsigned bytes?"
         )
     shape = struct.unpack(f">{dimensions}I", _exactly(stream, 4 * dimensions, path))
+    if most_pixels is not None and math.prod(shape[-2:]) > most_pixels and dimensions > 1:
+        raise too_many_pixels(path, shape[-1], shape[-2], most_pixels)
     promised = math.prod(shape)
     form = " x ".join(f"{side:,}" for side in shape)
     room = most - 4 - 4 * dimensions

@@ -16,9 +16,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
-from hw2.centring import BOX, SIDE, as_mnist
+from hw2.centring import BOX, CENTRE, SIDE, as_mnist
 from hw2.errors import DataError
-from hw2.idx import GZIP_MAGIC, read_idx
+from hw2.idx import GZIP_MAGIC, read_idx, too_many_pixels
 
 MOST_PIXELS = 64_000_000
 WORKING_SIDE = 1024  # pictures are made no larger than this before they are looked at
@@ -30,6 +30,9 @@ OUTLINE = 96  # grey values; of those tried, the best at giving back digits that
 # second.
 THIN_STROKE = 1.3
 USUAL_STROKE = 2.2
+USUAL_DISTANCE = (
+    2.0  # pixels from where MNIST puts the centre of mass; no digit of the sample is further away
+)
 NEXT_STEP = "give a PNG, JPEG or IDX file"
 
 
@@ -49,8 +52,9 @@ class Picture:
 def read_pictures(path: Path) -> Iterator[Picture]:
     """The pictures of one file: PNG, JPEG, or IDX (plain or gzip), told by content.
 
-    Raises DataError, before anything is decoded, for what is empty, of another kind, or of more than 64
-    million pixels; and for what can't be decoded.
+    28 x 28 grey values with a dark border are taken as they are, whatever the file's kind; all else is laid out
+    anew. Raises DataError, before anything is decoded, for what is empty, of another kind, or of more than 64
+    million pixels; and for what can't be decoded or prepared.
     """
     try:
         with path.open("rb") as file:
@@ -70,17 +74,14 @@ def read_pictures(path: Path) -> Iterator[Picture]:
 
 
 def _read_idx_pictures(path: Path) -> Iterator[Picture]:
-    images = read_idx(path)
+    images = read_idx(path, MOST_PIXELS)
     if images.ndim not in (2, 3) or images.numel() == 0:
         found = " x ".join(str(side) for side in images.shape)
         raise DataError(f"{path}: found values of shape {found}, expected pictures: N x height x width")
     several = images.ndim == 3
     for position, image in enumerate(images if several else images[None]):
         name = f"{path}[{position}]" if several else str(path)
-        if image.shape == (SIDE, SIDE):
-            yield Picture(name, image)
-        else:
-            yield _prepared(name, Image.fromarray(image.numpy()), [], lossy=False)
+        yield _prepared(name, _shrunk(Image.fromarray(image.numpy())), [], lossy=False)
 
 
 def _read_picture(path: Path, opener: type[PngImageFile] | type[JpegImageFile]) -> Picture:
@@ -90,17 +91,17 @@ def _read_picture(path: Path, opener: type[PngImageFile] | type[JpegImageFile]) 
         # height.
         with opener(path) as file:
             if file.width * file.height > MOST_PIXELS:
-                raise DataError(
-                    f"{path}: found {file.width:,} x {file.height:,} pixels, "
-                    f"expected {MOST_PIXELS:,} at most; give a smaller copy"
-                )
+                raise too_many_pixels(path, file.width, file.height, MOST_PIXELS)
             image = _upright(_eight_bits(file), notes)
     except DataError:
         raise
     except Exception as error:  # decoders meet damage with almost any exception
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: a damaged picture ({reason}); {NEXT_STEP}") from error
+        raise DataError(f"{path}: a damaged picture ({_reason(error)}); {NEXT_STEP}") from error
     return _prepared(str(path), image, notes, lossy=opener is JpegImageFile)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _eight_bits(file: Image.Image) -> Image.Image:
@@ -112,9 +113,14 @@ def _eight_bits(file: Image.Image) -> Image.Image:
         image = file.convert("RGBA")
     else:
         image = file.convert("L" if file.mode in ("1", "L") else "RGB")
+    image = _shrunk(image)
+    image.info["exif"] = file.info.get("exif", b"")
+    return image
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
     if max(image.size) > WORKING_SIDE:
         image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    image.info["exif"] = file.info.get("exif", b"")
     return image
 
 
@@ -126,10 +132,19 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _prepared(name: str, image: Image.Image, notes: list[str], lossy: bool) -> Picture:
+    try:
+        return _laid_out(name, image, notes, lossy)
+    except Exception as error:  # whatever one picture does, the others are to be answered
+        raise DataError(
+            f"{name}: can't be made into {SIDE} x {SIDE} pixels ({_reason(error)}); give another picture"
+        ) from error
+
+
+def _laid_out(name: str, image: Image.Image, notes: list[str], lossy: bool) -> Picture:
     values = _without_alpha(image, notes)
     grey = bool((values == values[..., :1]).all())
     if grey and values.shape[:2] == (SIDE, SIDE) and np.median(_border(values)) < 128 and not notes:
-        return Picture(name, torch.from_numpy(values[..., 0].copy()))
+        return Picture(name, torch.from_numpy(values[..., 0].copy()), _off_centre(values[..., 0]))
     ink = _ink(values, grey, notes, LOSSY_FLOOR if lossy else 0.0)
     bounds = _bounds(ink) if ink is not None else None
     if ink is None or bounds is None:
@@ -141,6 +156,19 @@ def _prepared(name: str, image: Image.Image, notes: list[str], lossy: bool) -> P
     laid_out = _saturated(as_mnist(_thickened(cut, notes)))
     notes.append(f"cut out of {image.width} x {image.height} pixels, scaled and centred")
     return Picture(name, torch.from_numpy(laid_out), tuple(notes))
+
+
+def _off_centre(values: NDArray[np.uint8]) -> tuple[str, ...]:
+    """A note where the middle of the ink isn't where every digit's is."""
+    mass = float(values.sum(dtype=np.int64))
+    if mass == 0:
+        return ()
+    places = np.arange(SIDE)
+    down, across = (float(values.sum(axis=axis) @ places) / mass - CENTRE for axis in (1, 0))
+    away = float(np.hypot(down, across))
+    if away <= USUAL_DISTANCE:
+        return ()
+    return (f"taken as it is, though its ink is {away:.0f} pixels away from where a digit's would be",)
 
 
 def _without_alpha(image: Image.Image, notes: list[str]) -> NDArray[np.uint8]:
@@ -183,8 +211,10 @@ def _ink(values: NDArray[np.uint8], grey: bool, notes: list[str], floor: float) 
     weights = np.square(difference).sum(axis=2, keepdims=True)
     towards = (difference * weights).sum(axis=(0, 1))
     length = float(np.linalg.norm(towards))
-    if length == 0:  # as much lighter as darker: take it as it is brightest
-        towards, length = np.ones_like(paper), float(np.sqrt(len(paper)))
+    if length == 0:  # as much one way as the other: towards what differs most, of equals the brightest
+        colours = difference.reshape(-1, len(paper))
+        towards = colours[np.lexsort((colours.sum(axis=1), np.square(colours).sum(axis=1)))[-1]]
+        length = float(np.linalg.norm(towards))
     towards = towards / length
     # In grey values: a step from black to white is 255 whatever the number of channels.
     amount = (difference @ towards) / float(np.abs(towards).sum())
@@ -195,6 +225,8 @@ def _ink(values: NDArray[np.uint8], grey: bool, notes: list[str], floor: float) 
     on_paper = np.abs((border.astype(np.float32) - paper) @ towards) / float(np.abs(towards).sum())
     noise = 4 * 1.4826 * float(np.median(on_paper))  # four standard deviations, from the median deviation
     amount = amount.clip(0, None)
+    if not amount.any():  # what differs does so in colours that cancel out, but for rounding
+        return None
     floor = min(max(floor, noise), float(amount.max()) / 2)
     peak = float(np.percentile(amount[amount > floor], 99))
     scaled = ((amount - floor) / max(peak - floor, 1.0)).clip(0, 1) * 255

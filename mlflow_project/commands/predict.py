@@ -27,8 +27,9 @@ _TABLE_COLUMNS = ("picture", "answer", "probability", "outlier_score", "in_words
 def predict(files: tuple[Path, ...], model: str, format_: str) -> int:
     """What a registered model says to pictures: PNG, JPEG or IDX, of any size and colour.
 
-    A picture is made into what the model saw in training, and what was guessed for that is said. Exit status 1
-    where a file is no picture; the others are answered all the same.
+    A picture is made into what the model saw in training, and what was guessed for that is said; 28 x 28 grey
+    values with a dark border are taken as they are. Exit status 1 where a file is no picture; the others are
+    answered all the same.
 
     \b
     mlflow-project predict digit.png scan.jpg --model m1

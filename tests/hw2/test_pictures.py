@@ -1,6 +1,8 @@
 """Picture files of any kind come back as the digit that was drawn, or are refused by name."""
 
+import gzip
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from hw2 import idx
+from hw2 import idx, pictures
 from hw2.data import load_dataset
 from hw2.errors import DataError
 from hw2.pictures import Picture, read_pictures
@@ -62,10 +64,27 @@ def test_what_is_as_in_training_passes_untouched_and_without_a_note(tmp_path: Pa
 def test_the_pictures_of_an_idx_file_pass_untouched_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "t10k-images-idx3-ubyte.gz"
     idx.write_idx(path, DIGITS.images[:3])
-    pictures = list(read_pictures(path))
-    assert [p.name for p in pictures] == [f"{path}[0]", f"{path}[1]", f"{path}[2]"]
-    assert torch.equal(torch.stack([p.image for p in pictures]), DIGITS.images[:3])
-    assert all(p.notes == () for p in pictures)
+    found = list(read_pictures(path))
+    assert [p.name for p in found] == [f"{path}[0]", f"{path}[1]", f"{path}[2]"]
+    assert torch.equal(torch.stack([p.image for p in found]), DIGITS.images[:3])
+    assert all(p.notes == () for p in found)
+
+
+def test_what_lies_off_the_middle_is_left_as_it_is_and_said_so(tmp_path: Path) -> None:
+    moved = torch.roll(DIGITS.images[0], 4, 0)
+    idx.write_idx(tmp_path / "moved", moved)
+    for path in (tmp_path / "moved", saved(tmp_path / "moved.png", Image.fromarray(moved.numpy()))):
+        picture = read_one(path)
+        assert torch.equal(picture.image, moved)
+        (note,) = picture.notes
+        assert re.fullmatch(
+            "taken as it is, though its ink is [345] pixels away from where a digit's would be", note
+        )
+
+
+def test_no_digit_of_the_sample_has_a_note(tmp_path: Path) -> None:
+    idx.write_idx(tmp_path / "digits", DIGITS.images)
+    assert {picture.notes for picture in read_pictures(tmp_path / "digits")} == {()}
 
 
 # Made into it, and said so
@@ -141,9 +160,17 @@ def test_a_digit_comes_back_near_itself_however_it_was_saved(tmp_path: Path, cha
         assert any(note.endswith("pixels, scaled and centred") for note in picture.notes)
 
 
-def test_black_on_white_of_the_right_size_is_only_inverted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["PNG", "IDX"])
+def test_black_on_white_of_the_right_size_is_only_inverted(kind: str, tmp_path: Path) -> None:
     for position in range(20):
-        picture = read_one(saved(tmp_path / "digit.png", _inverted(digit(position))))
+        inverted = _inverted(digit(position))
+        path = tmp_path / "digit"
+        if kind == "IDX":
+            idx.write_idx(path, torch.from_numpy(np.array(inverted)))
+        else:
+            inverted.save(path, kind)
+        picture = read_one(path)
+        assert "taken as dark on light, and inverted" in picture.notes
         off = (picture.image.int() - DIGITS.images[position].int()).abs()
         assert float(off.float().mean()) < 1
 
@@ -176,6 +203,49 @@ def test_one_colour_throughout_is_black_with_a_note(tmp_path: Path) -> None:
     assert not nothing.image.any()
 
 
+def test_colours_that_cancel_each_other_out_are_a_picture_all_the_same(tmp_path: Path) -> None:
+    sheet = Image.new("RGB", (28, 28), (128, 128, 128))
+    sheet.paste((178, 78, 128), (4, 8, 10, 20))
+    sheet.paste((78, 178, 128), (18, 8, 24, 20))
+    picture = read_one(saved(tmp_path / "patches.png", sheet))
+    assert picture.image.any()
+    assert "colour taken as distance from the background's" in picture.notes
+
+
+def test_a_picture_that_is_larger_than_is_looked_at_is_shrunk_in_idx_too(tmp_path: Path) -> None:
+    large = digit(0, 3000)
+    idx.write_idx(tmp_path / "large", torch.from_numpy(np.array(large)))
+    from_idx, from_png = (
+        read_one(path) for path in (tmp_path / "large", saved(tmp_path / "large.png", large))
+    )
+    assert torch.equal(from_idx.image, from_png.image)
+    assert from_idx.notes == from_png.notes
+
+
+COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
+SIDES = st.integers(1, 60) | st.just(28)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["L", "RGB", "RGBA"]),
+    st.tuples(SIDES, SIDES),
+    COLOURS,
+    st.lists(st.tuples(COLOURS, SIDES, SIDES, SIDES, SIDES), max_size=3),
+)
+def test_every_picture_of_patches_is_made_into_one_of_28_by_28(
+    tmp_path: Path,
+    mode: str,
+    size: tuple[int, int],
+    paper: tuple[int, int, int],
+    patches: list[tuple[object, ...]],
+) -> None:
+    sheet = Image.new("RGB", size, paper)
+    for colour, left, top, width, height in patches:
+        sheet.paste(colour, (left - 1, top - 1, left + width, top + height))
+    read_one(saved(tmp_path / "patches.png", sheet.convert(mode)))
+
+
 def test_several_characters_side_by_side_are_suspected(tmp_path: Path) -> None:
     sheet = Image.new("L", (900, 280))
     for place in range(3):
@@ -205,6 +275,8 @@ REFUSED = {
     "a text": (b"not a picture at all", "it begins with 0x6e6f742061207069"),
     "a GIF": (b"GIF89a" + bytes(20), "it begins with 0x474946383961"),
     "20,000 x 20,000 pixels": (_png(20_000, 20_000, zlib.compress(b"")), "found 20,000 x 20,000 pixels"),
+    "20,000 x 20,000 values": (idx.header((20_000, 20_000)), "found 20,000 x 20,000 pixels"),
+    "one of them in gzip": (gzip.compress(idx.header((2, 20_000, 30_000))), "found 30,000 x 20,000 pixels"),
     "half a PNG": (_png(28, 28, zlib.compress(bytes(29 * 28)))[:45], "a damaged picture"),
     "a PNG of too little": (_png(28, 28, zlib.compress(bytes(100))[:8]), "a damaged picture"),
     "half a JPEG": (_jpeg()[:700], "a damaged picture"),
@@ -235,6 +307,18 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         list(read_pictures(tmp_path))
 
 
+def test_whatever_goes_wrong_with_one_picture_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(ink: Image.Image) -> NDArray[np.uint8]:
+        raise IndexError("no such\nplace")
+
+    monkeypatch.setattr(pictures, "as_mnist", broken)
+    path = saved(tmp_path / "digit.png", digit(0, 280))
+    with pytest.raises(DataError, match=r"digit\.png: can't be made into 28 x 28 pixels \(no such place\)"):
+        read_one(path)
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_damaged_picture_gives_a_picture_or_an_error_of_data(tmp_path: Path, data: st.DataObject) -> None:
@@ -251,7 +335,7 @@ def test_a_damaged_picture_gives_a_picture_or_an_error_of_data(tmp_path: Path, d
     path = tmp_path / "damaged"
     path.write_bytes(bytes(content))
     try:
-        pictures = list(read_pictures(path))
+        found = list(read_pictures(path))
     except DataError:
         return
-    assert [p.image.shape for p in pictures] == [(28, 28)]
+    assert [p.image.shape for p in found] == [(28, 28)]
