@@ -20,6 +20,14 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{text} %"
 
 
+def with_interval(share: float, low: float, high: float, digits: int = 1) -> str:
+    """A share of 1 in percent with its interval, as in "95.3 % (95.0 to 95.6)"; "–" for none (NaN)."""
+    if share != share:
+        return "–"
+    ends = (percent(end, digits).removesuffix(" %") for end in (low, high))
+    return f"{percent(share, digits)} ({' to '.join(ends)})"
+
+
 def said_p(p: float) -> str:
     """A p-value to be read: two figures, more only where rounding would cross the level; never 0."""
     if p < 0.0001:

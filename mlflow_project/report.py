@@ -21,7 +21,7 @@ TEMPLATE = "report.html.j2"
 def make_report(client: "MlflowClient", selection: Selection) -> tuple[str, tuple[str, ...]]:
     """The page of the selected models as HTML, and what a person should know of models left out.
 
-    With the latest outlier test on the same data, if there is one. RunError, RegistryError or ComparisonError
+    With the latest outlier test of these models, if there is one. RunError, RegistryError or ComparisonError
     where the models can't be had or compared.
     """
     selected = select(client, selection)
@@ -33,10 +33,8 @@ def page(client: "MlflowClient", runs: Sequence[StoredRun]) -> str:
     from hw2.comparison import compare
 
     comparison = compare(stored_predictions(client, runs))
-    outliers = report_outliers.latest_test(client, runs[0].tags.get("dataset_sha256", ""))
-    wanted = list(report_models.wanted(runs))
-    if outliers is not None:
-        wanted += report_outliers.wanted(outliers)
+    outliers = report_outliers.latest_test(client, runs)
+    wanted = [*report_models.wanted(runs), *report_outliers.wanted(runs, outliers)]
     with tempfile.TemporaryDirectory(prefix="report-") as scratch:
         material = Material(runs, comparison, fetch(client, wanted, Path(scratch)))
         return render(_content(material, outliers))
@@ -69,7 +67,7 @@ def render(content: dict[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(content)
 
 
-def _content(material: Material, outliers: StoredRun | None) -> dict[str, Any]:
+def _content(material: Material, outliers: report_outliers.OutlierRun | None) -> dict[str, Any]:
     comparison, runs = material.comparison, material.runs
     configurations, common = report_models.configurations(material)
     layers, parameters = report_models.architecture()
@@ -92,7 +90,7 @@ def _content(material: Material, outliers: StoredRun | None) -> dict[str, Any]:
         "parameters": parameters,
         "models": report_models.model_rooms(material),
         "confusion": report_models.confusion(material),
-        "outliers": None if outliers is None else report_outliers.outlier_room(material, outliers),
+        "outliers": report_outliers.outlier_room(material, outliers),
         "side_by_side": report_verdicts.side_by_side(material),
         "accuracies": report_verdicts.accuracies(material),
         "pareto": report_verdicts.pareto(material),

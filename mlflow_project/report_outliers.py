@@ -1,13 +1,13 @@
-"""The report's room about pictures that are no digits: the latest outlier test of models on these data."""
+"""The report's room about pictures that are no digits: the latest outlier test of its models, or their own runs."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from hw2.wording import percent
+from hw2.wording import percent, with_interval
 from mlflow_project import study
 from mlflow_project.report_models import Material
 from mlflow_project.report_parts import Column, Picture, Table, below_one, count, frame_table, listed, share
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SHIPPED = "outlier_score"
-_TOGETHER = "together"
+_ANSWERS = "outlier_predictions"
 
 
 @dataclass(frozen=True)
@@ -33,65 +33,133 @@ class SetRoom:
 
 @dataclass(frozen=True)
 class OutlierRoom:
-    """An outlier test: which run it is, the study's way to read it, the honest one, and each set."""
+    """An outlier test with the study's way to read it, the honest one, and each set.
+
+    own: of the models that are not in it, what their own runs have drawn.
+    """
 
     about: str
-    as_study: str
-    honest: tuple[str, ...]
-    sets: tuple[SetRoom, ...]
+    as_study: str | None = None
+    honest: tuple[str, ...] = ()
+    sets: tuple[SetRoom, ...] = ()
+    own: tuple[Picture, ...] = ()
 
 
-def latest_test(client: "MlflowClient", dataset_sha256: str) -> StoredRun | None:
-    """The newest completed outlier test of models on that data set."""
+@dataclass(frozen=True)
+class OutlierRun:
+    """An outlier test, and which of the report's runs are in it: their ids by the name that it gives their models."""
+
+    run: StoredRun
+    shown: Mapping[str, str]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The URI of each model's registered version, by the name that tables and figures use."""
+        versions: dict[str, str] = json.loads(self.run.tags.get("versions", "{}"))
+        return versions
+
+    @property
+    def sets(self) -> list[str]:
+        """As they are named in tables and figures; what was asked for may say it otherwise."""
+        return [part.name for part in self.run.data if part.context == "outliers"]
+
+
+def latest_test(client: "MlflowClient", runs: Sequence[StoredRun]) -> OutlierRun | None:
+    """Of the completed outlier tests on these runs' data the one with the most of their models; the newest of such.
+
+    None where no test has any of them.
+    """
     from mlflow_project.connection import translated
 
     with translated():
         experiment = client.get_experiment_by_name(experiment_name())
-    if experiment is None:
+        ids = ", ".join(f"'{run.run_id}'" for run in runs)
+        registered = {
+            f"models:/{version.name}/{version.version}": str(version.run_id)
+            for version in client.search_model_versions(f"run_id IN ({ids})")
+        }
+    if experiment is None or not registered:
         return None
     condition = (
-        f"tags.status = 'completed' and tags.dataset_sha256 = '{dataset_sha256}' and params.outliers LIKE '%'"
+        "tags.status = 'completed' and params.outliers LIKE '%' and "
+        f"tags.dataset_sha256 = '{runs[0].tags.get('dataset_sha256', '')}'"
     )
-    found = next(search(client, [experiment.experiment_id], condition), None)
-    return None if found is None else stored(found)
+    best: OutlierRun | None = None
+    for found in search(client, [experiment.experiment_id], condition):
+        test = OutlierRun(stored(found), {})
+        shown = {name: registered[uri] for name, uri in test.versions.items() if uri in registered}
+        if len(shown) > (len(best.shown) if best else 0):
+            best = replace(test, shown=shown)
+        if best and len(best.shown) == len(set(registered.values())):
+            break
+    return best
 
 
-def sets_and_models(run: StoredRun) -> tuple[list[str], list[str]]:
-    """Which sets were shown to which models."""
-    return run.parameters["outliers"].split(", "), run.parameters["models"].split(", ")
-
-
-def wanted(run: StoredRun) -> Iterator[tuple[StoredRun, str]]:
+def wanted(runs: Sequence[StoredRun], test: OutlierRun | None) -> Iterator[tuple[StoredRun, str]]:
     """The files that this room needs."""
-    sets, models = sets_and_models(run)
-    stems = [f"probability_vectors_{name}" for name in sets]
+    for run in _untested(runs, test):
+        yield from ((run, path) for path in (f"{_ANSWERS}.png", f"tables/{_ANSWERS}.csv"))
+    if test is None:
+        return
+    stems = [f"probability_vectors_{name}" for name in test.sets]
     stems += [
         f"{kind}_{name}_{model}"
-        for kind in ("outlier_predictions", "outlier_matrix", "outlier_scores")
-        for name in sets
-        for model in models
+        for kind in (_ANSWERS, "outlier_matrix", "outlier_scores")
+        for name in test.sets
+        for model in test.versions
     ]
     for stem in stems:
-        yield run, f"{stem}.png"
-        yield run, f"tables/{stem}.csv"
-    yield run, "tables/thresholds.csv"
-    yield run, "tables/outlier_measures.csv"
+        yield test.run, f"{stem}.png"
+        yield test.run, f"tables/{stem}.csv"
+    yield test.run, "tables/thresholds.csv"
+    yield test.run, "tables/outlier_measures.csv"
 
 
-def outlier_room(material: Material, run: StoredRun) -> OutlierRoom:
-    """All of it, from the run's tables and figures."""
-    sets, models = sets_and_models(run)
-    versions = json.loads(run.tags.get("versions", "{}"))
-    named = ", ".join(f"{name} is {uri.removeprefix('models:/')}" for name, uri in versions.items())
-    about = (
-        f"Run {run.run_id}: {run.name}. Of the registered models, {named}." if named else f"Run {run.run_id}."
-    )
+def outlier_room(material: Material, test: OutlierRun | None) -> OutlierRoom | None:
+    """All of it, from the runs' tables and figures; None where there is neither a test nor a run's own figure."""
+    own = tuple(_own(material, test))
+    if test is None:
+        about = (
+            "There is no outlier test of these models yet; one is made by mlflow-project outliers. "
+            "Each model’s own run has shown it some pictures."
+        )
+        return OutlierRoom(about, own=own) if own else None
+    run, models = test.run, list(test.versions)
+    names = {shown.run_id: shown.name for shown in material.runs}
+    said = [
+        f"{model} is {uri.removeprefix('models:/')}{_here(names.get(test.shown.get(model, '')), model)}"
+        for model, uri in test.versions.items()
+    ]
     return OutlierRoom(
-        about,
+        f"Run {run.run_id}: {run.name}. Of the registered models, {listed(said)}.",
         _as_study(run, models),
         tuple(_honest(material, run)),
-        tuple(_set_room(material, run, name, models) for name in sets),
+        tuple(_set_room(material, run, name, models) for name in test.sets),
+        own,
     )
+
+
+def _here(name: str | None, model: str) -> str:
+    return "" if name in (None, model) else f" (here {name})"
+
+
+def _untested(runs: Sequence[StoredRun], test: OutlierRun | None) -> list[StoredRun]:
+    tested = set() if test is None else set(test.shown.values())
+    return [run for run in runs if run.run_id not in tested]
+
+
+def _own(material: Material, test: OutlierRun | None) -> Iterator[Picture]:
+    """The figures that runs have drawn of their own models."""
+    for run in _untested(material.runs, test):
+        frame = material.frame(run.run_id, _ANSWERS)
+        if frame is None:
+            continue
+        caption = f"{run.name} by its own run: what some pictures are, and what they are taken for"
+        alt = _taken(frame, "its run’s outlier set", run.name)
+        answers = _answers(frame.assign(model=run.name))
+        picture = _picture(material, run, _ANSWERS, caption, alt, answers)
+        if picture is not None:
+            yield picture
 
 
 def _as_study(run: StoredRun, models: list[str]) -> str:
@@ -123,10 +191,13 @@ def _honest(material: Material, run: StoredRun) -> Iterator[str]:
             & (measures["score"] == _SHIPPED)
         ]
         auroc = f" AUROC {below_one(own['auroc'].iloc[0])}." if len(own) else ""
+        kept, accuracy, rejected = (
+            with_interval(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))
+            for name in ("digits_kept", "accuracy_on_kept", "outliers_rejected")
+        )
         yield (
-            f"{row['model']} by its own score and threshold rejects {percent(row['outliers_rejected'], 1)} of "
-            f"{row['pictures']:,} pictures of {row['outliers']} and keeps {percent(row['digits_kept'], 1)} of "
-            f"{row['digits']:,} digits.{auroc}"
+            f"{row['model']} by its own score and threshold rejects {rejected} of {row['pictures']:,} pictures of "
+            f"{row['outliers']} and keeps {kept} of {row['digits']:,} digits, of which {accuracy} are right.{auroc}"
         )
 
 

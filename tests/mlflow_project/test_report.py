@@ -69,14 +69,14 @@ def made() -> list[str]:
 
 @pytest.fixture
 def page(made: list[str], request: pytest.FixtureRequest) -> Page:
-    """Of two models of the study and one that isn't, with an outlier test."""
+    """Of two models of the study and one that isn't, with an outlier test of the two."""
     if made:
         return Page(made[0])
     kept: Kept = request.getfixturevalue("kept")
     kept.training(range(3), alias="m2", files=True)
     kept.training(range(3, 33), alias="m5", lr=0.01, epochs=8, files=True)
     kept.training(range(4), alias="own", lr=0.5, epochs=6, files=True)
-    kept.outlier_test()
+    kept.outlier_test("m2", "m5")
     page = reported("--models", "m2,m5,own")
     made.append(page.html)
     return page
@@ -108,9 +108,19 @@ def test_the_studys_figures_stand_beside_those_of_its_configurations_alone(page:
 def test_the_outliers_are_read_as_the_study_does_and_honestly(page: Page) -> None:
     assert "1 of 20 match; a blind guess would match 2 on average. The study found 0 of 30." in page.text
     assert "A garment has no digit, so no answer of a digit model can be right" in page.text
-    assert "m1 by its own score and threshold rejects 90.0 % of 10 pictures of fashion-mnist" in page.text
+    assert "m2 is mnist-base-cnn/1 and m5 is mnist-base-cnn/2" in page.text
+    assert (
+        "m2 by its own score and threshold rejects 90.0 % (50.0 to 100) of 10 pictures of fashion-mnist and keeps "
+        "95.5 % (50.0 to 100) of 200 digits, of which 98.0 % (50.0 to 100) are right."
+    ) in page.text
     assert "AUROC above 0.9999." in page.text
-    assert any("garment 3 taken for 0" in (image["alt"] or "") for image in page.all("img"))
+    captions = [said.strip() for said in re.findall("<figcaption>(.*?)</figcaption>", page.html)]
+    assert [said for said in captions if "taken for" in said] == [
+        "Pictures of fashion-mnist shown to m2: what they are, and what they are taken for.",
+        "Pictures of fashion-mnist shown to m5: what they are, and what they are taken for.",
+        "own by its own run: what some pictures are, and what they are taken for.",
+    ]
+    assert sum("garment 3 taken for 0" in (image["alt"] or "") for image in page.all("img")) == 3
 
 
 def test_the_page_needs_nothing_from_elsewhere(page: Page) -> None:
@@ -140,7 +150,7 @@ def test_headings_begin_with_one_h1_and_leave_no_level_out(page: Page) -> None:
 def test_whoever_does_not_see_it_hears_what_is_seen(page: Page) -> None:
     assert page.all("html") == [{"lang": "en"}]
     images = page.all("img")
-    assert len(images) == 9
+    assert len(images) == 10
     for image in images:
         assert len(image["alt"] or "") > 40, image["alt"]
     assert len({image["alt"] for image in images}) == len(images)
@@ -152,7 +162,7 @@ def test_whoever_does_not_see_it_hears_what_is_seen(page: Page) -> None:
 
 def test_each_figure_has_its_table_one_click_away(page: Page) -> None:
     figures = page.html.split("<figure>")[1:]
-    assert len(figures) == 9
+    assert len(figures) == 10
     for figure in figures:
         inner = figure.split("</figure>")[0]
         assert re.search(r"<details>\s*<summary>.*?</summary>.*<table.*</table>.*</details>", inner, re.S)
@@ -207,8 +217,32 @@ def test_one_model_alone_without_figures_and_outliers_has_a_page(kept: Kept) -> 
     page = reported()
     assert "1 model on kmnist" in page.text
     assert "there is no other model to compare it with" in page.text
-    assert "There is no outlier test of models on these pictures yet." in page.text
+    assert "There is no outlier test of these models yet." in page.text
     assert "study’s" not in page.text
+
+
+def test_a_sweeps_models_show_their_own_outliers_whatever_others_were_tested(kept: Kept) -> None:
+    first, second = (kept.training([n], lr=lr, files=True) for n, lr in enumerate((0.1, 0.2)))
+    kept.training([3], alias="m1", lr=0.3)
+    kept.outlier_test("m1")
+    page = reported("--runs", f"{first},{second}")
+    assert "There is no outlier test of these models yet; one is made by" in page.text
+    assert "lr=0.1 epochs=5 by its own run: what some pictures are" in page.text
+    assert "lr=0.2 epochs=5 by its own run: what some pictures are" in page.text
+    assert "shown to m1" not in page.html
+
+
+def test_the_test_with_the_most_of_the_models_is_taken_under_the_names_that_it_gave(kept: Kept) -> None:
+    first = kept.training([1], alias="m1", lr=0.1)
+    second = kept.training([2], alias="m2", lr=0.2)
+    kept.outlier_test("m1", "m2")
+    kept.outlier_test("m2")
+    page = reported("--runs", f"{first},{second}")
+    assert (
+        "m1 is mnist-base-cnn/1 (here lr=0.1 epochs=5) and m2 is mnist-base-cnn/2 (here lr=0.2 epochs=5)"
+        in page.text
+    )
+    assert "Pictures of fashion-mnist shown to m1" in page.text
 
 
 def test_what_stands_in_the_way_is_one_line(

@@ -31,6 +31,17 @@ def test_the_five_models_are_those_of_the_study() -> None:
     ]
 
 
+def assert_shows_outliers(page: str, sets: list[str], models: list[str]) -> None:
+    """The page has each set's figures and measures, of all these models."""
+    for name in sets:
+        assert f"<caption>Every score against {name}</caption>" in page
+        assert f"<figcaption>The ten probabilities of each picture of {name}." in page
+        for model in models:
+            assert f"<figcaption>Pictures of {name} shown to {model}: " in page
+            assert f"<figcaption>All of {name} shown to {model}: " in page
+            assert f"<figcaption>Outlier scores of {model}: digits against {name}." in page
+
+
 @pytest.mark.usefixtures("short_study")
 def test_the_study_is_done_under_its_names_and_again_only_where_something_is_missing(
     store: str, capsys: pytest.CaptureFixture[str]
@@ -56,9 +67,16 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
     named = [r for r in client.search_runs(["1"]) if r.info.run_name.startswith("outliers: m1, m2, m3")]
     assert len(named) == 1
     assert "report.html" in [file.path for file in client.list_artifacts(parent.run_id)]
-    assert "Cochran" in Path("report.html").read_text()
+    report = Path("report.html").read_text()
+    assert "Cochran" in report
+    assert_shows_outliers(report, ["fashion-mnist-sample"], ["m1", "m2", "m3"])
     tables = {file.path for file in client.list_artifacts(parent.run_id, "tables")}
     assert tables == {"tables/accuracy.csv", "tables/pairs.csv", "tables/sweep.csv"}
+
+    assert run(["outliers", "--models", "m1,m2", "--outliers", "fashion-mnist,inverted"]) == 0
+    assert run(["report", "--models", "m1,m2", "--output", "two.html"]) == 0
+    assert_shows_outliers(Path("two.html").read_text(), ["fashion-mnist-sample", "inverted"], ["m1", "m2"])
+    capsys.readouterr()
 
     client.set_registered_model_alias(NAME, "m2", versions["m1"])
     assert run(command) == 0
