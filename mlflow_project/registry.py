@@ -1,9 +1,10 @@
 """Registered models: found by what a person says of them, verified, and loaded without pickle."""
 
 import difflib
+import math
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ CHAMPION = "champion"  # the alias of the version to use
 # Tags of a version by which it can be looked up, and how their text is compared.
 SEARCHABLE: Mapping[str, type] = {"lr": float, "epochs": int, "batch_size": int, "seed": int}
 _PAGE = 1000
+_DIGITS = 9  # of a version's number; a longer one can't be asked of a store
+_GONE = "RESOURCE_DOES_NOT_EXIST"
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,15 @@ class Version:
     @property
     def test_accuracy(self) -> float | None:
         """As measured in its run; None for a version that isn't ours."""
-        text = self.tags.get("test_accuracy")
-        return None if text is None else float(text)
+        return self.figure("test_accuracy")
+
+    def figure(self, key: str) -> float | None:
+        """The number that a tag says; None where there is none: anybody may write a tag, and write anything."""
+        try:
+            number = float(self.tags[key])
+        except (KeyError, ValueError):
+            return None
+        return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +112,15 @@ class Registry:
         self.client = client
         self.name = name
 
-    def versions(self, criteria: Criteria | None = None) -> list[Version]:
-        """All versions that fit, newest first; none where the model isn't registered yet."""
+    def versions(self, criteria: Criteria | None = None, run_id: str | None = None) -> list[Version]:
+        """All versions that fit, newest first; none where the model isn't registered yet.
+
+        run_id: of the run that made them; None for any.
+        """
         criteria = criteria or Criteria()
         conditions = [f"name = '{self.name}'"]
+        if run_id is not None:
+            conditions.append(f"run_id = '{run_id}'")
         # Tags are kept as text that Python made of a number, so equal numbers are equal texts in the store.
         conditions += [f"tags.`{key}` = '{_kept(key, value)}'" for key, value in criteria.tags.items()]
         found: list[Version] = []
@@ -132,23 +147,31 @@ class Registry:
             return self._by_uri(said)
         if said.startswith("runs:/"):
             run_id = said.removeprefix("runs:/").split("/")[0]
-            return self._first([v for v in self.versions() if v.run_id == run_id], said)
+            return self._first(self.versions(run_id=run_id) if run_id.isalnum() else [], said)
         if "=" in said:
             return self._first(self.versions(Criteria(parse_tags(said))), said)
-        if said.isdigit():
-            return self._first([v for v in self.versions() if v.number == int(said)], f"version {said}")
-        with translated():
-            aliases = self._aliases()
-        number = next((n for n, names in aliases.items() if said in names), None)
-        if number is None:
-            known = sorted(alias for names in aliases.values() for alias in names)
+        if said.isdecimal():
+            found = None
+            if len(said) <= _DIGITS:
+                found = self._asked(lambda: self.client.get_model_version(self.name, str(int(said))))
+            return found or self._first([], f"version {said}")
+        version = self.holder(said)
+        if version is None:
+            with translated():
+                known = sorted(alias for names in self._aliases().values() for alias in names)
             if said == CHAMPION and self.versions():
                 raise RegistryError(
                     f"{self.name} has no {CHAMPION} yet; choose the best validated version: "
                     f"mlflow-project models promote --best --alias {CHAMPION}{self._option}"
                 )
             raise RegistryError(self._missing(f"alias {said!r}", said, known))
-        return self._first([v for v in self.versions() if v.number == number], f"alias {said!r}")
+        return version
+
+    def holder(self, alias: str) -> Version | None:
+        """The version that has the alias."""
+        version = self._asked(lambda: self.client.get_model_version_by_alias(self.name, alias))
+        # MLflow answers `latest` too, which nobody has given.
+        return version if version is not None and alias in version.aliases else None
 
     def look_up_all(self, said: Sequence[str]) -> dict[str, Version]:
         """By a short name: the alias that was said, else another alias, else the number. Each version once."""
@@ -182,13 +205,33 @@ class Registry:
 
     def _verified(self, version: Version, scratch: Path) -> Path:
         import mlflow.artifacts
+        from mlflow.exceptions import MlflowException
 
         from mlflow_project import packaging
 
+        said = f"{version.name} version {version.number}"
         with translated():
-            folder = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch)))
-        packaging.verify(folder, dict(version.tags), f"{version.name} version {version.number}")
+            try:
+                folder = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch)))
+            except (MlflowException, FileNotFoundError) as error:
+                if getattr(error, "error_code", _GONE) != _GONE and "No such" not in str(error):
+                    raise
+                raise RegistryError(f"{said} has lost its files; restore them from a backup") from error
+        packaging.verify(folder, dict(version.tags), said)
         return folder
+
+    def _asked(self, ask: Callable[[], Any]) -> Version | None:
+        """One version, without a look at the others: there may be thousands. None where there is none."""
+        from mlflow.exceptions import MlflowException
+
+        with translated():
+            try:
+                entity = ask()
+            except MlflowException as error:
+                if error.error_code in (_GONE, "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+        return _version(entity, {int(entity.version): tuple(sorted(entity.aliases))})
 
     def _by_uri(self, uri: str) -> Version:
         match = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([^/]+))", uri)
@@ -226,14 +269,9 @@ class Registry:
         return "" if self.name == DEFAULT_NAME else f" --name {self.name}"
 
     def _aliases(self) -> dict[int, tuple[str, ...]]:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            pairs: dict[str, Any] = self.client.get_registered_model(self.name).aliases
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
-            raise
+        # Asked by its name, MLflow would read every version of it.
+        found = self.client.search_registered_models(f"name = '{self.name}'")
+        pairs: dict[str, Any] = found[0].aliases if found else {}
         by_number: dict[int, tuple[str, ...]] = {}
         for alias in sorted(pairs):
             by_number[int(pairs[alias])] = (*by_number.get(int(pairs[alias]), ()), alias)

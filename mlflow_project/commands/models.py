@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.errors import RegistryError
+from mlflow_project.errors import RegistryError, ServiceError
 from mlflow_project.options import Given, WholeNumber
 from mlflow_project.output import format_option, print_rows
 
@@ -122,14 +122,14 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
         try:
             registry.verify(version)
             result = "verified"
-        except RegistryError as error:
+        except ServiceError as error:
             result = str(error)
         rows.append({"model": version.name, "version": version.number, "result": result})
     print_rows(rows, format_, ("model", "version", "result"))
     bad = sum(row["result"] != "verified" for row in rows)
     if bad:
         raise RegistryError(
-            f"{bad} of {len(rows)} versions are not what was registered; restore them from a backup"
+            f"{bad} of {len(rows)} versions are not what was registered, or can't be read; restore them from a backup"
         )
     return 0
 
@@ -230,8 +230,13 @@ def _every_version(registry: "Registry") -> "list[Version]":
     from mlflow_project.connection import translated
     from mlflow_project.registry import Registry
 
+    names: list[str] = []
     with translated():
-        names = [model.name for model in registry.client.search_registered_models()]
+        token: str | None = ""
+        while token is not None:
+            page = registry.client.search_registered_models(page_token=token or None)
+            names += [model.name for model in page]
+            token = page.token or None
     return [version for name in names for version in Registry(registry.client, name).versions()]
 
 

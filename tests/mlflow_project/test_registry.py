@@ -1,6 +1,7 @@
 """Look-ups as people say them, and a reload that refuses what was not registered."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -155,6 +156,61 @@ def test_verify_all_names_the_one_that_was_changed(
         3: False,
     }
     assert "1 of 3 versions" in said.err
+
+
+def test_verify_all_goes_on_where_a_version_has_lost_its_files(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    shutil.rmtree(registered.files(3))
+    asked = MlflowClient(registered.uri, registry_uri=registered.uri)
+    asked.create_model_version(registered.name, f"{registered.folder}/gone", None)
+    assert cli.run(["models", "verify", "--all", "--format", "json"]) == 1
+    said = capsys.readouterr()
+    results = {row["version"]: row["result"] for row in json.loads(said.out)}
+    assert [number for number, result in results.items() if result == "verified"] == [2, 1]
+    assert "2 of 4 versions" in said.err
+
+
+def test_verify_all_sees_more_models_than_a_page_of_mlflow_holds(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = MlflowClient(registered.uri, registry_uri=registered.uri)
+    for number in range(101):
+        asked.create_registered_model(f"a model without versions, {number:03}")
+    assert cli.run(["models", "verify", "--all"]) == 0
+    assert capsys.readouterr().out.count("verified") == 3
+
+
+def test_one_version_is_looked_up_without_reading_the_others(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = registry.look_up("2").run_id
+    asked: list[str] = []
+    search = registry.client.search_model_versions
+
+    def noted(condition: str, **more: Any) -> Any:
+        asked.append(condition)
+        return search(condition, **more)
+
+    monkeypatch.setattr(registry.client, "search_model_versions", noted)
+    for said in ("champion", "2", "models:/mnist-base-cnn@m3", f"runs:/{run_id}"):
+        registry.look_up(said)
+    assert asked == [f"name = 'mnist-base-cnn' and run_id = '{run_id}'"]
+
+
+@pytest.mark.parametrize("said", ["latest", "9" * 30, "m 1", "runs:/a' or name = 'b"])
+def test_what_a_store_would_stumble_over_is_not_there(said: str, registry: Registry) -> None:
+    with pytest.raises(RegistryError, match="mnist-base-cnn has no"):
+        registry.look_up(said)
+
+
+def test_an_accuracy_that_is_no_number_is_none(registry: Registry) -> None:
+    registry.client.set_model_version_tag(registry.name, "1", "test_accuracy", "good")
+    version = registry.look_up("champion")
+    assert version.test_accuracy is None
+    assert 1 not in [v.number for v in registry.versions(Criteria(min_test_accuracy=0.0))]
 
 
 def test_an_alias_that_is_moved_is_looked_up_anew(registry: Registry, registered: Registered) -> None:
