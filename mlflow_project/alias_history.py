@@ -14,10 +14,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from mlflow_project.errors import UsageError
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHANGE_TAG = "alias_change."
+MOST_CHARACTERS = 5000
+"""Of a change as it is kept: a registered model's tag has no more room on PostgreSQL."""
 
 
 def _me() -> str:
@@ -63,6 +67,17 @@ class Change:
         said = "; ".join([*self.evidence.values(), *(f"although {text}" for text in self.objections)])
         return f"{said}; because {self.because}" if self.because else said
 
+    @property
+    def text(self) -> str:
+        """As it is kept; `UsageError` where that is too long for a tag."""
+        text = json.dumps(asdict(self), ensure_ascii=False)
+        if len(text) > MOST_CHARACTERS:
+            raise UsageError(
+                f"what is kept of this change has {len(text):,} characters, and {MOST_CHARACTERS:,} have room; "
+                "give a shorter reason"
+            )
+        return text
+
     def moves_like(self, other: "Change") -> bool:
         """Whether both move the same alias the same way."""
         mine, its = ((c.alias, c.from_version, c.to_version) for c in (self, other))
@@ -95,17 +110,20 @@ def changes(tags: Mapping[str, str]) -> list[Change]:
 
 
 def keep(client: "MlflowClient", name: str, change: Change, mark: str | None = None) -> None:
-    """Adds a change to what is kept on the registered model, unless it is the last one of its alias already.
+    """Adds a change to what is kept on the registered model; `UsageError` where there is no room for it.
 
-    mark: a few characters of who keeps it, else random: two who promote at once don't overwrite each other.
+    mark: a few characters of a delivery, which keeps a change once however often it comes; None for a person, who
+    may move an alias the same way again. Theirs is random: two who promote at once don't overwrite each other.
     """
+    text = change.text
     tags = client.get_registered_model(name).tags
-    last = next((c for c in reversed(changes(tags)) if c.alias == change.alias), None)
-    if last is not None and last.moves_like(change):
-        return
+    if mark is not None:
+        own = changes({key: value for key, value in tags.items() if key.endswith(f"-{mark}")})
+        if any(kept.moves_like(change) for kept in own):
+            return
     numbers = [int(found[1]) for key in tags if (found := re.match(rf"{re.escape(CHANGE_TAG)}(\d+)", key))]
     key = f"{CHANGE_TAG}{max(numbers, default=0) + 1:06d}-{mark or uuid.uuid4().hex[:6]}"
-    client.set_registered_model_tag(name, key, json.dumps(asdict(change)))
+    client.set_registered_model_tag(name, key, text)
 
 
 def _with_silent(alias: str, kept: Sequence[Change], holder: int | None) -> Iterator[Change]:

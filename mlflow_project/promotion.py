@@ -33,7 +33,7 @@ def promote(registry: "Registry", version: "Version", alias: str, because: str =
     _refuse_bad_names(alias, because)
     if alias in version.aliases:
         return None
-    holder = next((other for other in registry.versions() if alias in other.aliases), None)
+    holder = registry.holder(alias)
     registry.verify(version)
     evidence = {"weights": f"weights verified ({version.tags['weights_sha256'][:12]})"}
     objections: list[str] = []
@@ -58,6 +58,7 @@ def promote(registry: "Registry", version: "Version", alias: str, because: str =
         objections=tuple(objections),
         because=because,
     )
+    _refuse_moved(registry, alias, holder)
     with translated():
         # First what is said of it: a move that nobody has explained is worse than an explanation of none.
         keep(registry.client, registry.name, change)
@@ -85,9 +86,9 @@ def best(registry: "Registry", dataset_sha256: str | None = None) -> "Version":
             f"the versions of {registry.name} were validated on different pictures ({said} of them), which tells "
             "nothing of which is best; name a version instead of --best"
         )
-    for version in _ranked(validated):
-        if _completed(registry, version)[2]:
-            return version
+    version = _best_completed(registry, validated)
+    if version is not None:
+        return version
     raise RegistryError(
         f"no completed version of {registry.name} has a validation accuracy on data {dataset_sha256[:12]}; "
         "train one with validation pictures, or name a version instead of --best"
@@ -99,12 +100,24 @@ Look = tuple[str, str, bool]
 
 
 def _completed(registry: "Registry", version: "Version") -> Look:
+    from mlflow.exceptions import MlflowException
+
+    about = "run"
+    if not version.run_id:
+        return about, f"version {version.number} names no run", False
     with translated():
-        run = registry.client.get_run(version.run_id)
+        try:
+            run = registry.client.get_run(version.run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return about, f"run {version.run_id} is gone", False
+            raise
+    if run.info.lifecycle_stage != "active":
+        return about, f"run {version.run_id} was deleted", False
     status = run.data.tags.get("status", run.info.status)
     if run.info.status == "FINISHED" and status in ("completed", "FINISHED"):
-        return "run", f"run {version.run_id} completed", True
-    return "run", f"run {version.run_id} is not completed but {run.info.status}", False
+        return about, f"run {version.run_id} completed", True
+    return about, f"run {version.run_id} is not completed but {run.info.status}", False
 
 
 def _best_validated(registry: "Registry", version: "Version") -> Look:
@@ -116,14 +129,15 @@ def _best_validated(registry: "Registry", version: "Version") -> Look:
             False,
         )
     rivals = [v for v in registry.versions() if _validation_pictures(v) == _validation_pictures(version)]
-    rivals = [v for v in rivals if _validated(v) is not None]
-    first = _ranked(rivals)[0]
-    if (_validated(first) or 0.0) > accuracy:
+    better = [v for v in rivals if (_validated(v) or 0.0) > accuracy]
+    first = _best_completed(registry, better)
+    if first is not None:
         said = (
             f"its validation accuracy is {accuracy:.4f}, version {first.number} has {_validated(first):.4f}"
         )
         return about, said, False
-    return about, f"best validation accuracy, {accuracy:.4f}, of {len(rivals)}", True
+    compared = sum(_validated(v) is not None for v in rivals) - len(better)
+    return about, f"best validation accuracy, {accuracy:.4f}, of {compared}", True
 
 
 def _not_worse(registry: "Registry", version: "Version", holder: "Version | None", alias: str) -> Look:
@@ -161,18 +175,29 @@ def _predictions(registry: "Registry", version: "Version", name: str) -> "ModelP
         return ModelPredictions.of(name, version.tags, read_predictions(Path(path)))
 
 
-def _ranked(versions: "Sequence[Version]") -> "list[Version]":
-    return sorted(versions, key=lambda v: (-(_validated(v) or 0.0), v.number))
+def _best_completed(registry: "Registry", versions: "Sequence[Version]") -> "Version | None":
+    ranked = sorted(versions, key=lambda v: (-(_validated(v) or 0.0), v.number))
+    return next((version for version in ranked if _completed(registry, version)[2]), None)
 
 
 def _validated(version: "Version") -> float | None:
-    text = version.tags.get("validation_accuracy")
-    return None if text is None else float(text)
+    return version.figure("validation_accuracy")
 
 
 def _validation_pictures(version: "Version") -> tuple[str, str]:
     """Which they are: the choice among a data set's training pictures is fixed by their number."""
     return version.tags.get("dataset_sha256", ""), version.tags.get("validation_size", "")
+
+
+def _refuse_moved(registry: "Registry", alias: str, holder: "Version | None") -> None:
+    """`RegistryError` if somebody else has given the alias since `holder` was compared with."""
+    now = registry.holder(alias)
+    before, after = (None if version is None else version.number for version in (holder, now))
+    if before != after:
+        raise RegistryError(
+            f"{alias} was moved meanwhile, to {'no version' if after is None else f'version {after}'}; "
+            "see `models history`, and promote again if it shall move"
+        )
 
 
 def _refuse_bad_names(alias: str, because: str) -> None:

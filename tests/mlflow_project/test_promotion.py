@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_project.alias_history import CHANGE_TAG, Change, changes, history, keep
+from mlflow_project.alias_history import CHANGE_TAG, MOST_CHARACTERS, Change, changes, history, keep
 from mlflow_project.cli import run
+from mlflow_project.errors import UsageError
+from mlflow_project.registry import Registry, Version
 from tests.mlflow_project.swept import NAME, Swept, copy, sweep
 
 
@@ -97,8 +99,47 @@ def test_a_run_that_is_not_completed_is_no_evidence(
     client.set_terminated(run_id, "FAILED")
     assert models("promote", str(best)) == 1
     assert f"run {run_id} is not completed but FAILED" in error(capsys)
-    assert models("promote", "--best", "--because", "the best that completed") == 0
+    assert models("promote", "--best") == 0
     assert champion(client) != best
+
+
+@pytest.mark.parametrize(("how", "said"), [("deleted", "was deleted"), ("removed for good", "is gone")])
+def test_a_run_that_is_no_longer_there_is_no_evidence_and_the_next_best_is_taken(
+    how: str, said: str, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert models("promote", "--best") == 0
+    best = champion(client)
+    client.delete_registered_model_alias(NAME, "champion")
+    run_id = client.get_model_version(NAME, str(best)).run_id
+    client.delete_run(run_id)
+    if how == "removed for good":
+        remove_for_good(client, run_id)
+    assert models("promote", str(best)) == 1
+    assert f"run {run_id} {said}" in error(capsys)
+    assert models("promote", "--best") == 0
+    assert champion(client) not in (None, best)
+
+
+def remove_for_good(client: MlflowClient, run_id: str) -> None:
+    """As `mlflow gc` does."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(client.tracking_uri, "unused")._hard_delete_run(run_id)
+
+
+def test_a_tag_that_is_no_number_hides_that_version_alone(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accuracies = validated(client)
+    best = max(accuracies, key=lambda number: accuracies[number])
+    for key in ("validation_accuracy", "test_accuracy"):
+        client.set_model_version_tag(NAME, str(best), key, "good")
+    assert models("promote", "--best") == 0
+    assert champion(client) not in (None, best)
+    capsys.readouterr()
+    assert models("find", "--min-test-accuracy", "0", "--format", "json") == 0
+    found = {row["version"] for row in json.loads(capsys.readouterr().out)}
+    assert found == set(accuracies) - {best}
 
 
 def test_no_reason_helps_a_model_whose_weights_were_changed(
@@ -164,6 +205,50 @@ def test_history_shows_who_and_when_and_what_was_done_by_other_means(
     assert "by other means" in rows[1]["why"]
     assert rows[2]["why"].endswith("because a trial")
     assert all(row["when"].endswith("UTC") for row in rows[:3])
+
+
+def test_the_same_move_made_again_is_kept_again_with_its_reason(client: MlflowClient) -> None:
+    assert models("promote", "1") == 1
+    for number, because in (("1", "a trial"), ("3", "better")):
+        assert models("promote", number, "--because", because) == 0
+    client.set_registered_model_alias(NAME, "champion", "1")
+    assert models("promote", "3", "--because", "the trial is over") == 0
+    moves = [(change.from_version, change.to_version, change.because) for change in history(client, NAME)]
+    assert moves == [(None, 1, "a trial"), (1, 3, "better"), (3, 1, ""), (1, 3, "the trial is over")]
+
+
+def test_a_change_that_is_delivered_twice_is_kept_once(client: MlflowClient) -> None:
+    for _ in range(2):
+        keep(client, NAME, Change("m1", None, 1), "abc123")
+    keep(client, NAME, Change("m2", None, 1), "abc123")
+    assert [change.alias for change in changes(client.get_registered_model(NAME).tags)] == ["m1", "m2"]
+
+
+def test_a_long_reason_fits_in_any_script_and_a_longer_one_is_refused_unwritten(client: MlflowClient) -> None:
+    because = "причина " * 125
+    assert models("promote", "3", "--alias", "staging", "--because", because) == 0
+    (text,) = (v for k, v in client.get_registered_model(NAME).tags.items() if k.startswith(CHANGE_TAG))
+    assert because in text
+    assert len(text) <= MOST_CHARACTERS
+    with pytest.raises(UsageError, match="shorter reason"):
+        keep(client, NAME, Change("staging", 3, 4, because="x" * MOST_CHARACTERS))
+    assert len(history(client, NAME)) == 1
+
+
+def test_an_alias_that_somebody_moves_meanwhile_is_left_to_them(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = Registry.verify
+
+    def slowly(self: Registry, version: Version) -> None:
+        verify(self, version)
+        client.set_registered_model_alias(NAME, "staging", "4")
+
+    monkeypatch.setattr(Registry, "verify", slowly)
+    assert models("promote", "3", "--alias", "staging") == 1
+    assert "staging was moved meanwhile, to version 4" in error(capsys)
+    assert int(client.get_registered_model(NAME).aliases["staging"]) == 4
+    assert not changes(client.get_registered_model(NAME).tags)
 
 
 def test_two_who_promote_at_once_are_both_remembered(client: MlflowClient) -> None:
