@@ -23,6 +23,7 @@ from typing import IO, Self
 
 from mlflow_project import server_auth, server_store
 from mlflow_project.errors import StoreError
+from mlflow_project.hidden_password import STORE_VARIABLE
 from mlflow_project.server_settings import Settings, bracketed
 
 READY_SECONDS = 300
@@ -59,8 +60,14 @@ class Server:
             self._start(
                 Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mlflow-project-")))
             )
-        except BaseException:
+        except BaseException as error:
             self._cleanup.close()
+            if isinstance(error, OSError):
+                what = error.filename or "its private folder"
+                raise StoreError(
+                    f"the server can't be started: {what}: {error.strerror or error}; make room there, or name another "
+                    "folder for temporary files in TMPDIR"
+                ) from error
             raise
         return self
 
@@ -73,7 +80,9 @@ class Server:
     def _start(self, private: Path) -> None:
         settings = self.settings
         settings.check()
-        store = server_store.prepare(settings.store)
+        # Everything that may be refused comes before the first thing that is made.
+        store = server_store.checked(settings.store)
+        server_store.has_tables(store)
         environment = _environment(settings, store)
         self._secrets = server_store.secrets_of(store)
         if settings.auth:
@@ -81,12 +90,18 @@ class Server:
             environment |= authentication.environment
             self.generated_password = authentication.generated
             self._secrets += authentication.secrets
+            if authentication.unlike is not None:
+                self._say(
+                    f"Warning: {server_auth.ADMINISTRATOR} has another password than {authentication.unlike} says, "
+                    "which is read at the first start alone; change it with MLflow's update_user_password"
+                )
         place = settings.artifact_place
         if "://" not in place:
             try:
                 Path(place).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreError(f"the artifact folder {place} can't be made: {error.strerror}") from error
+        server_store.prepare(settings.store)
         self._process = subprocess.Popen(
             _command(settings, place),
             env=environment,
@@ -176,7 +191,7 @@ def _environment(settings: Settings, store: str) -> dict[str, str]:
     )
     environment = {key: value for key, value in os.environ.items() if not unwanted.match(key)}
     environment |= {
-        server_store.VARIABLE: store,
+        STORE_VARIABLE: store,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -188,9 +203,11 @@ def _environment(settings: Settings, store: str) -> dict[str, str]:
     hosts = settings.hosts()
     if hosts is not None:
         environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = hosts
-        # Our own name is no foreign origin.
+        # Our own name is no foreign origin, also behind a proxy with TLS.
         names = [name for name in hosts.split(",") if not name.endswith(":*")]
-        environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(f"http://{name}" for name in names)
+        environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(
+            f"{scheme}://{name}" for scheme in ("http", "https") for name in names
+        )
     return environment
 
 

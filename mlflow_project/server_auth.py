@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mlflow_project.errors import UsageError
+from mlflow_project.remote import sqlite_path
 from mlflow_project.server_store import connected
 
 ADMINISTRATOR = "admin"
@@ -26,6 +27,8 @@ class Authentication:
     environment: dict[str, str] = field(repr=False)
     generated: str | None = field(default=None, repr=False)
     """The administrator's password, where we made it; to be shown once."""
+    unlike: str | None = None
+    """What says another password than the administrator has had since the first start."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -42,11 +45,14 @@ def prepare(store: str, password_file: Path | None, folder: Path) -> Authenticat
     """
     if find_spec("flask_wtf") is None:
         raise UsageError("--auth needs a package more: pip install 'mlflow-project[auth]'")
-    password = generated = None
-    if not _has_administrator(store):
+    password = generated = unlike = None
+    kept = _kept_hash(store)
+    if kept is None:
         password = _given(password_file)
         if password is None:
             password = generated = _generate()
+    else:
+        unlike = _unlike(kept, password_file)
     file = folder / "authentication.ini"
     values = {
         "default_permission": DEFAULT_PERMISSION,
@@ -66,17 +72,33 @@ def prepare(store: str, password_file: Path | None, folder: Path) -> Authenticat
     }
     if password is not None:
         environment[PASSWORD_VARIABLE] = password
-    return Authentication(environment, generated)
+    return Authentication(environment, generated, unlike)
 
 
-def _has_administrator(store: str) -> bool:
+def _kept_hash(store: str) -> str | None:
+    """Of the administrator's password, as the store has it; None before the first start."""
+    path = sqlite_path(store)
+    if path is not None and not path.exists():
+        return None  # a connection would make it
     import sqlalchemy
 
     with connected(store) as connection:
         if "users" not in sqlalchemy.inspect(connection).get_table_names():
-            return False
-        query = sqlalchemy.text("SELECT count(*) FROM users WHERE username = :name")
-        return bool(connection.execute(query, {"name": ADMINISTRATOR}).scalar_one())
+            return None
+        query = sqlalchemy.text("SELECT password_hash FROM users WHERE username = :name")
+        return connection.execute(query, {"name": ADMINISTRATOR}).scalar_one_or_none()
+
+
+def _unlike(kept: str, file: Path | None) -> str | None:
+    """Where a password is given that isn't the administrator's."""
+    from werkzeug.security import check_password_hash
+
+    try:
+        password = _given(file)
+        fits = password is None or check_password_hash(kept, password)
+    except (UsageError, ValueError):  # not needed any more
+        return None
+    return None if fits else str(file or PASSWORD_VARIABLE)
 
 
 def _given(file: Path | None) -> str | None:

@@ -44,7 +44,7 @@ class Settings:
         """As others are to write it."""
         name = self.host
         if name in _WILDCARDS:
-            name = self.allowed_hosts[0] if self.allowed_hosts else socket.gethostname()
+            name = next((name for name in self.allowed_hosts if "*" not in name), socket.gethostname())
         bare = bracketed(name)
         return f"http://{bare}" if _has_port(bare) else f"http://{bare}:{self.port}"
 
@@ -72,7 +72,10 @@ class Settings:
                 f"--host {self.host} needs --allowed-hosts NAME, the name by which others call this machine: "
                 "requests to any other name are refused"
             )
-        if self.artifact_place.startswith("s3://") and find_spec("boto3") is None:
+        scheme, is_url, _ = self.artifact_place.partition("://")
+        if is_url and scheme != "s3":
+            raise UsageError(f"--artifacts is {scheme}://...; it must be a folder or s3://BUCKET/FOLDER")
+        if scheme == "s3" and find_spec("boto3") is None:
             raise UsageError("artifacts in s3:// need a package more: pip install 'mlflow-project[s3]'")
         _check_port(self.host, self.port)
 
@@ -91,7 +94,7 @@ class Settings:
 
 def hosts_of(given: Sequence[str]) -> tuple[str, ...]:
     """Names that were given one by one or with commas between them."""
-    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())
+    return tuple(bracketed(name.strip()) for text in given for name in text.split(",") if name.strip())
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

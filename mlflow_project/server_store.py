@@ -13,17 +13,16 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from mlflow_project.database import driven, shown
 from mlflow_project.errors import StoreError, UsageError
+from mlflow_project.hidden_password import STORE_VARIABLE
 from mlflow_project.remote import sqlite_path
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-VARIABLE = "MLFLOW_BACKEND_STORE_URI"
-"""MLflow's own. The address reaches other processes by it, since `ps` shows arguments to everybody."""
 CONNECT_SECONDS = 5
 _MAKE_SECONDS = 300
 # Any number that no other program locks in this database.
@@ -47,13 +46,13 @@ def prepare(uri: str) -> str:
 
 def checked(uri: str) -> str:
     """The address with its driver and an absolute path; an error where it is none of a store that we can serve."""
-    scheme = urlsplit(uri).scheme.split("+")[0]
+    scheme, _, driver = uri.partition("://")[0].partition("+")
     if scheme in ("http", "https"):
         raise UsageError(
             f"--store is the database behind the server (sqlite:///..., postgresql://...), not {shown(uri)}"
         )
     if scheme in ("postgresql", "postgres"):
-        if "+" not in urlsplit(uri).scheme and find_spec("psycopg") is None:
+        if not driver and find_spec("psycopg") is None:
             raise UsageError("a PostgreSQL store needs its driver: pip install 'mlflow-project[postgres]'")
         return driven(uri)
     path = sqlite_path(uri)
@@ -97,7 +96,7 @@ def has_tables(uri: str) -> bool:
         )
     raise StoreError(
         f"{shown(uri)} was written by an older MLflow than {ours}; make a backup (mlflow-project backup), "
-        "then bring it up to date with: mlflow db upgrade URL"
+        "then bring it up to date with: mlflow db upgrade URL (a password in PGPASSWORD, not in URL)"
     )
 
 
@@ -121,10 +120,11 @@ def connected(uri: str) -> "Iterator[sqlalchemy.Connection]":
 
 
 def secrets_of(uri: str) -> tuple[str, ...]:
-    """The passwords in an address, as written and as meant."""
-    parts = urlsplit(uri)
-    found = [parts.password or ""]
-    found += [value for key, value in parse_qsl(parts.query) if key.endswith("password")]
+    """The passwords in an address, as written and as meant, also where `hide_password` refuses how it is written."""
+    match = re.match("[^:/]*://[^:/@]*:(.*)@", uri)
+    written = match[1] if match else ""
+    found = [written, written.partition("@")[0]]
+    found += [value for key, value in parse_qsl(uri.partition("?")[2]) if key.endswith("password")]
     return tuple(dict.fromkeys(text for secret in found for text in (secret, unquote(secret)) if text))
 
 
@@ -182,7 +182,7 @@ def _sqlite(uri: str, path: Path) -> Iterator[sqlite3.Connection]:
 def _make(uri: str) -> None:
     # In a process of its own: what watches over the server for months should not hold MLflow in memory.
     command = [sys.executable, "-m", "mlflow_project.server_store"]
-    environment = {**os.environ, VARIABLE: uri}
+    environment = {**os.environ, STORE_VARIABLE: uri}
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_MAKE_SECONDS, check=False
@@ -216,7 +216,7 @@ if __name__ == "__main__":
     from mlflow_project.connection import translated
 
     try:
-        with translated(os.environ[VARIABLE]):
-            _make_here(os.environ[VARIABLE])
+        with translated(os.environ[STORE_VARIABLE]):
+            _make_here(os.environ[STORE_VARIABLE])
     except StoreError as error:
         sys.exit(str(error))

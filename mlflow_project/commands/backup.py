@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from mlflow_project.hidden_password import STORE_VARIABLE, hide_password
 from mlflow_project.output import format_option, print_rows
 
 
@@ -13,7 +14,12 @@ def _size(count: int) -> str:
 
 @click.command(short_help="Copy store and artifacts while they are being written to.")
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--store", metavar="URL", help="sqlite:///... or postgresql://...; not the server's address.")
+@click.option(
+    "--store",
+    metavar="URL",
+    envvar=STORE_VARIABLE,
+    help=f"sqlite:///... or postgresql://..., not the server's address; also from {STORE_VARIABLE}.",
+)
 @click.option("--artifacts", type=click.Path(path_type=Path), help="The artifact folder, such as mlruns.")
 @format_option
 def backup(target: Path, store: str | None, artifacts: Path | None, format_: str) -> int:
@@ -22,6 +28,7 @@ def backup(target: Path, store: str | None, artifacts: Path | None, format_: str
     \b
     mlflow-project backup backups/monday --store sqlite:///mlflow.db --artifacts mlruns
     """
+    hide_password(store or "")
     from mlflow_project import backup as backups
     from mlflow_project.connection import tracking_uri
     from mlflow_project.errors import BackupError
@@ -39,7 +46,11 @@ def backup(target: Path, store: str | None, artifacts: Path | None, format_: str
 @click.command(short_help="Put a backup back, where nothing is overwritten.")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
-    "--store", metavar="URL", required=True, help="A store that doesn't exist yet or has no tables."
+    "--store",
+    metavar="URL",
+    required=True,
+    envvar=STORE_VARIABLE,
+    help=f"A store that doesn't exist yet or has no tables; also from {STORE_VARIABLE}.",
 )
 @click.option("--artifacts", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
 @format_option
@@ -49,6 +60,7 @@ def restore(source: Path, store: str, artifacts: Path, format_: str) -> int:
     \b
     mlflow-project restore backups/monday --store sqlite:///new/mlflow.db --artifacts new/mlruns
     """
+    hide_password(store)
     from mlflow_project import backup as backups
 
     print_rows([_row(source, backups.restore(source, store, artifacts))], format_)

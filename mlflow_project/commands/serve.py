@@ -1,11 +1,12 @@
 """`serve`: the tracking server, artifact store and registry in one command."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from mlflow_project.hidden_password import STORE_VARIABLE, hide_password
 
 if TYPE_CHECKING:
     from mlflow_project.server import Server
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 @click.option(
     "--store",
     metavar="URL",
-    envvar="MLFLOW_BACKEND_STORE_URI",
+    envvar=STORE_VARIABLE,
     default="sqlite:///mlflow.db",
     help="sqlite:///FILE or postgresql://...; also from MLFLOW_BACKEND_STORE_URI, where `ps` shows no password.  "
     "[default: sqlite:///mlflow.db]",
@@ -73,10 +74,11 @@ def serve(
     mlflow-project serve
     mlflow-project serve --store postgresql://mlflow@db/mlflow --auth --host 0.0.0.0 --allowed-hosts tracking
     """
-    _hide_password(store)
+    hide_password(store)
     from mlflow_project.errors import Interrupted, UsageError
     from mlflow_project.interruption import Interruption
     from mlflow_project.server import Server
+    from mlflow_project.server_auth import ADMINISTRATOR
     from mlflow_project.server_settings import Settings, hosts_of
 
     if admin_password_file and not auth:
@@ -96,6 +98,12 @@ def serve(
     with Interruption() as interruption:
         try:
             with Server(settings, _note) as server:
+                if server.generated_password:
+                    # Before it is ready: whoever stops it in between needs the password at the next start.
+                    _note(
+                        f"administrator: {ADMINISTRATOR}, password: {server.generated_password} "
+                        "(keep it; it isn't shown again)"
+                    )
                 _note("starting the server (some seconds)")
                 server.wait_until_ready(interruption.check)
                 _announce(server)
@@ -107,14 +115,9 @@ def serve(
 
 def _announce(server: "Server") -> None:
     from mlflow_project.database import shown
-    from mlflow_project.server_auth import ADMINISTRATOR
 
     settings = server.settings
     _note(f"ready; store {shown(settings.store)}, artifacts {settings.artifact_place}")
-    if server.generated_password:
-        _note(
-            f"administrator: {ADMINISTRATOR}, password: {server.generated_password} (keep it; it isn't shown again)"
-        )
     if settings.insecure and not settings.is_local:
         _note("Warning: open to everybody who can reach it (--insecure)")
     _note("in another terminal:")
@@ -126,30 +129,3 @@ def _announce(server: "Server") -> None:
 
 def _note(text: str) -> None:
     click.echo(text, err=True)
-
-
-def _hide_password(store: str) -> None:
-    """Starts this program again with the address in the environment, if its password stands among the arguments."""
-    from mlflow_project.server_store import VARIABLE, secrets_of
-
-    if not secrets_of(store):
-        return
-    arguments = _without(sys.argv[1:], store)
-    if arguments == sys.argv[1:]:
-        return
-    _note(
-        "Warning: a password among the arguments is seen by `ps`; this start hides it, but your shell remembers it"
-    )
-    command = [sys.executable, "-m", "mlflow_project", *arguments]
-    os.execve(sys.executable, command, {**os.environ, VARIABLE: store})
-
-
-def _without(arguments: list[str], store: str) -> list[str]:
-    """The arguments less `--store URL` and `--store=URL`."""
-    left: list[str] = []
-    for argument in arguments:
-        if argument == store and left and left[-1] == "--store":
-            left.pop()
-        elif argument != f"--store={store}":
-            left.append(argument)
-    return left

@@ -1,6 +1,8 @@
 """What `serve` refuses before anything is started, and what it would start."""
 
+import errno
 import io
+import os
 import shutil
 import socket
 import sqlite3
@@ -14,10 +16,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mlflow_project import cli, server, server_auth, server_store
+from mlflow_project import cli, server, server_auth, server_settings, server_store
 from mlflow_project.commands import serve as command
 from mlflow_project.database import driven, shown
 from mlflow_project.errors import StoreError, UsageError
+from mlflow_project.hidden_password import STORE_VARIABLE, hide_password
 from mlflow_project.server_settings import Settings, hosts_of
 from tests.faults.server import free_port
 
@@ -26,6 +29,18 @@ SECRETS = [
     ("postgresql+psycopg://u:a%2Fb%40c@h:5432/d", "a/b@c"),
     ("postgresql://u:se@cret@h/d", "se@cret"),
     ("postgresql://h/d?user=u&password=secret&connect_timeout=1", "secret"),
+]
+# Programs that read them take different parts for the password.
+UNENCODED = [
+    "se/cret",
+    "se?cret",
+    "se#cret",
+    "se[cret",
+    "se]cret",
+    "se@cret",
+    "se@cr/et",
+    "se@c?ret",
+    "s@e@cret",
 ]
 
 
@@ -63,6 +78,10 @@ def test_names_are_allowed_with_and_without_the_port_and_loopback_stays() -> Non
         "a,a:5001,b:80,c,c:5001,localhost,localhost:5001,127.0.0.1,127.0.0.1:5001,[::1],[::1]:5001"
     )
     assert settings.url == "http://a:5001"
+    anywhere = Settings("sqlite:///x.db", host="::", allowed_hosts=hosts_of(["*.example", "2001:db8::1,c"]))
+    assert str(anywhere.hosts()).startswith("*.example,*.example:5000,[2001:db8::1],[2001:db8::1]:5000,c,")
+    assert anywhere.url == "http://[2001:db8::1]:5000"
+    assert "*" not in Settings("sqlite:///x.db", host="::", allowed_hosts=("*.example",)).url
     assert Settings("sqlite:///x.db").hosts() is None
     assert Settings("sqlite:///x.db", host="2001:db8::1").url == "http://[2001:db8::1]:5000"
 
@@ -75,6 +94,32 @@ def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.run(["serve", "--port", str(port)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert f"port {port} of 127.0.0.1 is in use" in line
+
+
+def test_a_full_folder_for_temporary_files_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(prefix: str) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/mlflow-project-x")
+
+    monkeypatch.setattr("tempfile.mkdtemp", lambda suffix=None, prefix=None, dir=None: full(prefix))
+    assert cli.run(["serve", "--port", str(free_port())]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/full/mlflow-project-x: No space left" in line
+    assert "TMPDIR" in line
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("gs://bucket/runs", "s3://BUCKET/FOLDER"), ("s3://bucket/runs", "pip install 'mlflow-project[s3]'")],
+)
+def test_artifacts_at_an_address_that_cannot_be_used_are_wrong_usage(
+    place: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_settings, "find_spec", lambda name: None)
+    assert cli.run(["serve", "--port", str(free_port()), "--artifacts", place]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
 
 
 class TestStores:
@@ -165,10 +210,41 @@ class TestPasswords:
     def test_nothing_secret_is_in_the_command_line_of_the_server(self) -> None:
         settings = Settings("postgresql://u:secret@h/d", auth=True)
         assert "secret" not in " ".join(server._command(settings, "/artifacts"))
-        assert server._environment(settings, driven(settings.store))[server_store.VARIABLE] == (
+        assert server._environment(settings, driven(settings.store))[STORE_VARIABLE] == (
             "postgresql+psycopg://u:secret@h/d"
         )
         assert "secret" not in repr(settings)
+
+    @pytest.mark.parametrize("secret", UNENCODED)
+    @pytest.mark.parametrize(
+        "arguments", [["serve"], ["backup", "copy"], ["restore", "copy", "--artifacts", "x"]]
+    )
+    def test_one_that_is_not_percent_encoded_is_hidden_and_refused_unprinted(
+        self,
+        secret: str,
+        arguments: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        uri = f"postgresql://u:{secret}@h/d"
+        assert secret in server_store.secrets_of(uri)
+        monkeypatch.setenv(STORE_VARIABLE, uri)
+        assert cli.run(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "@ as %40" in line
+        assert "//u:***@h/d" in line
+        assert "cr" not in line.partition("characters")[0]
+
+    @pytest.mark.parametrize(
+        "uri", [*(uri for uri, _ in SECRETS if "se@" not in uri), "postgresql://u:p@[::1]:5432/d?options=a@b"]
+    )
+    def test_one_that_is_written_as_it_should_be_passes(self, uri: str) -> None:
+        hide_password(uri)
+
+    @pytest.mark.parametrize("uri", ["postgresql://u:p@h:port/d", "postgresql://[h/d", "postgresql://u@[/d"])
+    def test_an_address_that_is_none_is_one_line(self, uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.run(["serve", "--port", str(free_port()), "--store", uri]) == 1
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
     @pytest.mark.parametrize("given", [["--store", "URL"], ["--store=URL"]])
     def test_a_password_among_the_arguments_goes_into_the_environment(
@@ -179,10 +255,10 @@ class TestPasswords:
         started: list[Any] = []
         monkeypatch.setattr("sys.argv", ["mlflow-project", "serve", *arguments, "--auth"])
         monkeypatch.setattr("os.execve", lambda *what: started.append(what))
-        command._hide_password(uri)
+        hide_password(uri)
         ((_, arguments, environment),) = started
         assert arguments[1:] == ["-m", "mlflow_project", "serve", "--auth"]
-        assert environment[server_store.VARIABLE] == uri
+        assert environment[STORE_VARIABLE] == uri
 
     def test_what_the_server_prints_is_cleared_of_secrets(self) -> None:
         said: list[str] = []
@@ -236,18 +312,53 @@ class TestAdministrator:
         assert "zu kurz" not in str(caught.value)
 
     def test_not_asked_for_again(self, store: str, folder: Path) -> None:
-        connection = sqlite3.connect(store.removeprefix("sqlite:///"))
-        with connection:
-            connection.execute("CREATE TABLE users (username TEXT)")
-            connection.execute("INSERT INTO users VALUES ('admin')")
-        connection.close()
+        self.administer(store, "of the first start")
         prepared = server_auth.prepare(store, None, folder)
         assert server_auth.PASSWORD_VARIABLE not in prepared.environment
+        assert prepared.unlike is None
+
+    @pytest.mark.parametrize(
+        ("later", "unlike"), [("of the first start", False), ("a changed password", True)]
+    )
+    def test_another_one_at_a_later_start_is_not_ignored_in_silence(
+        self, later: str, unlike: bool, store: str, folder: Path
+    ) -> None:
+        self.administer(store, "of the first start")
+        (folder / "word").write_text(f"{later}\n")
+        prepared = server_auth.prepare(store, folder / "word", folder)
+        assert prepared.unlike == (str(folder / "word") if unlike else None)
+
+    def administer(self, store: str, password: str) -> None:
+        """As MLflow's first start leaves the store."""
+        from werkzeug.security import generate_password_hash
+
+        connection = sqlite3.connect(store.removeprefix("sqlite:///"))
+        with connection:
+            connection.execute("CREATE TABLE users (username TEXT, password_hash TEXT)")
+            connection.execute("INSERT INTO users VALUES ('admin', ?)", (generate_password_hash(password),))
+        connection.close()
+
+    @pytest.mark.parametrize("what", ["a short password", "an unreadable file", "no terminal", "no extra"])
+    def test_a_refused_one_leaves_no_fresh_store_behind(
+        self, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv(server_auth.PASSWORD_VARIABLE, raising=False)
+        (tmp_path / "new").mkdir()
+        monkeypatch.chdir(tmp_path / "new")
+        more = []
+        if what == "a short password":
+            monkeypatch.setenv(server_auth.PASSWORD_VARIABLE, "zu kurz")
+        elif what == "an unreadable file":
+            more = ["--admin-password-file", "gone"]
+        elif what == "no extra":
+            monkeypatch.setattr(server_auth, "find_spec", lambda name: None)
+        assert cli.run(["serve", "--auth", "--port", str(free_port()), *more]) == 2
+        assert list(Path.cwd().iterdir()) == []
 
     def test_the_configuration_is_private_and_read_as_meant(
         self, folder: Path, store: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(server_auth, "_has_administrator", lambda store: True)
+        monkeypatch.setattr(server_auth, "_kept_hash", lambda store: "of a password")
         uri = "postgresql+psycopg://u:a%2Fb@h/d"
         prepared = server_auth.prepare(uri, None, folder)
         file = Path(prepared.environment["MLFLOW_AUTH_CONFIG_PATH"])

@@ -73,6 +73,29 @@ def test_only_names_of_this_machine_are_answered(serving: Serving) -> None:
     assert status(address, Host=f"evil.example:{serving.port}") == 403
 
 
+def test_behind_a_proxy_with_tls_our_own_page_writes_and_a_foreign_one_does_not(
+    migrated_store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mlflow.db").write_bytes(migrated_store.read_bytes())
+    behind = start(tmp_path / "own", "--allowed-hosts", "tracking.example")
+    try:
+        behind.wait_until_ready()
+        address = f"{behind.url}/api/2.0/mlflow/experiments/create"
+
+        def post(name: str, origin: str) -> int:
+            body = json.dumps({"name": name}).encode()
+            named = {"Origin": origin, "Host": "tracking.example", "Content_Type": "application/json"}
+            return status(address, body, **named)
+
+        for number, origin in enumerate(("https://tracking.example", "http://tracking.example")):
+            assert post(f"ours {number}", origin) == 200
+        assert post("foreign", "https://evil.example") == 403
+        assert post("foreign", "https://tracking.example.evil.example") == 403
+    finally:
+        assert behind.end() == 0
+
+
 def test_a_foreign_page_cannot_write(serving: Serving) -> None:
     address = f"{serving.url}/api/2.0/mlflow/experiments/create"
     body = json.dumps({"name": "from elsewhere"}).encode()

@@ -1,0 +1,54 @@
+"""An address with a password among a command's arguments: taken out of what `ps` shows to everybody."""
+
+import os
+import re
+import sys
+
+import click
+
+STORE_VARIABLE = "MLFLOW_BACKEND_STORE_URI"
+"""MLflow's own. The address reaches other processes by it."""
+
+
+def hide_password(store: str) -> None:
+    """Starts this program again with the address in the environment, if its password stands among the arguments.
+
+    `UsageError` where programs that read the address would take different parts of it for the password.
+    """
+    from mlflow_project.server_store import secrets_of
+
+    if not secrets_of(store):
+        return
+    arguments = _without(sys.argv[1:], store)
+    if arguments == sys.argv[1:]:
+        _refuse_unencoded(store)
+        return
+    click.echo(
+        "Warning: a password among the arguments is seen by `ps`; this start hides it, but your shell remembers it",
+        err=True,
+    )
+    command = [sys.executable, "-m", "mlflow_project", *arguments]
+    os.execve(sys.executable, command, {**os.environ, STORE_VARIABLE: store})
+
+
+def _refuse_unencoded(store: str) -> None:
+    # For SQLAlchemy the first @ ends the password, for others the last one or a slash: they might print the rest.
+    if re.match(r"[^:/]*://[^:/@]*:([^@]*[/?#\[\]][^@]*@|[^@]*@[^?]*(\?[^=]*)?@)", store):
+        from mlflow_project.database import shown
+        from mlflow_project.errors import UsageError
+
+        raise UsageError(
+            f"the password in {shown(store)} has characters that stand for something else in an address; write "
+            "/ as %2F, ? as %3F, # as %23, @ as %40, [ as %5B, ] as %5D and % as %25"
+        )
+
+
+def _without(arguments: list[str], store: str) -> list[str]:
+    """The arguments less `--store URL` and `--store=URL`."""
+    left: list[str] = []
+    for argument in arguments:
+        if argument == store and left and left[-1] == "--store":
+            left.pop()
+        elif argument != f"--store={store}":
+            left.append(argument)
+    return left
