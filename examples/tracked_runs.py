@@ -5,8 +5,10 @@ It asks the store that MLFLOW_TRACKING_URI names, and the registered model that 
 """
 
 # %% Where the runs are
+import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -43,6 +45,11 @@ with tempfile.TemporaryDirectory() as folder:
         run_id=runs.loc[0, "run_id"], artifact_path="predictions/test.parquet", dst_path=folder
     )
     predictions = pd.read_parquet(path)
+    # The same in a shell: mlflow artifacts download --run-id RUN --artifact-path predictions --dst-path FOLDER
+    asked = ["--run-id", runs.loc[0, "run_id"], "--artifact-path", "predictions", "--dst-path", folder]
+    subprocess.run([sys.executable, "-m", "mlflow", "artifacts", "download", *asked], check=True)
+    downloaded = sorted(file.name for file in Path(folder, "predictions").iterdir())
+print("downloaded", *downloaded)
 print(f"right: {(predictions['label'] == predictions['predicted']).mean():.4f} of {len(predictions):,}")
 
 # %% The champion as a PyTorch module: pictures in, logits out
@@ -51,6 +58,11 @@ pictures[1, 4:24, 13:16] = 255  # a bar: a one
 module = mlflow.pytorch.load_model(f"models:/{MODEL}@champion")
 print("logits", tuple(module(torch.from_numpy(pictures)).shape))
 
-# %% The champion with its outlier score, as `mlflow models serve` answers
+# %% The champion with its outlier score
+# Over HTTP: mlflow models serve --model-uri models:/mnist-base-cnn@champion --env-manager local --port 5001
+# answers the same to {"inputs": [[[0, ...], ...]]} posted to /invocations; tests/mlflow_project/test_served.py does so.
 answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion").predict(pictures)
 print(answers)
+
+# %% What was deleted, removed for good; only where a store may be changed, so not here
+# mlflow gc --backend-store-uri URL          tests/mlflow_project/test_examples.py does so

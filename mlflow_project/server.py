@@ -36,7 +36,8 @@ _NOISE = re.compile(
     r"|This feature is still experimental|Created admin user"
 )
 # A worker answers 40 requests at a time, and some need two connections. With fewer (MLflow's default is 15) they wait
-# for each other until a time-out, and values are refused with status 400. PostgreSQL takes 97 connections as shipped.
+# for each other until a time-out, and values are refused with status 400. Runs, models and users have a
+# pool each: what 40 requests take and what the pools keep is 110 at most. PostgreSQL takes 97 connections as shipped.
 _POOL = {"MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "10", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "75"}
 _PR_SET_PDEATHSIG = 1
 

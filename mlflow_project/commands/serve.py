@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Processes that answer; each opens up to 85 connections to PostgreSQL.",
+    help="Processes that answer; each opens up to 110 connections to PostgreSQL.",
 )
 @click.option("--access-log", is_flag=True, help="A line for each request.")
 def serve(

@@ -45,6 +45,7 @@ def test_the_example_runs_without_our_packages(swept: Swept) -> None:
         str(EXAMPLE), NAME, MLFLOW_TRACKING_URI=swept.uri, MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"
     )
     assert "epoch 1: " in out
+    assert "downloaded outliers.parquet test.parquet" in out
     assert "of 200" in out
     assert "logits (2, 10)" in out
     assert "not_a_digit" in out

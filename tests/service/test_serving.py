@@ -116,6 +116,11 @@ def test_no_path_climbs_out_of_the_artifacts(serving: Serving, path: str) -> Non
 
 
 def test_fifty_clients_at_once_lose_nothing(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_fifty_clients_lose_nothing(serving, monkeypatch)
+
+
+def assert_fifty_clients_lose_nothing(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the user whom the environment names, where there are users."""
     monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     client = MlflowClient(serving.url)
     experiment = client.create_experiment("fifty")
@@ -171,7 +176,12 @@ def test_a_port_in_use_is_said_in_one_line_and_nothing_is_touched(serving: Servi
     assert sorted(path.name for path in second.folder.iterdir()) == ["err", "out"]
 
 
-def test_restarted_under_a_writing_client_it_loses_nothing(migrated_store: Path, tmp_path: Path) -> None:
+def test_restarted_under_writing_clients_it_loses_nothing(
+    migrated_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One writes as our runs do, one is MLflow's own with its own retries.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mlflow.db").write_bytes(migrated_store.read_bytes())
     first = start(tmp_path / "own")
@@ -185,28 +195,41 @@ def test_restarted_under_a_writing_client_it_loses_nothing(migrated_store: Path,
         while not writing.wait(0.01):
             journal.append(Point("value", 1.0, next(steps)))
 
-    writer = threading.Thread(target=write)
-    writer.start()
+    plain = MlflowClient(first.url)
+    run_id = plain.create_run("0").info.run_id
+    plain_steps = itertools.count(1)
+
+    def write_plainly() -> None:
+        while not writing.is_set():
+            plain.log_metric(run_id, "value", 1.0, timestamp=0, step=next(plain_steps))
+
+    pool = ThreadPoolExecutor(2)
+    writers = [pool.submit(write), pool.submit(write_plainly)]
     second = None
     try:
-        while Cursor.load(journal.folder).run_id is None:
+        while Cursor.load(journal.folder).run_id is None or not plain.get_metric_history(run_id, "value"):
             time.sleep(0.1)
         assert first.end(signal.SIGINT) == 0
         assert first.err.splitlines()[-1] == "stopped"
         assert not [pid for pid in below if psutil.pid_exists(pid)]
         second = start(tmp_path / "own", port=first.port)
         second.wait_until_ready()
+        before = len(plain.get_metric_history(run_id, "value"))
+        while len(plain.get_metric_history(run_id, "value")) == before and not writers[1].done():
+            time.sleep(0.1)
         writing.set()
-        writer.join()
+        for writer in writers:
+            writer.result()
         journal.append(RunEnd())
         delivery = sender.wait(120)
         assert delivery.complete, delivery
-        client = MlflowClient(second.url)
-        kept = client.get_metric_history(str(delivery.run_id), "value")
-        assert sorted(point.step for point in kept) == list(range(1, next(steps)))
-        assert client.get_run(str(delivery.run_id)).info.status == "FINISHED"
+        for writer_run, counted in ((str(delivery.run_id), steps), (run_id, plain_steps)):
+            kept = plain.get_metric_history(writer_run, "value")
+            assert sorted(point.step for point in kept) == list(range(1, next(counted)))
+        assert plain.get_run(str(delivery.run_id)).info.status == "FINISHED"
     finally:
         writing.set()
+        pool.shutdown()
         sender.stop()
         if second is not None:
             assert second.end() == 0
