@@ -332,6 +332,15 @@ def test_a_set_under_another_set_s_name_is_refused_with_both_names(
             load_dataset(name, tmp_path)
 
 
+def test_the_full_set_is_one_tensor_a_split(full_data: Path) -> None:
+    full = load_dataset("mnist", full_data)
+    for part, pictures in ((full.train, 60_000), (full.test, 10_000)):
+        assert (tuple(part.images.shape), part.images.dtype) == ((pictures, 28, 28), torch.uint8)
+        assert part.images.is_contiguous()
+        assert torch.bincount(part.labels).min() > pictures // 12
+    assert full.train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+
+
 # The network
 
 

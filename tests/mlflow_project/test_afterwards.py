@@ -1,13 +1,20 @@
 """A run that was stopped under `mlflow run` says KILLED, although MLflow says FAILED at its own end."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from mlflow_project import afterwards
+from tests.mlflow_project.tiny import VALIDATION, make_tiny
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(("said", "kept"), [("interrupted", "KILLED"), ("failed", "FAILED")])
@@ -28,3 +35,39 @@ def test_only_an_interrupted_run_is_said_to_be_killed_once_its_parent_has_ended(
     work.join()
     info = client.get_run(run_id).info
     assert (info.status, info.end_time) == (kept, 1_234_567)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_training_that_is_stopped_under_mlflow_run_stays_killed(
+    number: signal.Signals, store: str, tmp_path: Path
+) -> None:
+    client = MlflowClient(store)
+    # Made ahead: `mlflow run .` would keep the artifacts of a new experiment in the checkout.
+    experiment = client.create_experiment("mnist-base-cnn", (tmp_path / "artifacts").as_uri())
+    given = {"epochs": "2000", "dataset": str(make_tiny(tmp_path / "tiny")), "threads": "1"}
+    given["validation_size"] = str(VALIDATION)
+    parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    programs = Path(sys.executable).parent
+    environment = os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_EXPERIMENT_NAME": "mnist-base-cnn",
+    }
+    command = [programs / "mlflow", "run", str(ROOT), "--env-manager", "local", *parameters]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        said = ""
+        while "epoch    2/2000" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        while "owner" not in (run := client.search_runs([experiment])[0]).data.tags:
+            time.sleep(0.1)
+        os.kill(int(run.data.tags["owner"].split()[-1]), number)
+        said += process.communicate(timeout=300)[1]
+    assert process.returncode == 1
+    # MLflow's own end of the run came last, and is put right by a process that outlives both.
+    deadline = time.monotonic() + 300
+    while (run := client.get_run(run.info.run_id)).info.status != "KILLED":
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+    assert run.data.tags["status"] == "interrupted"
