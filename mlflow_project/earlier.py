@@ -84,6 +84,15 @@ def found_locally(runs: Collection[Local]) -> Found | None:
     return next((found[kind] for kind in (COMPLETED, ELSEWHERE, RESUMABLE) if kind in found), None)
 
 
+def undelivered(folder: Path) -> state.LocalRun | None:
+    """The run of a process that is no more, if MLflow hasn't got all that it said."""
+    try:
+        run = state.local_run(folder)
+    except (JournalError, OSError):
+        return None
+    return run if run.pending and run.state != "alive" else None
+
+
 def last_metrics(folder: Path) -> dict[str, float]:
     """The last value of each metric that a run has said."""
     values = (item.value for item in journal_file.read(folder) if isinstance(item, journal_file.Entry))

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from hw2.configuration import TrainingConfig
 from hw2.errors import ExperimentError
-from mlflow_project import earlier, pictures, stage, state
+from mlflow_project import earlier, journal_file, pictures, stage, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE
 from mlflow_project.engines import Engine, InProcess, Processes
 from mlflow_project.errors import Interrupted, ServiceError, StoreError, SweepError
+from mlflow_project.open_run import DELIVERY_SECONDS
 from mlflow_project.parent import Parent
+from mlflow_project.runs import SWEEP_TAG
+from mlflow_project.sender import deliver
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.sweep import Cell, Plan, make_plan
 
@@ -177,6 +180,7 @@ def _round(
             )
         else:
             results[cell.sha256] = Result(cell.sha256, NOT_DONE)
+    results |= _delivered(prepared, plan, results, interruption)
     data_dir = request.data_dir.expanduser().absolute() if request.data_dir else None
     tasks = stage.tasks(plan, parent.tags, request.register, data_dir)
     if not tasks:
@@ -187,6 +191,34 @@ def _round(
         accuracy = result.metrics.get("test_accuracy")
         said = result.reason if accuracy is None else f"test accuracy {accuracy:.4f}, run {result.run_id}"
         watcher.note(f"{names[result.sha256]}: {result.how}{', ' if said else ''}{said}")
+
+
+def _delivered(
+    prepared: Prepared, plan: Plan, results: Mapping[str, Result], interruption: "Interruption"
+) -> dict[str, Result]:
+    """The reused cells whose process died before MLflow had all of them; that is tried again, a bounded time."""
+    reused = {sha256: result for sha256, result in results.items() if result.how == REUSED}
+    # Oldest first: a cell names the run above it, which must be in MLflow before.
+    late = [
+        local.folder for local in plan.local if local.sha256 in reused or SWEEP_TAG in local.tags
+    ]
+    deadline = time.monotonic() + (DELIVERY_SECONDS if prepared.store else 0.0)
+    told: dict[str, Result] = {}
+    for run in filter(None, map(earlier.undelivered, late)):
+        pending, run_id = run.pending, run.run_id
+        while state.is_locked(run.folder / journal_file.SENDING_LOCK) and time.monotonic() < deadline:
+            interruption.check()
+            time.sleep(0.1)
+        if time.monotonic() < deadline:
+            interruption.check()
+            delivery = deliver(run.folder, deadline - time.monotonic())
+            pending, run_id = delivery.pending, delivery.run_id
+            if pending:
+                deadline = 0.0  # a server that hasn't taken one run won't take the others
+        result = reused.get(run.header.tags.get("configuration_sha256", ""))
+        if result is not None and (result.folder == run.folder or result.run_id == run_id):
+            told[result.sha256] = dataclasses.replace(result, run_id=run_id, undelivered=pending)
+    return told
 
 
 def _engine(request: Request) -> Engine:
@@ -215,8 +247,6 @@ def _wait_for(
     cells: Sequence[Cell], results: Mapping[str, Result], watcher: "Watcher", interruption: "Interruption"
 ) -> bool:
     """Waits a bounded time until another process has done with these cells; whether some are free now."""
-    from mlflow_project import journal_file
-
     watcher.note(f"waiting for {len(cells)} cells that another process has")
     deadline = time.monotonic() + ELSEWHERE_SECONDS
     paths = [stage.lock_path(cell.sha256) for cell in cells]

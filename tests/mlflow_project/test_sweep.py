@@ -315,6 +315,33 @@ def test_a_sweep_while_the_server_is_away_is_kept_and_not_done_again(
     assert "reused" in capsys.readouterr().out
 
 
+def test_a_cell_whose_process_died_before_its_delivery_is_delivered_by_the_next_sweep(
+    tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow_project.delivery import Deliverer
+
+    def away(self: Deliverer) -> bool:
+        raise ConnectionError("Connection refused")
+
+    command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Deliverer, "step", away)
+        for place in ("engines.DELIVERY_SECONDS", "parent.KILLED_DELIVERY_SECONDS"):
+            patch.setattr(f"mlflow_project.{place}", 0.1)
+        assert run(command) == 0
+    assert "values are not delivered yet" in capsys.readouterr().err
+
+    assert run(command) == 0
+    out, err = capsys.readouterr()
+    assert "reused" in out
+    assert "not delivered" not in err
+    parents, (cell,) = kept(store)
+    assert (cell.status, cell.tags["status"]) == ("FINISHED", "completed")
+    assert cell.tags["mlflow.parentRunId"] == parents[0].run_id
+    (row,) = table(store, parents[1].run_id)
+    assert (row["run_id"], row["state"]) == (cell.run_id, "reused")
+
+
 def make_plan_of(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...], uri: str) -> Plan:
     """What a sweep over this grid would do now."""
     from mlflow_project import pictures
