@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from hw2.predictions import Predictions
 
 SEED = "seed"
+# What doesn't make another configuration: repetitions may differ in these.
+REPEATED = (SEED, "threads")
 
 Setting = str | int | float
 Configuration = tuple[tuple[str, Setting], ...]
@@ -100,8 +102,8 @@ class ModelPredictions:
 
     @cached_property
     def without_seed(self) -> Configuration:
-        """The configuration apart from the seed: equal for models that are repetitions of each other."""
-        return tuple(sorted((key, value) for key, value in self.settings.items() if key != SEED))
+        """The configuration apart from seed and threads: equal for models that are repetitions of each other."""
+        return tuple(sorted((key, value) for key, value in self.settings.items() if key not in REPEATED))
 
 
 @dataclass(frozen=True, eq=False)

@@ -167,6 +167,16 @@ class TestSeeds:
         assert table["mean"].tolist() == pytest.approx([0.989, 0.969])
         assert table["sd"].tolist() == pytest.approx([0.001, np.std([30, 33, 30], ddof=1) / 1000])
 
+    def test_repetitions_may_have_been_trained_with_different_numbers_of_threads(self) -> None:
+        models = [
+            model(str(n), configuration={"lr": 0.1, "epochs": 5, "seed": n, "threads": n}) for n in range(3)
+        ]
+        table = compare(models).seeds
+        assert (table["configuration"].tolist(), table["seeds"].tolist()) == (
+            ["lr=0.1 epochs=5"],
+            ["0, 1, 2"],
+        )
+
     def test_configurations_are_compared_seed_by_seed(self) -> None:
         from scipy.stats import ttest_rel
 
