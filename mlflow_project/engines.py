@@ -108,15 +108,19 @@ class Processes:
                 worker.dismiss()
 
 
+def failed(task: Task, reason: str) -> Iterator[Result]:
+    """Gives a task up."""
+    for cell in task.stage.cells:
+        yield Result(cell.sha256, FAILED, reason=reason)
+
+
 def lost(task: Task, how: str, attempts: int, queue: "deque[Task]", watcher: "Watcher") -> Iterator[Result]:
     """Puts the task of a lost worker into the queue again, or gives it up."""
     if attempts < ATTEMPTS:
         watcher.warning(f"the worker of training {task.number} {how}; its training goes on in another")
         queue.append(task)
         return
-    reason = f"the worker {how}, {attempts} times in a row"
-    for cell in task.stage.cells:
-        yield Result(cell.sha256, FAILED, reason=reason)
+    yield from failed(task, f"the worker {how}, {attempts} times in a row")
 
 
 class _Worker:

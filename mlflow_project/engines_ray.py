@@ -4,14 +4,16 @@ Machines of a cluster must share the data, the state folder (`MLFLOW_PROJECT_STA
 stage whose worker or machine is lost goes on elsewhere from the checkpoint in that folder.
 """
 
+import contextlib
 import os
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.connection import tracking_uri
-from mlflow_project.engines import ENDING_SECONDS, Lines, lost
+from mlflow_project.engines import ENDING_SECONDS, Lines, failed, lost
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.journal import absolute_uri
 from mlflow_project.stage import OpenStage, Result, Task
@@ -42,7 +44,12 @@ class RayCluster:
         running: dict[Any, Task] = {}
         begun = not ray.is_initialized()
         if begun:
-            self._connect(ray)
+            try:
+                self._connect(ray)
+            except SystemExit as error:  # what Ray's own handler of SIGTERM makes of it
+                raise Interrupted(signal.SIGTERM) from error
+            finally:
+                interruption.take_back()
         try:
             while queue or running:
                 interruption.check()
@@ -54,16 +61,26 @@ class RayCluster:
                     task = running.pop(reference)
                     try:
                         results: list[Result] = ray.get(reference)
+                    except ray.exceptions.RayTaskError as error:
+                        # Raised by our own code there: it would be raised again.
+                        yield from failed(task, _first_line(error.cause))
                     except ray.exceptions.RayError as error:
                         attempts[task.number] = attempts.get(task.number, 0) + 1
-                        how = f"was lost ({type(error).__name__})"
+                        how = f"was lost ({_first_line(error)})"
                         yield from lost(task, how, attempts[task.number], queue, watcher)
                     else:
                         yield from results
         except Interrupted:
             for reference in running:
                 ray.cancel(reference)
-            ready, _ = ray.wait(list(running), num_returns=len(running), timeout=ENDING_SECONDS)
+            ready = (
+                ray.wait(list(running), num_returns=len(running), timeout=ENDING_SECONDS)[0]
+                if running
+                else []
+            )
+            for reference in ready:
+                with contextlib.suppress(ray.exceptions.RayError):
+                    yield from ray.get(reference)
             raise
         finally:
             if begun:
@@ -100,9 +117,19 @@ class RayCluster:
         gpus = ray.cluster_resources().get("GPU", 0) if config.device != "cpu" else 0
         return ray.remote(_work).options(
             num_cpus=min(config.threads or 1, ray.cluster_resources().get("CPU", 1)),
-            num_gpus=gpus / self.workers if gpus else 0,
+            num_gpus=_gpus(gpus, self.workers),
             max_retries=0,  # our own attempts are counted, and said
         )
+
+
+def _gpus(gpus: float, workers: int) -> float:
+    """Each worker's share; Ray takes a part of one GPU, or whole ones."""
+    share = gpus / workers
+    return share if share < 1 else int(share)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _work(task: Task) -> list[Result]:

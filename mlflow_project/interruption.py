@@ -7,6 +7,12 @@ from typing import Any, Self
 from mlflow_project.errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_latest: "Interruption | None" = None
+
+
+def came() -> bool:
+    """Whether a signal has come to the latest work that could be stopped by one."""
+    return _latest is not None and _latest.noted
 
 
 class Interruption:
@@ -17,6 +23,8 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        global _latest
+        _latest = self
         for number in _SIGNALS:
             try:
                 self._before[number] = signal.signal(number, self._note)
@@ -30,6 +38,11 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    def take_back(self) -> None:
+        """Handles the signals again where a library has put a handler of its own in the place of this one."""
+        for number in self._before:
+            signal.signal(number, self._note)
 
     @property
     def noted(self) -> bool:

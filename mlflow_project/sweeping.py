@@ -199,9 +199,7 @@ def _delivered(
     """The reused cells whose process died before MLflow had all of them; that is tried again, a bounded time."""
     reused = {sha256: result for sha256, result in results.items() if result.how == REUSED}
     # Oldest first: a cell names the run above it, which must be in MLflow before.
-    late = [
-        local.folder for local in plan.local if local.sha256 in reused or SWEEP_TAG in local.tags
-    ]
+    late = [local.folder for local in plan.local if local.sha256 in reused or SWEEP_TAG in local.tags]
     deadline = time.monotonic() + (DELIVERY_SECONDS if prepared.store else 0.0)
     told: dict[str, Result] = {}
     for run in filter(None, map(earlier.undelivered, late)):

@@ -9,6 +9,8 @@ import psutil
 import pytest
 
 from mlflow_project.cli import run
+from mlflow_project.stage import Result, Task
+from tests.mlflow_project.sweeps import begin
 from tests.mlflow_project.tiny import kept, make_tiny, move, options, weights
 
 LR = "0.03,0.02"
@@ -17,6 +19,9 @@ LR = "0.03,0.02"
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     return make_tiny(tmp_path / "tiny")
+
+
+RAY = "Ray isn't installed: pip install 'mlflow-project[ray]'"
 
 
 class Killer(threading.Thread):
@@ -81,14 +86,67 @@ def test_a_ray_cluster_gives_the_same_weights_and_a_killed_worker_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("ray", reason="Ray isn't installed: pip install 'mlflow-project[ray]'")
+    pytest.importorskip("ray", reason=RAY)
     killer = Killer(tmp_path / "state")
     killer.start()
     command = ["sweep", "--lr", LR, "--epochs", "1,8", "--workers", "2", "--engine", "ray", *options(tiny)]
     assert run(command) == 0
     out, err = capfd.readouterr()
     assert killer.killed
-    assert "was lost (WorkerCrashedError); its training goes on in another" in err
+    assert "was lost (WorkerCrashedError: The worker died" in err
+    assert "its training goes on in another" in err
     assert "resumed" in out
     by_ray = weights(store)
     assert in_process(tiny, "1,8", tmp_path / "one", migrated_store, monkeypatch) == by_ray
+
+
+def test_a_ray_sweep_that_is_asked_to_end_marks_its_runs(tiny: Path, store: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason=RAY)
+    command = ["sweep", "--lr", LR, "--epochs", "500", "--workers", "2", "--engine", "ray", *options(tiny)]
+    with begin(command, tmp_path / "state") as process:
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "stopped by SIGTERM" in err.splitlines()[-1]
+    (parent,), cells = kept(store)
+    assert {parent.status, *(cell.status for cell in cells)} == {"KILLED"}
+
+
+def test_a_ray_cluster_that_is_there_already_is_used_by_its_address(
+    tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason=RAY)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        command = ["sweep", "--lr", "0.03", "--epochs", "1", "--engine", "ray", "--address", cluster.address]
+        assert run([*command, *options(tiny)]) == 0
+    finally:
+        cluster.shutdown()
+    assert len(weights(store)) == 1
+
+
+@pytest.mark.parametrize(("gpus", "workers", "share"), [(0, 2, 0), (1, 2, 0.5), (4, 4, 1), (8, 3, 2)])
+def test_a_ray_worker_has_a_part_of_one_gpu_or_whole_ones(gpus: int, workers: int, share: float) -> None:
+    from mlflow_project.engines_ray import _gpus
+
+    assert _gpus(gpus, workers) == share
+
+
+def test_what_our_own_code_raises_in_a_ray_worker_is_said_and_not_tried_again(
+    tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason=RAY)
+    from mlflow_project import engines_ray
+
+    def broken(task: Task) -> list[Result]:
+        raise ValueError("no such thing\nas this")
+
+    monkeypatch.setattr(engines_ray, "_work", broken)
+    command = ["sweep", "--lr", "0.03", "--epochs", "1", "--engine", "ray", *options(tiny)]
+    assert run(command) == 1
+    err = capsys.readouterr().err
+    assert "ValueError: no such thing" in err.splitlines()[-1]
+    assert "goes on in another" not in err

@@ -5,9 +5,8 @@ import itertools
 import json
 import os
 import random
+import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,8 @@ from hw2.configuration import TrainingConfig
 from hw2.errors import ConfigurationError
 from mlflow_project.cli import run
 from mlflow_project.sweep import Cell, Grid, Plan, Stage, _chains, make_plan, rows
+from tests.mlflow_project.sweeps import begin, start
 from tests.mlflow_project.tiny import VALIDATION, kept, make_tiny, move, options, table, weights
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -166,6 +164,8 @@ def test_the_same_sweep_again_does_only_what_is_missing(
     assert "epoch 1/2" not in err
     assert "epoch 2/2" in err
     assert list(weights(store)) == ["lr=0.03 epochs=1 seed=0", "lr=0.03 epochs=2 seed=0"]
+    longer = kept(store)[1][-1]
+    assert longer.tags["shares_training_with"] == f"lr=0.03 epochs=1 dataset={tiny} ({cell.run_id})"
 
     assert run(more) == 0
     out, err = capsys.readouterr()
@@ -223,39 +223,39 @@ def test_a_run_that_was_deleted_is_missing(tiny: Path, store: str) -> None:
     assert cell.tags["weights_sha256"] == deleted.tags["weights_sha256"]
 
 
-def begin(command: list[str], state: Path) -> subprocess.Popen[str]:
-    """A sweep in a process of its own, which has just written a checkpoint (or has ended)."""
-    before = {path: path.stat().st_mtime_ns for path in state.glob("runs/*/checkpoint.pt")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow_project", *command],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if {path: path.stat().st_mtime_ns for path in state.glob("runs/*/checkpoint.pt")} != before:
-            break
-        time.sleep(0.01)
-    return process
-
-
 def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
     tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mlflow import MlflowClient
+
     seed = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
     print(f"KILL_SEED={seed}")
     chance = random.Random(seed)
-    command = ["sweep", "--lr", "0.03", "--epochs", "3,12", *options(tiny)]
-    for _ in range(3):
-        with begin(command, tmp_path / "state") as process:
-            time.sleep(chance.uniform(0, 1.5))
-            process.kill()
+    command = ["sweep", "--lr", "0.03,0.02", "--epochs", "3,12", *options(tiny)]
+    kills, longest = 0, 20.0
+    while kills < 3:
+        wait = chance.uniform(0, longest)
+        with start(command) as process:
+            try:
+                process.communicate(timeout=wait)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            kills += 1
+            continue
+        # It was done before. What is left to be killed is a sweep of which nothing is kept.
+        assert process.returncode == 0
+        longest = wait
+        store = move(tmp_path / f"after {wait}", migrated_store, monkeypatch)
+        kills = 0
     assert run(command) == 0
-    (parent,), _ = kept(store)
+    (parent,), cells_ = kept(store)
     assert parent.status == "FINISHED"
     survived = weights(store)
+    client = MlflowClient(store, registry_uri=store)
+    versions = client.search_model_versions()
+    assert sorted(version.run_id for version in versions) == sorted(cell.run_id for cell in cells_)
 
     undisturbed = move(tmp_path / "undisturbed", migrated_store, monkeypatch)
     assert run(command) == 0
