@@ -17,7 +17,7 @@ from mlflow_project.earlier import ELSEWHERE
 from mlflow_project.errors import Interrupted, JournalError, RunBusyError
 from mlflow_project.journal import Journal
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, experiment_name
+from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, adopt, experiment_name
 from mlflow_project.sender import Delivery, Sender
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.state import FileLock
@@ -70,7 +70,9 @@ class Parent:
             self._times = 1 + _times(folder)
             (folder / "resumed").write_text(str(self._times))
             self.journal.append(RunStart(), Tag("resumed", str(self._times)))
-        self.adopted = given if given and given != self.journal.run_id else None
+        self._adopted = given if given and given != self.journal.run_id else None
+        if self._adopted:
+            self.journal.append(Tag("resumed_by", self._adopted))
         self.journal.append(
             Tag("mlflow.runName", f"sweep {name}"),
             Tag("status", "started"),
@@ -127,6 +129,9 @@ class Parent:
         self._sender.stop()
         self.journal.close()
         self._lock.release()
+        if self._adopted:
+            header = self.journal.header
+            adopt(self._adopted, self.delivery.run_id or header.key, header.run_name, status)
 
     def _say_results(self) -> None:
         results = self.results.values()

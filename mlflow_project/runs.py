@@ -274,16 +274,16 @@ def mark_failed(run_id: str, reason: str) -> None:
         pass
 
 
-def adopt(run_id: str, outcome: Outcome, resumed: str) -> None:
-    """Tells the run that `mlflow run` made for a resumption which one went on instead. Best effort."""
+def adopt(run_id: str, went_on: str, name: str, status: str) -> None:
+    """Tells the run that `mlflow run` made for a resumption which one went on instead, and how. Best effort."""
     import mlflow
 
     try:
         client = mlflow.MlflowClient(tracking_uri())
-        client.set_tag(run_id, "resumes", outcome.run_id or resumed)
-        client.set_tag(run_id, "mlflow.runName", f"resumed {outcome.plan.config.name}")
+        client.set_tag(run_id, "resumes", went_on)
+        client.set_tag(run_id, "mlflow.runName", f"resumed {name}")
         client.set_tag(run_id, "status", "resumed another run")
-        client.set_terminated(run_id, outcome.status)
+        client.set_terminated(run_id, status)
     except Exception:
         pass
 

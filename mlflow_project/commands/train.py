@@ -101,7 +101,7 @@ def _resume(name: str, data_dir: Path | None, console: "Console", interruption: 
     with _introduced(run, loaded, console) as watcher:
         outcome = SharedTraining([run], loaded, watcher, interruption).execute(start)[0]
     if adopted:
-        adopt(adopted, outcome, name)
+        adopt(adopted, outcome.run_id or name, outcome.plan.config.name, outcome.status)
     return outcome
 
 
