@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project import journal_file, state
+from mlflow_project.alias_history import Change, keep
 from mlflow_project.connection import tracking_uri, translated
 from mlflow_project.delivery import LIVE_TAGS
 from mlflow_project.errors import JournalError
@@ -140,9 +141,14 @@ class Store:
             versions = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
         return max((str(version.version) for version in versions), key=int, default=None)
 
-    def point(self, name: str, alias: str, version: str) -> None:
-        """Lets an alias name a version."""
+    def point(self, name: str, alias: str, version: str, evidence: str) -> None:
+        """Lets an alias name a version, and says so in the alias's history, if that is a change."""
         with translated():
+            before = self.client.get_registered_model(name).aliases.get(alias)
+            if before == version:
+                return
+            change = Change(alias, before and int(before), int(version), evidence={"run": evidence})
+            keep(self.client, name, change)
             self.client.set_registered_model_alias(name, alias, version)
 
     def images_per_second(self, host: str, runtime: "Runtime", batch_size: int) -> float | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.commands.sweep import engine_options, open_parent, warn_undelivered
+from mlflow_project.commands.sweep import engine_options, open_parent
 from mlflow_project.options import Given, configuration, configuration_options, data_options
 from mlflow_project.output import format_option, print_rows
 
@@ -83,7 +83,6 @@ def reproduce(
             results = carry_out(prepared, parent, console, interruption)
             raise_failure(prepared.plan, results)
             verdicts = follow_up(prepared, parent, output or Path(OUTPUT), console, interruption)
-    warn_undelivered(parent)
     print_rows(rows(prepared, results), format_, COLUMNS if format_ == "table" else None)
     if format_ == "table":
         click.echo(f"\n{verdicts}")
@@ -153,7 +152,7 @@ def point_aliases(prepared: "Prepared", parent: "Parent") -> None:
                 "then run this command again"
             )
         for alias in cell.aliases:
-            store.point(name, alias, version)
+            store.point(name, alias, version, f"named by {parent.journal.header.run_name}")
 
 
 def rows(prepared: "Prepared", results: "Mapping[str, Result]") -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """`sweep`: a grid of configurations, of which nothing is computed twice."""
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,7 @@ from mlflow_project.options import (
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hw2.configuration import TrainingConfig
     from mlflow_project.console import Console
@@ -144,7 +145,6 @@ def sweep(
         with open_parent(prepared, console) as parent:
             results = carry_out(prepared, parent, console, interruption)
             add_report(prepared, parent, console)
-    warn_undelivered(parent)
     columns = ("run", "state", "run_id", *SHOWN) if format_ == "table" else None
     print_rows(summary(prepared.plan, results), format_, columns)
     click.echo(experiment_command(parent.journal.folder), err=True)
@@ -207,8 +207,9 @@ def plan_line(prepared: "Prepared") -> str:
     )
 
 
-def open_parent(prepared: "Prepared", console: "Console") -> "Parent":
-    """The run of the grid, and one line of what will happen."""
+@contextmanager
+def open_parent(prepared: "Prepared", console: "Console") -> "Iterator[Parent]":
+    """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
     from mlflow_project.commands.train import NAME_SECONDS
     from mlflow_project.database import shown
     from mlflow_project.parent import Parent
@@ -219,19 +220,21 @@ def open_parent(prepared: "Prepared", console: "Console") -> "Parent":
     named = run_id or f"{parent.journal.header.key} (the server hasn't named it yet)"
     again = "goes on in" if parent.resumed else "is"
     console.note(f"the sweep {again} run {named} in {shown(parent.journal.header.tracking_uri)}")
-    return parent
+    try:
+        with parent:
+            yield parent
+    finally:
+        _warn_undelivered(parent, console)
 
 
-def warn_undelivered(parent: "Parent") -> None:
-    """Says what the server hasn't got of an ended sweep."""
+def _warn_undelivered(parent: "Parent", console: "Console") -> None:
     delivery = parent.delivery
     assert delivery is not None
     pending = delivery.pending + sum(result.undelivered for result in parent.results.values())
     if pending:
         problem = f" ({delivery.problem})" if delivery.problem else ""
-        click.echo(
-            f"Warning: {pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync",
-            err=True,
+        console.warning(
+            f"{pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync"
         )
 
 

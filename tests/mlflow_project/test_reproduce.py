@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project import study
+from mlflow_project.alias_history import history
 from mlflow_project.cli import run
 from tests.mlflow_project.tiny import kept
 
@@ -84,3 +85,11 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
     assert {row["state"] for row in json.loads(out)} == {"reused"}
     again = {alias: client.get_model_version_by_alias(NAME, alias).version for alias in versions}
     assert again == versions
+    *_, last = history(client, NAME)
+    assert (last.alias, last.from_version, last.to_version) == (
+        "m2",
+        int(versions["m1"]),
+        int(versions["m2"]),
+    )
+    assert last.why == "named by sweep the study"
+    assert last.who
