@@ -1,7 +1,8 @@
 """What can be set right only after `mlflow run` itself has ended.
 
-MLflow 3.17.2 marks a run FAILED whenever the program that it started ends with a status other than 0, also where
-that program has said KILLED already. A small process of its own session outlives it and says KILLED again.
+MLflow 3.17.2 marks a run FAILED whenever it is itself stopped, or the program that it started ends with a status
+other than 0, also where that program has said KILLED or FINISHED already. A small process of its own session
+outlives it and says that again.
 """
 
 import os
@@ -10,10 +11,11 @@ import time
 
 PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
+_SAID = {"interrupted": "KILLED", "completed": "FINISHED"}
 
 
-def keep_killed(run_id: str) -> None:
-    """Sees to it that the run still says KILLED when the `mlflow run` above this process has ended."""
+def keep_said(run_id: str) -> None:
+    """Sees to it that the run still says KILLED or FINISHED when the `mlflow run` above this process has ended."""
     # Not by `subprocess`, which complains of a process that is left behind; this one shall be.
     os.posix_spawn(
         sys.executable,
@@ -33,8 +35,9 @@ def main(run_id: str, parent: int) -> None:
 
     store = client()
     run = store.get_run(run_id)
-    if run.info.status == "FAILED" and run.data.tags.get("status") == "interrupted":
-        store.set_terminated(run_id, "KILLED", run.info.end_time)
+    said = _SAID.get(run.data.tags.get("status", ""))
+    if run.info.status == "FAILED" and said:
+        store.set_terminated(run_id, said, run.info.end_time)
 
 
 def _alive(process: int) -> bool:

@@ -12,6 +12,7 @@ import click
 
 from hw2.errors import ConfigurationError, ExperimentError
 from mlflow_project.errors import Interrupted, ServiceError
+from mlflow_project.interruption import came
 
 PROGRAM = "mlflow-project"
 
@@ -90,6 +91,8 @@ def run(arguments: list[str] | None = None) -> int:
     _quiet_libraries()
     try:
         result: Any = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        if came():
+            _keep_said()
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
         return _say("stopped", 130)
@@ -102,10 +105,7 @@ def run(arguments: list[str] | None = None) -> int:
     except ExperimentError as error:
         return _say(str(error), 1)
     except Interrupted as error:
-        if run_id := os.environ.get("MLFLOW_RUN_ID"):
-            from mlflow_project.afterwards import keep_killed
-
-            keep_killed(run_id)
+        _keep_said()
         return _say(str(error), error.exit_status)
     except ServiceError as error:
         return _say(str(error), error.exit_status)
@@ -115,6 +115,13 @@ def run(arguments: list[str] | None = None) -> int:
         # The reader of our stdout has left; nothing is wrong, and nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _keep_said() -> None:
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        from mlflow_project.afterwards import keep_said
+
+        keep_said(run_id)
 
 
 def _usage(error: click.UsageError) -> str:

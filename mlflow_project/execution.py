@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hw2.errors import CheckpointError, ExperimentError
 from mlflow_project.errors import Interrupted, ServiceError
+from mlflow_project.links import undelivered
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
 from mlflow_project.runs import CHECKPOINT, Outcome, TrackedRun
 
@@ -56,14 +57,13 @@ class SharedTraining:
             self.close(KILLED_DELIVERY_SECONDS)
             if stopped is None:
                 raise
-            raise Interrupted(
-                interrupted.signal_number, _how_to_resume(interrupted, stopped)
-            ) from interrupted
+            kept = undelivered(stopped.delivery, stopped.folder)
+            said = "; ".join(filter(None, (_how_to_resume(interrupted, stopped), kept)))
+            raise Interrupted(interrupted.signal_number, said) from interrupted
         except (ExperimentError, ServiceError) as error:
             self._end_all("FAILED", str(error))
         except OSError as error:
-            where = error.filename or (self._open[-1].folder if self._open else "here")
-            self._end_all("FAILED", f"{error.strerror or error}: {where}; make room there and resume the run")
+            self._end_all("FAILED", _told(error, self._open[-1].folder if self._open else None))
         except BaseException as error:
             self._end_all("FAILED", f"{type(error).__name__}: {error}")
             self.close()
@@ -83,6 +83,8 @@ class SharedTraining:
         """
         deadline = time.monotonic() + seconds
         before = self._interruption.noted
+        if before:
+            deadline = min(deadline, time.monotonic() + KILLED_DELIVERY_SECONDS)
 
         def stopped() -> bool:
             return self._interruption.noted and not before
@@ -149,10 +151,19 @@ class SharedTraining:
             run = self._open[0]
             if len(self._open) > 1:
                 run.save(state)
-            run.complete(state, self._pictures)
+            status, reason = "FINISHED", ""
+            try:
+                run.complete(state, self._pictures)
+            except Interrupted:
+                raise
+            except (ExperimentError, ServiceError, OSError) as error:
+                # Those that share the training are none the worse for it.
+                status, reason = "FAILED", _told(error, run.folder)
+                run.end(status, reason)
             self._open.pop(0)
-            self._ended.append((run, "FINISHED", ""))
-            self._interruption.check()
+            self._ended.append((run, status, reason))
+            if self._open:  # else all is done, and a signal can't make it undone
+                self._interruption.check()
 
     def _end_all(self, status: str, reason: str) -> None:
         while self._open:
@@ -162,21 +173,36 @@ class SharedTraining:
 
 
 def best_state(folders: Sequence[Path], fingerprint: str, least_epochs: int) -> "TrainingState | None":
-    """The most advanced state in these run folders that a training of `fingerprint` can start from.
+    """The state of `best_source`."""
+    _, state = best_source(folders, fingerprint, least_epochs)
+    return state
+
+
+def best_source(
+    folders: Sequence[Path], fingerprint: str, least_epochs: int
+) -> "tuple[Path, TrainingState] | tuple[None, None]":
+    """The most advanced state in these run folders that a training of `fingerprint` can start from, and whose it is.
 
     least_epochs: of the run that ends first; a state beyond that can't serve it.
     """
     from hw2 import checkpoint
 
-    found: list[TrainingState] = []
+    found: list[tuple[Path, TrainingState]] = []
     for folder in folders:
         try:
             state = checkpoint.load(folder / CHECKPOINT)
         except CheckpointError:
             continue
         if state.fingerprint == fingerprint and (state.epoch, state.batch) <= (least_epochs, 0):
-            found.append(state)
-    return max(found, key=lambda state: (state.epoch, state.batch), default=None)
+            found.append((folder, state))
+    return max(found, key=lambda one: (one[1].epoch, one[1].batch), default=(None, None))
+
+
+def _told(error: Exception, folder: Path | None) -> str:
+    if isinstance(error, OSError):
+        where = error.filename or folder or "here"
+        return f"{error.strerror or error}: {where}; make room there and resume the run"
+    return str(error)
 
 
 def _how_to_resume(interrupted: Interrupted, run: TrackedRun) -> str:

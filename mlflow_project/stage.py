@@ -18,9 +18,9 @@ from hw2.errors import ExperimentError
 from mlflow_project import earlier, pictures, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, Found, Local
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
-from mlflow_project.execution import SharedTraining, best_state
+from mlflow_project.execution import SharedTraining, best_source
 from mlflow_project.open_run import DELIVERY_SECONDS
-from mlflow_project.runs import Outcome, RunPlan, TrackedRun
+from mlflow_project.runs import Outcome, RunPlan, TrackedRun, read_plan
 from mlflow_project.state import FileLock
 from mlflow_project.sweep import Cell, Plan, Stage
 from mlflow_project.values import Tag
@@ -140,9 +140,9 @@ class OpenStage:
             return
         identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
         states = [run.folder for run in local if run.fingerprint == identity]
-        start = best_state(states, identity, min(run.plan.config.epochs for run in runs))
+        source, start = best_source(states, identity, min(run.plan.config.epochs for run in runs))
         self._training = SharedTraining(runs, loaded, self._watcher, self._interruption)
-        self._name_each_other(runs)
+        self._name_each_other(runs, source if start is not None and start.epoch else None)
         if start is not None and (start.epoch or start.batch):
             self._watcher.note(f"goes on from epoch {start.epoch + 1}, batch {start.batch + 1}")
         self._training.train(start)
@@ -174,8 +174,8 @@ class OpenStage:
             self._how[run.folder] = cell.sha256, TRAINED
         self._opened.append(run)
 
-    def _name_each_other(self, runs: Sequence[TrackedRun]) -> None:
-        """Tags each run with those whose epochs it has too."""
+    def _name_each_other(self, runs: Sequence[TrackedRun], source: Path | None) -> None:
+        """Tags each run with those whose epochs it has too, also the earlier one whose state it begins from."""
         deadline = time.monotonic() + NAME_SECONDS
         names = {}
         if len(runs) + len(self._results) > 1:
@@ -187,6 +187,11 @@ class OpenStage:
             for cell in self._task.stage.cells
             if (result := self._results.get(cell.sha256)) and result.how == REUSED
         ]
+        known = [run.folder for run in runs] + [result.folder for result in self._results.values()]
+        if source is not None and source not in known:
+            earlier_run = state.local_run(source)
+            name = read_plan(source).config.name
+            done.append(f"{name} ({earlier_run.run_id or earlier_run.key})")
         for run in runs:
             others = [*done, *(name for folder, name in names.items() if folder != run.folder)]
             if others:

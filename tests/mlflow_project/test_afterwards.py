@@ -1,4 +1,4 @@
-"""A run that was stopped under `mlflow run` says KILLED, although MLflow says FAILED at its own end."""
+"""What a run has said of its end under `mlflow run` stands, although MLflow says FAILED at its own end."""
 
 import os
 import signal
@@ -17,8 +17,10 @@ from tests.mlflow_project.tiny import VALIDATION, make_tiny
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("said", "kept"), [("interrupted", "KILLED"), ("failed", "FAILED")])
-def test_only_an_interrupted_run_is_said_to_be_killed_once_its_parent_has_ended(
+@pytest.mark.parametrize(
+    ("said", "kept"), [("interrupted", "KILLED"), ("completed", "FINISHED"), ("failed", "FAILED")]
+)
+def test_what_a_run_has_said_of_its_end_stands_again_once_its_parent_has_ended(
     said: str, kept: str, store: str
 ) -> None:
     client = MlflowClient(store)

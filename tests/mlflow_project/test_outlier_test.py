@@ -174,7 +174,7 @@ def test_what_mlflow_run_has_written_of_the_request_is_not_written_again(
 
     monkeypatch.setattr(outlier_test, "_ask", ask)
     left = []
-    monkeypatch.setattr(afterwards, "keep_killed", left.append)  # a process that would outlive the test
+    monkeypatch.setattr(afterwards, "keep_said", left.append)  # a process that would outlive the test
     assert run(["outliers", "--models", "lr=0.02,epochs=2", "--outliers", "inverted"]) == 143
     found = store.get_run(made.info.run_id)
     assert found.data.params == {"models": "lr=0.02,epochs=2", "outliers": "inverted", "examples": "10"}

@@ -1,0 +1,98 @@
+"""How runs end that share a training: each by itself, and by a signal only where something is left to stop."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_project.cli import run
+from mlflow_project.delivery import Deliverer
+from mlflow_project.runs import TrackedRun
+from tests.mlflow_project.tiny import kept, make_tiny, options
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_tiny(tmp_path / "tiny")
+
+
+def stopped_before(method: str, patch: pytest.MonkeyPatch) -> None:
+    """A SIGTERM comes whenever a run does this."""
+    unpatched = getattr(TrackedRun, method)
+
+    def signalled(self: TrackedRun, *arguments: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        unpatched(self, *arguments)
+
+    patch.setattr(TrackedRun, method, signalled)
+
+
+def out_of_reach(patch: pytest.MonkeyPatch) -> None:
+    def away(self: Deliverer) -> bool:
+        raise ConnectionError("Connection refused")
+
+    patch.setattr(Deliverer, "step", away)
+    for place in ("execution", "parent"):
+        patch.setattr(f"mlflow_project.{place}.KILLED_DELIVERY_SECONDS", 0.1)
+
+
+def test_a_run_that_cannot_be_completed_does_not_end_the_training_of_the_others(
+    tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    complete = TrackedRun.complete
+
+    def full(self: TrackedRun, *arguments: object) -> None:
+        if self.plan.config.epochs == 1:
+            raise OSError(28, "No space left on device", "model.pt2")
+        complete(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TrackedRun, "complete", full)
+    assert run(["sweep", "--lr", "0.03", "--epochs", "1,2", *options(tiny)]) == 1
+    assert "1 of 2 cells failed (lr=0.03 epochs=1" in capsys.readouterr().err.splitlines()[-1]
+    _, cells = kept(store)
+    assert {cell.params["epochs"]: cell.status for cell in cells} == {"1": "FAILED", "2": "FINISHED"}
+    (failed,) = [cell for cell in cells if cell.status == "FAILED"]
+    assert failed.tags["reason"] == "No space left on device: model.pt2; make room there and resume the run"
+
+
+def test_a_signal_that_comes_when_all_is_trained_leaves_the_result(
+    tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped_before("complete", monkeypatch)
+    assert run(["train", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
+    assert "lr=0.03 epochs=1" in capsys.readouterr().out
+    _, (cell,) = kept(store)
+    assert (cell.status, cell.tags["status"]) == ("FINISHED", "completed")
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_a_run_that_is_stopped_while_the_server_is_away_says_what_isn_t_delivered(
+    command: str, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out_of_reach(monkeypatch)
+    stopped_before("epoch", monkeypatch)
+    assert run([command, "--lr", "0.03", "--epochs", "2", *options(tiny)]) == 143
+    lines = capsys.readouterr().err.splitlines()
+    (said,) = [line for line in lines if "not delivered yet" in line]
+    assert said.endswith("deliver them with: mlflow-project sync")
+    assert "stopped by SIGTERM" in lines[-1]
+
+
+def test_a_sweep_that_goes_on_and_the_run_made_for_it_name_each_other(
+    tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["sweep", "--lr", "1e30", "--epochs", "1", *options(tiny)]
+    assert run(command) == 1
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("mnist-base-cnn")
+    assert experiment is not None
+    made = client.create_run(experiment.experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", made)
+    assert run(command) == 1
+    (parent,), _ = kept(store)
+    assert parent.tags["resumed_by"] == made
+    orphan = client.get_run(made)
+    assert orphan.data.tags["resumes"] == parent.run_id
+    assert orphan.info.run_name == "resumed sweep lr=1e+30 epochs=1"
+    assert orphan.info.status == "FAILED"
