@@ -16,9 +16,9 @@ _MAGIC = b"hw2 state 1\n"
 
 
 def save(path: Path, state: TrainingState) -> None:
-    """Writes `state` to `path`; the one that was there becomes `previous_path(path)`. OSError when the disk refuses.
+    """Writes `state` to `path`; the one that was there, if whole, becomes `previous_path(path)`.
 
-    At any moment, also after a power loss, at least one of the two is complete.
+    OSError when the disk refuses. At any moment, also after a power loss, at least one of the two is complete.
     """
     buffer = io.BytesIO()
     plain = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
@@ -35,7 +35,7 @@ def save(path: Path, state: TrainingState) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)  # on a full disk, others need the room
         raise
-    if path.exists():
+    if path.exists() and damage(path) is None:  # else the one before is the only good one
         path.replace(previous_path(path))
     temporary.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -61,7 +61,24 @@ def load(path: Path) -> TrainingState:
     raise CheckpointError(f"no saved state can be read: {'; '.join(problems)}; start a new run")
 
 
+def damage(path: Path) -> str | None:
+    """What is wrong with the newest state, in one line; None where it is whole or was never saved."""
+    try:
+        _payload(path)
+    except FileNotFoundError:
+        return None
+    except (CheckpointError, OSError) as error:
+        return str(error)
+    return None
+
+
 def _read(path: Path) -> TrainingState:
+    plain: dict[str, Any] = torch.load(io.BytesIO(_payload(path)), weights_only=True)
+    plain["history"] = [EpochResult(**row) for row in plain["history"]]
+    return TrainingState(**plain)
+
+
+def _payload(path: Path) -> bytes:
     content = path.read_bytes()
     header = len(_MAGIC) + 65
     payload = content[header:]
@@ -71,6 +88,4 @@ def _read(path: Path) -> TrainingState:
         raise CheckpointError(
             f"{path} is damaged ({len(content)} bytes, its SHA-256 is not the recorded one)"
         )
-    plain: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
-    plain["history"] = [EpochResult(**row) for row in plain["history"]]
-    return TrainingState(**plain)
+    return payload

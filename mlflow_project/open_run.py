@@ -20,10 +20,14 @@ _WORDS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "interrupted"}
 
 
 class OpenRun:
-    """As a context, it ends the run however the work in it ends: FINISHED, FAILED, or KILLED by a signal."""
+    """As a context, it ends the run however the work in it ends: FINISHED, FAILED, or KILLED by a signal.
+
+    FAILED also where there is a `problem`.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
+        self.problem: str | None = None
         self.delivery: Delivery | None = None
         """What has arrived, once the run is closed."""
         self._sender = Sender(journal)
@@ -103,13 +107,14 @@ class OpenRun:
     ) -> None:
         killed = isinstance(error, Interrupted | KeyboardInterrupt)
         unkept: JournalError | None = None
-        if error is None:
+        if error is None and self.problem is None:
             try:
                 self.end("FINISHED")
             except JournalError as found:
                 error = unkept = found
-        if error is not None:
-            self.end("KILLED" if killed else "FAILED", str(error) or type(error).__name__)
+        if error is not None or self.problem is not None:
+            reason = self.problem if error is None else str(error) or type(error).__name__
+            self.end("KILLED" if killed else "FAILED", reason or "")
         self.close(KILLED_DELIVERY_SECONDS if killed else DELIVERY_SECONDS)
         if unkept is not None:
             raise unkept

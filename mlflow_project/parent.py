@@ -17,7 +17,7 @@ from mlflow_project.earlier import ELSEWHERE
 from mlflow_project.errors import Interrupted, JournalError, RunBusyError
 from mlflow_project.journal import Journal
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, adopt, experiment_name
+from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, adopter, experiment_name
 from mlflow_project.sender import Delivery, Sender
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.state import FileLock
@@ -70,9 +70,10 @@ class Parent:
             self._times = 1 + _times(folder)
             (folder / "resumed").write_text(str(self._times))
             self.journal.append(RunStart(), Tag("resumed", str(self._times)))
-        self._adopted = given if given and given != self.journal.run_id else None
-        if self._adopted:
-            self.journal.append(Tag("resumed_by", self._adopted))
+        self._other = None
+        if given and given != self.journal.run_id:
+            self._other = adopter(given, self.journal.header, watcher)
+            self.journal.append(Tag("resumed_by", given))
         self.journal.append(
             Tag("mlflow.runName", f"sweep {name}"),
             Tag("status", "started"),
@@ -129,9 +130,10 @@ class Parent:
         self._sender.stop()
         self.journal.close()
         self._lock.release()
-        if self._adopted:
-            header = self.journal.header
-            adopt(self._adopted, self.delivery.run_id or header.key, header.run_name, status)
+        if self._other is not None:
+            if error is None:
+                self._other.problem = self.problem
+            self._other.__exit__(kind, error, trace)
 
     def _say_results(self) -> None:
         results = self.results.values()

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from hw2.configuration import TrainingConfig
 from mlflow_project import journal_file, state
 from mlflow_project.connection import tracking_uri
-from mlflow_project.errors import RunError
+from mlflow_project.delivery import JOURNAL_REFERENCE
+from mlflow_project.errors import JournalError, RunError
 from mlflow_project.journal import Journal
+from mlflow_project.journal_file import Header
 from mlflow_project.open_run import OpenRun
 from mlflow_project.values import ModelFiles, RunStart, Tag
 
@@ -141,18 +143,26 @@ class TrackedRun(OpenRun):
         )
         journal.sync()
         # Last, and in one piece: a folder with a plan is a run that has said all of this and can be gone on with.
-        journal_file.replace(journal.folder / PLAN, plan.to_json().encode(), durable=True)
+        _write(journal, PLAN, plan.to_json())
         return cls(plan, journal, watcher)
 
     @classmethod
     def reopen(cls, folder: Path, watcher: "Watcher", tags: Mapping[str, str] | None = None) -> "TrackedRun":
-        """A run that was interrupted or has failed, to be gone on with; RunBusyError while another process has it."""
+        """A run that was interrupted or has failed, to be gone on with.
+
+        RunBusyError while another process has it; RunError where that has finished it; JournalError for a full disk.
+        """
         plan = read_plan(folder)
         journal = Journal.open(folder, on_problem=watcher.warning)
+        if journal.ended == "FINISHED":
+            journal.close()
+            raise RunError(
+                f"run {journal.run_id or journal.header.key} is finished; start a new one to train more"
+            )
         for damage in journal.damages:
             watcher.warning(str(damage))
         times = 1 + _resumed(folder)
-        journal_file.replace(folder / "resumed", str(times).encode(), durable=True)
+        _write(journal, "resumed", str(times))
         run = cls(plan, journal, watcher)
         journal.append(RunStart(), Tag("status", "started"), Tag("resumed", str(times)))
         journal.append(*(Tag(key, value) for key, value in (tags or {}).items()))
@@ -274,18 +284,26 @@ def mark_failed(run_id: str, reason: str) -> None:
         pass
 
 
-def adopt(run_id: str, went_on: str, name: str, status: str) -> None:
-    """Tells the run that `mlflow run` made for a resumption which one went on instead, and how. Best effort."""
-    import mlflow
+def adopter(run_id: str, resumed: Header, watcher: "Watcher") -> OpenRun:
+    """The run that `mlflow run` has made for a resumption: it says which one goes on instead, and ends as that one.
 
+    As a context around the resumption. resumed: that of the journal that goes on. JournalError if the disk takes
+    nothing.
+    """
+    # By its journal, because it may have no id yet.
+    resumes = Tag("resumes", JOURNAL_REFERENCE + resumed.key)
+    return OpenRun.begin(f"resumed {resumed.run_name}", resumed.experiment, watcher, run_id, resumes)
+
+
+def _write(journal: Journal, name: str, text: str) -> None:
+    """A small file of a run that begins or goes on; JournalError, with the run closed, where the disk is full."""
     try:
-        client = mlflow.MlflowClient(tracking_uri())
-        client.set_tag(run_id, "resumes", went_on)
-        client.set_tag(run_id, "mlflow.runName", f"resumed {name}")
-        client.set_tag(run_id, "status", "resumed another run")
-        client.set_terminated(run_id, status)
-    except Exception:
-        pass
+        journal_file.replace(journal.folder / name, text.encode(), durable=True)
+    except OSError as error:
+        journal.close()
+        raise JournalError(
+            f"{journal.folder / name} can't be written: {error.strerror}; make room there and try again"
+        ) from error
 
 
 def _resumed(folder: Path) -> int:

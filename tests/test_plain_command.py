@@ -128,6 +128,37 @@ def test_the_plain_command_trains_and_registers_a_model(store: str, tmp_path: Pa
     assert version.run_id == run.info.run_id
 
 
+def test_the_plain_command_goes_on_with_a_run_that_was_killed_and_both_say_so(
+    store: str, tmp_path: Path
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    from mlflow_project.runs import EXPERIMENT
+
+    client = MlflowClient(store)
+    experiment = client.create_experiment(EXPERIMENT, (tmp_path / "artifacts").as_uri())
+    command = [VENV / "bin" / "python", "-m", "mlflow_project", "train", "--lr", "0.1", "--epochs", "10"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("epoch"):
+            assert process.poll() is None
+        process.kill()
+    (killed,) = client.search_runs([experiment])
+    assert killed.info.status == "RUNNING"
+    done = shell(activated(f"mlflow run . -P resume={killed.info.run_id}"), ROOT)
+    assert done.returncode == 0, done.stderr
+    runs = {run.info.run_id: run for run in client.search_runs([experiment])}
+    resumed = runs.pop(killed.info.run_id)
+    (other,) = runs.values()
+    for run in (resumed, other):
+        assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "completed")
+        assert "heartbeat" not in run.data.tags
+    assert resumed.data.tags["resumed_by"] == other.info.run_id
+    assert other.data.tags["resumes"] == resumed.info.run_id
+    steps = [point.step for point in client.get_metric_history(resumed.info.run_id, "train_loss")]
+    assert steps == list(range(1, 11))
+
+
 def test_a_project_that_the_environment_does_not_fit_ends_as_failed_with_the_next_step(
     project: Path, project_store: dict[str, str]
 ) -> None:

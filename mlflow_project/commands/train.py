@@ -70,11 +70,14 @@ def _start(plan: "RunPlan", download: bool, console: "Console", interruption: "I
 
 
 def _resume(name: str, data_dir: Path | None, console: "Console", interruption: "Interruption") -> "Outcome":
+    from contextlib import ExitStack
+
+    from hw2 import checkpoint
     from hw2.configuration import fingerprint
     from mlflow_project import pictures, state
     from mlflow_project.errors import RunError
     from mlflow_project.execution import SharedTraining, best_state
-    from mlflow_project.runs import TrackedRun, adopt, read_plan
+    from mlflow_project.runs import CHECKPOINT, TrackedRun, adopter, read_plan
 
     local = state.find(name)
     if local.state == "finished":
@@ -91,17 +94,22 @@ def _resume(name: str, data_dir: Path | None, console: "Console", interruption: 
             f"run {name} has fingerprint {said[:12]}, here it would be {identity[:12]}: other code, pictures, "
             "machine or number of threads; start a new run instead"
         )
-    start = best_state([local.folder], identity, config.epochs)
     interruption.check()
     given = os.environ.get("MLFLOW_RUN_ID")
     adopted = given if given and given != local.run_id else None
-    run = TrackedRun.reopen(local.folder, console, {"resumed_by": adopted} if adopted else None)
-    done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
-    console.note(f"run {run.name} goes on from {done}")
-    with _introduced(run, loaded, console) as watcher:
+    with ExitStack() as stack:
+        other = stack.enter_context(adopter(adopted, local.header, console)) if adopted else None
+        run = TrackedRun.reopen(local.folder, console, {"resumed_by": adopted} if adopted else None)
+        # Only now that no other process can add to it.
+        start = best_state([local.folder], identity, config.epochs)
+        if damage := checkpoint.damage(local.folder / CHECKPOINT):
+            console.warning(f"{damage}; {'no other' if start is None else 'the one before it'} can serve")
+        done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
+        console.note(f"run {run.name} goes on from {done}")
+        watcher = stack.enter_context(_introduced(run, loaded, console))
         outcome = SharedTraining([run], loaded, watcher, interruption).execute(start)[0]
-    if adopted:
-        adopt(adopted, outcome.run_id or name, outcome.plan.config.name, outcome.status)
+        if other is not None and outcome.status != "FINISHED":
+            other.problem = outcome.reason
     return outcome
 
 

@@ -211,6 +211,19 @@ class TestCheckpoint:
             path.write_bytes(broken[damage])
         assert checkpoint.load(path).epoch == 1
 
+    def test_one_that_was_damaged_never_takes_the_place_of_the_whole_one_before(
+        self, states: list[TrainingState], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "state.pt"
+        checkpoint.save(path, states[0])
+        checkpoint.save(path, states[1])
+        for _ in range(2):
+            path.write_bytes(path.read_bytes()[:-1])
+            assert "damaged" in str(checkpoint.damage(path))
+            assert checkpoint.load(path).epoch == 1
+            checkpoint.save(path, states[1])
+            assert checkpoint.damage(path) is None
+
     def test_where_none_is_whole_it_says_so(self, states: list[TrainingState], tmp_path: Path) -> None:
         checkpoint.save(tmp_path / "state.pt", states[0])
         (tmp_path / "state.pt").write_bytes(b"not a state")

@@ -11,13 +11,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from mlflow_project import cli
+from mlflow_project import cli, journal_file, pictures, state
+from mlflow_project.journal import Journal
 from mlflow_project.kept_files import KeptFiles
+from mlflow_project.runs import CHECKPOINT
+from mlflow_project.values import RunEnd
 from tests.mlflow_project.test_journal import watch_syncs
 from tests.mlflow_project.tiny import make_tiny, options
 
@@ -128,10 +132,10 @@ class TestARun:
         assert all(p.read_bytes()[:4] == b"\x89PNG" for p in folder.glob("*.png"))
         grid = {re.split(r"[+%]", p.name)[0] for p in (folder / "images").iterdir()}
         assert grid == {"confusion_matrix", "outlier_predictions"}
-        for stem, pictures in (("test", 200), ("outliers", 1_000)):
+        for stem, count in (("test", 200), ("outliers", 1_000)):
             frame = pd.read_parquet(folder / "predictions" / f"{stem}.parquet")
             assert list(frame.columns) == PREDICTION_COLUMNS
-            assert len(frame) == pictures
+            assert len(frame) == count
         test = pd.read_parquet(folder / "predictions" / "test.parquet")
         assert run.data.metrics["test_accuracy"] == (test["label"] == test["predicted"]).mean()
         assert run.data.metrics["test_rejected"] == test["rejected"].mean()
@@ -343,26 +347,82 @@ def test_a_signal_ends_the_run_as_killed_and_the_run_goes_on_from_there(
     assert (run.info.status, run.data.tags["status"]) == ("KILLED", "interrupted")
 
 
-def test_a_run_whose_model_finds_no_room_has_failed_and_goes_on_when_there_is_some(
-    tiny: Path, store: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def unfinished(tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The id of a run of two epochs whose figures and model found no room on the disk."""
+
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         patch.setattr(KeptFiles, "_copy", full)
-        assert cli.run(["train", "--epochs", "1", *options(tiny)]) == 1
-    run = only_run(store)
+        assert cli.run(["train", "--epochs", "2", *options(tiny)]) == 1
+    return str(only_run(store).info.run_id)
+
+
+def said_error(capfd: pytest.CaptureFixture[str]) -> str:
     (error,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("Error")]
-    assert "No space left on device" in error
-    assert f"make room there, and go on with: mlflow-project train --resume {run.info.run_id}" in error
+    return error
+
+
+def test_a_run_whose_model_finds_no_room_has_failed_and_goes_on_when_there_is_some(
+    unfinished: str, tiny: Path, store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = only_run(store)
+    assert "No space left on device" in run.data.tags["reason"]
+    assert (
+        f"make room there, and go on with: mlflow-project train --resume {unfinished}"
+        in run.data.tags["reason"]
+    )
     assert (run.info.status, run.data.tags["status"]) == ("FAILED", "failed")
-    assert cli.run(["train", "--resume", run.info.run_id]) == 0
+    checkpoint = state.find(unfinished).folder / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    assert cli.run(["train", "--resume", unfinished]) == 0
+    err = capfd.readouterr().err
+    assert re.search(r"Warning: .*checkpoint\.pt is damaged .*; the one before it can serve", err)
+    assert f"run {unfinished} goes on from epoch 2, batch 1" in err
     run, client = only_run(store), MlflowClient(store)
     assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "completed")
     (version,) = client.search_model_versions(f"name = '{tiny.name}-base-cnn'")
-    assert version.run_id == run.info.run_id
-    assert {f.path for f in client.list_artifacts(run.info.run_id)} >= {f"{stem}.png" for stem in FIGURES}
+    assert version.run_id == unfinished
+    assert {file.path for file in client.list_artifacts(unfinished)} >= {f"{stem}.png" for stem in FIGURES}
+
+
+def test_a_run_that_another_process_has_or_finishes_meanwhile_is_left_to_it(
+    unfinished: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = state.find(unfinished).folder
+    owner = Journal.open(folder)
+    assert cli.run(["train", "--resume", unfinished]) == 1
+    assert "owned by another process" in said_error(capfd)
+    load = pictures.load
+
+    def finish(*given: Any) -> Any:
+        owner.append(RunEnd("FINISHED"))
+        owner.close()
+        return load(*given)
+
+    monkeypatch.setattr(pictures, "load", finish)
+    assert cli.run(["train", "--resume", unfinished]) == 1
+    assert f"run {unfinished} is finished; start a new one" in said_error(capfd)
+    assert state.local_run(folder).state == "finished"
+
+
+@pytest.mark.parametrize("name", ["plan.json", "resumed"])
+def test_a_disk_that_is_full_when_a_run_begins_or_goes_on_is_one_line(
+    name: str, unfinished: str, tiny: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = journal_file.replace
+
+    def full(path: Path, content: bytes, **more: Any) -> None:
+        if path.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(path, content, **more)
+
+    monkeypatch.setattr(journal_file, "replace", full)
+    given = ["--resume", unfinished] if name == "resumed" else options(tiny)
+    assert cli.run(["train", *given]) == 1
+    assert re.search(rf"{name} can't be written: No space left on device; make room", said_error(capfd))
 
 
 def test_what_a_run_was_to_be_is_on_disk_before_it_begins(
