@@ -129,7 +129,7 @@ class Journal:
         """The journal of a run that goes on. What a dying process left of a last line is cut off."""
         header = journal_file.read_header(folder)
         lock = FileLock(folder / journal_file.LOCK)
-        if not lock.acquire():
+        if not lock.acquire_patiently():
             raise RunBusyError(
                 f"run {header.run_id or header.key} is owned by another process; wait for it or end it first"
             )

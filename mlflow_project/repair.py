@@ -70,9 +70,12 @@ def running_elsewhere(tracking_uri: str, known: set[str]) -> list[RemoteRun]:
 
 
 def mark_killed_elsewhere(tracking_uri: str, run: RemoteRun) -> None:
-    """Say of a silent run of another host that it was killed, as of its last heartbeat."""
+    """Say of a silent run of another host that it was killed, as of its last heartbeat, unless it was heard of since."""
     try:
         client = open_client(tracking_uri)
+        now = client.get_run(run.run_id)
+        if (now.info.status, now.data.tags.get("heartbeat")) != ("RUNNING", run.heartbeat):
+            return
         client.set_tag(run.run_id, "status", "interrupted")
         client.set_terminated(run.run_id, "KILLED", _ms(run.heartbeat))
         _drop_live_tags(client, run.run_id)

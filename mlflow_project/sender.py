@@ -67,7 +67,6 @@ class Sender:
         self._heartbeat_seconds = heartbeat_seconds
         self._next_heartbeat = 0.0
         self._problem: str | None = None
-        self._silent = False
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._progress = threading.Condition()
@@ -141,7 +140,6 @@ class Sender:
                     self._problem, pause = None, _FIRST_PAUSE
                 except Exception as error:
                     self._problem, busy = told(error, self.journal.header.tracking_uri), False
-                    self._silent = True
                     if progress != self._deliverer.progress:
                         pause, progress = _FIRST_PAUSE, self._deliverer.progress
                     self._pause(pause * random.uniform(0.5, 1))
@@ -165,10 +163,6 @@ class Sender:
         self.journal.run_id = self._deliverer.open_run()
         if self.journal.ended is None and time.monotonic() >= self._next_heartbeat:
             beat(self._deliverer)
-            if self._silent:
-                # While the server was away, somebody may have taken the run for dead.
-                self._deliverer.client.update_run(self.journal.run_id, status="RUNNING")
-                self._silent = False
             self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
         return self._deliverer.step()
 
@@ -260,12 +254,19 @@ def deliver_leftovers(seconds: float = 60.0) -> threading.Thread | None:
 
 
 def beat(deliverer: Deliverer) -> None:
-    """Say on the run that this process works on it."""
+    """Say on the run that this process works on it, and that it is RUNNING if somebody took it for dead meanwhile."""
     from mlflow.entities import RunTag
 
+    client, run_id = deliverer.client, deliverer.open_run()
+    said = client.get_run(run_id)
     texts = (datetime.now(UTC).isoformat(timespec="seconds"), owner())
     tags = [RunTag(key, text) for key, text in zip(LIVE_TAGS, texts, strict=True)]
-    deliverer.client.log_batch(deliverer.open_run(), tags=tags)
+    if said.data.tags.get("status") == "interrupted":
+        tags.append(RunTag("status", "started"))
+    client.log_batch(run_id, tags=tags)
+    # A process that was suspended, or whose server was away, has been silent without being dead.
+    if said.info.status != "RUNNING":
+        client.update_run(run_id, status="RUNNING")
 
 
 def owner() -> str:

@@ -8,6 +8,7 @@ begin while no server can give it one.
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from mlflow_project import journal_file
 from mlflow_project.errors import JournalError, RunBusyError, RunError
 from mlflow_project.journal_file import Cursor, Damage, Header
 from mlflow_project.values import RunEnd, RunStart
+
+_LOOKS, _LOOK_SECONDS = 20, 0.02
 
 
 def home() -> Path:
@@ -41,14 +44,19 @@ class FileLock:
         self.path = path
         self._descriptor: int | None = None
 
-    def acquire(self, *, wait: bool = False) -> bool:
-        """Whether the lock is ours now; with `wait`, it always is in the end."""
+    def acquire(self, *, wait: bool = False, shared: bool = False) -> bool:
+        """Whether the lock is ours now; with `wait`, it always is in the end.
+
+        shared: beside others who only look whether it is free.
+        """
         if self._descriptor is not None:
             return True
         flags = os.O_RDONLY if self.path.is_dir() else os.O_RDWR | os.O_CREAT
         descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(
+                descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+            )
         except BlockingIOError:
             os.close(descriptor)
             return False
@@ -57,6 +65,14 @@ class FileLock:
             raise
         self._descriptor = descriptor
         return True
+
+    def acquire_patiently(self) -> bool:
+        """`acquire`, though somebody else may look for a moment whether it is free."""
+        for _ in range(_LOOKS):
+            if self.acquire():
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return self.acquire()
 
     def release(self) -> None:
         if self._descriptor is not None:
@@ -78,7 +94,7 @@ def is_locked(path: Path) -> bool:
     if not path.exists():
         return False
     lock = FileLock(path)
-    free = lock.acquire()
+    free = lock.acquire(shared=True)
     lock.release()
     return not free
 

@@ -195,6 +195,18 @@ def test_only_one_process_owns_a_run() -> None:
     Journal.open(journal.folder).close()
 
 
+def test_who_only_looks_whether_a_run_is_alive_keeps_nobody_from_going_on_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    journal = create()
+    journal.close()
+    looking = state.FileLock(journal.folder / journal_file.LOCK)
+    assert looking.acquire(shared=True)
+    assert not state.is_locked(looking.path)
+    monkeypatch.setattr(state.time, "sleep", lambda _: looking.release())
+    Journal.open(journal.folder).close()
+
+
 def test_a_resumed_run_says_no_step_twice() -> None:
     journal = create()
     journal.append(*(Metric("batch_loss", i, i) for i in (50, 100, 150)), Metric("loss", 1.0, 1))

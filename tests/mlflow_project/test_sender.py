@@ -10,19 +10,22 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_project import journal_file, sender, state
+from mlflow_project import journal_file, repair, sender, state
 from mlflow_project.console import Silence
+from mlflow_project.delivery import Deliverer
 from mlflow_project.errors import JournalError
 from mlflow_project.journal import Journal
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.open_run import OpenRun
 from mlflow_project.remote import open_client
+from mlflow_project.repair import RemoteRun
 from mlflow_project.sender import Sender, deliver
 from mlflow_project.values import (
     Artifact,
     Metric,
     RunEnd,
     RunStart,
+    Tag,
 )
 
 
@@ -114,7 +117,7 @@ def test_a_run_that_was_taken_for_dead_during_an_outage_says_running_again(store
     class Away:
         def __getattr__(self, name: str) -> Any:
             if name == "log_batch" and next(away, False):
-                client.set_terminated(str(journal.run_id), "KILLED")
+                mark_dead(store, str(journal.run_id))
                 raise OSError("away")
             return getattr(client, name)
 
@@ -132,6 +135,36 @@ def test_a_run_that_was_taken_for_dead_during_an_outage_says_running_again(store
     assert client.get_run(run_id).info.status == "RUNNING"
     sending.stop()
     journal.close()
+
+
+def mark_dead(store: str, run_id: str) -> None:
+    """As `status --repair` on another host does it."""
+    heartbeat = open_client(store).get_run(run_id).data.tags["heartbeat"]
+    repair.mark_killed_elsewhere(store, RemoteRun(run_id, "n", "elsewhere 1", heartbeat))
+
+
+def test_a_run_that_was_taken_for_dead_while_it_slept_says_running_again(store: str) -> None:
+    journal = Journal.create(store, "experiment", "n")
+    journal.append(Tag("status", "started"))
+    deliverer = Deliverer(journal.folder)
+    while deliverer.step():
+        pass
+    sender.beat(deliverer)
+    run_id = str(deliverer.run_id)
+    mark_dead(store, run_id)
+    run = open_client(store).get_run(run_id)
+    assert (run.info.status, run.data.tags["status"]) == ("KILLED", "interrupted")
+    sender.beat(deliverer)
+    run = open_client(store).get_run(run_id)
+    assert (run.info.status, run.data.tags["status"]) == ("RUNNING", "started")
+    journal.close()
+
+
+def test_a_run_that_is_heard_of_again_just_before_it_is_marked_stays_running(store: str) -> None:
+    client = open_client(store)
+    run_id = client.create_run("0", tags={"heartbeat": "2026-01-01T00:00:30+00:00"}).info.run_id
+    repair.mark_killed_elsewhere(store, RemoteRun(run_id, "n", "elsewhere 1", "2026-01-01T00:00:00+00:00"))
+    assert client.get_run(run_id).info.status == "RUNNING"
 
 
 def test_the_sender_takes_no_file_away_from_a_run_that_is_still_open(store: str, tmp_path: Path) -> None:
