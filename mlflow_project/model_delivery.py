@@ -51,6 +51,7 @@ def model_card(path: Path, model_id: str, run_id: str, location: str) -> str:
     import yaml  # type: ignore[import-untyped]
 
     content = yaml.safe_load(path.read_text())
+    # The keys are those that `packaging` leaves out of the card's SHA-256.
     content |= {"model_id": model_id, "model_uuid": model_id, "run_id": run_id, "artifact_path": location}
     text: str = yaml.safe_dump(content, default_flow_style=False, sort_keys=True, allow_unicode=True)
     return text

@@ -23,18 +23,19 @@ from hw2.detector import Detector
 from hw2.errors import CheckpointError
 from hw2.model import IMAGE_SIDE, BaseCNN, model_from_weights, weights_sha256
 from mlflow_project.errors import RegistryError
-from mlflow_project.served import COLUMNS, DETECTOR_FILE, WEIGHTS_FILE
+from mlflow_project.served import CHECKSUMS_FILE, COLUMNS, DETECTOR_FILE, WEIGHTS_FILE
 
 EXTRA = "extra_files"
 WEIGHTS = f"{EXTRA}/{WEIGHTS_FILE}"
 DETECTOR = f"{EXTRA}/{DETECTOR_FILE}"
-CHECKSUMS = f"{EXTRA}/SHA256SUMS"
+CHECKSUMS = f"{EXTRA}/{CHECKSUMS_FILE}"
 PROGRAM = "data/model.pt2"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "torch")
-# The model's id is written into the first when it is delivered, and MLflow adds the second when it hands it out.
-_NOT_SUMMED = ("MLmodel", "registered_model_meta", CHECKSUMS)
-# What Python leaves beside code that was imported.
-_COMPILED = "__pycache__"
+CARD = "MLmodel"
+# What is written into the card when it is delivered; nothing of it says how the model is loaded.
+DELIVERED = ("artifact_path", "model_id", "model_uuid", "run_id")
+# MLflow adds the first when it hands a version out.
+_NOT_SUMMED = ("registered_model_meta", CHECKSUMS)
 
 
 def write_model_files(folder: Path, model: BaseCNN, detector: Detector, example: Tensor) -> int:
@@ -109,7 +110,7 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
         env={"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
     )
     card.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    card.save(folder / "MLmodel")
+    card.save(folder / CARD)
 
 
 def files_sha256(folder: Path) -> str:
@@ -126,12 +127,20 @@ def verify(folder: Path, recorded: dict[str, str], name: str) -> None:
         expected = (folder / CHECKSUMS).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise RegistryError(f"{name} can't be verified: {CHECKSUMS} can't be read ({error})") from error
-    for said, found in zip(expected.splitlines(), _sums(folder).splitlines(), strict=False):
-        if said != found:
-            raise RegistryError(
-                f"{name} is not what was registered: {found[66:]} has SHA-256 {found[:64]}, recorded is {said[:64]}"
-            )
-    if expected != _sums(folder) or files_sha256(folder) != recorded.get("files_sha256"):
+    sums, found = _by_name(expected), _by_name(_sums(folder))
+    if CARD not in sums:  # of a version that is older than the sum of its card
+        found.pop(CARD, None)
+    for file in sorted(sums.keys() | found.keys()):
+        if sums.get(file) == found.get(file):
+            continue
+        if file not in found:
+            reason = f"{file} is missing"
+        elif file not in sums:
+            reason = f"{file} was not in it"
+        else:
+            reason = f"{file} has SHA-256 {found[file]}, recorded is {sums[file]}"
+        raise RegistryError(f"{name} is not what was registered: {reason}")
+    if files_sha256(folder) != recorded.get("files_sha256"):
         raise RegistryError(
             f"{name} is not what was registered: its files' checksums differ from the version's tag files_sha256"
         )
@@ -161,11 +170,33 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _sums(folder: Path) -> str:
-    """In the format of `sha256sum`, by name."""
-    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    names = sorted(
-        path.as_posix()
-        for path in files
-        if path.as_posix() not in _NOT_SUMMED and _COMPILED not in path.parts
-    )
-    return "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    """In the format of `sha256sum`, by name; of the card without what delivery writes into it."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not _compiled(path))
+    names = sorted(path.relative_to(folder).as_posix() for path in files)
+    return "".join(f"{_sha256(folder, name)}  {name}\n" for name in names if name not in _NOT_SUMMED)
+
+
+def _sha256(folder: Path, name: str) -> str:
+    content = (folder / name).read_bytes()
+    return hashlib.sha256(_undelivered(content) if name == CARD else content).hexdigest()
+
+
+def _undelivered(card: bytes) -> bytes:
+    """A card as text that is the same before and after its delivery; as it is where it can't be read."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        said = yaml.safe_load(card)
+        return json.dumps({k: v for k, v in said.items() if k not in DELIVERED}, sort_keys=True).encode()
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
+        return card
+
+
+def _compiled(path: Path) -> bool:
+    """Whether it is what Python leaves beside a module that was imported from these files."""
+    source = path.parent.parent / f"{path.name.partition('.')[0]}.py"
+    return path.parent.name == "__pycache__" and path.suffix == ".pyc" and source.is_file()
+
+
+def _by_name(sums: str) -> dict[str, str]:
+    return {line[66:]: line[:64] for line in sums.splitlines()}

@@ -4,6 +4,8 @@ A copy of this module and of those of `hw2` that it needs travels with every mod
 model can be served where neither package is installed: it imports nothing else of this project.
 """
 
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from hw2.detector import Detector
+from hw2.errors import CheckpointError
 from hw2.model import BaseCNN, ModelOutputs, model_from_weights
 
 WEIGHTS_FILE = "weights.pt"
 DETECTOR_FILE = "detector.pt"
+CHECKSUMS_FILE = "SHA256SUMS"
 # Its columns with their types in an MLflow schema.
 COLUMNS = {"label": "long", "probability": "double", "outlier_score": "double", "not_a_digit": "boolean"}
 BATCH = 1000
@@ -56,8 +60,24 @@ class ServedModel:
 
 
 def _load_pyfunc(folder: str) -> ServedModel:
-    """How MLflow loads the `python_function` flavour; `folder` holds weights and detector. No pickle."""
-    weights, detector = (
-        torch.load(Path(folder) / name, weights_only=True) for name in (WEIGHTS_FILE, DETECTOR_FILE)
-    )
+    """How MLflow loads the `python_function` flavour; `folder` holds weights and detector. No pickle.
+
+    CheckpointError where one of them isn't what the checksums beside it say.
+    """
+    weights, detector = (_tensors(Path(folder), name) for name in (WEIGHTS_FILE, DETECTOR_FILE))
     return ServedModel(model_from_weights(weights), Detector.from_state_dict(detector))
+
+
+def _tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    content = (folder / name).read_bytes()
+    sums = folder / CHECKSUMS_FILE
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    recorded = {line[66:].rpartition("/")[2]: line[:64] for line in lines}
+    found = hashlib.sha256(content).hexdigest()
+    if recorded.get(name, found) != found:
+        raise CheckpointError(
+            f"{name} is not what was registered: it has SHA-256 {found}, recorded is {recorded[name]}; "
+            "register the model again"
+        )
+    tensors: dict[str, torch.Tensor] = torch.load(io.BytesIO(content), weights_only=True)
+    return tensors

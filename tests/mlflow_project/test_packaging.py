@@ -174,12 +174,16 @@ def test_the_signature_names_the_columns(model_files: Path) -> None:
     assert info.signature.inputs.inputs[0].shape == (-1, 28, 28)
 
 
-@pytest.mark.usefixtures("registered")
-def test_verification_passes_over_what_python_compiles(model_files: Path) -> None:
-    tags = {
+@pytest.fixture
+def tags(model_files: Path) -> dict[str, str]:
+    """What the registry keeps of the files."""
+    return {
         "files_sha256": packaging.files_sha256(model_files),
         "weights_sha256": packaging.weights_sha256(the_class(model_files)[0].state_dict()),
     }
+
+
+def test_verification_passes_over_what_python_compiles(model_files: Path, tags: dict[str, str]) -> None:
     (package,) = (model_files / "code").iterdir()
     (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "served.cpython-311.pyc").touch()
@@ -187,3 +191,78 @@ def test_verification_passes_over_what_python_compiles(model_files: Path) -> Non
     (package / "served.py").write_text("")
     with pytest.raises(RegistryError, match=f"{package.name}/served.py has SHA-256"):
         packaging.verify(model_files, tags, "it")
+
+
+@pytest.mark.parametrize("name", ["__pycache__/torch.cpython-311.pyc", "__pycache__/served.py", "served.pyc"])
+def test_what_is_compiled_of_no_module_is_refused(name: str, model_files: Path, tags: dict[str, str]) -> None:
+    (package,) = (model_files / "code").iterdir()
+    (package / name).parent.mkdir(exist_ok=True)
+    (package / name).touch()
+    with pytest.raises(RegistryError, match=f"code/{package.name}/{name} was not in it"):
+        packaging.verify(model_files, tags, "it")
+
+
+def test_each_file_is_refused_by_its_name_when_it_changes_or_goes(
+    model_files: Path, tags: dict[str, str]
+) -> None:
+    packaging.verify(model_files, tags, "it")
+    files = [path for path in model_files.rglob("*") if path.is_file() and path.name != "SHA256SUMS"]
+    assert len(files) > 10
+    for path in files:
+        name, content = path.relative_to(model_files).as_posix(), path.read_bytes()
+        middle = len(content) // 2
+        if path.name != "MLmodel":  # where it depends on the line: see below
+            path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+            with pytest.raises(RegistryError, match=f"{name} has SHA-256"):
+                packaging.verify(model_files, tags, "it")
+        path.unlink()
+        with pytest.raises(RegistryError, match=f"{name} is missing"):
+            packaging.verify(model_files, tags, "it")
+        path.write_bytes(content)
+    packaging.verify(model_files, tags, "it")
+    (model_files / "data" / "added").touch()
+    with pytest.raises(RegistryError, match="data/added was not in it"):
+        packaging.verify(model_files, tags, "it")
+
+
+def test_every_line_of_the_card_is_verified_but_those_of_the_delivery(
+    model_files: Path, tags: dict[str, str]
+) -> None:
+    card = model_files / "MLmodel"
+    lines = card.read_text().splitlines(keepends=True)
+    for place, line in enumerate(lines):
+        key, _, value = line.rstrip().rpartition(" ")
+        changed = f"{key} {value[:-1]}{'x' if value[-1] != 'x' else 'y'}\n"
+        card.write_text("".join([*lines[:place], changed, *lines[place + 1 :]]))
+        if line.partition(":")[0] in packaging.DELIVERED:
+            packaging.verify(model_files, tags, "it")
+        else:
+            with pytest.raises(RegistryError, match="MLmodel has SHA-256"):
+                packaging.verify(model_files, tags, "it")
+
+
+def test_a_version_from_before_the_card_was_summed_is_still_verified(
+    model_files: Path, tags: dict[str, str]
+) -> None:
+    sums = model_files / packaging.CHECKSUMS
+    kept = [line for line in sums.read_text().splitlines(keepends=True) if not line.endswith("  MLmodel\n")]
+    sums.write_text("".join(kept))
+    packaging.verify(model_files, tags | {"files_sha256": packaging.files_sha256(model_files)}, "it")
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "detector.pt"])
+def test_mlflow_itself_loads_nothing_that_was_changed(
+    name: str, model_files: Path, load: Callable[[str], Any]
+) -> None:
+    from hw2.errors import CheckpointError
+
+    path = model_files / "extra_files" / name
+    tensors = torch.load(path, weights_only=True)
+    first = next(
+        key for key, value in tensors.items() if torch.is_tensor(value) and value.is_floating_point()
+    )
+    tensors[first] = tensors[first] + 1
+    torch.save(tensors, path)
+    with pytest.raises(Exception, match=f"{name} is not what was registered") as caught:
+        load(str(model_files))
+    assert type(caught.value).__name__ == CheckpointError.__name__  # of the carried code
