@@ -78,7 +78,7 @@ def test_what_lies_off_the_middle_is_left_as_it_is_and_said_so(tmp_path: Path) -
         assert torch.equal(picture.image, moved)
         (note,) = picture.notes
         assert re.fullmatch(
-            "taken as it is, though its ink is [345] pixels away from where a digit's would be", note
+            "taken as it is, though its ink is [2345] pixels away from where a digit's would be", note
         )
 
 
