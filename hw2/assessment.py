@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from hw2.data import ImageSet
 from hw2.detector import Detector, fit_sets
-from hw2.evaluation import Evaluation, evaluate, predictions_frame
+from hw2.evaluation import Evaluation, evaluate, predictions_frame, wilson_interval
 from hw2.model import BaseCNN
+from hw2.wording import with_interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,20 @@ class Assessment:
             "test_rejected": float(self.detector.rejected(self.test_scores).mean()),
         }
 
+    def at_threshold(self) -> dict[str, str]:
+        """What the model's own threshold does to pictures that it has never seen, in words.
+
+        Shares with their 95 % Wilson intervals: digits_kept of all digits, accuracy_on_kept of those (a dash where
+        none is kept), outliers_rejected of all outliers.
+        """
+        kept = ~self.detector.rejected(self.test_scores)
+        shares = {
+            "digits_kept": kept,
+            "accuracy_on_kept": self.test.correct[kept],
+            "outliers_rejected": self.detector.rejected(self.outlier_scores),
+        }
+        return {name: _said(hits) for name, hits in shares.items()}
+
     def predictions(self) -> dict[str, pd.DataFrame]:
         """By the stem of the file: the prediction for every test picture and every outlier."""
         return {
@@ -48,6 +63,12 @@ class Assessment:
                 self.outliers, self.outlier_scores, self.detector.rejected(self.outlier_scores)
             ),
         }
+
+
+def _said(hits: NDArray[np.bool_]) -> str:
+    if not len(hits):
+        return "–"
+    return with_interval(float(hits.mean()), *wilson_interval(int(hits.sum()), len(hits)))
 
 
 def assess(

@@ -20,7 +20,7 @@ from hw2.figure_style import (
     plain_percent,
     styled,
 )
-from hw2.wording import percent
+from hw2.wording import below_one, percent
 
 KEPT = 0.95
 HISTOGRAM_BINS = 60
@@ -168,7 +168,7 @@ def roc_curves(table: pd.DataFrame) -> Figure:
             markeredgewidth=1.8,
             clip_on=False,
             zorder=3,
-            label=f"{name}\nAUROC {part['auroc'].iloc[0]:.4f}",
+            label=f"{name}\nAUROC {below_one(part['auroc'].iloc[0])}",
         )
     axes.axvline(1 - KEPT, color=QUIET, linewidth=1, linestyle=":")
     axes.axhline(KEPT, color=QUIET, linewidth=1, linestyle=":")

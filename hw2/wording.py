@@ -20,6 +20,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{text} %"
 
 
+def below_one(area: float) -> str:
+    """An area or a share with four digits after the point; only exactly 1 is 1."""
+    return "above 0.9999" if 0.99995 <= area < 1 else f"{area:.4f}"
+
+
 def with_interval(share: float, low: float, high: float, digits: int = 1) -> str:
     """A share of 1 in percent with its interval, as in "95.3 % (95.0 to 95.6)"; "–" for none (NaN)."""
     if share != share:

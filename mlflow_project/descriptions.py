@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hw2.configuration import TrainingConfig
+from hw2.wording import below_one
 
 if TYPE_CHECKING:
     from hw2.assessment import Assessment
@@ -86,13 +87,14 @@ class ModelCard:
 
     def _outliers(self) -> str:
         figures, outliers = self.assessment.metrics(), self.pictures.outliers
-        detector = self.assessment.detector
+        detector, said = self.assessment.detector, self.assessment.at_threshold()
         return (
             f"**Outliers.** On {len(outliers):,} pictures of {outliers.name} the shipped score has an AUROC of "
-            f"{figures['outlier_auroc']:.4f}. Its threshold, {detector.threshold:.3f}, keeps {detector.keep:.0%} of "
-            f"{detector.held_out:,} {detector.threshold_from} pictures; above it lie "
-            f"{figures['outlier_rejected']:.1%} of {outliers.name} and {figures['test_rejected']:.1%} of the test "
-            "pictures."
+            f"{below_one(figures['outlier_auroc'])}. "
+            f"Its threshold, {detector.threshold:.3f}, keeps {detector.keep:.0%} of "
+            f"{detector.held_out:,} {detector.threshold_from} pictures. On pictures never seen it keeps "
+            f"{said['digits_kept']} of the test pictures, of which {said['accuracy_on_kept']} are right, and rejects "
+            f"{said['outliers_rejected']} of {outliers.name} (in brackets 95 % intervals, Wilson)."
         )
 
     def _limits(self) -> str:

@@ -139,6 +139,7 @@ def version_tags(
         "fingerprint": identity,
         "outlier_threshold": str(detector.threshold),
         "outlier_threshold_from": detector.threshold_from,
+        **assessment.at_threshold(),
     }
 
 

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from hw2.measures import confusion_matrix, confusion_table
-from hw2.wording import percent
+from hw2.wording import below_one, percent
 from mlflow_project.report_parts import (
     Column,
     Picture,
     Table,
-    below_one,
     count,
     drawn,
     four,

@@ -65,11 +65,6 @@ def four(value: Any) -> str:
     return f"{value:.4f}"
 
 
-def below_one(value: Any) -> str:
-    """An area or a share with four digits after the point; only exactly 1 is 1."""
-    return "above 0.9999" if 0.99995 <= value < 1 else f"{value:.4f}"
-
-
 def setting(value: str | None) -> int | float | str | None:
     """A parameter, which MLflow keeps as text, as the number that it says."""
     for kind in (int, float):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw2.wording import LEVEL, percent, said_p
+from hw2.wording import LEVEL, below_one, percent, said_p, with_interval
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,18 @@ def test_rounding_never_crosses_the_level(p: float) -> None:
 )
 def test_only_all_is_a_hundred_percent(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+def test_a_share_is_said_with_its_interval() -> None:
+    assert with_interval(0.953, 0.9501, 0.956) == "95.3 % (95.0 to 95.6)"
+    assert with_interval(1.0, 0.9996, 1.0) == "100 % (99.9 to 100)"
+    assert with_interval(float("nan"), float("nan"), float("nan")) == "–"
+
+
+def test_an_area_is_one_only_where_it_is_exactly_that() -> None:
+    assert [below_one(area) for area in (1.0, 0.99999, 0.9999, 0.5)] == [
+        "1.0000",
+        "above 0.9999",
+        "0.9999",
+        "0.5000",
+    ]

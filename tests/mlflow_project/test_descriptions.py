@@ -1,10 +1,12 @@
 """What MLflow's UI says of runs, models and experiments, in words."""
 
+import re
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from hw2.wording import below_one, percent
 from mlflow_project import descriptions
 from tests.mlflow_project.swept import EXPERIMENT, NAME, Swept, sweep
 
@@ -25,8 +27,16 @@ def test_a_versions_card_says_what_its_run_measured(client: MlflowClient) -> Non
     card = version.description or ""
     for share in ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "validation_accuracy"):
         assert f"{metrics[share]:.2%}" in card
-    assert f"AUROC of {metrics['outlier_auroc']:.4f}" in card
-    assert f"{metrics['test_rejected']:.1%} of the test pictures" in card
+    assert f"AUROC of {below_one(metrics['outlier_auroc'])}" in card
+    for name, rest in (
+        ("digits_kept", "of the test pictures"),
+        ("accuracy_on_kept", "are right"),
+        ("outliers_rejected", "of fashion-mnist"),
+    ):
+        assert re.search(r"^[\d.]+ % \([\d.]+ to [\d.]+\)$", version.tags[name])
+        assert f"{version.tags[name]} {rest}" in card
+    assert version.tags["digits_kept"].startswith(percent(1 - metrics["test_rejected"]))
+    assert version.tags["outliers_rejected"].startswith(percent(metrics["outlier_rejected"]))
     assert f"{float(version.tags['outlier_threshold']):.3f}" in card
     assert "500 pictures to train, 100 for validation, 200 to test" in card
     assert version.tags["dataset_sha256"][:16] in card
