@@ -51,6 +51,14 @@ class WholeNumber(click.ParamType[int]):
         self.fail(f"{value!r} is not a whole number", param, ctx)
 
 
+def name_option(command: _Command) -> _Command:
+    """`--name`: of which registered model aliases, numbers and configurations are looked up; None if not given."""
+    option = click.option(
+        "--name", type=Given(str), default="mnist-base-cnn", show_default=True, help="The registered model."
+    )
+    return option(command)
+
+
 class Switch(click.ParamType[bool]):
     """Yes or no as people write it."""
 

@@ -1,7 +1,9 @@
 """Registered models meet pictures that are no digits, as one MLflow run."""
 
+import dataclasses
+import itertools
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,7 +142,7 @@ def _outlier_sets(
         image_set = load_outliers(said, data_dir, dataset.test, download=download)
         if not len(image_set):
             raise DataError(f"{said}: an outlier set without a picture; expected one at least")
-        if image_set.name == dataset.test.name:
+        if _are_the_digits(said, image_set, dataset.test):
             raise UsageError(
                 f"{said} are the digits that the models were tested on; name another outlier set"
             )
@@ -149,10 +151,31 @@ def _outlier_sets(
                 f"{said} stands for the embedded sample of {len(image_set):,} pictures; "
                 "give the full set by --data-dir DIR, or --download"
             )
+        if any(image_set.sha256 == known.sha256 for known in found.values()):
+            watcher.note(f"{said}: the same pictures are shown once")
+            continue
+        image_set = _with_a_name_of_its_own(image_set, {dataset.test.name, *found})
         found[image_set.name] = image_set
     if not found:
         raise UsageError("no outlier set is named; give --outliers fashion-mnist, or several")
     return found
+
+
+def _are_the_digits(said: str, image_set: "ImageSet", digits: "ImageSet") -> bool:
+    """Whether they are by name, also as a sample of them, or by what they show, whatever their labels."""
+    import torch
+
+    names = {one.name.removesuffix("-sample") for one in (image_set, digits)}
+    return (len(names) == 1 and not Path(said).is_dir()) or torch.equal(image_set.images, digits.images)
+
+
+def _with_a_name_of_its_own(image_set: "ImageSet", taken: Collection[str]) -> "ImageSet":
+    """Two folders may have one name; figures and tables are told apart by it."""
+    numbers = itertools.count(2)
+    name = image_set.name
+    while name in taken:
+        name = f"{image_set.name}-{next(numbers)}"
+    return image_set if name == image_set.name else dataclasses.replace(image_set, name=name)
 
 
 def _ask(
@@ -217,8 +240,6 @@ def _told(on_progress: OnProgress, what: str, before: int, total: int) -> Callab
 
 
 def _ended(found: OutlierTest, run: OpenRun) -> OutlierTest:
-    import dataclasses
-
     return dataclasses.replace(
         found, run_id=run.journal.run_id, folder=run.journal.folder, delivery=run.delivery
     )

@@ -146,8 +146,7 @@ class Registry:
         if said.startswith("models:/"):
             return self._by_uri(said)
         if said.startswith("runs:/"):
-            run_id = said.removeprefix("runs:/").split("/")[0]
-            return self._first(self.versions(run_id=run_id) if run_id.isalnum() else [], said)
+            return self._first(self._of_run(said.removeprefix("runs:/").split("/")[0]), said)
         if "=" in said:
             return self._first(self.versions(Criteria(parse_tags(said))), said)
         if said.isdecimal():
@@ -241,6 +240,16 @@ class Registry:
             )
         name, number, alias = match.groups()
         return Registry(self.client, name).look_up(number or alias)
+
+    def _of_run(self, run_id: str) -> list[Version]:
+        """The versions that a run has made, under this name or else under any."""
+        if not re.fullmatch(r"\w+", run_id):
+            return []
+        with translated():
+            names = {str(found.name) for found in self.client.search_model_versions(f"run_id = '{run_id}'")}
+        for name in sorted(names, key=lambda name: (name != self.name, name)):
+            return Registry(self.client, name).versions(run_id=run_id)
+        return []
 
     def _first(self, versions: Sequence[Version], said: str) -> Version:
         if not versions:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from mlflow_project.options import Given, WholeNumber, data_options
+from mlflow_project.options import Given, WholeNumber, data_options, name_option
 from mlflow_project.outlier_test import EXAMPLES, SETS
 from mlflow_project.output import format_option, print_rows
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow_project.outlier_test import OutlierTest
 
 MODELS = "champion"
+MOST_EXAMPLES = 100  # one figure shows them all
 _TABLE_COLUMNS = (
     "outliers",
     "model",
@@ -53,14 +54,16 @@ _TABLE_COLUMNS = (
     type=Given(WholeNumber()),
     default=EXAMPLES,
     show_default=True,
-    help="Pictures that are shown one by one.",
+    help=f"Pictures that are shown one by one, {MOST_EXAMPLES} at most.",
 )
+@name_option
 @data_options
 @format_option
 def outliers(
     models: str | None,
     sets: str | None,
     examples: int | None,
+    name: str | None,
     data_dir: Path | None,
     download: bool,
     format_: str,
@@ -77,12 +80,14 @@ def outliers(
     from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
     from mlflow_project.outlier_test import run_outlier_test
-    from mlflow_project.registry import Registry, split_models
+    from mlflow_project.registry import DEFAULT_NAME, Registry, split_models
 
     models, sets = models or MODELS, sets or ",".join(SETS)
     examples = EXAMPLES if examples is None else examples
-    if examples < 1:
-        raise click.UsageError(f"--examples is {examples}; it must be a whole number from 1")
+    if not 1 <= examples <= MOST_EXAMPLES:
+        raise click.UsageError(
+            f"--examples is {examples}; it must be a whole number from 1 to {MOST_EXAMPLES}"
+        )
     with Interruption() as interruption, Console() as console, _Progress(console) as progress:
 
         def on_progress(what: str, share: float) -> None:
@@ -90,7 +95,7 @@ def outliers(
             progress.show(what, share)
 
         found = run_outlier_test(
-            Registry(client()),
+            Registry(client(), name or DEFAULT_NAME),
             split_models(models),
             [name.strip() for name in sets.split(",") if name.strip()],
             examples,
@@ -145,7 +150,7 @@ def _report(found: "OutlierTest", format_: str) -> int:
     if format_ == "table":
         print_rows(_summary(found), format_, _TABLE_COLUMNS)
     else:
-        print_rows(_rows(found.measures), format_)
+        print_rows(_all(found), format_)
     if found.matches is not None:
         click.echo(f"{found.matches}", err=True)
     if len(found.models) > 1:
@@ -166,9 +171,18 @@ def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
+def _all(found: "OutlierTest") -> list[dict[str, Any]]:
+    """Every score's measures; beside the registered one's, what its threshold does, with intervals."""
+    from hw2.outlier_tables import SHIPPED
+
+    thresholds = found.thresholds.assign(score=SHIPPED)
+    return _rows(found.measures.merge(thresholds, how="left"))
+
+
 def _summary(found: "OutlierTest") -> list[dict[str, Any]]:
     """A row for each set and model, of the score that is registered with it, then the scores of all together."""
     from hw2.outlier_tables import SHIPPED, TOGETHER
+    from hw2.wording import below_one, with_interval
 
     rows = []
     thresholds = found.thresholds.set_index(["outliers", "model"])
@@ -176,12 +190,16 @@ def _summary(found: "OutlierTest") -> list[dict[str, Any]]:
         if row["score"] == SHIPPED:
             examples = found.examples[row["outliers"]]
             examples = examples[examples["model"] == row["model"]]
-            row |= thresholds.loc[(row["outliers"], row["model"])].to_dict()
+            at_threshold = thresholds.loc[(row["outliers"], row["model"])]
+            row |= {
+                name: with_interval(*(at_threshold[f"{name}{end}"] for end in ("", "_low", "_high")))
+                for name in ("digits_kept", "accuracy_on_kept", "outliers_rejected")
+            }
             if len(found.outlier_sets[row["outliers"]].classes) == 10:
                 row["matched"] = f"{int(examples['matches'].sum())} of {len(examples)}"
         elif row["model"] == TOGETHER:
             row["model"] = f"together: {row['score']}"
         else:
             continue
-        rows.append(row)
+        rows.append(row | {"auroc": below_one(row["auroc"])})
     return rows

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlflow_project.options import name_option
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ _TABLE_COLUMNS = ("picture", "answer", "probability", "outlier_score", "in_words
     show_default=True,
     help='An alias, a number, "lr=0.1 epochs=8", a models:/ or runs:/ URI.',
 )
+@name_option
 @format_option
-def predict(files: tuple[Path, ...], model: str, format_: str) -> int:
+def predict(files: tuple[Path, ...], model: str, name: str | None, format_: str) -> int:
     """What a registered model says to pictures: PNG, JPEG or IDX, of any size and colour.
 
     A picture is made into what the model saw in training, and what was guessed for that is said; 28 x 28 grey
@@ -37,9 +39,9 @@ def predict(files: tuple[Path, ...], model: str, format_: str) -> int:
     pictures, bad = _read(files)
     if pictures:
         from mlflow_project.connection import client
-        from mlflow_project.registry import Registry
+        from mlflow_project.registry import DEFAULT_NAME, Registry
 
-        registry = Registry(client())
+        registry = Registry(client(), name or DEFAULT_NAME)
         rows = answers(registry.load(registry.look_up(model)), pictures)
         if format_ == "table":
             _print_table(rows)

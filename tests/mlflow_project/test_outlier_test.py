@@ -3,12 +3,16 @@
 import csv
 import io
 import json
+import re
 import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
+from hw2.data import load_dataset, load_split
+from hw2.idx import write_idx
 from mlflow_project.cli import run
 from mlflow_project.errors import Interrupted
 from tests.mlflow_project.conftest import Registered
@@ -26,6 +30,10 @@ def test_two_models_and_two_sets_are_one_run(
     assert {key[:2] for key in rows} == {(s, m) for s in sets for m in ("m1", "m2", "together")}
     assert rows["inverted", "m1", "outlier_score"]["auroc"] > 0.99
     assert rows["inverted", "together", "mutual_information"]["pictures"] == 1000
+    for measure in ("digits_kept", "accuracy_on_kept", "outliers_rejected"):
+        shipped = rows["inverted", "m1", "outlier_score"]
+        assert 0 <= shipped[f"{measure}_low"] <= shipped[measure] <= shipped[f"{measure}_high"] <= 1
+        assert rows["inverted", "m1", "entropy"][measure] is None
 
     from mlflow import MlflowClient
 
@@ -62,6 +70,29 @@ def test_two_models_and_two_sets_are_one_run(
 
 
 @pytest.mark.usefixtures("registered")
+def test_the_table_gives_each_share_with_its_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["outliers", "--outliers", "inverted"]) == 0
+    _, _, row = capsys.readouterr().out.splitlines()
+    assert len(re.findall(r"[\d.]+ % \([\d.]+ to [\d.]+\)", row)) == 3
+
+
+@pytest.mark.usefixtures("registered")
+def test_without_a_terminal_each_part_of_the_work_is_a_line_as_it_begins(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["outliers", "--models", "m1,m2", "--outliers", "inverted"]) == 0
+    parts = ("mnist-sample train", "mnist-sample test", "inverted test")
+    lines = re.findall(r"^ *(\d+)%  (.*)$", capsys.readouterr().err, re.MULTILINE)
+    assert [what for _, what in lines] == [
+        *(f"{model}: {part}" for model in ("m1", "m2") for part in parts),
+        "measuring", "drawing",
+    ]  # fmt: skip
+    shares = [int(share) for share, _ in lines]
+    assert shares == sorted(shares)
+    assert shares[-2:] == [60, 85]
+
+
+@pytest.mark.usefixtures("registered")
 def test_what_matches_is_said_with_what_blind_guessing_would_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["outliers", "--examples", "3", "--format", "csv"]) == 0
     said = capsys.readouterr()
@@ -92,12 +123,69 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--outliers", ","], "no outlier set is named"),
         (["--outliers", "mnist"], "are the digits that the models were tested on"),
         (["--examples", "0"], "--examples is 0"),
+        (["--examples", "101"], "--examples is 101; it must be a whole number from 1 to 100"),
     ],
 )
 def test_what_is_not_there_is_refused_in_one_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said in refused(arguments, capsys)
+
+
+def folder_of(path: Path, images: torch.Tensor, labels: torch.Tensor) -> str:
+    path.mkdir(parents=True)
+    write_idx(path / "t10k-images-idx3-ubyte", images)
+    write_idx(path / "t10k-labels-idx1-ubyte", labels.to(torch.uint8))
+    return str(path)
+
+
+@pytest.mark.usefixtures("registered")
+def test_folders_of_one_name_are_two_sets_and_the_same_pictures_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    garments = load_split("fashion-mnist-sample", "test")
+    halves = [garments.images[:500], garments.images[500:]]
+    first, second = (
+        folder_of(tmp_path / f"{n}" / "own", part, garments.labels[:500]) for n, part in enumerate(halves)
+    )
+    assert run(["outliers", "--outliers", f"{first},{second},{first}", "--format", "json"]) == 0
+    said = capsys.readouterr()
+    assert {row["outliers"] for row in json.loads(said.out)} == {"own", "own-2"}
+    assert f"{first}: the same pictures are shown once" in said.err
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_digits_themselves_are_no_outliers_under_any_name_or_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits = load_dataset("mnist-sample").test
+    folder = folder_of(tmp_path / "strange", digits.images, torch.zeros(len(digits)))
+    assert "are the digits that the models were tested on" in refused(["--outliers", folder], capsys)
+
+
+def test_a_model_is_found_under_another_name_too(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow_project.connection import client
+
+    store = client(registered.uri)
+    version = store.get_model_version_by_alias("mnist-base-cnn", "m2")
+    store.create_registered_model("garden-base-cnn")
+    run_id = store.create_run("0").info.run_id
+    tags = dict(version.tags)
+    store.create_model_version("garden-base-cnn", version.source, run_id, tags, model_id=version.model_id)
+    store.set_registered_model_alias("garden-base-cnn", "own", "1")
+    for arguments in (
+        ["--models", "own", "--name", "garden-base-cnn"],
+        ["--models", f"runs:/{run_id}/model"],
+    ):
+        assert run(["outliers", "--outliers", "inverted", *arguments]) == 0
+        assert "own: garden-base-cnn version 1" in capsys.readouterr().err
+    image = load_dataset("mnist-sample").test.images[0]
+    write_idx(Path("digit"), image)
+    for arguments in (["--model", "own", "--name", "garden-base-cnn"], ["--model", f"runs:/{run_id}"]):
+        assert run(["predict", "digit", *arguments]) == 0
+    assert "no version of" not in refused(["--models", "runs:/none"], capsys)
 
 
 @pytest.mark.usefixtures("registered")
@@ -108,7 +196,7 @@ def test_an_outlier_set_without_a_picture_is_refused(
     folder.mkdir()
     (folder / "t10k-images-idx3-ubyte").write_bytes(bytes.fromhex("00000803 00000000 0000001c 0000001c"))
     (folder / "t10k-labels-idx1-ubyte").write_bytes(bytes.fromhex("00000801 00000000"))
-    assert str(folder) in refused(["--outliers", str(folder)], capsys)
+    assert "an outlier set without a picture" in refused(["--outliers", str(folder)], capsys)
 
 
 @pytest.mark.parametrize("name", ["extra_files/weights.pt", "extra_files/detector.pt", "data/model.pt2"])
