@@ -70,6 +70,8 @@ DATASETS: dict[str, KnownSet] = {
 }
 
 _SAMPLE_DIR = Path(__file__).parent / "samples"
+# Behind a set's name, where its embedded sample stands in for it.
+SAMPLE_SUFFIX = "-sample"
 # Where the embedded sample of a set is, by split.
 SAMPLES: dict[str, dict[str, Path]] = {
     "mnist": {"train": _SAMPLE_DIR / "mnist", "test": _SAMPLE_DIR / "mnist"},

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw2.catalogue import DATASETS, DIGITS, SAMPLES, KnownSet
+from hw2.catalogue import DATASETS, DIGITS, SAMPLE_SUFFIX, SAMPLES, KnownSet
 from hw2.errors import ConfigurationError, DataError
 from hw2.sources import (
     FILE_STEMS,
@@ -44,7 +44,6 @@ __all__ = [
     "split_validation",
 ]
 
-SAMPLE_SUFFIX = "-sample"
 # Decides which pictures are for validation, in every run alike: runs are compared on the same pictures.
 VALIDATION_SEED = 20170825
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hw2.catalogue import SAMPLE_SUFFIX
 from mlflow_project.connection import translated
 from mlflow_project.errors import RegistryError, UsageError
 
@@ -54,6 +55,11 @@ class Version:
             if said
             else f"version {self.number}"
         )
+
+    @property
+    def is_of_sample(self) -> bool:
+        """Whether it was trained on an embedded sample, which is no measure of a model on full data."""
+        return self.tags.get("dataset", "").endswith(SAMPLE_SUFFIX)
 
     @property
     def test_accuracy(self) -> float | None:
@@ -140,7 +146,8 @@ class Registry:
     def look_up(self, said: str) -> Version:
         """The version that a person means: an alias, a number, `lr=0.1 epochs=8`, a models:/ or a runs:/ URI.
 
-        Of several that fit, the newest. RegistryError where there is none, with names near it.
+        Of several that fit, the newest; of those that fit a configuration, the newest on full data, if any is.
+        RegistryError where there is none, with names near it.
         """
         said = said.strip()
         if said.startswith("models:/"):
@@ -148,7 +155,9 @@ class Registry:
         if said.startswith("runs:/"):
             return self._first(self._of_run(said.removeprefix("runs:/").split("/")[0]), said)
         if "=" in said:
-            return self._first(self.versions(Criteria(parse_tags(said))), said)
+            fitting = self.versions(Criteria(parse_tags(said)))
+            # Stable: newest first also among those on full data.
+            return self._first(sorted(fitting, key=lambda version: version.is_of_sample), said)
         if said.isdecimal():
             found = None
             if len(said) <= _DIGITS:

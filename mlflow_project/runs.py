@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw2.catalogue import SAMPLE_SUFFIX
 from hw2.configuration import TrainingConfig
 from mlflow_project import journal_file, state
 from mlflow_project.connection import tracking_uri
@@ -20,6 +21,7 @@ from mlflow_project.open_run import OpenRun
 from mlflow_project.values import ModelFiles, RunStart, Tag
 
 if TYPE_CHECKING:
+    from hw2.data import Dataset
     from hw2.training import EpochResult, Progress, TrainingState
     from mlflow_project.console import Watcher
     from mlflow_project.pictures import Pictures
@@ -85,15 +87,31 @@ class Outcome:
     delivery: "Delivery | None"
     reason: str = ""
 
+    @property
+    def unregistered(self) -> str:
+        """Why MLflow didn't register the model of a run that it has all of; empty where it did, or wasn't to."""
+        delivery = self.delivery
+        if (
+            self.status != "FINISHED"
+            or not self.plan.register
+            or delivery is None
+            or delivery.pending
+            or delivery.versions
+        ):
+            return ""
+        return next(
+            (said for said in delivery.refused if said.startswith(ModelFiles.__name__)), "no reason known"
+        )
+
 
 def experiment_name() -> str:
     """MLflow's own variable, else the project's experiment."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
-def registered_name(config: TrainingConfig) -> str:
-    """The name of the registered model: `<dataset>-base-cnn`."""
-    return f"{Path(config.dataset).name}-{MODEL_NAME}"
+def registered_name(dataset: "Dataset") -> str:
+    """The name of the registered model: `<dataset>-base-cnn`; a sample's is that of its set."""
+    return f"{dataset.name.removesuffix(SAMPLE_SUFFIX)}-{MODEL_NAME}"
 
 
 def find_folder(run_id: str) -> Path:
@@ -226,7 +244,7 @@ class TrackedRun(OpenRun):
             )
             metrics = records.final_metrics(assessment, state_.history, size, state_.epoch)
             self.metrics = {metric.key: metric.value for metric in metrics}
-            name = registered_name(self.plan.config) if self.plan.register else None
+            name = registered_name(pictures.dataset) if self.plan.register else None
             card = descriptions.ModelCard(self.plan.config, pictures, assessment, state_.history)
             self.journal.append(
                 *metrics, Tag("weights_sha256", digest), Tag(descriptions.NOTE_TAG, card.text())

@@ -65,6 +65,8 @@ class Result:
     reason: str = ""
     undelivered: int = 0
     shares: str = ""
+    refused: tuple[str, ...] = ()
+    unregistered: str = ""
 
 
 def tasks(plan: Plan, tags: Mapping[str, str], register: bool, data_dir: Path | None) -> list[Task]:
@@ -209,6 +211,8 @@ class OpenStage:
             outcome.reason,
             outcome.delivery.pending if outcome.delivery else 0,
             self._shares.get(outcome.folder, ""),
+            outcome.delivery.refused if outcome.delivery else (),
+            outcome.unregistered,
         )
 
     def _fail(self, reason: str) -> None:

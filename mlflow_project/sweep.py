@@ -140,13 +140,14 @@ def make_plan(
     for run in local:
         if run.sha256 in cells:
             by_cell[run.sha256].append(run)
+    name = registered_name(pictures.dataset)
     remote = {} if store is None else store.find(cells.keys())
     ignored: set[str] = set()
     for sha256, cell in cells.items():
         found = remote.get(sha256)
         if found is None or found.state != COMPLETED:
             found = _found_here(by_cell[sha256], store, ignored) or found
-        if found and found.state == COMPLETED and cell.aliases and not _is_registered(cell, found, store):
+        if found and found.state == COMPLETED and cell.aliases and not _is_registered(name, found, store):
             # Its state is still of use: the new run begins, and ends, at its end.
             ignored.update(run.folder.name for run in by_cell[sha256])
             found = None
@@ -155,10 +156,10 @@ def make_plan(
     return Plan(tuple(cells.values()), tuple(stages), frozenset(ignored), local)
 
 
-def _is_registered(cell: Cell, found: Found, store: "earlier.Store | None") -> bool:
+def _is_registered(name: str, found: Found, store: "earlier.Store | None") -> bool:
     if store is None or found.run_id is None:
         return True  # nobody can tell; its delivery will register it if it was to be
-    return found.folder is not None or store.version(registered_name(cell.config), found.run_id) is not None
+    return found.folder is not None or store.version(name, found.run_id) is not None
 
 
 def _found_here(runs: list[Local], store: "earlier.Store | None", ignored: set[str]) -> Found | None:

@@ -157,10 +157,16 @@ def failure(plan: Plan, results: Mapping[str, Result]) -> str | None:
 
 
 def raise_failure(plan: Plan, results: Mapping[str, Result]) -> None:
-    """`SweepError` unless every cell is complete."""
+    """`SweepError` unless every cell is complete and its model, if it was to be, registered."""
     problem = failure(plan, results)
     if problem:
         raise SweepError(f"{problem}; the same sweep again does only these")
+    lost = [cell for cell in plan.cells if results[cell.sha256].unregistered]
+    if lost:
+        raise SweepError(
+            f"{len(lost)} of {len(plan.cells)} models aren't registered "
+            f"({lost[0].config.name}: {results[lost[0].sha256].unregistered}); register them in MLflow"
+        )
 
 
 def _round(

@@ -228,8 +228,13 @@ def open_parent(prepared: "Prepared", console: "Console") -> "Iterator[Parent]":
 
 
 def _warn_undelivered(parent: "Parent", console: "Console") -> None:
+    """Says what the server hasn't got of an ended sweep, and what it will never take."""
     delivery = parent.delivery
     assert delivery is not None
+    for refused in dict.fromkeys(
+        [*delivery.refused, *(r for x in parent.results.values() for r in x.refused)]
+    ):
+        console.warning(refused)
     pending = delivery.pending + sum(result.undelivered for result in parent.results.values())
     if pending:
         problem = f" ({delivery.problem})" if delivery.problem else ""

@@ -135,12 +135,13 @@ def _introduced(run: "TrackedRun", loaded: Any, console: "Console") -> "Introduc
 
 
 def _report(outcome: "Outcome", format_: str) -> int:
-    from mlflow_project.errors import RunError
+    from mlflow_project.errors import RegistryError, RunError
     from mlflow_project.links import ui_command, undelivered
 
     kept = undelivered(outcome.delivery, outcome.folder)
-    if kept is not None:
-        click.echo(f"Warning: {kept}", err=True)
+    refused = outcome.delivery.refused if outcome.delivery else ()
+    for warning in ([] if kept is None else [kept]) + list(refused):
+        click.echo(f"Warning: {warning}", err=True)
     if outcome.status != "FINISHED":
         raise RunError(
             f"{outcome.reason}; run {outcome.run_id or outcome.folder.name} is marked {outcome.status}"
@@ -149,4 +150,9 @@ def _report(outcome: "Outcome", format_: str) -> int:
     row |= outcome.metrics if format_ != "table" else {name: outcome.metrics[name] for name in RESULT_COLUMNS}
     print_rows([row], format_)
     click.echo(ui_command(outcome), err=True)
+    if outcome.unregistered:
+        raise RegistryError(
+            f"the model of run {row['run_id']} isn't registered: {outcome.unregistered}; "
+            "all else of it is in MLflow: register it there, or mend the cause and train again"
+        )
     return 0

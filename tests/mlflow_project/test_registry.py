@@ -52,6 +52,18 @@ def test_a_version_is_found_by_whatever_a_person_says(said: str, number: int, re
     assert registry.look_up(said).number == number
 
 
+def test_a_configuration_means_the_newest_version_on_full_data_if_there_is_one(
+    registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in ("1", "2"):
+        registry.client.set_model_version_tag(registry.name, number, "dataset", "mnist")
+    assert registry.look_up("lr=0.02 epochs=2").number == 2
+    assert registry.look_up("3").number == 3
+    assert cli.run(["models", "find", "--lr", "0.02", "--format", "json"]) == 0
+    found = {row["version"]: row["dataset"] for row in json.loads(capsys.readouterr().out)}
+    assert found == {3: "mnist-sample", 2: "mnist", 1: "mnist"}
+
+
 def test_a_version_is_found_by_its_run(registry: Registry) -> None:
     run_id = registry.look_up("2").run_id
     assert registry.look_up(f"runs:/{run_id}").number == 2

@@ -1,5 +1,6 @@
 """`train`: every name that people compare by is in the run, and what can't be trained is said in one line."""
 
+import dataclasses
 import errno
 import gzip
 import json
@@ -17,13 +18,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from hw2 import catalogue
 from mlflow_project import cli, journal_file, pictures, state
 from mlflow_project.journal import Journal
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.runs import CHECKPOINT
 from mlflow_project.values import RunEnd
 from tests.mlflow_project.test_journal import watch_syncs
-from tests.mlflow_project.tiny import make_tiny, options
+from tests.mlflow_project.tiny import TEST, TRAIN, VALIDATION, make_tiny, options
 
 PARAMETERS = {
     "lr",
@@ -128,7 +130,9 @@ class TestARun:
 
         folder = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
         assert {p.name for p in folder.glob("*.png")} == {f"{stem}.png" for stem in FIGURES}
-        assert {p.stem for p in (folder / "tables").iterdir()} == FIGURES
+        assert {p.name for p in (folder / "tables").iterdir()} == {f"{stem}.csv" for stem in FIGURES}
+        # 144,266 weights of 4 bytes are 563.5 KiB, and the file's own index a little more.
+        assert 563.5 < run.data.metrics["model_size_bytes"] / 1024 < 570
         assert all(p.read_bytes()[:4] == b"\x89PNG" for p in folder.glob("*.png"))
         grid = {re.split(r"[+%]", p.name)[0] for p in (folder / "images").iterdir()}
         assert grid == {"confusion_matrix", "outlier_predictions"}
@@ -149,6 +153,17 @@ class TestARun:
         assert version.run_id == run.info.run_id
         assert version.tags["weights_sha256"] == run.data.tags["weights_sha256"]
         assert version.source.startswith("models:/m-")
+
+    def test_its_name_is_the_configuration_as_a_person_says_it(
+        self, tiny: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known = dataclasses.replace(catalogue.DATASETS["mnist"], sizes=(TRAIN, TEST), md5={})
+        monkeypatch.setitem(catalogue.DATASETS, "mnist", known)
+        given = ["--validation-size", str(VALIDATION), "--threads", "1", "--data-dir", str(tiny)]
+        assert cli.run(["train", "--lr", "0.1", "--epochs", "8", *given]) == 0
+        assert only_run(store).info.run_name == "lr=0.1 epochs=8"
+        (version,) = MlflowClient(store).search_model_versions("name = 'mnist-base-cnn'")
+        assert version.tags["dataset"] == "mnist"
 
     def test_without_validation_pictures_it_has_no_validation_figures(self, tiny: Path, store: str) -> None:
         assert (
@@ -196,6 +211,41 @@ class TestARun:
         assert (run.info.run_id, run.info.status) == (made.info.run_id, "FINISHED")
         assert (run.data.params["lr"], run.data.params["epochs"]) == ("1e-1", "01")
         assert run.info.run_name == f"lr=0.1 epochs=1 dataset={tiny}"
+
+
+def refuse_registration(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+    from mlflow_project.remote import Remote
+
+    def refuse(*_: object) -> None:
+        raise MlflowException("you may not register models here", INVALID_PARAMETER_VALUE)
+
+    monkeypatch.setattr(Remote, "ensure_registered", refuse)
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_a_model_that_the_registry_refuses_is_no_success(
+    command: str, tiny: Path, store: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_registration(monkeypatch)
+    assert cli.run([command, "--epochs", "1", *options(tiny)]) == 1
+    said = capfd.readouterr()
+    assert "lr=0.001 epochs=1" in said.out
+    lines = said.err.splitlines()
+    assert [line for line in lines if re.match("Warning: ModelFiles 'model' was refused: .*may not", line)]
+    assert re.match("Error: .*(isn't|aren't) registered.*may not register models here", lines[-1])
+
+
+@pytest.mark.parametrize(("folder", "name"), [("a:b c", "a-b-c"), ("mnist", "mnist-folder"), ("raw", "tiny")])
+def test_a_folder_s_model_is_registered_under_a_name_of_its_own(
+    folder: str, name: str, tiny: Path, store: str
+) -> None:
+    data = (tiny / "raw").rename(tiny / folder)
+    assert cli.run(["train", "--epochs", "1", *options(data)]) == 0
+    (model,) = MlflowClient(store).search_registered_models()
+    assert model.name == f"{name}-base-cnn"
 
 
 class TestBadInput:
