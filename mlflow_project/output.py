@@ -63,6 +63,8 @@ def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
 def _short(value: Any) -> str:
     """A value as people read it: four digits after the point are what 10,000 pictures can tell."""
     if isinstance(value, float) and math.isfinite(value):
+        if 0 < abs(value) < 0.001:
+            return f"{value:.4g}"  # a learning rate, say, of which four digits would leave nothing
         return f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}"
     return _cell(value)
 

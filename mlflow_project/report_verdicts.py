@@ -8,6 +8,7 @@ import pandas as pd
 
 from hw2.observations import observations
 from mlflow_project import study
+from mlflow_project.delivery import equal
 from mlflow_project.report_models import Material
 from mlflow_project.report_parts import (
     Column,
@@ -51,7 +52,7 @@ class SideBySide:
 def of_study(run: StoredRun) -> study.StudyModel | None:
     """The study's model of the same configuration, whatever it was trained on."""
     said = run.parameters
-    if any(said.get(key, value) != value for key, value in _OF_THE_STUDY.items()):
+    if not all(equal(said.get(key, value), value) for key, value in _OF_THE_STUDY.items()):
         return None
     for model in study.STUDY:
         try:

@@ -135,6 +135,13 @@ def add_report(prepared: Prepared, parent: Parent, watcher: "Watcher") -> None:
     runs = [result.run_id for result in results if "test_accuracy" in result.metrics and result.run_id]
     late = any(result.undelivered for result in results)
     if prepared.store is None or late or not 1 < len(runs) <= LONGEST_REPORT:
+        why = (
+            "not all of it is delivered yet"
+            if prepared.store is None or late
+            else f"a page is of 2 to {LONGEST_REPORT} complete cells, and here are {len(runs)}"
+        )
+        name = parent.journal.run_id or parent.journal.header.key
+        watcher.note(f"no report is added to the sweep: {why}; make one with: report --sweep {name}")
         return
     try:
         html, _ = report.make_report(prepared.store.client, Selection(runs=tuple(runs)))

@@ -66,6 +66,17 @@ def test_a_signal_that_comes_when_all_is_trained_leaves_the_result(
     assert (cell.status, cell.tags["status"]) == ("FINISHED", "completed")
 
 
+def test_a_sweep_without_a_report_says_why(
+    tiny: Path, store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
+    (parent,), _ = kept(store)
+    assert (
+        "no report is added to the sweep: a page is of 2 to 20 complete cells, and here are 1; make one with: "
+        f"report --sweep {parent.run_id}" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("command", ["train", "sweep"])
 def test_a_run_that_is_stopped_while_the_server_is_away_says_what_isn_t_delivered(
     command: str, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,14 @@ def test_a_table_lines_its_columns_up_and_rounds_shares_to_four_digits() -> None
     ]
 
 
+def test_a_small_rate_is_not_rounded_to_nothing() -> None:
+    assert render([{"lr": 0.00001}, {"lr": 0.1}, {"lr": 0.0}], "table").splitlines()[2:] == [
+        " 1e-05",
+        "0.1000",
+        "0.0000",
+    ]
+
+
 def test_json_and_csv_keep_every_digit() -> None:
     assert json.loads(render(ROWS, "json"))[0]["accuracy"] == 0.98613
     assert json.loads(render(ROWS, "json"))[1] == {"run": "b", "accuracy": None, "pictures": None}
