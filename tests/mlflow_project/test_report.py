@@ -9,6 +9,8 @@ import pytest
 
 import mlflow_project
 from mlflow_project.cli import run
+from mlflow_project.report_verdicts import of_study
+from mlflow_project.selection import StoredRun
 from tests.mlflow_project.stored import Kept
 
 CSS = Path(mlflow_project.__file__).parent / "templates" / "report.css"
@@ -254,3 +256,11 @@ def test_what_stands_in_the_way_is_one_line(
     (tmp_path / "file").touch()
     assert run(["report", "--output", str(tmp_path / "file" / "page.html")]) == 2
     assert "name another file by --output" in capsys.readouterr().err
+
+
+def test_the_study_s_figures_stand_beside_a_run_however_its_numbers_were_written() -> None:
+    said = {"lr": "1e-1", "epochs": "5", "batch_size": "64", "optimizer": "sgd", "momentum": "0"}
+    model = of_study(StoredRun("m2", "id", "", said, {}, {}))
+    assert model is not None
+    assert model.alias == "m2"
+    assert of_study(StoredRun("other", "id", "", {**said, "momentum": "0.9"}, {}, {})) is None
