@@ -114,7 +114,7 @@ def told(error: Exception, uri: str) -> str:
     if isinstance(error, ServiceError):
         return str(error)
     text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
-    shown = re.sub(r"//[^/@]*@", "//", uri)
+    shown = told_name(uri)
     code = getattr(error, "error_code", "")
     if any(word in text for word in ("Connection refused", "NameResolution", "Name or service not known")):
         return f"{shown} doesn't answer"
@@ -132,6 +132,11 @@ def told(error: Exception, uri: str) -> str:
     if "Connection aborted" in text or "Connection broken" in text:
         return f"{shown} broke the connection off"
     return text[:300] or type(error).__name__
+
+
+def told_name(uri: str) -> str:
+    """How `told` names a store; it begins with that where the store itself is the problem, and no value or run."""
+    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 class Remote:

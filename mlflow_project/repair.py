@@ -70,7 +70,7 @@ def running_elsewhere(tracking_uri: str, known: set[str]) -> list[RemoteRun]:
 
 
 def mark_killed_elsewhere(tracking_uri: str, run: RemoteRun) -> None:
-    """Say of a silent run of another host that it was killed, as of its last beat, unless heard of since."""
+    """Say of a silent run of another host that it was killed, as of its last heartbeat; not if it spoke since."""
     try:
         client = open_client(tracking_uri)
         now = client.get_run(run.run_id)

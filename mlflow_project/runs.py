@@ -33,7 +33,7 @@ SWEEP_TAG = "sweep_sha256"  # on the run above a sweep's runs: which grid it is
 PARENT_TAG = "mlflow.parentRunId"
 SWEEP_TABLE = "tables/sweep.csv"  # its artifact: what became of each cell
 CHECKPOINT = "checkpoint.pt"
-PLAN = "plan.json"
+PLAN = state.PLAN
 IDENTITY = (
     "configuration_sha256",
     "fingerprint",

@@ -22,6 +22,9 @@ from mlflow_project.values import RunEnd, RunStart
 _LOOKS, _LOOK_SECONDS = 20, 0.02
 
 
+PLAN = "plan.json"
+
+
 def home() -> Path:
     named = os.environ.get("MLFLOW_PROJECT_STATE")
     if named:
@@ -116,6 +119,16 @@ class LocalRun:
     def key(self) -> str:
         return self.header.key
 
+    @property
+    def is_resumable(self) -> bool:
+        """Whether it has said what it trains; only a training does, and goes on by that."""
+        return (self.folder / PLAN).exists()
+
+    @property
+    def is_stillborn(self) -> bool:
+        """Whether a training died before it had begun: nobody has heard of it, and nothing can go on with it."""
+        return self.state == "interrupted" and "fingerprint" in self.header.tags and not self.is_resumable
+
 
 def local_run(folder: Path) -> LocalRun:
     """What is known about one run's folder; JournalError if it can't be told which run that is."""
@@ -156,8 +169,18 @@ def local_runs(base: Path | None = None, *, all_: bool = True) -> Iterator[Local
 
 
 def undelivered(base: Path | None = None) -> list[LocalRun]:
-    """Runs with values that MLflow hasn't got, and whose process is no more."""
-    return [run for run in local_runs(base, all_=False) if run.state != "alive" and run.pending]
+    """Runs with values that MLflow hasn't got, and whose process is no more; but for those that never began."""
+    runs = local_runs(base, all_=False)
+    return [run for run in runs if run.state != "alive" and run.pending and not run.is_stillborn]
+
+
+def damaged(base: Path | None = None) -> Iterator[tuple[Path, str]]:
+    """Folders of which nobody can tell any more which run they are, with the reason."""
+    for folder in folders(base):
+        try:
+            journal_file.read_header(folder)
+        except JournalError as error:
+            yield folder, str(error)
 
 
 def find(name: str) -> LocalRun:

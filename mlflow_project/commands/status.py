@@ -7,6 +7,8 @@ import click
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlflow_project.repair import RemoteRun
     from mlflow_project.state import LocalRun
 
@@ -15,7 +17,7 @@ COLUMNS = ("run", "run_id", "state", "pending", "where", "what_to_do")
 
 @click.command(short_help="Runs that are alive, interrupted or undelivered, and what to do.")
 @click.option("--all", "all_", is_flag=True, help="Also list runs that ended and are delivered.")
-@click.option("--repair", is_flag=True, help="Mark runs that died as KILLED.")
+@click.option("--repair", is_flag=True, help="Mark runs that died as KILLED; forget those that never began.")
 @format_option
 def status(all_: bool, repair: bool, format_: str) -> int:
     """List the runs that need attention, on this machine and, by their heartbeat, on others.
@@ -35,11 +37,15 @@ def status(all_: bool, repair: bool, format_: str) -> int:
         for run in local:
             if run.state == "interrupted":
                 try:
-                    mark_killed(run)
+                    if run.is_stillborn:
+                        state.forget(run.folder)
+                    else:
+                        mark_killed(run)
                 except ServiceError as error:
                     click.echo(f"Warning: {error}", err=True)
         local = list(state.local_runs(all_=all_))
     rows = [_local_row(run) for run in local if all_ or _needs_attention(run)]
+    rows += [_damaged_row(folder, reason) for folder, reason in state.damaged()]
     address = absolute_uri(tracking_uri())
     try:
         for other in running_elsewhere(address, {run.run_id for run in local if run.run_id}):
@@ -66,10 +72,13 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
     name = run.run_id or run.key
     todo = []
     if run.state == "interrupted":
-        is_sweep = SWEEP_TAG in run.header.tags
-        again = "the same sweep again" if is_sweep else f"mlflow-project train --resume {name}"
-        todo.append(f"{again}, or status --repair")
-    if run.pending and run.state != "alive":
+        again = ""
+        if SWEEP_TAG in run.header.tags:
+            again = "the same sweep again, or "
+        elif run.is_resumable:
+            again = f"mlflow-project train --resume {name}, or "
+        todo.append(f"{again}mlflow-project status --repair")
+    if run.pending and run.state != "alive" and not run.is_stillborn:
         todo.append("mlflow-project sync")
     todo += run.problems
     where = run.header.host if run.state == "alive" else str(run.folder)
@@ -80,6 +89,17 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
         "pending": run.pending,
         "where": where,
         "what_to_do": "; ".join(todo),
+    }
+
+
+def _damaged_row(folder: "Path", reason: str) -> dict[str, Any]:
+    return {
+        "run": folder.name,
+        "run_id": None,
+        "state": "damaged",
+        "pending": None,
+        "where": str(folder),
+        "what_to_do": f"{reason}; remove the folder when nothing in it is wanted",
     }
 
 

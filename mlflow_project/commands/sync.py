@@ -1,8 +1,13 @@
 """`sync`: deliver what a server that was away hasn't got yet."""
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from mlflow_project.output import format_option, print_rows
+
+if TYPE_CHECKING:
+    from mlflow_project.state import LocalRun
 
 ATTEMPTS = 6
 """Failures in a row, with growing pauses (8 s together), before a run is left for the next time."""
@@ -21,22 +26,24 @@ def sync(runs: tuple[str, ...], format_: str) -> int:
     """
     from mlflow_project import state
     from mlflow_project.errors import DeliveryError
+    from mlflow_project.remote import told_name
     from mlflow_project.sender import deliver
 
     chosen = [state.find(name) for name in runs] or state.undelivered()
     rows, left = [], 0
+    silent: dict[str, str] = {}
     for run in chosen:
+        address = run.header.tracking_uri
+        if address in silent:
+            left += 1
+            rows.append(_row(run, run.run_id, run.pending, silent[address]))
+            continue
         delivery = deliver(run.folder, attempts=ATTEMPTS)
         left += delivery.pending > 0
-        rows.append(
-            {
-                "run": run.header.run_name,
-                "run_id": delivery.run_id or run.key,
-                "delivered": run.pending - delivery.pending,
-                "pending": delivery.pending,
-                "problem": delivery.problem,
-            }
-        )
+        # Of the whole server, which would keep the next run waiting as long.
+        if delivery.problem and delivery.problem.startswith(told_name(address)):
+            silent[address] = delivery.problem
+        rows.append(_row(run, delivery.run_id, delivery.pending, delivery.problem))
         for refused in delivery.refused:
             click.echo(f"Warning: run {delivery.run_id or run.key}: {refused}", err=True)
     if not rows:
@@ -47,3 +54,13 @@ def sync(runs: tuple[str, ...], format_: str) -> int:
         first = next(row["problem"] for row in rows if row["pending"])
         raise DeliveryError(f"{left} of {len(rows)} runs couldn't be delivered ({first}); try again later")
     return 0
+
+
+def _row(run: "LocalRun", run_id: str | None, pending: int, problem: str | None) -> dict[str, Any]:
+    return {
+        "run": run.header.run_name,
+        "run_id": run_id or run.key,
+        "delivered": run.pending - pending,
+        "pending": pending,
+        "problem": problem,
+    }

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_project import cli, journal_file, repair, state
+from mlflow_project import cli, journal_file, repair, sender, state
 from mlflow_project.errors import RunBusyError, RunError
 from mlflow_project.journal import Journal
 from mlflow_project.remote import open_client
@@ -72,6 +72,9 @@ def test_a_killed_run_is_told_from_a_live_one_and_repaired(
     assert told["alive"]["state"] == "alive"
     dead = told["lr=0.1 epochs=8"]
     assert dead["state"] == "interrupted"
+    assert dead["what_to_do"].startswith("mlflow-project status --repair")  # without a plan nothing goes on
+    (killed / state.PLAN).write_text("{}")
+    (dead,) = [row for row in rows(capsys, "status") if row["run"] != "alive"]
     assert f"train --resume {dead['run_id']}" in dead["what_to_do"]
     client = open_client(store)
     assert client.get_run(dead["run_id"]).info.status == "RUNNING"
@@ -149,6 +152,30 @@ def test_sync_fails_in_one_line_while_the_server_is_away(
     )
 
 
+def test_sync_asks_a_server_that_is_away_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow_project.commands import sync
+
+    monkeypatch.setattr(sync, "ATTEMPTS", 1)
+    for number in range(3):
+        journal = Journal.create("http://127.0.0.1:9", "experiment", "n", start_time_ms=number)
+        journal.append(Metric("m", 1.0), RunEnd())
+        journal.close()
+    asked: list[Path] = []
+
+    def counted(folder: Path, **more: Any) -> sender.Delivery:
+        asked.append(folder)
+        return deliver(folder, **more)
+
+    monkeypatch.setattr(sender, "deliver", counted)
+    assert cli.run(["sync", "--format", "json"]) == 1
+    said = capsys.readouterr()
+    assert [row["pending"] for row in json.loads(said.out)] == [2, 2, 2]
+    assert "3 of 3 runs couldn't be delivered (http://127.0.0.1:9 doesn't answer)" in said.err
+    assert len(asked) == 1
+
+
 def test_sync_names_what_was_refused(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     journal = Journal.create(store, "experiment", "n")
     journal.append(Metric("a\nb", 1.0), Tag("t", "x"), RunEnd())
@@ -173,4 +200,22 @@ def test_a_folder_that_nobody_can_read_stops_no_listing(
     broken.mkdir(parents=True)
     (broken / journal_file.JOURNAL).write_bytes(os.urandom(100))
     Journal.create(store, "experiment", "n").close()
-    assert [row["run"] for row in rows(capsys, "status")] == ["n"]
+    run, damaged = rows(capsys, "status")
+    assert run["run"] == "n"
+    assert (damaged["run"], damaged["state"], damaged["where"]) == ("broken", "damaged", str(broken))
+    assert "says which run this is" in damaged["what_to_do"]
+
+
+def test_a_training_that_died_before_it_had_begun_becomes_no_run_in_mlflow(
+    store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal.create(store, "experiment", "n", tags={"fingerprint": "0"})
+    journal.append(Tag("status", "started"))
+    journal.close()
+    assert state.undelivered() == []
+    (row,) = rows(capsys, "status")
+    assert row["what_to_do"] == "mlflow-project status --repair"
+    assert rows(capsys, "sync") == []
+    assert rows(capsys, "status", "--repair") == []
+    assert not journal.folder.exists()
+    assert open_client(store).get_experiment_by_name("experiment") is None
