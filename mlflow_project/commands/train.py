@@ -98,8 +98,8 @@ def _resume(name: str, data_dir: Path | None, console: "Console", interruption: 
     given = os.environ.get("MLFLOW_RUN_ID")
     adopted = given if given and given != local.run_id else None
     with ExitStack() as stack:
-        other = stack.enter_context(adopter(adopted, local.header, console)) if adopted else None
         run = TrackedRun.reopen(local.folder, console, {"resumed_by": adopted} if adopted else None)
+        other = stack.enter_context(adopter(adopted, local.header, console)) if adopted else None
         # Only now that no other process can add to it.
         start = best_state([local.folder], identity, config.epochs)
         if damage := checkpoint.damage(local.folder / CHECKPOINT):

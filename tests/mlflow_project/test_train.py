@@ -438,6 +438,20 @@ def test_a_run_whose_model_finds_no_room_has_failed_and_goes_on_when_there_is_so
     assert {file.path for file in client.list_artifacts(unfinished)} >= {f"{stem}.png" for stem in FIGURES}
 
 
+def test_the_run_that_mlflow_run_made_for_a_resumption_says_which_one_went_on_and_ends_as_that_one(
+    unfinished: str, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(store)
+    made = client.create_run(client.get_run(unfinished).info.experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", made)
+    assert cli.run(["train", "--resume", unfinished]) == 0
+    resumed, other = client.get_run(unfinished), client.get_run(made)
+    for run in (resumed, other):
+        assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "completed")
+    assert resumed.data.tags["resumed_by"] == made
+    assert other.data.tags["resumes"] == unfinished
+
+
 def test_a_run_that_another_process_has_or_finishes_meanwhile_is_left_to_it(
     unfinished: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
