@@ -185,7 +185,8 @@ def test_a_model_is_found_under_another_name_too(
     write_idx(Path("digit"), image)
     for arguments in (["--model", "own", "--name", "garden-base-cnn"], ["--model", f"runs:/{run_id}"]):
         assert run(["predict", "digit", *arguments]) == 0
-    assert "no version of" not in refused(["--models", "runs:/none"], capsys)
+    capsys.readouterr()
+    assert "mnist-base-cnn has no runs:/none" in refused(["--models", "runs:/none"], capsys)
 
 
 @pytest.mark.usefixtures("registered")
