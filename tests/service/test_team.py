@@ -14,7 +14,7 @@ from tests.mlflow_project.tiny import kept, make_tiny, options, weights
 from tests.service.conftest import ADMIN_PASSWORD
 from tests.service.postgres import PASSWORD, Postgres
 from tests.service.serving import Serving, family, start
-from tests.service.test_serving import status
+from tests.service.test_serving import assert_fifty_clients_lose_nothing, status
 
 READER, READER_PASSWORD = "reader", "reads and no more"
 
@@ -101,6 +101,63 @@ def test_a_reader_reads_and_changes_nothing(
     assert own.get_run(run_id).data.metrics == {}
 
 
+def test_fifty_clients_with_a_user_at_once_lose_nothing(
+    team: Serving, admin: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_fifty_clients_lose_nothing(team, monkeypatch)
+
+
+def test_a_reader_s_own_models_are_refused_in_a_line_and_the_training_is_kept_here(
+    team: Serving,
+    admin: MlflowClient,
+    reader: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import mlflow
+    import torch
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "to be read")
+    data = make_tiny(tmp_path / "readable")
+    assert run(["train", "--lr", "0.3", "--epochs", "1", *options(data)]) == 0
+    model = f"{data.name}-base-cnn"
+    (version,) = admin.search_model_versions(f"name = '{model}'")
+    before = seen(admin, version.run_id, model)
+    own = become(reader, READER_PASSWORD, team, monkeypatch)
+    capsys.readouterr()
+    assert run(["models", "promote", "1", "--name", model]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "refuses us" in line
+    # A training doesn't die of it: what it says stays on this machine.
+    assert run(["train", "--lr", "0.02", "--epochs", "1", *options(data)]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
+    assert "refuses us" in line
+    assert "not delivered yet" in line
+    example = torch.zeros(2, 2)
+    with pytest.raises(MlflowException, match="403"):
+        mlflow.pytorch.log_model(
+            torch.nn.Linear(2, 1), name="mine", pip_requirements=[], input_example=example.numpy()
+        )
+    assert own.get_run(version.run_id).info.status == "FINISHED"
+    become("admin", ADMIN_PASSWORD, team, monkeypatch)
+    assert seen(admin, version.run_id, model) == before
+
+
+def seen(client: MlflowClient, run_id: str, model: str) -> Any:
+    """What a reader might have changed."""
+    experiment = client.get_run(run_id).info.experiment_id
+    registered = client.get_registered_model(model)
+    return (
+        [(each.info.run_id, each.info.status) for each in client.search_runs([experiment])],
+        [each.model_id for each in client.search_logged_models([experiment])],
+        registered.aliases,
+        registered.tags,
+        [each.version for each in client.search_model_versions(f"name = '{model}'")],
+    )
+
+
 def test_no_password_is_seen_in_what_is_printed_or_by_ps(team: Serving) -> None:
     commands = family(team.process)
     assert any("mlflow server" in command for command in commands.values())
@@ -158,15 +215,16 @@ class TestOurCommands:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         assert run(["train", "--lr", "0.1", "--epochs", "1", *options(data)]) == 0
-        grid = ["--lr", "0.1,0.05", "--epochs", "1", "--seeds", "0,1", "--workers", "4"]
-        assert run(["sweep", *grid, *options(data)]) == 0
-        assert len(weights(team.url)) == 4
+        grid = ["--lr", "0.05,0.02", "--epochs", "1", "--seeds", "0,1", "--workers", "4"]
+        assert run(["sweep", *grid, *options(data)]) == 0  # none is trained yet: four at once
+        trained = {f"lr={lr} epochs=1 seed={seed}" for lr in ("0.05", "0.02") for seed in (0, 1)}
+        assert {*trained, "lr=0.1 epochs=1 seed=0"} <= set(weights(team.url))
         (parent,), _ = kept(team.url)
         assert parent.status == "FINISHED"
         capsys.readouterr()
         model = f"{data.name}-base-cnn"
         assert (
-            run(["models", "find", "--lr", "0.1", "--epochs", "1", "--name", model, "--format", "json"]) == 0
+            run(["models", "find", "--lr", "0.05", "--epochs", "1", "--name", model, "--format", "json"]) == 0
         )
         found = json.loads(capsys.readouterr().out)
         assert sorted(row["seed"] for row in found) == ["0", "1"]
@@ -175,6 +233,18 @@ class TestOurCommands:
         if "compare" in COMMANDS:
             names = [str(row["version"]) for row in found]
             assert run(["compare", "--models", ",".join(names), "--name", model]) == 0
+        capsys.readouterr()
+        because = "причина " * 125  # as long as a reason may be, in letters that JSON may write as six each
+        assert run(["models", "promote", "--best", "--name", model]) == 0
+        assert run(["models", "promote", "1", "--alias", "staging", "--name", model]) == 0
+        second = ["models", "promote", "2", "--alias", "staging", "--because", because, "--name", model]
+        assert run(second) == 0
+        capsys.readouterr()
+        assert run(["models", "history", "--alias", "staging", "--name", model, "--format", "json"]) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert [(row["from"], row["to"]) for row in rows] == [(None, 1), (1, 2)]
+        assert [row["who"].partition("@")[0] for row in rows] == ["admin", "admin"]
+        assert because.strip() in rows[1]["why"]
 
 
 def test_the_main_job_runs_straight_on_postgresql(
