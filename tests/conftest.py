@@ -48,6 +48,11 @@ def _stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_stay_on_this_machine)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here, since a conftest.py further down is read too late for an option of a bare `pytest`.
+    parser.addoption("--screenshots", type=Path, help="folder for what the browser tests have seen")
+
+
 @pytest.fixture(scope="session")
 def migrated_store(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite store with MLflow's tables and no run, kept between sessions: making one takes seconds."""

@@ -1,4 +1,4 @@
-"""A sweep over the embedded sample, a real tracking server on it, and a browser: once for all tests here."""
+"""Five runs over the embedded sample, a real tracking server on them, and a browser: once for all tests here."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,12 +11,10 @@ from tests.browser.page import Page, missing, opened
 from tests.faults.server import tracking_server
 
 SWEEP = ["sweep", "--lr", "0.1,0.01", "--epochs", "1,2", "--dataset", "mnist", "--threads", "1"]
-NAMES = ("lr=0.1 epochs=1", "lr=0.1 epochs=2", "lr=0.01 epochs=1", "lr=0.01 epochs=2")
+ONE_MORE = ["train", "--lr", "0.05", "--epochs", "2", "--dataset", "mnist", "--threads", "1"]
+SWEPT = ("lr=0.1 epochs=1", "lr=0.1 epochs=2", "lr=0.01 epochs=1", "lr=0.01 epochs=2")
+NAMES = (*SWEPT, "lr=0.05 epochs=2")
 MODEL = "mnist-base-cnn"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", type=Path, help="folder for what the browser tests have seen")
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Site:
 
     address: str
     experiment_id: str
-    run_ids: tuple[str, ...]  # of the cells, in the order of NAMES
+    run_ids: tuple[str, ...]  # in the order of NAMES
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +42,7 @@ def site(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         patch.setenv("MLFLOW_PROJECT_STATE", str(folder / "state"))
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))  # no full data there: the sample
         patch.setenv("MLFLOW_TRACKING_URI", address)
+        assert run(ONE_MORE) == 0
         assert run(SWEEP) == 0
         assert run(["models", "promote", "--best"]) == 0
         client = MlflowClient(address, registry_uri=address)

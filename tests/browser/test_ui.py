@@ -56,13 +56,13 @@ def test_runs_that_are_selected_in_the_table_are_compared(browser: Page, site: S
             if box and not box[0].is_selected():
                 browser.driver.execute_script("arguments[0].click()", box[0])
     browser.click("button", "Compare")
-    browser.reads("Comparing 4 Runs from 1 Experiment")
+    browser.reads("Comparing 5 Runs from 1 Experiment")
 
 
 def open_comparison(browser: Page, site: Site) -> None:
     runs, experiments = quote(json.dumps(site.run_ids)), quote(json.dumps([site.experiment_id]))
     browser.open(f"/#/compare-runs?runs={runs}&experiments={experiments}")
-    browser.reads("Comparing 4 Runs from 1 Experiment", *NAMES)
+    browser.reads("Comparing 5 Runs from 1 Experiment", *NAMES)
 
 
 def shown_parameters(browser: Page) -> set[str]:
@@ -87,11 +87,12 @@ def test_figures_stand_side_by_side(browser: Page, site: Site) -> None:
     open_comparison(browser, site)
     for figure in FIGURES:
         browser.show(f'[aria-label="{figure}"]')
-    for figure in ("confusion_matrix.png", "outlier_predictions.png"):
+    for figure in ("outlier_predictions.png", "confusion_matrix.png"):
+        before = set(browser.loaded_pictures())  # those of another figure say nothing of this one
         browser.click(f'[aria-label="{figure}"]')
         browser.wait(
-            f"four pictures of {figure}",
-            lambda: len(browser.loaded_pictures()) >= len(NAMES),
+            f"{len(NAMES)} pictures of {figure}",
+            lambda before=before: len(set(browser.loaded_pictures()) - before) >= len(NAMES),  # type: ignore[misc]
         )
         browser.show('[aria-label="collapse Artifacts"]')
         browser.shot(f"comparison_{figure.removesuffix('.png')}")
