@@ -80,6 +80,10 @@ def _write_environment(folder: Path) -> None:
 def _describe(folder: Path, loader: str, example: Tensor) -> None:
     """Writes `MLmodel`, with its example of a request."""
     import numpy as np
+
+    from mlflow_project.remote import client_class
+
+    client_class()  # the sender's thread may be importing MLflow just now, and half of it is of no use
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 

@@ -266,3 +266,22 @@ def test_mlflow_itself_loads_nothing_that_was_changed(
     with pytest.raises(Exception, match=f"{name} is not what was registered") as caught:
         load(str(model_files))
     assert type(caught.value).__name__ == CheckpointError.__name__  # of the carried code
+
+
+def test_mlflow_is_not_imported_beside_the_thread_that_delivers() -> None:
+    # Two threads that import MLflow at once each find half of it; who takes the lock waits for the other.
+    program = """
+import sys, tempfile
+from pathlib import Path
+from mlflow_project import packaging, remote
+class Notes:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mlflow":
+            print("locked" if remote._importing.locked() else "free")
+sys.meta_path.insert(0, Notes())
+import torch
+with tempfile.TemporaryDirectory() as folder:
+    packaging._describe(Path(folder), "loader", torch.zeros(2, 28, 28, dtype=torch.uint8))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["locked"]
