@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hw2.data import ImageSet
 from hw2.detector import Detector, fit_sets
 from hw2.evaluation import Evaluation, evaluate, predictions_frame, wilson_interval
-from hw2.model import BaseCNN
+from hw2.model import Net
 from hw2.wording import with_interval
 
 
@@ -72,7 +72,7 @@ def _said(hits: NDArray[np.bool_]) -> str:
 
 
 def assess(
-    model: BaseCNN, train: ImageSet, validation: ImageSet | None, test: ImageSet, outliers: ImageSet
+    model: Net, train: ImageSet, validation: ImageSet | None, test: ImageSet, outliers: ImageSet
 ) -> Assessment:
     """Evaluates the model on all of `test` and `outliers` in float32, as a reloaded one computes."""
     on_test = evaluate(model, test)

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hw2 import net_file
 from hw2.errors import ConfigurationError
 from hw2.wording import shortest
 
@@ -29,7 +30,15 @@ _BOUNDS = {  # what PyTorch takes, and more threads or epochs than anybody has a
 SMALL_VALIDATION_SHARE = 12  # a set smaller than 60,000 gives a twelfth
 
 # The modules whose source decides the weights: changing one makes another configuration.
-_DECIDING_MODULES = ("configuration.py", "data.py", "idx.py", "model.py", "step*.py", "training.py")
+_DECIDING_MODULES = (
+    "configuration.py",
+    "data.py",
+    "idx.py",
+    "model.py",
+    "own_net.py",
+    "step*.py",
+    "training.py",
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,8 @@ class TrainingConfig:
 
     lr: finite, above 0. momentum: 0 to below 1. validation_size: pictures taken from the training set, or None
     for 5,000 (a twelfth of a set smaller than 60,000). epochs: 1 to 1,000,000. threads: processor threads, 0 for
-    all cores, to 1,024.
+    all cores, to 1,024. model: `base-cnn`, or FILE.py:CLASS for a net of one's own (see `hw2.own_net`); model_source is
+    that file's text, read when the configuration is made and part of it from then on.
     """
 
     lr: float = 0.001
@@ -52,8 +62,12 @@ class TrainingConfig:
     precision: str = "auto"
     device: str = "auto"
     threads: int = 0
+    model: str = net_file.BASE
+    model_source: str = dataclasses.field(default="", repr=False)
 
     def __post_init__(self) -> None:
+        source = "" if self.model == net_file.BASE else self.model_source or net_file.read(str(self.model))
+        object.__setattr__(self, "model_source", source)
         _require(
             math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; it must be a finite number above 0"
         )
@@ -78,7 +92,18 @@ class TrainingConfig:
         words = [f"lr={shortest(self.lr)}", f"epochs={self.epochs}"]
         said = ("batch_size", "momentum", "seed", "dataset", "precision")
         words += [f"{k}={getattr(self, k)}" for k in said if getattr(self, k) != _DEFAULTS[k]]
+        words += [f"model={self.model_name}"] if self.model_source else []
         return " ".join(words)
+
+    @property
+    def model_name(self) -> str:
+        """The net as it stands in names: `base-cnn`, or the class of another one written like that."""
+        return net_file.short_name(self.model)
+
+    @property
+    def own_net(self) -> tuple[str, str] | None:
+        """Class and source of a net of one's own, as `new_model` takes them; None for BaseCNN."""
+        return (net_file.class_name(self.model), self.model_source) if self.model_source else None
 
     def for_training_set(self, pictures: int) -> "TrainingConfig":
         """The same with `validation_size` decided, checked against a training set of `pictures`."""
@@ -148,7 +173,9 @@ def configuration_sha256(config: TrainingConfig, dataset_sha256: str) -> str:
 
     `threads` and what `auto` became are not part of it: they decide the last bits only, and are in the fingerprint.
     """
-    return _sha256({**_asked(config), "epochs": config.epochs, "data": dataset_sha256, "code": code_sha256()})
+    return _sha256(
+        {**_asked(config), "epochs": config.epochs, "data": dataset_sha256, "code": deciding_sha256(config)}
+    )
 
 
 def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: Runtime) -> str:
@@ -161,11 +188,11 @@ def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: Runtime) -
         "torch": torch.__version__,
         "processor": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "step": implementation(runtime.device),
+        "step": implementation(runtime.device, config.own_net is not None),
     }
     if runtime.device == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
-    used = {**dataclasses.asdict(runtime), **machine, "data": dataset_sha256, "code": code_sha256()}
+    used = {**dataclasses.asdict(runtime), **machine, "data": dataset_sha256, "code": deciding_sha256(config)}
     return _sha256({**_asked(config), "used": used})
 
 
@@ -179,9 +206,21 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
+def deciding_sha256(config: TrainingConfig) -> str:
+    """SHA-256 over all source that decides this configuration's weights, a net of one's own included."""
+    if not config.model_source:
+        return code_sha256()
+    return hashlib.sha256(f"{code_sha256()}\n{config.model_source}".encode()).hexdigest()
+
+
 def _asked(config: TrainingConfig) -> dict[str, Any]:
-    """The configuration without epochs and threads, under which states can be shared."""
-    return {k: v for k, v in dataclasses.asdict(config).items() if k not in ("epochs", "threads")}
+    """The configuration without epochs and threads, under which states can be shared; a net by its class.
+
+    Its source is part of the code, and where its file lies changes nothing.
+    """
+    left_out = ("epochs", "threads", "model_source")
+    asked = {k: v for k, v in dataclasses.asdict(config).items() if k not in left_out}
+    return asked | {"model": net_file.class_name(config.model)}
 
 
 def _sha256(value: dict[str, Any]) -> str:

@@ -138,7 +138,7 @@ class Detector:
         return f"1 digit in {two_digits:,.0f} looks as strange"
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors only, about 115 KB."""
+        """Tensors only, for BaseCNN about 115 KB."""
         known = self.statistics
         return {
             "strokes_means": torch.from_numpy(known.strokes.means).float(),
@@ -175,10 +175,10 @@ class Detector:
 
 
 _SHAPES: dict[str, tuple[int | None, ...]] = {  # None: any number
-    "strokes_means": (10, 32),
-    "strokes_whitening": (32, 32),
-    "shapes_means": (10, 64),
-    "shapes_whitening": (64, 64),
+    "strokes_means": (10, None),
+    "strokes_whitening": (None, None),
+    "shapes_means": (10, None),
+    "shapes_whitening": (None, None),
     "references": (None, 10),
     "curve_values": (len(STATISTICS) + 1, KNOTS),
     "curve_rates": (len(STATISTICS) + 1,),
@@ -187,7 +187,11 @@ _SHAPES: dict[str, tuple[int | None, ...]] = {  # None: any number
 
 
 def _check_shapes(state: Mapping[str, Tensor]) -> None:
-    for name, shape in _SHAPES.items():
+    expected = dict(_SHAPES)
+    for kind in ("strokes", "shapes"):  # as many channels as the means have
+        channels = state[f"{kind}_means"].shape[-1:] if f"{kind}_means" in state else (None,)
+        expected[f"{kind}_whitening"] = (*channels, *channels)
+    for name, shape in expected.items():
         found = tuple(state[name].shape) if name in state else None
         if found is None or not _fits(found, shape):
             raise CheckpointError(

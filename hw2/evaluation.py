@@ -25,7 +25,7 @@ from hw2.measures import (
     softmax,
     wilson_interval,
 )
-from hw2.model import BaseCNN
+from hw2.model import Net
 from hw2.predictions import predictions_frame, read_predictions, write_predictions
 
 __all__ = [
@@ -47,8 +47,8 @@ __all__ = [
 class Evaluation:
     """What one model says about every picture of one image set; its arrays can't be written to.
 
-    labels: int64 [N]; logits: float32 [N, 10]; relu_means: float32 [N, 32] and pool_means: float32
-    [N, 64], the channel means that outlier scores are computed from; seconds: wall time of the one pass.
+    labels: int64 [N]; logits: float32 [N, 10]; relu_means and pool_means: float32 [N, 32] and [N, 64] of BaseCNN,
+    the channel means that outlier scores are computed from; seconds: wall time of the one pass.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: BaseCNN,
+    model: Net,
     image_set: ImageSet,
     batch_size: int | None = None,
     on_progress: Callable[[int], None] | None = None,

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from hw2.model import BaseCNN, ModelOutputs
+from hw2.model import BaseCNN, ModelOutputs, Net
 
 # Twice as fast on a processor as 1,000: what a batch needs (20 MB) is small enough to be used again by the next
 # one, where the allocator gives larger blocks back to the system each time.
@@ -16,7 +16,7 @@ BATCH_SIZE = 100
 KERNELS_FROM = 1_000
 
 
-def outputs(model: BaseCNN, images: Tensor, batch_size: int | None = None) -> Iterator[ModelOutputs]:
+def outputs(model: Net, images: Tensor, batch_size: int | None = None) -> Iterator[ModelOutputs]:
     """Of raw pictures, uint8 [N, 28, 28], batch by batch, on the processor; the model itself is left as it was.
 
     Computed where the model is. batch_size: pictures at a time, or None for what is fastest.
@@ -25,7 +25,7 @@ def outputs(model: BaseCNN, images: Tensor, batch_size: int | None = None) -> It
     if len(images) >= KERNELS_FROM and device.type == "cpu" and type(model) is BaseCNN and find_spec("numba"):
         yield from _by_kernels(model, images, batch_size or KERNELS_FROM)
         return
-    # channels-last is up to twice as fast on the processor; the copy (566 KiB) leaves the caller's alone.
+    # channels-last is up to twice as fast on the processor; the copy (of BaseCNN 566 KiB) leaves the caller's alone.
     network = copy.deepcopy(model).eval().float().to(memory_format=torch.channels_last)
     # A GPU would by default round a convolution's float32 inputs to 10 bits.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

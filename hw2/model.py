@@ -1,8 +1,8 @@
-"""BaseCNN, the net of the study, with its preprocessing inside."""
+"""What every net is here, and BaseCNN, the net of the study; each has its preprocessing inside."""
 
 import hashlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class ModelOutputs(NamedTuple):
     logits: Tensor  # float32 [N, 10]
     relu_means: Tensor  # float32 [N, 32], each channel's mean after the first ReLU
     pool_means: Tensor  # float32 [N, 64], each channel's mean after pooling
+    # Of another net than BaseCNN: of an early and of a late layer, of any widths.
 
 
 def preprocess(images: Tensor) -> Tensor:
@@ -35,7 +36,31 @@ def preprocess(images: Tensor) -> Tensor:
     return (scaled * (1 / 255) - MEAN) * (1 / SCALE)
 
 
-class BaseCNN(nn.Module):
+# Another net than BaseCNN: its class, and the Python text that has it.
+OwnSource = tuple[str, str]
+
+
+class Net(nn.Module):
+    """A classifier of raw pictures (see `preprocess`) into ten classes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32 [N, 10], of raw pictures."""
+        return self.scores(preprocess(images))
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Logits [N, 10] of preprocessed pictures; all that a training needs."""
+        raise NotImplementedError
+
+    def outputs(self, images: Tensor) -> ModelOutputs:
+        """Logits and the channel means that outlier scores are computed from, in one pass."""
+        raise NotImplementedError
+
+    def layers(self) -> list[tuple[str, str, int]]:
+        """Each layer's name, output shape (one picture, channels x height x width) and number of parameters."""
+        raise NotImplementedError
+
+
+class BaseCNN(Net):
     """Two 3x3 convolutions (1 -> 32 -> 64), one max-pool, one linear layer: 144,266 parameters.
 
     Takes raw pictures (see `preprocess`) and returns logits; a softmax is only for showing probabilities.
@@ -51,6 +76,12 @@ class BaseCNN(nn.Module):
         """Logits, float32 [N, 10], of raw pictures."""
         return self.outputs(images).logits
 
+    def scores(self, pixels: Tensor) -> Tensor:
+        """As `outputs`, without the means."""
+        pooled = functional.max_pool2d(self.conv2(functional.relu(self.conv1(pixels))), 2)
+        logits: Tensor = self.fc1(pooled.flatten(1))
+        return logits
+
     def outputs(self, images: Tensor) -> ModelOutputs:
         """Logits and the channel means that outlier scores are computed from, in one pass."""
         first = functional.relu(self.conv1(preprocess(images)))  # [N, 32, 28, 28]
@@ -59,20 +90,40 @@ class BaseCNN(nn.Module):
         logits = self.fc1(pooled.flatten(1))
         return ModelOutputs(logits, first.mean(dim=(2, 3)), pooled.mean(dim=(2, 3)))
 
+    def layers(self) -> list[tuple[str, str, int]]:
+        """As `layer_table`."""
+        return layer_table()
 
-def new_model(seed: int) -> BaseCNN:
-    """BaseCNN with PyTorch's default initialisation, a pure function of `seed`; the global generator is left alone."""
+
+@overload
+def new_model(seed: int) -> BaseCNN: ...
+@overload
+def new_model(seed: int, own: OwnSource | None) -> Net: ...
+def new_model(seed: int, own: OwnSource | None = None) -> Net:
+    """BaseCNN, or the net of `own`, with PyTorch's default initialisation, a pure function of `seed`.
+
+    The global generator is left alone.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BaseCNN()
+        return BaseCNN() if own is None else _own(own)
 
 
-def model_from_weights(weights: Mapping[str, Tensor]) -> BaseCNN:
-    """BaseCNN with the given `state_dict`, ready to predict."""
-    with torch.device("meta"):
-        model = BaseCNN()
+def model_from_weights(weights: Mapping[str, Tensor], own: OwnSource | None = None) -> Net:
+    """BaseCNN, or the net of `own`, with the given `state_dict`, ready to predict."""
+    if own is None:
+        with torch.device("meta"):
+            model: Net = BaseCNN()
+    else:
+        model = new_model(0, own)
     model.load_state_dict(dict(weights), assign=True)
     return model.eval().requires_grad_(False)
+
+
+def _own(own: OwnSource) -> Net:
+    from hw2.own_net import OwnNet
+
+    return OwnNet(*own)
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
@@ -86,7 +137,7 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
 
 
 def layer_table() -> list[tuple[str, str, int]]:
-    """Each layer's name, output shape (one picture, channels x height x width) and number of parameters."""
+    """`Net.layers` of BaseCNN."""
     return [
         ("input, 1/255, minus mean, over scale", "1 x 28 x 28", 0),
         ("conv1 3x3, padding 1", "32 x 28 x 28", 320),

@@ -5,7 +5,7 @@ All from one pass over the pictures (`ModelOutputs`):
     doubt      log((1 - p) / p), p the largest softmax probability (Hendrycks & Gimpel, ICLR 2017)
     strokes    Mahalanobis distance of the 32 channel means after the first ReLU, how much there is of each kind
                of stroke, from those of the digit that the picture is taken for (Lee et al., NeurIPS 2018)
-    shapes     the same of the 64 channel means after pooling
+    shapes     the same of the 64 channel means after pooling; of a net of one's own, `hw2.own_net` says which
     direction  distance of the logits, scaled to length 1, to the 4th nearest among those of training digits
                (Sun et al., ICML 2022)
 """
@@ -32,9 +32,9 @@ class Outputs(Protocol):
     @property
     def logits(self) -> Any: ...  # [N, 10]
     @property
-    def relu_means(self) -> Any: ...  # [N, 32]
+    def relu_means(self) -> Any: ...  # [N, C], BaseCNN's 32
     @property
-    def pool_means(self) -> Any: ...  # [N, 64]
+    def pool_means(self) -> Any: ...  # [N, C], BaseCNN's 64
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
-"""One step of SGD on BaseCNN, and the evaluation in the same precision, as fast as the device permits.
+"""One step of SGD, and the evaluation in the same precision, as fast as the device permits.
 
-`make_step` chooses: on a processor kernels compiled by numba around Winograd's convolution, without numba
-PyTorch's own operators, on a GPU autograd. All keep float32 master weights and give plain SGD's results within
-rounding.
+`make_step` chooses: for BaseCNN on a processor kernels compiled by numba around Winograd's convolution, without
+numba PyTorch's own operators; on a GPU, and for any other net, autograd. All keep float32 master weights and give
+plain SGD's results within rounding.
 """
 
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hw2.model import BaseCNN
+from hw2.model import BaseCNN, Net
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -45,16 +45,16 @@ class Step(Protocol):
         ...
 
 
-def implementation(device: str) -> str:
-    """Which way a step computes here, in words: it decides the last bits."""
-    if device != "cpu":
+def implementation(device: str, own_net: bool = False) -> str:
+    """Which way a step computes here, in words: it decides the last bits. own_net: of another net than BaseCNN."""
+    if device != "cpu" or own_net:
         return "autograd"
     return f"winograd, numba {version('numba')}" if find_spec("numba") else "direct"
 
 
-def must_compile(device: str) -> bool:
+def must_compile(device: str, own_net: bool = False) -> bool:
     """Whether the next step made here is compiled first, which takes some 20 s, once for this source and place."""
-    if not implementation(device).startswith("winograd"):
+    if not implementation(device, own_net).startswith("winograd"):
         return False
     from hw2.step_lanes import compiled_before
 
@@ -62,15 +62,15 @@ def must_compile(device: str) -> bool:
 
 
 def make_step(
-    model: BaseCNN, *, lr: float, momentum: float, precision: str, device: str, batch_size: int
+    model: Net, *, lr: float, momentum: float, precision: str, device: str, batch_size: int
 ) -> Step:
     """A step that starts from `model`'s weights (copied, `model` itself is left alone)."""
     dtype = _DTYPES[precision]
-    way = implementation(device)
-    if way == "autograd":
-        from hw2.step_cuda import CudaStep
+    way = implementation(device, not isinstance(model, BaseCNN))
+    if way == "autograd" or not isinstance(model, BaseCNN):
+        from hw2.step_autograd import AutogradStep
 
-        return CudaStep(model, lr=lr, momentum=momentum, dtype=dtype, device=device)
+        return AutogradStep(model, lr=lr, momentum=momentum, dtype=dtype, device=device)
     if way != "direct":
         from hw2.step_winograd import WinogradStep
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from hw2.configuration import Runtime, TrainingConfig, fingerprint
 from hw2.data import ImageSet
 from hw2.errors import CheckpointError, DivergenceError
-from hw2.model import BaseCNN, model_from_weights, new_model
+from hw2.model import Net, OwnSource, model_from_weights, new_model
 from hw2.step import make_step
 
 BATCH_INTERVAL = 50  # batches between two reports of the loss
@@ -67,10 +67,12 @@ class TrainingState:
     correct: int = 0  # right answers in those batches
     batch_losses: list[tuple[int, float]] = field(default_factory=list)  # all that `Progress` has reported
     history: list[EpochResult] = field(default_factory=list)
+    own_net: OwnSource | None = None  # as in the configuration
 
-    def model(self) -> BaseCNN:
+    def model(self) -> Net:
         """The net with these weights, ready to predict."""
-        return model_from_weights({k: v for k, v in self.weights.items() if not k.startswith("momentum.")})
+        weights = {k: v for k, v in self.weights.items() if not k.startswith("momentum.")}
+        return model_from_weights(weights, self.own_net)
 
 
 def epoch_order(seed: int, epoch: int, pictures: int) -> Tensor:
@@ -80,7 +82,7 @@ def epoch_order(seed: int, epoch: int, pictures: int) -> Tensor:
 
 
 class Training:
-    """One training of BaseCNN, from the beginning or from a state.
+    """One training, from the beginning or from a state.
 
     config must know its `validation_size` (see `TrainingConfig.for_training_set`). A state of another fingerprint
     is refused with `CheckpointError`. Sets PyTorch's number of threads, since it decides the last bits.
@@ -99,7 +101,7 @@ class Training:
         self.fingerprint = fingerprint(config, dataset_sha256, runtime)
         self._on_gpu = runtime.device == "cuda"
         torch.set_num_threads(runtime.threads)
-        model = new_model(config.seed)
+        model = new_model(config.seed, config.own_net)
         self._step = make_step(
             model,
             lr=config.lr,
@@ -109,7 +111,7 @@ class Training:
             batch_size=config.batch_size,
         )
         if state is None:
-            state = TrainingState(self.fingerprint, self._step.state())
+            state = TrainingState(self.fingerprint, self._step.state(), own_net=config.own_net)
         elif state.fingerprint != self.fingerprint:
             raise CheckpointError(
                 f"the saved state has fingerprint {state.fingerprint[:12]}, this training {self.fingerprint[:12]}: "
@@ -144,6 +146,7 @@ class Training:
             correct=int(self._correct),
             batch_losses=list(self.batch_losses),
             history=list(self.history),
+            own_net=self.config.own_net,
         )
 
     def epochs(self, on_progress: Callable[[Progress], None] | None = None) -> Iterator[EpochResult]:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hw2.configuration import TrainingConfig
+from hw2.net_file import BASE, class_name
 from hw2.wording import below_one
 
 if TYPE_CHECKING:
     from hw2.assessment import Assessment
+    from hw2.model import Net
     from hw2.training import EpochResult
     from mlflow_project.pictures import Pictures
 
@@ -25,8 +27,11 @@ VERSION_PLACE = "{version}"
 
 def registered_model(name: str) -> str:
     """Of a registered model, whatever its versions are."""
+    net = "a net of one's own, whose source lies in `extra_files` of each version"
+    if name.endswith(f"-{BASE}"):
+        net = "BaseCNN, two 3 x 3 convolutions, 144,266 parameters"
     return (
-        f"Classifiers of 28 x 28 pictures into ten classes: BaseCNN, two 3 x 3 convolutions, 144,266 parameters. "
+        f"Classifiers of 28 x 28 pictures into ten classes: {net}. "
         f"Each version is one run and carries an outlier score with its own threshold.\n\n"
         f"`champion` is the version to use: chosen on validation accuracy, never on test "
         f"(`mlflow-project models promote --best --name {name}`). "
@@ -42,10 +47,13 @@ class ModelCard:
     pictures: "Pictures"
     assessment: "Assessment"
     history: "Sequence[EpochResult]"
+    model: "Net"
 
     def text(self, registered_name: str | None = None) -> str:
         """All of it; of loading only where the model is registered. Contains VERSION_PLACE there."""
         parts = [self._headline(), self._data(), self._configuration(), self._accuracy(), self._outliers()]
+        if self.config.own_net is not None:
+            parts.insert(1, self._net())
         if registered_name is not None:
             parts.append(_loading(registered_name))
         return "\n\n".join([*parts, self._limits()])
@@ -53,9 +61,18 @@ class ModelCard:
     def _headline(self) -> str:
         accuracy, name = self.assessment.test.accuracy, self.pictures.dataset.name
         said = dataclasses.replace(
-            self.config, dataset=TrainingConfig.dataset
+            self.config, dataset=TrainingConfig.dataset, model=TrainingConfig.model
         ).name  # without the data's path
-        return f"BaseCNN, {said}: {accuracy:.2%} of the test pictures of {name} right."  # tables show it bare
+        net = class_name(self.config.model)
+        return f"{net}, {said}: {accuracy:.2%} of the test pictures of {name} right."  # tables show it bare
+
+    def _net(self) -> str:
+        name, layers = class_name(self.config.model), self.model.layers()
+        listed = ", ".join(row[0] for row in layers[1:])
+        return (
+            f"**Net.** {name}, {sum(row[2] for row in layers):,} parameters: {listed}. Its source is "
+            f"`extra_files/{name}.py` among the model's files, and is run where the model is loaded."
+        )
 
     def _data(self) -> str:
         dataset, validation = self.pictures.dataset, self.pictures.validation

@@ -102,7 +102,7 @@ class SharedTraining:
         from hw2.training import Training
 
         pictures = self._pictures
-        if must_compile(pictures.runtime.device):
+        if must_compile(pictures.runtime.device, self._open[-1].plan.config.own_net is not None):
             self._watcher.note(
                 "compiling the training step for this processor: some 20 s, only the first time"
             )

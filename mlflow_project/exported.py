@@ -1,16 +1,18 @@
-"""BaseCNN as an exported program (`pt2`), the form in which MLflow loads a PyTorch model without pickle.
+"""A net as an exported program (`pt2`), the form in which MLflow loads a PyTorch model without pickle.
 
-The program's graph is the same for all weights, and PyTorch needs seconds to trace it: it is traced once for each
-version of PyTorch and of the net, kept in the state folder, and a model's weights are put in the place of its own.
+The program's graph is the same for all weights of a net, and PyTorch needs seconds to trace it: it is traced once for
+each version of PyTorch and of the net, kept in the state folder, and a model's weights are put in the place of its own.
 """
 
 import hashlib
 import io
 import json
+import logging
 import os
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from functools import cache
 from pathlib import Path
 
@@ -18,20 +20,40 @@ import torch
 from torch import Tensor
 
 import hw2.model
-from hw2.model import IMAGE_SIDE, new_model
+from hw2.errors import ConfigurationError
+from hw2.model import IMAGE_SIDE, OwnSource, new_model
 from mlflow_project import state
 
 _WEIGHTS = "data/weights/"
 _TABLE = f"{_WEIGHTS}model_weights_config.json"
 
 
-def exported_program(weights: Mapping[str, Tensor]) -> bytes:
+def try_out(own: OwnSource) -> None:
+    """`ConfigurationError` where the net can't be made, answers wrongly or can't be exported."""
+    new_model(0, own)
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    # PyTorch warns of, and prints the program of, what is said here in one line.
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        with redirect_stderr(io.StringIO()):
+            _template(own)
+    except Exception as error:  # PyTorch raises a dozen kinds
+        first = next(filter(None, str(error).splitlines()), type(error).__name__)
+        raise ConfigurationError(
+            f"{own[0]} can't be exported for MLflow by torch.export ({first}); "
+            "let its forward take the same way whatever is in the pictures"
+        ) from error
+    finally:
+        logger.disabled = disabled
+
+
+def exported_program(weights: Mapping[str, Tensor], own: OwnSource | None = None) -> bytes:
     """The content of a `pt2` file: takes uint8 [N, 28, 28] for any N, returns logits, float32 [N, 10].
 
-    weights: BaseCNN's, float32. ValueError where their names or sizes are not those of the net.
+    weights: of BaseCNN or of the net of `own`. ValueError where their names or sizes are not those of the net.
     """
     filled = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(_template())) as template, zipfile.ZipFile(filled, "w") as archive:
+    with zipfile.ZipFile(io.BytesIO(_template(own))) as template, zipfile.ZipFile(filled, "w") as archive:
         top = template.namelist()[0].partition("/")[0]
         places = json.loads(template.read(f"{top}/{_TABLE}"))["config"]
         if places.keys() != weights.keys():
@@ -50,9 +72,14 @@ def exported_program(weights: Mapping[str, Tensor]) -> bytes:
 
 
 @cache
-def _template() -> bytes:
+def _template(own: OwnSource | None) -> bytes:
     """A traced program with any weights: what is kept, else a new one, which is kept if the disk takes it."""
-    code = hashlib.sha256(Path(hw2.model.__file__).read_bytes()).hexdigest()
+    texts = [Path(hw2.model.__file__).read_bytes()]
+    if own is not None:
+        from hw2 import own_net
+
+        texts += [Path(own_net.__file__).read_bytes(), *(text.encode() for text in own)]
+    code = hashlib.sha256(b"\n".join(texts)).hexdigest()
     kept = state.home() / "exported" / f"{torch.__version__}-{code[:16]}.pt2"
     try:
         content = kept.read_bytes()
@@ -61,7 +88,7 @@ def _template() -> bytes:
                 return content
     except (OSError, zipfile.BadZipFile):
         pass
-    content = _trace()
+    content = _trace(own)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(f".{os.getpid()}")
@@ -72,14 +99,14 @@ def _template() -> bytes:
     return content
 
 
-def _trace() -> bytes:
+def _trace(own: OwnSource | None) -> bytes:
     # Two pictures: of one, PyTorch would learn that there is always one.
     example = torch.zeros(2, IMAGE_SIDE, IMAGE_SIDE, dtype=torch.uint8)
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own, about its own modules
         program = torch.export.export(
-            new_model(0).eval(), (example,), dynamic_shapes=[{0: torch.export.Dim.AUTO}]
+            new_model(0, own).eval(), (example,), dynamic_shapes=[{0: torch.export.Dim.AUTO}]
         )
         torch.export.save(program, content)
     return content.getvalue()

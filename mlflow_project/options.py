@@ -136,6 +136,7 @@ CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
     "precision": _option("precision", click.Choice(PRECISIONS), "Number format of the training."),
     "device": _option("device", click.Choice(DEVICES), "Where to train."),
     "threads": _option("threads", WholeNumber(), "Processor threads; 0 for all cores."),
+    "model": _option("model", str, "The net: base-cnn, or FILE.py:CLASS for your own."),
 }
 
 

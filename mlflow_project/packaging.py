@@ -4,6 +4,7 @@ MLmodel                     two flavours: pytorch, and python_function with our 
 data/model.pt2              for pytorch: the exported program, which gives logits
 extra_files/weights.pt      for python_function and for ourselves: the class is rebuilt from these two,
 extra_files/detector.pt     which need no pickle
+extra_files/CLASS.py        only of another net than BaseCNN: the Python text that has the class
 extra_files/SHA256SUMS
 code/                       the modules that python_function needs
 """
@@ -20,8 +21,9 @@ import torch
 from torch import Tensor
 
 from hw2.detector import Detector
-from hw2.errors import CheckpointError
-from hw2.model import IMAGE_SIDE, BaseCNN, model_from_weights, weights_sha256
+from hw2.errors import CheckpointError, ConfigurationError
+from hw2.model import IMAGE_SIDE, Net, model_from_weights, weights_sha256
+from hw2.own_net import OwnNet, source_beside
 from mlflow_project.errors import RegistryError
 from mlflow_project.served import CHECKSUMS_FILE, COLUMNS, DETECTOR_FILE, WEIGHTS_FILE
 
@@ -38,7 +40,7 @@ DELIVERED = ("artifact_path", "model_id", "model_uuid", "run_id")
 _NOT_SUMMED = ("registered_model_meta", CHECKSUMS)
 
 
-def write_model_files(folder: Path, model: BaseCNN, detector: Detector, example: Tensor) -> int:
+def write_model_files(folder: Path, model: Net, detector: Detector, example: Tensor) -> int:
     """Fills `folder` (which must not exist) and returns the size of the weights' file in bytes.
 
     example: uint8 [N, 28, 28], kept as an example of a request.
@@ -49,7 +51,10 @@ def write_model_files(folder: Path, model: BaseCNN, detector: Detector, example:
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     for path in (PROGRAM, WEIGHTS):
         (folder / path).parent.mkdir(parents=True)
-    (folder / PROGRAM).write_bytes(exported_program(weights))
+    own = (model.name, model.source) if isinstance(model, OwnNet) else None
+    if own is not None:
+        (folder / EXTRA / f"{own[0]}.py").write_text(own[1], encoding="utf-8")
+    (folder / PROGRAM).write_bytes(exported_program(weights, own))
     _save(weights, folder / WEIGHTS)
     _save(detector.state_dict(), folder / DETECTOR)
     _write_environment(folder)
@@ -156,12 +161,12 @@ def verify(folder: Path, recorded: dict[str, str], name: str) -> None:
         )
 
 
-def read_model(folder: Path, name: str) -> tuple[BaseCNN, Detector]:
-    """The class with its weights, and the detector. Verify first."""
+def read_model(folder: Path, name: str) -> tuple[Net, Detector]:
+    """The class with its weights, and the detector. Verify first: of a net of one's own, its Python text is run."""
     try:
-        model = model_from_weights(_read_tensors(folder / WEIGHTS, name))
+        model = model_from_weights(_read_tensors(folder / WEIGHTS, name), source_beside(folder / EXTRA))
         return model, Detector.from_state_dict(_read_tensors(folder / DETECTOR, name))
-    except (RuntimeError, CheckpointError) as error:
+    except (RuntimeError, CheckpointError, ConfigurationError) as error:
         raise RegistryError(f"{name} can't be loaded: {str(error).splitlines()[0]}") from error
 
 

@@ -26,11 +26,15 @@ class Pictures:
 def load(
     config: TrainingConfig, data_dir: Path | None = None, download: bool = False
 ) -> tuple[TrainingConfig, Pictures]:
-    """The configuration with its validation_size decided, and its pictures.
+    """The configuration with its validation_size decided and its net tried out, and its pictures.
 
     `DataError` or `ConfigurationError` where they can't be had, or this machine can't do what is asked.
     """
     runtime = resolve(config)
+    if config.own_net is not None:
+        from mlflow_project.exported import try_out
+
+        try_out(config.own_net)
     dataset = load_dataset(config.dataset, data_dir, download)
     config = config.for_training_set(len(dataset.train))
     assert config.validation_size is not None

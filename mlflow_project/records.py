@@ -10,10 +10,12 @@ import pandas as pd
 
 from hw2 import figures
 from hw2.assessment import Assessment
-from hw2.configuration import Runtime, TrainingConfig, code_sha256, configuration_sha256, fingerprint
+from hw2.configuration import Runtime, TrainingConfig, configuration_sha256, deciding_sha256, fingerprint
 from hw2.data import Dataset, ImageSet
 from hw2.evaluation import confusion_matrix, confusion_table, reliability_table, write_predictions
+from hw2.model import BaseCNN, Net
 from hw2.training import EpochResult
+from mlflow_project.runs import LAYERS_TABLE
 from mlflow_project.values import Artifact, DatasetInput, LoggedImage, Metric, Parameter, Tag, Value, now_ms
 
 EPOCH_METRICS = (
@@ -32,8 +34,10 @@ DIGEST_LENGTH = 36  # the longest that MLflow keeps
 
 
 def parameters(config: TrainingConfig) -> list[Parameter]:
-    """What was asked, each as MLflow keeps it: text."""
-    return [Parameter(key, str(value)) for key, value in dataclasses.asdict(config).items()]
+    """What was asked, each as MLflow keeps it: text. The net only where it isn't BaseCNN."""
+    left_out = ("model_source",) if config.own_net else ("model", "model_source")
+    said = dataclasses.asdict(config).items()
+    return [Parameter(key, str(value)) for key, value in said if key not in left_out]
 
 
 def opening_tags(config: TrainingConfig, runtime: Runtime, dataset: Dataset) -> list[Tag]:
@@ -44,7 +48,7 @@ def opening_tags(config: TrainingConfig, runtime: Runtime, dataset: Dataset) -> 
         "fingerprint": fingerprint(config, dataset.sha256, runtime),
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
-        "code_sha256": code_sha256(),
+        "code_sha256": deciding_sha256(config),
         "precision_used": runtime.precision,
         "device_used": runtime.device,
         "host": platform.node(),
@@ -161,6 +165,14 @@ def files(
         yield Artifact(f"{stem}.png", folder / f"{stem}.png")
         if stem in IMAGE_GRID:
             yield LoggedImage(stem, step, folder / f"{stem}.png")
+
+
+def net_files(folder: Path, model: Net) -> Iterator[Artifact]:
+    """The layers of a net that isn't BaseCNN, as a table."""
+    if not isinstance(model, BaseCNN):
+        frame = pd.DataFrame(model.layers(), columns=["layer", "shape", "parameters"])
+        frame.to_csv(folder / LAYERS_TABLE, index=False)
+        yield Artifact(LAYERS_TABLE, folder / LAYERS_TABLE)
 
 
 def drawn(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from hw2.detector import Detector
-    from hw2.model import BaseCNN
+    from hw2.model import Net
 
 DEFAULT_NAME = "mnist-base-cnn"
 CHAMPION = "champion"  # the alias of the version to use
@@ -80,7 +80,7 @@ class LoadedModel:
     """A verified version as its class, with the detector that was registered with it."""
 
     version: Version
-    model: "BaseCNN"
+    model: "Net"
     detector: "Detector"
 
 

@@ -70,7 +70,6 @@ def render(content: dict[str, Any]) -> str:
 def _content(material: Material, outliers: report_outliers.OutlierRun | None) -> dict[str, Any]:
     comparison, runs = material.comparison, material.runs
     configurations, common = report_models.configurations(material)
-    layers, parameters = report_models.architecture()
     best = report_verdicts.observed(comparison)[0][1][0]
     return {
         "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} on {material.dataset}",
@@ -86,8 +85,7 @@ def _content(material: Material, outliers: report_outliers.OutlierRun | None) ->
         "split": report_models.split(material),
         "configurations": configurations,
         "common": common,
-        "layers": layers,
-        "parameters": parameters,
+        "nets": report_models.architectures(material),
         "models": report_models.model_rooms(material),
         "confusion": report_models.confusion(material),
         "outliers": report_outliers.outlier_room(material, outliers),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hw2.measures import confusion_matrix, confusion_table
+from hw2.net_file import BASE, class_name
 from hw2.wording import below_one, percent
 from mlflow_project.report_parts import (
     Column,
@@ -27,6 +28,7 @@ from mlflow_project.report_parts import (
     short_sha,
     table,
 )
+from mlflow_project.runs import LAYERS_TABLE
 from mlflow_project.selection import DataPart, StoredRun
 
 if TYPE_CHECKING:
@@ -62,6 +64,14 @@ class Material:
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """A net in a sentence, and its layers with shapes and parameters."""
+
+    sentence: str
+    layers: Table | None
+
+
+@dataclass(frozen=True)
 class ModelRoom:
     """One model: its name and configuration, its figures, and its loss curve."""
 
@@ -77,6 +87,8 @@ def wanted(runs: Sequence[StoredRun]) -> Iterator[tuple[StoredRun, str]]:
     yield runs[0], f"tables/{EXAMPLES}.csv"
     for run in runs:
         yield from ((run, path) for path in PATHS)
+        if "model" in run.parameters:
+            yield run, LAYERS_TABLE
 
 
 def parts_of_data(material: Material) -> list[DataPart]:
@@ -200,19 +212,41 @@ def said_key(key: str) -> str:
     return {"lr": "learning rate"}.get(key, key.replace("_", " "))
 
 
-def architecture() -> tuple[Table, int]:
-    """The net's layers with shapes and parameters, and how many parameters there are in all."""
+def architectures(material: Material) -> list[Architecture]:
+    """Every net once, in the order of the models."""
     from hw2.model import layer_table
 
-    rows: list[Row] = [{"layer": name, "shape": shape, "parameters": n} for name, shape, n in layer_table()]
-    total = sum(n for _, _, n in layer_table())
+    users: dict[tuple[str, str], list[StoredRun]] = {}
+    for run in material.runs:
+        said = run.parameters.get("model", BASE)
+        users.setdefault((said, "" if said == BASE else run.tags.get("code_sha256", "")), []).append(run)
+    found = []
+    for (said, _), runs in users.items():
+        name = class_name(said)
+        who = "Every model is" if len(users) == 1 else f"{listed([run.name for run in runs])}:"
+        if said == BASE:
+            layers: Sequence[tuple[str, str, int]] | None = layer_table()
+        else:
+            frame = material.frame(runs[0].run_id, Path(LAYERS_TABLE).stem)
+            layers = None if frame is None else list(frame.fillna("").itertuples(index=False, name=None))
+        if layers is None:
+            found.append(Architecture(f"{who} {name}; the table of its layers is missing.", None))
+            continue
+        total = sum(int(row[2]) for row in layers)
+        sentence = f"{who} a {name} with {total:,} parameters. Its preprocessing is part of it."
+        found.append(Architecture(sentence, _layers(name, layers, total)))
+    return found
+
+
+def _layers(name: str, layers: Sequence[tuple[str, str, int]], total: int) -> Table:
+    rows: list[Row] = [{"layer": layer, "shape": shape, "parameters": n} for layer, shape, n in layers]
     rows.append({"layer": "in all", "shape": None, "parameters": total})
     columns = [
         Column("layer", "Layer"),
         Column("shape", "Output for one picture"),
         Column("parameters", "Parameters", count),
     ]
-    return table("BaseCNN, layer by layer", rows, columns), total
+    return table(f"{name}, layer by layer", rows, columns)
 
 
 _FACTS = (

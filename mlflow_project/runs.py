@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from mlflow_project.sender import Delivery
 
 EXPERIMENT = "mnist-base-cnn"
-MODEL_NAME = "base-cnn"  # behind the data set's name in the registry
 SWEEP_TAG = "sweep_sha256"  # on the run above a sweep's runs: which grid it is
 PARENT_TAG = "mlflow.parentRunId"
+LAYERS_TABLE = "tables/layers.csv"  # of a net that isn't BaseCNN
 SWEEP_TABLE = "tables/sweep.csv"  # its artifact: what became of each cell
 CHECKPOINT = "checkpoint.pt"
 PLAN = state.PLAN
@@ -109,9 +109,9 @@ def experiment_name() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
-def registered_name(dataset: "Dataset") -> str:
-    """The name of the registered model: `<dataset>-base-cnn`; a sample's is that of its set."""
-    return f"{dataset.name.removesuffix(SAMPLE_SUFFIX)}-{MODEL_NAME}"
+def registered_name(config: TrainingConfig, dataset: "Dataset") -> str:
+    """The name of the registered model: `<dataset>-base-cnn`, or with another net's name; a sample's is its set's."""
+    return f"{dataset.name.removesuffix(SAMPLE_SUFFIX)}-{config.model_name}"
 
 
 def find_folder(run_id: str) -> Path:
@@ -244,8 +244,8 @@ class TrackedRun(OpenRun):
             )
             metrics = records.final_metrics(assessment, state_.history, size, state_.epoch)
             self.metrics = {metric.key: metric.value for metric in metrics}
-            name = registered_name(pictures.dataset) if self.plan.register else None
-            card = descriptions.ModelCard(self.plan.config, pictures, assessment, state_.history)
+            name = registered_name(self.plan.config, pictures.dataset) if self.plan.register else None
+            card = descriptions.ModelCard(self.plan.config, pictures, assessment, state_.history, model)
             self.journal.append(
                 *metrics, Tag("weights_sha256", digest), Tag(descriptions.NOTE_TAG, card.text())
             )
@@ -254,6 +254,7 @@ class TrackedRun(OpenRun):
                     folder / "files", pictures.dataset, pictures.outliers, assessment, state_.history
                 )
             )
+            self.journal.append(*records.net_files(folder / "files", model))
             self.journal.append(
                 ModelFiles(
                     name="model",

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hw2.detector import Detector
 from hw2.errors import CheckpointError
-from hw2.model import BaseCNN, ModelOutputs, model_from_weights
+from hw2.model import ModelOutputs, Net, model_from_weights
+from hw2.own_net import source_beside
 
 WEIGHTS_FILE = "weights.pt"
 DETECTOR_FILE = "detector.pt"
@@ -29,7 +30,7 @@ BATCH = 1000
 class ServedModel:
     """A model and its outlier score, as MLflow's `python_function` calls them."""
 
-    def __init__(self, model: BaseCNN, detector: Detector) -> None:
+    def __init__(self, model: Net, detector: Detector) -> None:
         self.model = model
         self.detector = detector
 
@@ -65,7 +66,8 @@ def _load_pyfunc(folder: str) -> ServedModel:
     CheckpointError where one of them isn't what the checksums beside it say.
     """
     weights, detector = (_tensors(Path(folder), name) for name in (WEIGHTS_FILE, DETECTOR_FILE))
-    return ServedModel(model_from_weights(weights), Detector.from_state_dict(detector))
+    model = model_from_weights(weights, source_beside(Path(folder)))
+    return ServedModel(model, Detector.from_state_dict(detector))
 
 
 def _tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:

@@ -140,13 +140,13 @@ def make_plan(
     for run in local:
         if run.sha256 in cells:
             by_cell[run.sha256].append(run)
-    name = registered_name(pictures.dataset)
     remote = {} if store is None else store.find(cells.keys())
     ignored: set[str] = set()
     for sha256, cell in cells.items():
         found = remote.get(sha256)
         if found is None or found.state != COMPLETED:
             found = _found_here(by_cell[sha256], store, ignored) or found
+        name = registered_name(cell.config, pictures.dataset)
         if found and found.state == COMPLETED and cell.aliases and not _is_registered(name, found, store):
             # Its state is still of use: the new run begins, and ends, at its end.
             ignored.update(run.folder.name for run in by_cell[sha256])

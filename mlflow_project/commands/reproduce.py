@@ -107,7 +107,7 @@ def follow_up(
     from mlflow_project.runs import registered_name
     from mlflow_project.selection import Selection
 
-    name = registered_name(prepared.pictures.dataset)
+    name = registered_name(prepared.plan.cells[0].config, prepared.pictures.dataset)
     point_aliases(prepared, parent)
 
     def on_progress(what: str, share: float) -> None:
@@ -142,8 +142,9 @@ def point_aliases(prepared: "Prepared", parent: "Parent") -> None:
     from mlflow_project.errors import StoreError
     from mlflow_project.runs import registered_name
 
-    store, name = Store(client()), registered_name(prepared.pictures.dataset)
+    store = Store(client())
     for cell in prepared.plan.cells:
+        name = registered_name(cell.config, prepared.pictures.dataset)
         run_id = parent.results[cell.sha256].run_id
         version = None if run_id is None else store.version(name, run_id)
         if version is None:

@@ -1,6 +1,7 @@
 """What is asked of a training, and the two identities of it."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,7 +89,9 @@ def test_a_batch_is_not_larger_than_what_is_trained_on() -> None:
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(TrainingConfig)])
 def test_each_field_but_threads_makes_another_configuration(field: str) -> None:
+    Path("net.py").write_text("class Net: ...")
     other: Any = {
+        "model": "net.py:Net",
         "optimizer": "sgd",
         "dataset": "fashion-mnist",
         "precision": "float32",

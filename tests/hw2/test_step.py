@@ -12,7 +12,7 @@ from torch.nn import functional
 from hw2.configuration import native_bfloat16
 from hw2.model import BaseCNN, new_model
 from hw2.step import Step, implementation, make_step, must_compile
-from hw2.step_cuda import CudaStep
+from hw2.step_autograd import AutogradStep
 
 PRECISIONS = [
     "float32",
@@ -257,7 +257,7 @@ def test_the_way_of_a_gpu_gives_the_same_weights(momentum: float) -> None:
     images, labels = _pictures(100)
     options = {"lr": 0.05, "momentum": momentum}
     here = make_step(new_model(0), precision="float32", device="cpu", batch_size=64, **options)
-    there = CudaStep(new_model(0), dtype=torch.float32, device=device, **options)
+    there = AutogradStep(new_model(0), dtype=torch.float32, device=device, **options)
     prepared, moved = here.prepare(images), there.prepare(images)
     for number, index in enumerate(torch.split(torch.arange(100), 64)):
         if number == 1:
@@ -281,9 +281,9 @@ def test_the_way_of_a_gpu_repeats_its_bits_also_from_a_state(precision: str, mom
     images, labels = _pictures(128)
     first, second = torch.arange(128).to(device).split(64)
 
-    def step() -> CudaStep:
+    def step() -> AutogradStep:
         dtype = getattr(torch, precision)
-        return CudaStep(new_model(0), lr=0.05, momentum=momentum, dtype=dtype, device=device)
+        return AutogradStep(new_model(0), lr=0.05, momentum=momentum, dtype=dtype, device=device)
 
     one, same, other = step(), step(), step()
     prepared = one.prepare(images)
@@ -301,7 +301,7 @@ def test_the_way_of_a_gpu_repeats_its_bits_also_from_a_state(precision: str, mom
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_is_never_waited_for_within_an_epoch() -> None:
     images, labels = _pictures(128)
-    step = CudaStep(new_model(0), lr=0.05, momentum=0.0, dtype=torch.bfloat16, device="cuda")
+    step = AutogradStep(new_model(0), lr=0.05, momentum=0.0, dtype=torch.bfloat16, device="cuda")
     prepared, moved, order = step.prepare(images), labels.cuda(), torch.arange(128).cuda()
     step(prepared, moved, order[:64])
     torch.cuda.set_sync_debug_mode("error")

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hw2.data import load_dataset
-from hw2.model import BaseCNN, new_model
+from hw2.model import Net, new_model
 from mlflow_project import exported, packaging
 from mlflow_project.errors import RegistryError
 from mlflow_project.served import COLUMNS, ServedModel
@@ -45,7 +45,7 @@ def load() -> Callable[[str], Any]:
     return mlflow.pyfunc.load_model
 
 
-def the_class(files: Path) -> tuple[BaseCNN, ServedModel]:
+def the_class(files: Path) -> tuple[Net, ServedModel]:
     model, detector = packaging.read_model(files, "it")
     return model, ServedModel(model, detector)
 
@@ -84,10 +84,10 @@ def test_weights_of_another_net_are_refused() -> None:
 def test_the_graph_is_traced_once_and_a_damaged_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = new_model(1).state_dict()
     expected = exported.exported_program(weights)
-    template = exported._template()
+    template = exported._template(None)
     traced: list[int] = []
 
-    def trace() -> bytes:
+    def trace(own: object) -> bytes:
         traced.append(1)
         return template
 

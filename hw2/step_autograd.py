@@ -1,35 +1,38 @@
-"""SGD on BaseCNN on a GPU, through autograd; data, weights and results stay on the device."""
+"""SGD through autograd, for any net on any device; data, weights and results stay on the device."""
 
-from contextlib import AbstractContextManager
+import copy
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hw2.model import BaseCNN, preprocess
+from hw2.model import BaseCNN, Net, preprocess
 
 
-class CudaStep:
-    """A `Step` that never waits for the device within an epoch."""
+class AutogradStep:
+    """A `Step` that, with BaseCNN, never waits for the device within an epoch."""
 
-    def __init__(
-        self, model: BaseCNN, *, lr: float, momentum: float, dtype: torch.dtype, device: str
-    ) -> None:
+    def __init__(self, model: Net, *, lr: float, momentum: float, dtype: torch.dtype, device: str) -> None:
         self._device = torch.device(device)
         self._dtype = dtype
         self._momentum = momentum
-        net = BaseCNN()
-        net.load_state_dict(model.state_dict())
-        self._net = net.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._optimizer = torch.optim.SGD(self._net.parameters(), lr=lr, momentum=momentum, fused=True)
+        # A net of one's own may draw random numbers (dropout); BaseCNN doesn't.
+        self._draws = not isinstance(model, BaseCNN)
+        self._net = copy.deepcopy(model).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trained = [parameter for parameter in self._net.parameters() if parameter.requires_grad]
+        self._optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum, fused=True)
 
     def prepare(self, images: Tensor) -> Tensor:
         return images.to(self._device)
 
     def __call__(self, prepared: Any, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         y = labels[index]
-        with _exactly():
+        self._net.train()
+        with _exactly(), _drawing_by(index, self._device) if self._draws else nullcontext():
             logits = self._logits(prepared[index])
             loss = functional.cross_entropy(logits, y)
             self._optimizer.zero_grad(set_to_none=True)
@@ -39,6 +42,7 @@ class CudaStep:
 
     @torch.no_grad()
     def evaluate(self, prepared: Any, labels: Tensor, batch_size: int = 1000) -> tuple[float, float]:
+        self._net.eval()
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         for x, y in zip(torch.split(prepared, batch_size), torch.split(labels, batch_size), strict=True):
@@ -66,13 +70,10 @@ class CudaStep:
                 self._optimizer.state[parameter]["momentum_buffer"] = velocity
 
     def _logits(self, images: Tensor) -> Tensor:
-        net = self._net
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            first = functional.relu(
-                net.conv1(preprocess(images).contiguous(memory_format=torch.channels_last))
+            logits: Tensor = self._net.scores(
+                preprocess(images).contiguous(memory_format=torch.channels_last)
             )
-            pooled = functional.max_pool2d(net.conv2(first), 2)
-            logits: Tensor = net.fc1(pooled.flatten(1))
         return logits.float()
 
 
@@ -84,5 +85,19 @@ def _exactly() -> AbstractContextManager[None]:
     return flags
 
 
+@contextmanager
+def _drawing_by(index: Tensor, device: torch.device) -> Iterator[None]:
+    """Random numbers that are a function of the batch alone, whose order has the seed and the epoch in it.
+
+    So a training that goes on in the middle needs no generator's state.
+    """
+    digest = hashlib.sha256(index.cpu().numpy().tobytes()).digest()
+    with torch.random.fork_rng([] if device.type == "cpu" else [torch.cuda.current_device()]):
+        torch.manual_seed(int.from_bytes(digest[:7]))
+        yield
+
+
 def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format)
+    # Whole numbers are counters of a layer and stay what they are.
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
