@@ -35,7 +35,7 @@ COLUMNS = (
 
 @click.command(short_help="The five models, the outlier test, the comparison and the report of the study.")
 @configuration_options(
-    "lr", "epochs", "batch_size", "optimizer", "momentum", "seed", "dataset", "validation_size"
+    "lr", "epochs", "batch_size", "optimizer", "momentum", "seed", "dataset", "validation_size", "model"
 )
 @data_options
 @engine_options

@@ -168,6 +168,11 @@ def test_a_net_that_cannot_be_trained_is_refused_in_one_line_before_any_run(
     assert [experiment.name for experiment in MlflowClient().search_experiments()] == ["Default"]
 
 
+def test_the_study_is_reproduced_with_its_own_net_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["reproduce", "--model", "small.py:SmallNet"]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
 def test_the_page_names_files_that_are_there() -> None:
     named = set(re.findall(r"`((?:hw2|mlflow_project)/\w+\.py)`", PAGE.read_text()))
     assert len(named) >= 2
