@@ -144,10 +144,11 @@ class Store:
     def point(self, name: str, alias: str, version: str, evidence: str) -> None:
         """Lets an alias name a version, and says so in the alias's history, if that is a change."""
         with translated():
-            before = self.client.get_registered_model(name).aliases.get(alias)
-            if before == version:
+            held = self.client.get_registered_model(name).aliases
+            before = int(held[alias]) if alias in held else None  # a store says it as text or as a number
+            if before == int(version):
                 return
-            change = Change(alias, before and int(before), int(version), evidence={"run": evidence})
+            change = Change(alias, before, int(version), evidence={"run": evidence})
             keep(self.client, name, change)
             self.client.set_registered_model_alias(name, alias, version)
 

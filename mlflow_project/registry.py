@@ -254,11 +254,12 @@ class Registry:
         """The versions that a run has made, under this name or else under any."""
         if not re.fullmatch(r"\w+", run_id):
             return []
+        own = self.versions(run_id=run_id)
+        if own:
+            return own
         with translated():
             names = {str(found.name) for found in self.client.search_model_versions(f"run_id = '{run_id}'")}
-        for name in sorted(names, key=lambda name: (name != self.name, name)):
-            return Registry(self.client, name).versions(run_id=run_id)
-        return []
+        return Registry(self.client, min(names)).versions(run_id=run_id) if names else []
 
     def _first(self, versions: Sequence[Version], said: str) -> Version:
         if not versions:

@@ -197,7 +197,7 @@ def test_an_outlier_set_without_a_picture_is_refused(
     folder.mkdir()
     (folder / "t10k-images-idx3-ubyte").write_bytes(bytes.fromhex("00000803 00000000 0000001c 0000001c"))
     (folder / "t10k-labels-idx1-ubyte").write_bytes(bytes.fromhex("00000801 00000000"))
-    assert "an outlier set without a picture" in refused(["--outliers", str(folder)], capsys)
+    assert "holds no picture, expected one at least" in refused(["--outliers", str(folder)], capsys)
 
 
 @pytest.mark.parametrize("name", ["extra_files/weights.pt", "extra_files/detector.pt", "data/model.pt2"])
