@@ -15,6 +15,7 @@ PARTS = {
     "run": "a whole run, from the command to a registered model, against what a person would write instead",
     "sweep": "the study's five models as one sweep, against each alone",
     "outliers": "every outlier score on every outlier set, over several seeds",
+    "outlier_test": "the command outliers over three models, all digits and all garments",
     "profile": "where a training step's time goes, operator by operator",
     "serving": "the time that a picture takes through mlflow models serve",
     "service": "commands, the UI and writers on a store with 10,000 runs",
