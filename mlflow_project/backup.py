@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,30 +65,50 @@ def backup(
     _require_empty(target, "a backup")
     try:
         target.mkdir(parents=True, exist_ok=True)
-        copy = database.copy(store_uri, target)
-        files: dict[str, list[Any]] = {copy.file.name: [_sha256(copy.file), copy.file.stat().st_size]}
-        for path in _walk(artifacts):
-            relative = path.relative_to(artifacts).as_posix()
-            copied = _copy_steady(path, target / ARTIFACTS / relative)
-            if copied is not None:
-                files[f"{ARTIFACTS}/{relative}"] = copied
-            if on_file:
-                on_file(relative)
-        manifest = Manifest(
-            datetime.now(UTC).isoformat(timespec="seconds"),
-            copy.mlflow_version,
-            copy.kind,
-            str(artifacts),
-            copy.runs,
-            copy.versions,
-            files,
-            _missing(copy.ready_models, artifacts, files),
-        )
-        _write(target / MANIFEST, manifest)
+        with _emptied_after_failure(target):
+            return _backup(store_uri, artifacts, target, on_file)
     except OSError as error:
         raise BackupError(
-            f"the backup in {target} isn't complete: {error}; make room and do it again"
+            f"no backup could be made in {target}: {error}; make room and do it again"
         ) from error
+
+
+@contextmanager
+def _emptied_after_failure(folder: Path) -> Iterator[None]:
+    """What is incomplete serves nobody, and stands in the way of the next try."""
+    try:
+        yield
+    except BaseException:
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        raise
+
+
+def _backup(store_uri: str, artifacts: Path, target: Path, on_file: Callable[[str], None] | None) -> Manifest:
+    copy = database.copy(store_uri, target)
+    files: dict[str, list[Any]] = {copy.file.name: [_sha256(copy.file), copy.file.stat().st_size]}
+    for path in _walk(artifacts):
+        relative = path.relative_to(artifacts).as_posix()
+        copied = _copy_steady(path, target / ARTIFACTS / relative)
+        if copied is not None:
+            files[f"{ARTIFACTS}/{relative}"] = copied
+        if on_file:
+            on_file(relative)
+    manifest = Manifest(
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        copy.mlflow_version,
+        copy.kind,
+        str(artifacts),
+        copy.runs,
+        copy.versions,
+        files,
+        _missing(copy.ready_models, artifacts, files),
+    )
+    os.sync()  # the manifest vouches for all files, also after a power loss
+    _write(target / MANIFEST, manifest)
     return manifest
 
 
@@ -114,16 +135,18 @@ def restore(source: Path, store_uri: str, artifacts: Path) -> Manifest:
     database.require_empty(store_uri, manifest.store)
     try:
         artifacts.mkdir(parents=True, exist_ok=True)
-        for name in manifest.files:
-            if name.startswith(f"{ARTIFACTS}/"):
-                target = artifacts / name.removeprefix(f"{ARTIFACTS}/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / name, target)
-        # Last, so that a restore that breaks off leaves no store that looks whole.
-        database.put_back(source, store_uri, manifest.store, manifest.artifact_root, str(artifacts))
+        with _emptied_after_failure(artifacts):
+            for name in manifest.files:
+                if name.startswith(f"{ARTIFACTS}/"):
+                    target = artifacts / name.removeprefix(f"{ARTIFACTS}/")
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source / name, target)
+            os.sync()
+            # Last, so that a restore that breaks off leaves no store that looks whole.
+            database.put_back(source, store_uri, manifest.store, manifest.artifact_root, str(artifacts))
     except OSError as error:
         raise BackupError(
-            f"the restore into {artifacts} isn't complete: {error}; empty it and try again"
+            f"nothing could be restored into {artifacts}: {error}; make room and do it again"
         ) from error
     return manifest
 

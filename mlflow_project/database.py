@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from mlflow_project.errors import BackupError
 from mlflow_project.remote import sqlite_path
@@ -147,7 +147,7 @@ def _copy_sqlite(store_uri: str, target: Path) -> Path:
         raise BackupError(f"there is no store {path}")
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
-        source = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+        source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
         copied = sqlite3.connect(target)
         try:
             # In one step: a copy in several would begin again with each value that a run writes.

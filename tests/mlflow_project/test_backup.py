@@ -1,6 +1,8 @@
 """What is put back is what was there, whoever was writing; nothing damaged is put back, nothing is overwritten."""
 
+import errno
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -113,6 +115,36 @@ def test_a_backup_made_while_runs_write_is_consistent(store: str, files: Path, t
         counts.append(assert_whole(open_client(f"sqlite:///{new}/mlflow.db"), new))
         assert counts[-1] == manifest.runs
     assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize("name", ["100 % done", "a#b"])
+def test_a_store_of_any_name_is_copied(store: str, files: Path, tmp_path: Path, name: str) -> None:
+    write_run(store, files, 1)
+    odd = tmp_path / name / "mlflow.db"
+    odd.parent.mkdir()
+    shutil.copyfile(tmp_path / "mlflow.db", odd)
+    assert backups.backup(f"sqlite:///{odd}", tmp_path / "mlruns", tmp_path / "backup").runs == 1
+
+
+def test_a_backup_that_breaks_off_leaves_the_place_as_it_was(
+    store: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(store, files, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow_project.backup._copy", _full)
+        with pytest.raises(BackupError, match="No space left on device; make room and do it again"):
+            backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    new = tmp_path / "new"
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow_project.backup.shutil.copyfile", _full)
+        with pytest.raises(BackupError, match="No space left on device; make room and do it again"):
+            backups.restore(tmp_path / "backup", f"sqlite:///{new}/mlflow.db", new / "mlruns")
+    backups.restore(tmp_path / "backup", f"sqlite:///{new}/mlflow.db", new / "mlruns")
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "no manifest"])
