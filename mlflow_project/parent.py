@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mlflow_project import earlier, state
+from mlflow_project import earlier, journal_file, state
 from mlflow_project.connection import tracking_uri
 from mlflow_project.delivery import JOURNAL_REFERENCE
 from mlflow_project.descriptions import NOTE_TAG
@@ -35,7 +35,8 @@ class Parent:
     """The parent run while its sweep is at work. A grid that was interrupted goes on in the run that it had.
 
     As a context, it ends the run however the work in it ends: FINISHED, FAILED (also where there is a `problem`),
-    or KILLED by a signal; then it waits a bounded time for the delivery.
+    or KILLED by a signal; then it waits a bounded time for the delivery. JournalError at its end, unless all that was
+    said of the sweep is on disk.
     """
 
     def __init__(self, plan: Plan, name: str, watcher: "Watcher") -> None:
@@ -68,7 +69,7 @@ class Parent:
         else:
             self.journal = Journal.open(folder, on_problem=watcher.warning)
             self._times = 1 + _times(folder)
-            (folder / "resumed").write_text(str(self._times))
+            journal_file.replace(folder / "resumed", str(self._times).encode(), durable=True)
             self.journal.append(RunStart(), Tag("resumed", str(self._times)))
         self._other = None
         if given and given != self.journal.run_id:
@@ -118,8 +119,15 @@ class Parent:
         killed = isinstance(error, Interrupted | KeyboardInterrupt)
         if error is not None:
             self.problem = str(error) or type(error).__name__
-        status = "KILLED" if killed else "FAILED" if self.problem else "FINISHED"
         self._say_results()
+        unkept: JournalError | None = None
+        if not self.problem:
+            try:
+                self.journal.settle()
+            except JournalError as found:
+                unkept = JournalError(f"{found}, and start the same sweep again")
+                self.problem = str(unkept)
+        status = "KILLED" if killed else "FAILED" if self.problem else "FINISHED"
         self.say(Tag("status", WORDS[status]), Tag("reason", self.problem or ""), RunEnd(status))
         self.journal.sync()
         # A server that hasn't taken the cells won't take their parent either.
@@ -134,6 +142,8 @@ class Parent:
             if error is None:
                 self._other.problem = self.problem
             self._other.__exit__(kind, error, trace)
+        if unkept is not None:
+            raise unkept
 
     def _say_results(self) -> None:
         results = self.results.values()

@@ -1,6 +1,7 @@
 """A grid computes nothing twice, loses nothing, and ends the same however often it was killed."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hw2.configuration import TrainingConfig
 from hw2.errors import ConfigurationError
 from mlflow_project.cli import run
+from mlflow_project.kept_files import KeptFiles
 from mlflow_project.sweep import Cell, Grid, Plan, Stage, _chains, make_plan, rows
 from tests.mlflow_project.sweeps import begin, start
 from tests.mlflow_project.tiny import VALIDATION, kept, make_tiny, move, options, table, weights
@@ -208,6 +210,32 @@ def test_a_cell_that_fails_does_not_stop_the_others(
     (again,), runs_again = kept(store)
     assert again.run_id == parent.run_id
     assert {r.run_id for r in runs_again} == {r.run_id for r in runs}
+
+
+def test_a_sweep_whose_table_finds_no_room_has_failed_and_goes_on_when_there_is_some(
+    tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full_for_tables(self: KeptFiles, source: Path, target: Path) -> None:
+        if source.name == "sweep.csv":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy(self, source, target)
+
+    copy = KeptFiles._copy
+    command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptFiles, "_copy", full_for_tables)
+        assert run(command) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("Error: 1 values of the run aren't kept, because")
+    assert said.endswith("make room there, and start the same sweep again")
+    (parent,), (cell,) = kept(store)
+    assert (parent.status, cell.status) == ("FAILED", "FINISHED")
+    assert "No space left on device" in parent.tags["reason"]
+
+    assert run(command) == 0
+    (again,), (same,) = kept(store)
+    assert (again.run_id, again.status, same.run_id) == (parent.run_id, "FINISHED", cell.run_id)
+    assert table(store, parent.run_id)
 
 
 def test_a_run_that_was_deleted_is_missing(tiny: Path, store: str) -> None:
