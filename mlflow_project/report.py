@@ -1,7 +1,8 @@
 """One self-contained HTML page about several models, made from what MLflow keeps of them. No model is run."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,11 +43,27 @@ def page(client: "MlflowClient", runs: Sequence[StoredRun]) -> str:
 
 def write(path: Path, html: str) -> None:
     """Writes the page; UsageError where that can't be done."""
+    require_place(path)
+    with _told(path):
+        path.write_text(html, encoding="utf-8")
+
+
+def require_place(path: Path) -> None:
+    """Makes the folder that a page goes to; UsageError where the page couldn't be written. What is there stays."""
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        path.open("ab").close()
+        if new:
+            path.unlink()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     from mlflow_project.errors import UsageError
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(html, encoding="utf-8")
+        yield
     except OSError as error:
         raise UsageError(
             f"{path} can't be written ({error.strerror}); name another file by --output"

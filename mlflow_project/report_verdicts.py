@@ -129,7 +129,15 @@ def _note(material: Material, any_study: bool) -> str:
             f"These models were trained and tested on {material.dataset}, a small part of the study’s pictures: "
             "their figures are no repetition of the study’s, which stand here for orientation."
         )
-    return (
+    fewer = any(
+        of_study(run) and float(run.parameters.get("validation_size", 0)) > 0 for run in material.runs
+    )
+    held_out = (
+        "The study trained on all training pictures; a part of them (validation_size) was held out here. "
+        if fewer
+        else ""
+    )
+    return held_out + (
         "The study’s times were measured on its own machine. The interval is for what the test pictures leave "
         "open; another start or order of training moves an accuracy, too."
     )

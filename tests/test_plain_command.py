@@ -159,6 +159,31 @@ def test_the_plain_command_goes_on_with_a_run_that_was_killed_and_both_say_so(
     assert steps == list(range(1, 11))
 
 
+def test_a_sweep_and_an_outlier_test_by_the_plain_command(store: str, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    from mlflow_project.runs import EXPERIMENT
+
+    client = MlflowClient(store)
+    experiment = client.create_experiment(EXPERIMENT, (tmp_path / "artifacts").as_uri())
+    done = shell(activated("mlflow run . -e sweep -P lr=0.1,0.05 -P epochs=1"), ROOT)
+    assert done.returncode == 0, done.stderr
+    by_name = {run.info.run_name: run for run in client.search_runs([experiment])}
+    parent = by_name.pop("sweep lr=0.1,0.05 epochs=1")
+    assert set(by_name) == {"lr=0.1 epochs=1", "lr=0.05 epochs=1"}
+    for run in by_name.values():
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    done = shell(activated("mlflow run . -e outliers -P models=1,2"), ROOT)
+    assert done.returncode == 0, done.stderr
+    test = client.search_runs([experiment], order_by=["attributes.start_time DESC"])[0]
+    assert {run.info.status for run in (parent, test, *by_name.values())} == {"FINISHED"}
+    assert test.data.params["models"] == "1,2"
+    inputs = client.get_run(test.info.run_id).inputs.model_inputs
+    assert {one.model_id for one in inputs} == {
+        model.model_id for model in client.search_logged_models([experiment])
+    }
+
+
 def test_a_project_that_the_environment_does_not_fit_ends_as_failed_with_the_next_step(
     project: Path, project_store: dict[str, str]
 ) -> None:

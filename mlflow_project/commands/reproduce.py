@@ -41,7 +41,7 @@ COLUMNS = (
 @engine_options
 @click.option(
     "--output",
-    type=Given(click.Path(path_type=Path)),
+    type=Given(click.Path(path_type=Path, dir_okay=False)),
     default=OUTPUT,
     show_default=True,
     help="Where the report is written; it is also an artifact of the sweep's run.",
@@ -64,6 +64,7 @@ def reproduce(
     \b
     mlflow-project reproduce --data-dir data
     """
+    from mlflow_project import report
     from mlflow_project.commands.sweep import checked_request
     from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
@@ -71,6 +72,8 @@ def reproduce(
     from mlflow_project.study import STUDY
     from mlflow_project.sweeping import carry_out, prepare, raise_failure
 
+    output = output or Path(OUTPUT)
+    report.require_place(output)  # not after all the work
     base = configuration(**given)
     configs = {model.config(base): (model.alias,) for model in STUDY}
     request = checked_request(
@@ -82,7 +85,7 @@ def reproduce(
         with open_parent(prepared, console) as parent:
             results = carry_out(prepared, parent, console, interruption)
             raise_failure(prepared.plan, results)
-            verdicts = follow_up(prepared, parent, output or Path(OUTPUT), console, interruption)
+            verdicts = follow_up(prepared, parent, output, console, interruption)
     print_rows(rows(prepared, results), format_, COLUMNS if format_ == "table" else None)
     if format_ == "table":
         click.echo(f"\n{verdicts}")
@@ -118,6 +121,7 @@ def follow_up(
         study.OUTLIER_MODELS,
         examples=study.OUTLIER_EXAMPLES,
         data_dir=prepared.request.data_dir,
+        download=prepared.request.download,
         watcher=console,
         on_progress=on_progress,
     )

@@ -1,8 +1,12 @@
 """What a person sees in MLflow's UI after a sweep: clicked through, and kept as screenshots (--screenshots DIR)."""
 
+import base64
 import json
 import time
+from pathlib import Path
 from urllib.parse import quote
+
+import pytest
 
 from mlflow_project.links import experiment_link
 from mlflow_project.records import BATCH_METRIC, EPOCH_METRICS
@@ -137,6 +141,35 @@ def test_a_version_has_its_model_card(browser: Page, site: Site) -> None:
         "weights_sha256",
     )
     browser.shot("version")
+
+
+def test_the_report_of_a_sweep_fits_a_phone_and_prints(
+    browser: Page, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow_project.cli import run
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", site.address)
+    page = tmp_path / "report.html"
+    assert run(["report", "--runs", ",".join(site.run_ids), "--output", str(page)]) == 0
+    driver = browser.driver
+    phone = {"width": 375, "height": 700, "deviceScaleFactor": 2, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        driver.get(page.as_uri())
+        browser.reads("The verdicts")
+        width, *wide = driver.execute_script(
+            "return [document.documentElement.scrollWidth,"
+            " ...[...document.images].filter(i => i.getBoundingClientRect().width > 375"
+            " && !(getComputedStyle(i.parentElement).overflowX == 'auto' && i.parentElement.clientWidth < 375))"
+            ".map(i => i.alt)]"
+        )
+        assert (width, wide) == (375, [])
+        broken = driver.execute_script("return [...document.images].filter(i => !i.naturalWidth).length")
+        assert broken == 0
+        browser.shot("report_on_a_phone")
+        assert base64.b64decode(driver.print_page()).startswith(b"%PDF-")
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_run_above_the_sweep_says_what_the_grid_was(browser: Page, site: Site) -> None:

@@ -59,8 +59,11 @@ def main() -> int:
             failed = [each for each in rounds if each.differences]
             proxy.down()
     kills, outages, struck = (sum(getattr(r, n) for r in rounds) for n in ("kills", "outages", "struck"))
+    points, lost, twice = (sum(getattr(r, n) for r in rounds) for n in ("points", "lost", "twice"))
+    told = "" if options.journal else f"; of {points:,} points {lost} lost, {twice} twice"
     print(
-        f"{len(rounds)} rounds, {kills} kills, {outages} outages, {struck} requests struck: {len(failed)} differ"
+        f"{len(rounds)} rounds, {kills} kills, {outages} outages, {struck} requests struck: "
+        f"{len(failed)} differ{told}"
     )
     return 1 if failed else 0
 

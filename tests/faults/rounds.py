@@ -24,6 +24,9 @@ class Round:
     kills: int = 0
     outages: int = 0
     struck: int = 0
+    points: int = 0  # that were to arrive
+    lost: int = 0
+    twice: int = 0
     seconds: float = 0.0
     differences: list[str] = field(default_factory=list)
 

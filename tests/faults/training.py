@@ -1,6 +1,7 @@
 """The real `train` under faults: killed, its files torn, its server away; compared with a run left alone."""
 
 import hashlib
+import itertools
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,9 +42,11 @@ class Seen:
     """Paths and SHA-256; the part of an image's name that is made up is left out."""
     models: list[str]
     versions: list[dict[str, str]]
+    model_files: dict[str, str]
+    """Paths and SHA-256 of all but what has the model's own id and times in it."""
     datasets: list[tuple[str, str]]
     differing: set[str] = field(default_factory=set)
-    """Artifacts of which two undisturbed runs have other bytes: those with measured times."""
+    """Artifacts and files of the model of which two undisturbed runs have other bytes: those with measured times."""
 
 
 class Command:
@@ -121,6 +125,14 @@ def seen(client: MlflowClient, key: str) -> Seen:
         [experiment.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'"
     )
     versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+    with tempfile.TemporaryDirectory() as folder:
+        model_files = {
+            f"model {number}/{path.relative_to(root).as_posix()}": digest(path)
+            for number, model in enumerate(models)
+            for root in [_downloaded(client, model, folder)]
+            for path in sorted(root.rglob("*"))
+            if path.is_file()
+        }
     kept = ("lr", "epochs", "seed", "weights_sha256", "test_accuracy", "dataset_sha256", "fingerprint")
     return Seen(
         run.info.status,
@@ -130,8 +142,16 @@ def seen(client: MlflowClient, key: str) -> Seen:
         artifacts,
         [str(model.status) for model in models],
         [{name: version.tags.get(name, "") for name in kept} for version in versions],
+        model_files,
         sorted((entry.dataset.name, entry.dataset.digest) for entry in run.inputs.dataset_inputs),
     )
+
+
+def _downloaded(client: MlflowClient, model: Any, folder: str) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    place = tempfile.mkdtemp(dir=folder)
+    return Path(download_artifacts(model.artifact_location, dst_path=place, tracking_uri=client.tracking_uri))
 
 
 def digest(path: Path) -> str:
@@ -150,7 +170,12 @@ def reference(folder: Path, port: int, data: Path, seed: int) -> Seen:
             raise RuntimeError(f"the undisturbed run ended with {status}: {command.log.read_text()[-2000:]}")
         found.append(seen(open_client(f"http://127.0.0.1:{port}"), command.run_folder.name))
     first, second = found
-    first.differing = {path for path, value in first.artifacts.items() if second.artifacts.get(path) != value}
+    pairs = (first.artifacts, second.artifacts), (first.model_files, second.model_files)
+    first.differing = {
+        path for one, other in pairs for path, value in one.items() if other.get(path) != value
+    }
+    if any(path.endswith(("weights.pt", "detector.pt", "model.pt2")) for path in first.differing):
+        raise RuntimeError(f"two undisturbed runs have other models: {sorted(first.differing)}")
     wrong = compare(second, first)
     if wrong:
         raise RuntimeError(f"two undisturbed runs differ: {wrong}")
@@ -169,6 +194,7 @@ def compare(found: Seen, wanted: Seen) -> list[str]:
         ("points", found.points, wanted.points),
         ("tags", found.tags, wanted.tags),
         ("artifacts", found.artifacts, wanted.artifacts),
+        ("files of the model", found.model_files, wanted.model_files),
     ):
         if missing := right.keys() - left.keys():
             wrong.append(f"{name} missing: {sorted(missing)}")
@@ -183,17 +209,30 @@ def compare(found: Seen, wanted: Seen) -> list[str]:
     return [line[:400] for line in wrong[:8]]
 
 
+def _steps(run: Seen) -> "Counter[tuple[str, int]]":
+    return Counter((name, step) for name, points in run.points.items() for step, _ in points)
+
+
 def damage(chance: random.Random, folder: Path) -> str:
     """What a power loss does to the newest files; what was done."""
-    kind = chance.choice(["nothing", "truncated", "zeroed", "torn journal", "no cursor"])
+    kind = chance.choice(["nothing", "truncated", "zeroed", "torn journal", "cut journal", "no cursor"])
     newest = folder / "checkpoint.pt"
+    journal = folder / journal_file.JOURNAL
     if kind in ("truncated", "zeroed") and newest.exists() and (folder / "checkpoint.previous.pt").exists():
         content = newest.read_bytes()
         at = chance.randrange(len(content))
         newest.write_bytes(content[:at] + (bytes(len(content) - at) if kind == "zeroed" else b""))
     elif kind == "torn journal":
-        with (folder / journal_file.JOURNAL).open("ab") as stream:
+        with journal.open("ab") as stream:
             stream.write(b'{"sha256":"0123')
+    elif kind == "cut journal":
+        # Synced are what was sent and each epoch, whose last figure this is.
+        lines = journal.read_bytes().splitlines(keepends=True)
+        ends = list(itertools.accumulate(map(len, lines)))
+        synced = [end for end, line in zip(ends, lines, strict=True) if b'"images_per_second"' in line]
+        least = max([journal_file.Cursor.load(folder).position, *synced[-1:]])
+        if synced:
+            os.truncate(journal, chance.choice([end for end in ends if end >= least] or ends[-1:]))
     elif kind == "no cursor":
         (folder / journal_file.CURSOR).unlink(missing_ok=True)
     return kind
@@ -234,9 +273,11 @@ def train_round(
             result.differences.append(f"sync never ended: {command.log.read_text()[-600:]}")
         result.struck = len(proxy.struck)
         assert command.run_folder is not None
-        result.differences += compare(
-            seen(open_client(f"http://127.0.0.1:{port}"), command.run_folder.name), wanted
-        )
+        found = seen(open_client(f"http://127.0.0.1:{port}"), command.run_folder.name)
+        result.differences += compare(found, wanted)
+        arrived, expected = _steps(found), _steps(wanted)
+        result.points = expected.total()
+        result.lost, result.twice = (expected - arrived).total(), (arrived - expected).total()
     except (ValueError, subprocess.TimeoutExpired) as error:
         result.differences.append(str(error))
     finally:

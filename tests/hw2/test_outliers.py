@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from scipy.spatial.distance import mahalanobis
 
 from hw2.errors import DataError
 from hw2.outliers import (
@@ -67,6 +68,15 @@ def test_the_mahalanobis_score_is_pytorch_oods(features):
     # float32 inside of pytorch-ood: its own precision is 1e-6 of the value
     expected = theirs.predict_features(torch.from_numpy(new).float()).numpy() * len(points)
     np.testing.assert_allclose(Mahalanobis.fit(points, labels).score(new), expected, rtol=2e-5)
+
+
+def test_the_mahalanobis_score_is_scipys(features):
+    points, labels = features
+    new = points[:100] + 0.5
+    means = np.stack([points[labels == label].mean(axis=0) for label in range(4)])
+    inverse = np.linalg.inv(np.cov((points - means[labels]).T, bias=True))
+    expected = [min(mahalanobis(one, mean, inverse) ** 2 for mean in means) / 2 for one in new]
+    np.testing.assert_allclose(Mahalanobis.fit(points, labels).score(new), expected, rtol=0, atol=1e-6)
 
 
 def test_the_neighbour_score_is_pytorch_oods(features):

@@ -258,6 +258,11 @@ def test_what_stands_in_the_way_is_one_line(
     assert "name another file by --output" in capsys.readouterr().err
 
 
+def test_what_was_held_out_is_said_beside_the_study(kept: Kept) -> None:
+    kept.training(range(3), alias="m2", validation_size=6000)
+    assert "The study trained on all training pictures" in reported("--models", "m2").text
+
+
 def test_the_study_s_figures_stand_beside_a_run_however_its_numbers_were_written() -> None:
     said = {"lr": "1e-1", "epochs": "5", "batch_size": "64", "optimizer": "sgd", "momentum": "0"}
     model = of_study(StoredRun("m2", "id", "", said, {}, {}))

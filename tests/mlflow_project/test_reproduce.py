@@ -43,6 +43,19 @@ def assert_shows_outliers(page: str, sets: list[str], models: list[str]) -> None
             assert f"<figcaption>Outlier scores of {model}: digits against {name}." in page
 
 
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run(["reproduce", "--output", str(tmp_path / "file" / "page.html")]) == 2
+    assert run(["reproduce", "--output", str(tmp_path)]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "name another file by --output" in first
+    assert "is a directory" in second
+    assert MlflowClient(store).search_runs(["0"]) == []
+    assert not (tmp_path / "file").read_bytes()
+
+
 @pytest.mark.usefixtures("short_study")
 def test_the_study_is_done_under_its_names_and_again_only_where_something_is_missing(
     store: str, capsys: pytest.CaptureFixture[str]
@@ -85,7 +98,8 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
     assert {row["state"] for row in json.loads(out)} == {"reused"}
     again = {alias: client.get_model_version_by_alias(NAME, alias).version for alias in versions}
     assert again == versions
-    *_, last = history(client, NAME)
+    *first, _, last = history(client, NAME)
+    assert {(change.alias, change.from_version) for change in first} == {(alias, None) for alias in versions}
     assert (last.alias, last.from_version, last.to_version) == (
         "m2",
         int(versions["m1"]),
