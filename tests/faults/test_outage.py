@@ -106,8 +106,7 @@ def test_saying_and_syncing_never_wait_for_the_server(server: int, proxy: Proxy)
     for step in range(2000):
         journal.append(Metric("m", step, step))
     assert journal.sync()
-    assert not answer.is_set()  # all of this happened while no request was answered
-    assert sender.delivery().delivered == 0
+    assert sender.delivery().delivered == 0  # all of this happened while no request was answered
     on_disk = sum(isinstance(item, journal_file.Entry) for item in journal_file.read(journal.folder))
     assert on_disk == 2001
     answer.set()
@@ -124,7 +123,6 @@ def test_a_process_ends_with_its_training_whatever_the_server_does(
     run = Run(tmp_path, proxy.url, 1, EPOCHS, pause=0.1, wait=0.2)
     try:
         assert run.start().wait(120) == 0
-        assert not answer.is_set()
         assert run.log.read_text() == ""
     finally:
         run.kill()

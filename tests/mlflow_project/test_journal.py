@@ -4,7 +4,6 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from mlflow_project.values import (
     Tag,
     Value,
 )
+from tests.mlflow_project.synced import watch_syncs
 
 
 def create(**more: Any) -> Journal:
@@ -38,23 +38,6 @@ def values_of(folder: Path) -> list[Value | Header]:
     items = list(journal_file.read(folder))
     assert not [item for item in items if isinstance(item, Damage)]
     return [item.value for item in items if isinstance(item, Entry)][1:]
-
-
-def watch_syncs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int]]:
-    """What is forced onto the disk from now on, and the bytes that it had then."""
-    synced: list[tuple[Path, int]] = []
-
-    def watched(sync: Callable[[int], None]) -> Callable[[int], None]:
-        def call(descriptor: int) -> None:
-            sync(descriptor)
-            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-            synced.append((path, os.fstat(descriptor).st_size))
-
-        return call
-
-    monkeypatch.setattr(os, "fsync", watched(os.fsync))
-    monkeypatch.setattr(os, "fdatasync", watched(os.fdatasync))
-    return synced
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from mlflow_project.journal import Journal
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.runs import CHECKPOINT
 from mlflow_project.values import RunEnd
-from tests.mlflow_project.test_journal import watch_syncs
+from tests.mlflow_project.synced import watch_syncs
 from tests.mlflow_project.tiny import TEST, TRAIN, VALIDATION, make_tiny, options
 
 PARAMETERS = {
