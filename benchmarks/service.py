@@ -17,6 +17,7 @@ import requests
 
 from benchmarks.common import Cell, Report
 from benchmarks.filled_store import LEARNING_RATES, environment, fill, train_one
+from mlflow_project.registry import DEFAULT_NAME
 from tests.service import postgres
 from tests.service.serving import start
 
@@ -28,7 +29,7 @@ Spent = tuple[float, float]
 """Seconds, and seconds of the processor."""
 LIMIT = 3.0
 """Seconds that a command may take, whatever the store holds."""
-_MODEL = "mnist-sample-base-cnn"
+_MODEL = DEFAULT_NAME
 _VERDICT = f"within {LIMIT:g} s"
 _GRID = ",".join(str(lr) for lr in LEARNING_RATES[:10])
 COMMANDS = {
