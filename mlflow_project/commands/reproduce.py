@@ -72,13 +72,13 @@ def reproduce(
     from mlflow_project.study import STUDY
     from mlflow_project.sweeping import carry_out, prepare, raise_failure
 
-    output = output or Path(OUTPUT)
-    report.require_place(output)  # not after all the work
     base = configuration(**given)
     configs = {model.config(base): (model.alias,) for model in STUDY}
     request = checked_request(
         "the study", list(configs), data_dir, download, True, engine, workers, address, configs
     )
+    output = output or Path(OUTPUT)
+    report.require_place(output)  # not after all the work
     with Interruption() as interruption, Console() as console:
         prepared = prepare(request, console)
         interruption.check()

@@ -113,25 +113,19 @@ def seen(client: MlflowClient, key: str) -> Seen:
     tags = {name: text for name, text in run.data.tags.items() if name not in made_up}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(client.download_artifacts(run.info.run_id, "", folder))
-        artifacts = {
-            re.sub(r"\+timestamp\+\d+\+[0-9a-f-]{36}", "", path.relative_to(root).as_posix()): digest(path)
-            for path in sorted(root.rglob("*"))
-            if path.is_file()
-        }
-        count = sum(path.is_file() for path in root.rglob("*"))
-    if count != len(artifacts):
-        raise ValueError(f"{count} artifacts, some of them twice: {sorted(artifacts)}")
+        every = digests(root)
+    artifacts = {re.sub(r"\+timestamp\+\d+\+[0-9a-f-]{36}", "", path): value for path, value in every.items()}
+    if len(every) != len(artifacts):
+        raise ValueError(f"{len(every)} artifacts, some of them twice: {sorted(artifacts)}")
     models = client.search_logged_models(
         [experiment.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'"
     )
     versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
     with tempfile.TemporaryDirectory() as folder:
         model_files = {
-            f"model {number}/{path.relative_to(root).as_posix()}": digest(path)
+            f"model {number}/{path}": value
             for number, model in enumerate(models)
-            for root in [_downloaded(client, model, folder)]
-            for path in sorted(root.rglob("*"))
-            if path.is_file()
+            for path, value in digests(_downloaded(client, model, folder)).items()
         }
     kept = ("lr", "epochs", "seed", "weights_sha256", "test_accuracy", "dataset_sha256", "fingerprint")
     return Seen(
@@ -156,6 +150,11 @@ def _downloaded(client: MlflowClient, model: Any, folder: str) -> Path:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def digests(root: Path) -> dict[str, str]:
+    """The SHA-256 of every file below, by its path there."""
+    return {p.relative_to(root).as_posix(): digest(p) for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 def reference(folder: Path, port: int, data: Path, seed: int) -> Seen:
