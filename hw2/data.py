@@ -1,14 +1,5 @@
-"""Image sets in memory.
+"""Image sets in memory, as PyTorch's tensors; where they come from, `hw2.stored_set` says."""
 
-Looked for, in this order: the folder that was given (DIR/MNIST/raw as torchvision lays it, DIR/raw, DIR);
-without one, the folder that downloads go to; at last the embedded sample, which has another name and SHA-256
-than the full set. The network is touched only where `download` is true.
-"""
-
-import hashlib
-import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw2.catalogue import DATASETS, DIGITS, SAMPLE_SUFFIX, SAMPLES, KnownSet
+from hw2.catalogue import DATASETS
 from hw2.errors import ConfigurationError, DataError
-from hw2.sources import (
-    FILE_STEMS,
-    SIDE,
-    AbsentError,
-    download_dir,
-    expanded,
-    find_beside,
-    find_folder,
-    find_known,
-    is_folder,
-    read_any,
-    read_split,
+from hw2.sources import SIDE, Labels, Pixels, download_dir, expanded, read_any
+from hw2.stored_set import (
+    DatasetIdentity,
+    StoredSet,
+    dataset_sha256,
+    find_dataset,
+    find_split,
+    images_sha256,
+    name_of,
 )
 
 __all__ = [
@@ -77,10 +65,7 @@ class ImageSet:
     @cached_property
     def sha256(self) -> str:
         """Over shape, pictures and labels: equal content has an equal sum, whatever file it came from."""
-        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        digest.update(self.images.contiguous().numpy().data)
-        digest.update(self.labels.contiguous().numpy().data)
-        return digest.hexdigest()
+        return images_sha256(self.images.contiguous().numpy(), self.labels.contiguous().numpy())
 
     def take(self, index: Tensor) -> "ImageSet":
         """The pictures at these positions (int64 [M]), in this order."""
@@ -98,7 +83,12 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        return hashlib.sha256(f"{self.train.sha256} {self.test.sha256}".encode()).hexdigest()
+        return dataset_sha256(self.train.sha256, self.test.sha256)
+
+    @property
+    def identity(self) -> DatasetIdentity:
+        """By what the set is known where its pictures aren't needed."""
+        return DatasetIdentity(self.name, self.sha256, len(self.train), self.is_sample)
 
 
 def load_dataset(name: str, data_dir: Path | None = None, download: bool = False) -> Dataset:
@@ -107,35 +97,15 @@ def load_dataset(name: str, data_dir: Path | None = None, download: bool = False
     Raises DataError where files are damaged, where `data_dir` is given and lacks them, and for a set of more
     than ten classes, which BaseCNN can't tell apart.
     """
-    known, classes = DATASETS.get(name), DIGITS
-    if known is not None and len(known.classes) > len(DIGITS):
-        ten = ", ".join(other for other, its in DATASETS.items() if len(its.classes) == len(DIGITS))
-        raise DataError(
-            f"{name}: found {len(known.classes)} classes, expected {len(DIGITS)} as BaseCNN has outputs; "
-            f"train on {ten}, or show {name} as outliers"
-        )
-    splits = ("train", "test")
-    folder = _find(name, splits, data_dir, download)
-    is_sample = folder is None
-    if folder is None:
-        name, folder = _sample(name, splits)
-        classes = DATASETS[name.removesuffix(SAMPLE_SUFFIX)].classes
-    elif known is None:
-        name = _name_of(folder)
-    else:
-        classes = known.classes
-    source = "embedded sample" if is_sample else str(folder)
+    stored = find_dataset(name, data_dir, download)
 
-    def load(split: str) -> ImageSet:
-        checked = None if is_sample else known
-        images, labels = read_split(folder, split, len(classes), checked)
-        image_set = ImageSet(name, split, images, labels, classes, source)
+    def load(split: str, images: Pixels, labels: Labels) -> ImageSet:
+        image_set = _image_set(stored, split, images, labels)
         _ = image_set.sha256  # now, while the other split is being read
         return image_set
 
-    with ThreadPoolExecutor(len(splits)) as pool:
-        train, test = pool.map(load, splits)
-    return Dataset(name, train, test, is_sample)
+    train, test = stored.read_both(load)
+    return Dataset(stored.name, train, test, stored.is_sample)
 
 
 def load_split(
@@ -145,28 +115,8 @@ def load_split(
 
     beside: `data_dir` is where another set was found, so that only DIR/<the set's folder>/raw counts there.
     """
-    if split not in FILE_STEMS:
-        raise ConfigurationError(f"unknown split {split!r}, expected {' or '.join(FILE_STEMS)}")
-    known = DATASETS.get(name)
-    try:
-        if beside and known is not None:
-            folder = find_beside(name, known, (split,), data_dir, download)
-        else:
-            folder = _find(name, (split,), data_dir, download)
-    except AbsentError:
-        if split not in SAMPLES.get(name, {}):
-            raise
-        folder = None
-    if folder is None:
-        name, folder = _sample(name, (split,))
-        classes = DATASETS[name.removesuffix(SAMPLE_SUFFIX)].classes
-        images, labels = read_split(folder, split, len(classes))
-        return ImageSet(name, split, images, labels, classes, "embedded sample")
-    classes = known.classes if known is not None else DIGITS
-    images, labels = read_split(folder, split, len(classes), known)
-    return ImageSet(
-        name if known is not None else _name_of(folder), split, images, labels, classes, str(folder)
-    )
+    stored = find_split(name, split, data_dir, download, beside)
+    return _image_set(stored, split, *stored.read(split))
 
 
 def load_folder(folder: Path) -> ImageSet:
@@ -177,11 +127,11 @@ def load_folder(folder: Path) -> ImageSet:
     folder = expanded(folder)
     images, labels = read_any(folder)
     if labels is None:
-        labels = torch.zeros(len(images), dtype=torch.int64)
+        labels = np.zeros(len(images), np.int64)
         classes: tuple[str, ...] = ("unknown",)
     else:
         classes = tuple(str(label) for label in range(int(labels.max()) + 1))
-    return ImageSet(_name_of(folder), "test", images, labels, classes, str(folder))
+    return _image_set(StoredSet(name_of(folder), folder, classes, None, False), "test", images, labels)
 
 
 def split_validation(train: ImageSet, size: int) -> tuple[ImageSet, ImageSet | None]:
@@ -199,40 +149,6 @@ def split_validation(train: ImageSet, size: int) -> tuple[ImageSet, ImageSet | N
     return train.take(rest), replace(train.take(held_out), split="validation")
 
 
-def _find(name: str, splits: Sequence[str], data_dir: Path | None, download: bool) -> Path | None:
-    """The folder of a set's files; None where only an embedded sample can serve."""
-    known: KnownSet | None = DATASETS.get(name)
-    if known is not None:
-        return find_known(name, known, splits, data_dir, download)
-    if _is_sample_name(name):
-        return None
-    folder = expanded(Path(name))
-    if not is_folder(folder):
-        raise DataError(
-            f"unknown data set {name!r}: expected {', '.join(DATASETS)}, or a folder of IDX files"
-        )
-    return find_folder(folder, splits)
-
-
-def _sample(name: str, splits: Sequence[str]) -> tuple[str, Path]:
-    """Name and folder of the embedded sample that stands in for a set."""
-    base = name.removesuffix(SAMPLE_SUFFIX)
-    folders = SAMPLES.get(base, {})
-    if any(split not in folders for split in splits):
-        raise AbsentError(
-            f"{base}: found neither in {download_dir()} nor as an embedded sample; "
-            "give a data_dir that has its files, or let them be downloaded (download=true)"
-        )
-    return base + SAMPLE_SUFFIX, folders[splits[0]]
-
-
-def _is_sample_name(name: str) -> bool:
-    return name.endswith(SAMPLE_SUFFIX) and name.removesuffix(SAMPLE_SUFFIX) in SAMPLES
-
-
-def _name_of(folder: Path) -> str:
-    """A folder's name, fit for the name of a registered model, and never that of a known set."""
-    folder = folder.resolve()
-    own = folder.parent if folder.name == "raw" else folder
-    name = re.sub(r"[^a-z0-9]+", "-", own.name.lower()).strip("-") or "folder"
-    return f"{name}-folder" if name in DATASETS or name.endswith(SAMPLE_SUFFIX) else name
+def _image_set(stored: StoredSet, split: str, images: Pixels, labels: Labels) -> ImageSet:
+    tensors = torch.from_numpy(images), torch.from_numpy(labels)
+    return ImageSet(stored.name, split, *tensors, stored.classes, stored.source)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from hw2.configuration import MINIMUM_PICTURES
 from hw2.data import ImageSet
 from hw2.errors import CheckpointError, DataError
 from hw2.outlier_statistics import STATISTICS, ClassGaussians, Outputs, Statistics, as_matrix
@@ -27,7 +28,6 @@ FloatArray = NDArray[np.float64]
 FIT_PICTURES = 4000
 # Held-out digits that are taken from the training set where there is no validation set.
 HELD_OUT_PICTURES = 5000
-MINIMUM_PICTURES = 100
 KEEP = 0.95
 # Beyond this share of the held-out digits a fitted exponential takes over from counting.
 TAIL = 0.02

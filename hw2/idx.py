@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from hw2.errors import DataError
 
@@ -28,7 +27,7 @@ LARGEST_DEFLATE_RATIO = 1032
 PIECE = 256 * 1024
 
 
-def read_idx(path: Path, most_pixels: int | None = None) -> Tensor:
+def read_idx(path: Path, most_pixels: int | None = None) -> NDArray[np.uint8]:
     """Values of one IDX file, plain or gzip (told by content, not by name), as uint8 in the header's shape.
 
     most_pixels: how many the last two dimensions may promise together; more is refused by the header alone.
@@ -55,9 +54,10 @@ def read_idx(path: Path, most_pixels: int | None = None) -> Tensor:
         raise DataError(f"{path}: cannot be read ({reason}); check that it exists, and its rights") from error
 
 
-def write_idx(path: Path, values: Tensor) -> None:
+def write_idx(path: Path, values: ArrayLike) -> None:
     """Write uint8 values; with the suffix .gz as gzip without time and name: equal values, equal bytes."""
-    content = header(tuple(values.shape)) + values.contiguous().numpy().tobytes()
+    array = np.asarray(values).astype(np.uint8, casting="no")
+    content = header(array.shape) + array.tobytes()
     if path.suffix == ".gz":
         content = gzip.compress(content, compresslevel=9, mtime=0)
     path.write_bytes(content)
@@ -75,7 +75,9 @@ def too_many_pixels(path: Path, width: int, height: int, most: int) -> DataError
     )
 
 
-def _read(stream: BinaryIO | gzip.GzipFile, path: Path, most: int, most_pixels: int | None) -> Tensor:
+def _read(
+    stream: BinaryIO | gzip.GzipFile, path: Path, most: int, most_pixels: int | None
+) -> NDArray[np.uint8]:
     """Read one file from its start; `most` is the largest number of bytes that the stream can hold."""
     magic = _exactly(stream, 4, path)
     zero, kind, dimensions = struct.unpack(">HBB", magic)
@@ -90,7 +92,7 @@ def _read(stream: BinaryIO | gzip.GzipFile, path: Path, most: int, most_pixels: 
     promised = math.prod(shape)
     form = " x ".join(f"{side:,}" for side in shape)
     room = most - 4 - 4 * dimensions
-    # A shape can promise nothing (a side of 0) and still be beyond what a tensor's strides can say.
+    # A shape can promise nothing (a side of 0) and still be beyond what an array's strides can say.
     if promised > room or math.prod(side or 1 for side in shape) > sys.maxsize:
         raise DataError(
             f"{path}: truncated or damaged, the header promises {form} = {promised:,} bytes where there is "
@@ -108,7 +110,7 @@ def _read(stream: BinaryIO | gzip.GzipFile, path: Path, most: int, most_pixels: 
             f"{path}: bytes follow after the {promised:,} that the header promises ({form}); "
             "the header's count is wrong or the file is damaged: copy or download it again"
         )
-    return torch.from_numpy(values).reshape(shape)
+    return values.reshape(shape)
 
 
 def _exactly(stream: BinaryIO | gzip.GzipFile, count: int, path: Path) -> bytes:

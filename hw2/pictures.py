@@ -75,13 +75,13 @@ def read_pictures(path: Path) -> Iterator[Picture]:
 
 def _read_idx_pictures(path: Path) -> Iterator[Picture]:
     images = read_idx(path, MOST_PIXELS)
-    if images.ndim not in (2, 3) or images.numel() == 0:
+    if images.ndim not in (2, 3) or images.size == 0:
         found = " x ".join(str(side) for side in images.shape)
         raise DataError(f"{path}: found values of shape {found}, expected pictures: N x height x width")
     several = images.ndim == 3
     for position, image in enumerate(images if several else images[None]):
         name = f"{path}[{position}]" if several else str(path)
-        yield _prepared(name, _shrunk(Image.fromarray(image.numpy())), [], lossy=False)
+        yield _prepared(name, _shrunk(Image.fromarray(image)), [], lossy=False)
 
 
 def _read_picture(path: Path, opener: type[PngImageFile] | type[JpegImageFile]) -> Picture:

@@ -9,14 +9,16 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from hw2 import idx
 from hw2.catalogue import DATASETS, KnownSet
 from hw2.errors import DataError
 
 SIDE = 28
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
 CONNECTION_SECONDS = 60.0
 FILE_STEMS = {"train": ("train",), "test": ("t10k", "test")}
 OWN_PICTURES = ", or give a folder of your own pictures as the data set itself, by its path"
@@ -83,7 +85,7 @@ def find_folder(folder: Path, splits: Sequence[str]) -> Path:
 
 def read_split(
     folder: Path, split: str, classes: int, known: KnownSet | None = None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Pixels, Labels]:
     """Pictures (uint8 [N, 28, 28]) and labels (int64 [N], below `classes`); for a known set as published."""
     names = listing(folder)
     prefix = known.prefix if known else ""
@@ -102,7 +104,7 @@ def read_split(
     return images, labels
 
 
-def read_any(folder: Path) -> tuple[Tensor, Tensor | None]:
+def read_any(folder: Path) -> tuple[Pixels, Labels | None]:
     """Test pictures of a folder, else its training pictures, else its only pictures; labels if any."""
     place = folder / "raw" if is_folder(folder / "raw") else folder
     names = listing(place)
@@ -186,17 +188,17 @@ def _expected(split: str, prefix: str) -> str:
     return f"{prefix}{FILE_STEMS[split][-1 if prefix else 0]}-images-idx3-ubyte[.gz]"
 
 
-def _read_images(path: Path, transposed: bool) -> Tensor:
+def _read_images(path: Path, transposed: bool) -> Pixels:
     images = idx.read_idx(path)
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
         found = " x ".join(str(side) for side in images.shape)
         raise DataError(f"{path}: found values of shape {found}, expected pictures, N x {SIDE} x {SIDE}")
     if len(images) == 0:
         raise DataError(f"{path}: holds no picture, expected one at least; copy or download it again")
-    return images.transpose(1, 2).contiguous() if transposed else images
+    return np.ascontiguousarray(images.transpose(0, 2, 1)) if transposed else images
 
 
-def _read_labels(path: Path, classes: int, images_path: Path, count: int) -> Tensor:
+def _read_labels(path: Path, classes: int, images_path: Path, count: int) -> Labels:
     labels = idx.read_idx(path)
     if labels.ndim != 1:
         raise DataError(f"{path}: found {labels.ndim} dimensions, expected 1; is it a file of pictures?")
@@ -206,16 +208,16 @@ def _read_labels(path: Path, classes: int, images_path: Path, count: int) -> Ten
             "the two files do not belong together"
         )
     if int(labels.max()) >= classes:
-        first = int((labels >= classes).nonzero()[0])
+        first = int(np.flatnonzero(labels >= classes)[0])
         raise DataError(
             f"{path}: found label {int(labels[first])} at position {first}, expected 0 to {classes - 1}; "
             "the file is damaged or of another data set"
         )
-    return labels.to(torch.int64)
+    return labels.astype(np.int64)
 
 
 def _check_published(
-    known: KnownSet, split: str, images_path: Path, labels_path: Path, images: Tensor, labels: Tensor
+    known: KnownSet, split: str, images_path: Path, labels_path: Path, images: Pixels, labels: Labels
 ) -> None:
     expected = known.sizes[split == "test"]
     if len(images) != expected:
@@ -223,7 +225,7 @@ def _check_published(
             f"{images_path}: found {len(images):,} pictures, expected {expected:,} as published; "
             f"copy or download it again{OWN_PICTURES}"
         )
-    files = (("images", images_path, images), ("labels", labels_path, labels.to(torch.uint8)))
+    files = (("images", images_path, images), ("labels", labels_path, labels.astype(np.uint8)))
     for kind, path, values in files:
         key = f"{split}-{kind}"
         # The files of several sets have the same names, and not of every set a sum is known.
@@ -231,8 +233,8 @@ def _check_published(
         published = known.md5.get(key)
         if published is None and not others:
             continue
-        digest = hashlib.md5(idx.header(tuple(values.shape)), usedforsecurity=False)
-        digest.update(values.numpy().data)
+        digest = hashlib.md5(idx.header(values.shape), usedforsecurity=False)
+        digest.update(values.data)
         found = digest.hexdigest()
         if found == published:
             continue

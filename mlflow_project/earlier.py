@@ -20,7 +20,7 @@ from mlflow_project.values import Metric
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from hw2.configuration import Runtime
+    from hw2.configuration import TrainingConfig
 
 COMPLETED, ELSEWHERE, RESUMABLE = "completed", "running elsewhere", "resumable"
 _PAGE = 1000
@@ -152,17 +152,17 @@ class Store:
             keep(self.client, name, change)
             self.client.set_registered_model_alias(name, alias, version)
 
-    def images_per_second(self, host: str, runtime: "Runtime", batch_size: int) -> float | None:
-        """How fast the latest runs on this host were, the median; None where there was none like it."""
+    def images_per_second(self, host: str, config: "TrainingConfig") -> float | None:
+        """How fast the latest runs on this host were, the median; None where there was none like it.
+
+        Alike are those of which the same device and precision were asked; what `auto` becomes, the host decides.
+        """
         if not self.experiment_ids:
             return None
-        conditions = {
-            "host": host,
-            "device_used": runtime.device,
-            "precision_used": runtime.precision,
-            "status": "completed",
-        }
-        text = " and ".join(f"tags.{key} = '{value}'" for key, value in conditions.items())
+        text = (
+            f"tags.host = '{host}' and tags.status = 'completed' and params.device = '{config.device}' "
+            f"and params.precision = '{config.precision}'"
+        )
         with translated():
             runs = self.client.search_runs(
                 self.experiment_ids,
@@ -171,7 +171,10 @@ class Store:
                 order_by=["attributes.start_time DESC"],
             )
         speeds = [
-            (run.data.params.get("batch_size") == str(batch_size), run.data.metrics["images_per_second"])
+            (
+                run.data.params.get("batch_size") == str(config.batch_size),
+                run.data.metrics["images_per_second"],
+            )
             for run in runs
             if "images_per_second" in run.data.metrics
         ]

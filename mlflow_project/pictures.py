@@ -3,10 +3,14 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hw2.configuration import Runtime, TrainingConfig, resolve
-from hw2.data import Dataset, ImageSet, load_dataset, load_split, split_validation
+from hw2.configuration import MINIMUM_PICTURES, Runtime, TrainingConfig, resolve
 from hw2.errors import ConfigurationError
+from hw2.stored_set import DatasetIdentity, find_split, identify_dataset
+
+if TYPE_CHECKING:
+    from hw2.data import Dataset, ImageSet
 
 OUTLIERS = "fashion-mnist"
 OTHER_OUTLIERS = "mnist"  # for models of garments
@@ -16,10 +20,10 @@ OTHER_OUTLIERS = "mnist"  # for models of garments
 class Pictures:
     """dataset: as loaded. train, validation: its training part as divided. outliers: pictures of something else."""
 
-    dataset: Dataset
-    train: ImageSet
-    validation: ImageSet | None
-    outliers: ImageSet
+    dataset: "Dataset"
+    train: "ImageSet"
+    validation: "ImageSet | None"
+    outliers: "ImageSet"
     runtime: Runtime
 
 
@@ -30,25 +34,54 @@ def load(
 
     `DataError` or `ConfigurationError` where they can't be had, or this machine can't do what is asked.
     """
+    from hw2.data import load_dataset, load_split, split_validation
+
     runtime = resolve(config)
+    _try_out(config)
+    dataset = load_dataset(config.dataset, data_dir, download)
+    config = _divided(config, len(dataset.train))
+    assert config.validation_size is not None
+    train, validation = split_validation(dataset.train, config.validation_size)
+    outliers = load_split(_outliers(dataset.name), "test", data_dir, beside=True)
+    return config, Pictures(dataset, train, validation, outliers, runtime)
+
+
+def identify(
+    config: TrainingConfig, data_dir: Path | None = None, download: bool = False
+) -> tuple[TrainingConfig, DatasetIdentity]:
+    """`load` for who only plans: the same refusals, but of the pictures no more than what they are known by.
+
+    PyTorch, whose import takes longer than all else here, is asked only for what any machine may not have.
+    """
+    if config.device == "cuda" or config.precision == "bfloat16":
+        resolve(config)
+    _try_out(config)
+    dataset = identify_dataset(config.dataset, data_dir, download)
+    find_split(_outliers(dataset.name), "test", data_dir, beside=True).read("test")
+    return _divided(config, dataset.training_pictures), dataset
+
+
+def _try_out(config: TrainingConfig) -> None:
     if config.own_net is not None:
         from mlflow_project.exported import try_out
 
         try_out(config.own_net)
-    dataset = load_dataset(config.dataset, data_dir, download)
-    config = config.for_training_set(len(dataset.train))
+
+
+def _divided(config: TrainingConfig, pictures: int) -> TrainingConfig:
+    """With its validation_size decided, which must leave enough on both sides."""
+    config = config.for_training_set(pictures)
     assert config.validation_size is not None
-    check_enough(len(dataset.train) - config.validation_size, config.validation_size)
-    train, validation = split_validation(dataset.train, config.validation_size)
-    other = OTHER_OUTLIERS if dataset.name.startswith(OUTLIERS) else OUTLIERS
-    outliers = load_split(other, "test", data_dir, beside=True)
-    return config, Pictures(dataset, train, validation, outliers, runtime)
+    check_enough(pictures - config.validation_size, config.validation_size)
+    return config
+
+
+def _outliers(dataset: str) -> str:
+    return OTHER_OUTLIERS if dataset.startswith(OUTLIERS) else OUTLIERS
 
 
 def check_enough(training: int, validation: int) -> None:
     """`ConfigurationError` where these are too few pictures for the outlier score, which is fitted at the end."""
-    from hw2.detector import MINIMUM_PICTURES
-
     held_out = validation or training // 2
     rest = training if validation else training - held_out
     for found, kind in ((held_out, "held-out"), (rest, "training")):

@@ -22,6 +22,7 @@ from mlflow_project.values import ModelFiles, RunStart, Tag
 
 if TYPE_CHECKING:
     from hw2.data import Dataset
+    from hw2.stored_set import DatasetIdentity
     from hw2.training import EpochResult, Progress, TrainingState
     from mlflow_project.console import Watcher
     from mlflow_project.pictures import Pictures
@@ -109,7 +110,7 @@ def experiment_name() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
-def registered_name(config: TrainingConfig, dataset: "Dataset") -> str:
+def registered_name(config: TrainingConfig, dataset: "Dataset | DatasetIdentity") -> str:
     """The name of the registered model: `<dataset>-base-cnn`, or with another net's name; a sample's is its set's."""
     return f"{dataset.name.removesuffix(SAMPLE_SUFFIX)}-{config.model_name}"
 

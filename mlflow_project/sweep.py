@@ -6,10 +6,11 @@ A training begins where the most advanced fitting state is that an earlier run h
 
 import dataclasses
 import hashlib
-import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from mlflow_project.errors import RunError
 from mlflow_project.runs import CHECKPOINT, read_plan, registered_name
 
 if TYPE_CHECKING:
-    from mlflow_project.pictures import Pictures
+    from hw2.stored_set import DatasetIdentity
 
 MISSING = "missing"
 AXES = ("lr", "epochs", "batch_size", "seed")
@@ -40,7 +41,7 @@ class Grid:
 
     def configs(self) -> list[TrainingConfig]:
         """One configuration a cell; `ConfigurationError` for a value that can't be trained."""
-        values = itertools.product(*(getattr(self, axis) for axis in AXES))
+        values = product(*(getattr(self, axis) for axis in AXES))
         return [
             dataclasses.replace(self.base, **dict(zip(AXES, cell, strict=True)))
             for cell in sorted(values, key=lambda cell: (cell[0], cell[2], cell[3], cell[1]))
@@ -120,20 +121,21 @@ class Plan:
 
 def make_plan(
     configs: Sequence[TrainingConfig],
-    pictures: "Pictures",
+    dataset: "DatasetIdentity",
     store: "earlier.Store | None",
     aliases: Mapping[TrainingConfig, tuple[str, ...]] | None = None,
+    only_shown: bool = False,
 ) -> Plan:
     """What is there of these configurations and what is to be done.
 
     store: None while the tracking server is away; what it would know is then taken from this machine alone.
+    only_shown: a plan that nobody carries out; stages that begin at no earlier state then have no fingerprint, for
+    which PyTorch would be imported.
     """
-    size = len(pictures.dataset.train)
-    dataset_sha256 = pictures.dataset.sha256
     cells = {}
     for asked in configs:
-        config = asked.for_training_set(size)
-        sha256 = configuration_sha256(config, dataset_sha256)
+        config = asked.for_training_set(dataset.training_pictures)
+        sha256 = configuration_sha256(config, dataset.sha256)
         cells[sha256] = Cell(config, sha256, aliases=(aliases or {}).get(asked, ()))
     local = tuple(earlier.local_runs())
     by_cell = defaultdict(list)
@@ -146,13 +148,14 @@ def make_plan(
         found = remote.get(sha256)
         if found is None or found.state != COMPLETED:
             found = _found_here(by_cell[sha256], store, ignored) or found
-        name = registered_name(cell.config, pictures.dataset)
+        name = registered_name(cell.config, dataset)
         if found and found.state == COMPLETED and cell.aliases and not _is_registered(name, found, store):
             # Its state is still of use: the new run begins, and ends, at its end.
             ignored.update(run.folder.name for run in by_cell[sha256])
             found = None
         cells[sha256] = dataclasses.replace(cell, found=found)
-    stages = _stages([cell for cell in cells.values() if cell.state in (MISSING, RESUMABLE)], pictures, local)
+    to_do = [cell for cell in cells.values() if cell.state in (MISSING, RESUMABLE)]
+    stages = _stages(to_do, dataset.sha256, local, only_shown)
     return Plan(tuple(cells.values()), tuple(stages), frozenset(ignored), local)
 
 
@@ -176,7 +179,9 @@ def _found_here(runs: list[Local], store: "earlier.Store | None", ignored: set[s
     return None
 
 
-def _stages(cells: Sequence[Cell], pictures: "Pictures", local: Iterable[Local]) -> list[Stage]:
+def _stages(
+    cells: Sequence[Cell], dataset_sha256: str, local: Iterable[Local], only_shown: bool
+) -> list[Stage]:
     families: dict[TrainingConfig, list[Cell]] = defaultdict(list)
     for cell in cells:
         families[dataclasses.replace(cell.config, epochs=1)].append(cell)
@@ -191,9 +196,21 @@ def _stages(cells: Sequence[Cell], pictures: "Pictures", local: Iterable[Local])
             for cell in sorted(family, key=lambda cell: cell.config.epochs)
         ]
         config = family[0].config
-        identity = fingerprint(config, pictures.dataset.sha256, resolve(config))
+        if only_shown and not any(map(partial(_alike, config), chain.from_iterable(folders.values()))):
+            stages += _chains(family, "", {})
+            continue
+        identity = fingerprint(config, dataset_sha256, resolve(config))
         stages += _chains(family, identity, positions(folders[identity], identity))
     return stages
+
+
+def _alike(config: TrainingConfig, folder: Path) -> bool:
+    """Whether a local run was of this configuration, epochs and threads apart: only its state may be of use."""
+    try:
+        other = read_plan(folder).config
+    except RunError:
+        return False
+    return dataclasses.replace(other, epochs=config.epochs, threads=config.threads) == config
 
 
 def _threads(family: Sequence[Cell]) -> int:

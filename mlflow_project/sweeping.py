@@ -22,6 +22,7 @@ from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.sweep import Cell, Plan, make_plan
 
 if TYPE_CHECKING:
+    from hw2.stored_set import DatasetIdentity
     from mlflow_project.console import Watcher
     from mlflow_project.interruption import Interruption
     from mlflow_project.pictures import Pictures
@@ -50,11 +51,11 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """A request with its pictures and plan; store is None while the tracking server is away."""
+class Planned:
+    """A request with its plan; store is None while the tracking server is away."""
 
     request: Request
-    pictures: "Pictures"
+    dataset: "DatasetIdentity"
     store: "earlier.Store | None"
     plan: Plan
 
@@ -64,35 +65,60 @@ class Prepared:
 
         if self.store is None or not self.plan.stages:
             return None if self.plan.stages else 0.0
-        batch_size = self.plan.stages[0].cells[0].config.batch_size
-        speed = self.store.images_per_second(platform.node(), self.pictures.runtime, batch_size)
+        config = self.plan.stages[0].cells[0].config
+        speed = self.store.images_per_second(platform.node(), config)
         if speed is None:
             return None
         cells = sum(len(stage.cells) for stage in self.plan.stages)
-        training = self.plan.seconds(speed, len(self.pictures.train), self.request.workers)
-        return training + cells * COMPLETION_SECONDS
+        each = self.dataset.training_pictures - (config.validation_size or 0)
+        return self.plan.seconds(speed, each, self.request.workers) + cells * COMPLETION_SECONDS
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared(Planned):
+    """All that it takes to carry the plan out."""
+
+    pictures: "Pictures"
 
 
 def prepare(request: Request, watcher: "Watcher") -> Prepared:
     """Loads the pictures and makes the plan; says what a person should know about either."""
-    from mlflow_project.connection import client
-
     configs = [_divided(config, request) for config in request.configs]
     _, loaded = pictures.load(configs[0], request.data_dir, request.download)
-    if loaded.dataset.is_sample:
+    dataset = loaded.dataset.identity
+    return Prepared(request, dataset, *_plan(request, configs, dataset, watcher), loaded)
+
+
+def preview(request: Request, watcher: "Watcher") -> Planned:
+    """The plan alone, for somebody to see; in half the time, since nothing imports PyTorch for it."""
+    configs = [_divided(config, request) for config in request.configs]
+    _, dataset = pictures.identify(configs[0], request.data_dir, request.download)
+    return Planned(request, dataset, *_plan(request, configs, dataset, watcher, only_shown=True))
+
+
+def _plan(
+    request: Request,
+    configs: Sequence[TrainingConfig],
+    dataset: "DatasetIdentity",
+    watcher: "Watcher",
+    only_shown: bool = False,
+) -> "tuple[earlier.Store | None, Plan]":
+    from mlflow_project.connection import client
+
+    if dataset.is_sample:
         watcher.warning(
-            f"training on the embedded sample of {len(loaded.dataset.train):,} pictures; "
+            f"training on the embedded sample of {dataset.training_pictures:,} pictures; "
             "give the full data by --data-dir DIR, or --download"
         )
     store = None
+    aliases = _keyed(request, configs)
     try:
         opened = client()
         store = earlier.Store(opened)
-        plan = make_plan(configs, loaded, store, _keyed(request, configs))
+        return store, make_plan(configs, dataset, store, aliases, only_shown)
     except StoreError as error:
         watcher.warning(f"{error}; what was done before is taken from this machine alone")
-        plan = make_plan(configs, loaded, None, _keyed(request, configs))
-    return Prepared(request, loaded, store, plan)
+        return store, make_plan(configs, dataset, None, aliases, only_shown)
 
 
 def carry_out(
@@ -120,7 +146,7 @@ def _all_rounds(
     left = [cell for cell in prepared.plan.cells if results[cell.sha256].how == ELSEWHERE]
     if left and _wait_for(left, results, watcher, interruption):
         aliases = {cell.config: cell.aliases for cell in left}
-        plan = make_plan(list(aliases), prepared.pictures, prepared.store, aliases)
+        plan = make_plan(list(aliases), prepared.dataset, prepared.store, aliases)
         _round(prepared, plan, parent, watcher, interruption, results)
     parent.problem = failure(prepared.plan, results)
     return results

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hw2.configuration import TrainingConfig
     from mlflow_project.console import Console
     from mlflow_project.parent import Parent
-    from mlflow_project.sweeping import Prepared, Request
+    from mlflow_project.sweeping import Planned, Prepared, Request
 
 ENGINES = ("local", "ray")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -124,7 +124,7 @@ def sweep(
     from mlflow_project.links import experiment_command
     from mlflow_project.parent import SHOWN, summary
     from mlflow_project.sweep import Grid
-    from mlflow_project.sweeping import add_report, carry_out, prepare, raise_failure
+    from mlflow_project.sweeping import add_report, carry_out, prepare, preview, raise_failure
 
     base = configuration(**given)
     grid = Grid(
@@ -138,10 +138,12 @@ def sweep(
         grid.name, grid.configs(), data_dir, download, register, engine, workers, address
     )
     with Interruption() as interruption, Console() as console:
+        if dry_run:
+            planned = preview(request, console)
+            interruption.check()
+            return print_plan(planned, format_)
         prepared = prepare(request, console)
         interruption.check()
-        if dry_run:
-            return print_plan(prepared, format_)
         with open_parent(prepared, console) as parent:
             results = carry_out(prepared, parent, console, interruption)
             add_report(prepared, parent, console)
@@ -185,20 +187,20 @@ def checked_request(
     )
 
 
-def print_plan(prepared: "Prepared", format_: str) -> int:
+def print_plan(planned: "Planned", format_: str) -> int:
     """What would be done, on stdout; how much of it there is, on stderr."""
     from mlflow_project.sweep import rows
 
-    print_rows(rows(prepared.plan), format_)
-    click.echo(plan_line(prepared), err=True)
+    print_rows(rows(planned.plan), format_)
+    click.echo(plan_line(planned), err=True)
     return 0
 
 
-def plan_line(prepared: "Prepared") -> str:
+def plan_line(planned: "Planned") -> str:
     """How much there is to do."""
-    plan = prepared.plan
+    plan = planned.plan
     to_do = sum(len(stage.cells) for stage in plan.stages)
-    seconds = prepared.seconds()
+    seconds = planned.seconds()
     time = "unknown time" if seconds is None else f"about {_duration(seconds)}"
     alone = f" ({plan.epochs_alone} one by one)" if plan.epochs_alone > plan.epochs else ""
     return (

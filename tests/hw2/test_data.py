@@ -181,7 +181,7 @@ def test_emnist_is_turned_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder = write_set(tmp_path / "EMNIST" / "raw", 3, 2, "emnist-digits-", "test", suffix="")
     stored = idx.read_idx(folder / "emnist-digits-test-images-idx3-ubyte")
     found = load_dataset("emnist-digits", tmp_path)
-    assert torch.equal(found.test.images, stored.transpose(1, 2))
+    assert torch.equal(found.test.images, torch.from_numpy(stored).transpose(1, 2))
     assert found.test.images.is_contiguous()
 
 

@@ -10,6 +10,7 @@ import torch
 from hw2 import data
 from hw2.data import load_dataset, load_split
 from hw2.errors import DataError
+from hw2.stored_set import identify_dataset
 
 
 def test_the_samples_are_those_of_their_page() -> None:
@@ -44,3 +45,8 @@ def test_one_changed_byte_of_full_mnist_is_named(tmp_path: Path, full_data: Path
         DataError, match=f"{target.name}: found MD5 .* expected 27ae3e4e09519cfbb04c329615203637"
     ):
         load_dataset("mnist", tmp_path)
+
+
+def test_a_set_is_known_by_the_same_sum_without_its_tensors(full_data: Path) -> None:
+    for name, folder in (("mnist", None), ("mnist", full_data)):
+        assert identify_dataset(name, folder) == load_dataset(name, folder).identity

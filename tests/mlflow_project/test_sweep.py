@@ -381,7 +381,9 @@ def make_plan_of(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...], uri
 
     base = TrainingConfig(dataset=str(tiny), validation_size=VALIDATION, threads=1)
     _, loaded = pictures.load(base)
-    return make_plan(Grid(base, lr, epochs, (64,), (0,)).configs(), loaded, Store(client(uri)))
+    return make_plan(
+        Grid(base, lr, epochs, (64,), (0,)).configs(), loaded.dataset.identity, Store(client(uri))
+    )
 
 
 def test_a_child_names_its_parent_by_its_journal_until_that_has_an_id(store: str) -> None:
