@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from hw2.data import ImageSet
 from hw2.detector import Detector, fit_sets
 from hw2.evaluation import Evaluation, evaluate, predictions_frame, wilson_interval
+from hw2.measures import auroc
 from hw2.model import Net
 from hw2.wording import with_interval
 
@@ -25,10 +26,7 @@ class Assessment:
 
     def metrics(self) -> dict[str, float]:
         """The figures at the end of a run, by their names in MLflow. Shares are of 1, times in seconds."""
-        from sklearn.metrics import roc_auc_score
-
         low, high = self.test.accuracy_interval
-        is_outlier = np.repeat([0, 1], [self.test.n, self.outliers.n])
         return {
             "test_seconds": self.test.seconds,
             "test_accuracy": self.test.accuracy,
@@ -36,7 +34,7 @@ class Assessment:
             "test_accuracy_high": high,
             "test_loss": self.test.loss,
             "test_calibration_error": self.test.calibration_error,
-            "outlier_auroc": float(roc_auc_score(is_outlier, np.r_[self.test_scores, self.outlier_scores])),
+            "outlier_auroc": auroc(self.test_scores, self.outlier_scores),
             "outlier_rejected": float(self.detector.rejected(self.outlier_scores).mean()),
             "test_rejected": float(self.detector.rejected(self.test_scores).mean()),
         }

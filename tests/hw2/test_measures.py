@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hw2.measures import (
+    auroc,
     calibration_error,
     confusion_matrix,
     confusion_table,
@@ -38,6 +39,17 @@ class TestLossAndConfusion:
         labels, predicted = np.random.default_rng(11).integers(0, 10, (2, 57))
         theirs = metrics.confusion_matrix(labels, predicted, labels=range(10))
         np.testing.assert_array_equal(confusion_matrix(labels, predicted), theirs)
+
+
+class TestAuroc:
+    @given(*[st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, 7.0]), min_size=1, max_size=30)] * 2)
+    def test_it_equals_scikit_learns_ties_included(self, digits: list[float], outliers: list[float]) -> None:
+        from sklearn.metrics import roc_auc_score
+
+        is_outlier = [0] * len(digits) + [1] * len(outliers)
+        assert auroc(digits, outliers) == pytest.approx(
+            roc_auc_score(is_outlier, digits + outliers), abs=1e-12
+        )
 
 
 class TestWilsonInterval:
