@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 START, REST, EXIT = "start of Python and imports", "between these", "exit"
+TRAINING, TESTING = "training", "tests on digits and outliers, the outlier score"
 STAGES = {
     "reading the pictures": ["mlflow_project.pictures:load"],
     "opening the run": ["mlflow_project.runs:TrackedRun.start"],
-    "training": ["hw2.training:Training.__init__", "mlflow_project.execution:SharedTraining._train"],
+    "loading the kernels": ["hw2.training:Training.__init__"],
+    TRAINING: ["mlflow_project.execution:SharedTraining._train"],
     "checkpoints": ["mlflow_project.runs:TrackedRun.save"],
-    "tests on digits and outliers, the outlier score": ["hw2.assessment:assess"],
+    TESTING: ["hw2.assessment:assess"],
     "export of the model": ["mlflow_project.packaging:write_model_files"],
     "figures and tables": ["mlflow_project.records:files"],
     "registration and the rest of the journal": ["mlflow_project.runs:TrackedRun.complete"],

@@ -11,10 +11,10 @@ from benchmarks.programs import (
     ACCURACY_TOLERANCE,
     Logged,
     Place,
-    fresh_store,
     home,
     logged,
     run_program,
+    settled,
 )
 from benchmarks.run import OPTIONS
 from benchmarks.usual import torchvision_folder
@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> Report:
     models = [(lr, max(1, epochs // arguments.divide_epochs)) for lr, epochs in MODELS]
     found: dict[str, list[list[Logged]]] = {}
     with torchvision_folder(dataset) as pictures, tempfile.TemporaryDirectory() as scratch:
-        place = Place(fresh_store(Path(scratch)), Path(scratch))
+        place = settled(Path(scratch))
         common = [*([] if dataset.is_sample else ["--data-dir", str(pictures)]), *OPTIONS]
         (long, *grid) = models
         shared = [

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import run, sweep
 from benchmarks.programs import Logged
 from benchmarks.run import OURS, Done
-from benchmarks.stages import EXIT, STAGES, START
+from benchmarks.stages import EXIT, STAGES, START, TESTING, TRAINING
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Logged(
@@ -87,11 +87,13 @@ def test_a_comparison_of_unlike_programs_says_so(other: dict[str, Any], reason: 
 
 
 def test_limits_are_told_as_met_or_missed() -> None:
-    (*_, said) = run.report({OURS: [done(25.0)]}, {}, "").notes
-    assert "4.0 s beside training, within 6" in said
-    assert "900.0 MB, within 1,500" in said
-    (*_, said) = run.report({OURS: [done(28.0)]}, {}, "").notes
-    assert "7.0 s beside training, MORE THAN 6" in said
+    parts = {START: [2.0, 2.0], TRAINING: [20.0, 20.0], TESTING: [3.0, 3.0], EXIT: [1.0, 3.0]}
+    *_, rest, memory = run.report({OURS: [done(25.0)]}, parts, "").notes
+    assert "4.0 s beside training and testing, within 6" in rest
+    assert "900.0 MB, within 1,500" in memory
+    parts[EXIT] = [5.0, 5.0]
+    *_, rest, _ = run.report({OURS: [done(28.0)]}, parts, "").notes
+    assert "7.0 s beside training and testing, MORE THAN 6" in rest
 
 
 def test_other_weights_than_alone_are_told() -> None:
