@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+START_IT = "start it there (mlflow-project serve), or name another store by MLFLOW_TRACKING_URI"
+
+
 def tracking_uri() -> str:
     """Where runs go: MLflow's own variable, else its own default."""
     return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
@@ -37,11 +40,12 @@ def translated(uri: str | None = None) -> Iterator[None]:
     import mlflow.exceptions
     import requests
 
-    from mlflow_project.remote import told
+    from mlflow_project.remote import AWAY, told
 
     try:
         yield
     except ServiceError:
         raise
     except (mlflow.exceptions.MlflowException, requests.RequestException, OSError) as error:
-        raise StoreError(told(error, uri or tracking_uri())) from error
+        said = told(error, uri or tracking_uri())
+        raise StoreError(f"{said}; {START_IT}" if said.endswith(AWAY) else said) from error

@@ -51,6 +51,9 @@ _LOUD = {
 _NEVER = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 """What a store says of a value that it won't take tomorrow either; but see `is_doubtful`."""
 
+AWAY = ("doesn't answer", "didn't answer in time")
+"""How `told` ends where there may be no server at all."""
+
 _importing = threading.Lock()
 
 
@@ -117,9 +120,9 @@ def told(error: Exception, uri: str) -> str:
     shown = told_name(uri)
     code = getattr(error, "error_code", "")
     if any(word in text for word in ("Connection refused", "NameResolution", "Name or service not known")):
-        return f"{shown} doesn't answer"
+        return f"{shown} {AWAY[0]}"
     if "timed out" in text or "timeout" in text:
-        return f"{shown} didn't answer in time"
+        return f"{shown} {AWAY[1]}"
     denied = re.search(r"error code 40[13]\b|\b40[13] Client Error", text)
     if denied or code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return f"{shown} refuses us; check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN"

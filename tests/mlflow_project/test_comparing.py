@@ -169,7 +169,11 @@ def test_a_store_that_is_away_is_no_lack_of_predictions(
 
     runs = [kept.training([1]), kept.training([2], epochs=8)]
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", away)
-    assert "doesn't answer" in refused(capsys, "--runs", ",".join(runs))
+    said = refused(capsys, "--runs", ",".join(runs))
+    assert (
+        "doesn't answer; start it there (mlflow-project serve), or name another store by MLFLOW_TRACKING_URI"
+        in said
+    )
 
 
 def test_no_model_is_run_and_pytorch_is_not_even_loaded(kept: Kept) -> None:
