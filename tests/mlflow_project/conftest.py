@@ -1,4 +1,4 @@
-"""Registered models for tests that need some: trained and delivered once a session, copied for each test."""
+"""Tiny pictures, and registered models: trained and delivered once a session, copied for each test."""
 
 import shutil
 import sqlite3
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.mlflow_project.tiny import make_tiny
 
 SEEDS = (0, 2, 3)
 
@@ -83,6 +85,30 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
     journal.close()
     delivery = deliver(journal.folder)
     assert delivery.complete, delivery.problem
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A data set that trains in a moment."""
+    return make_tiny(tmp_path / "tiny")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A table, to be kept as an artifact."""
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n1,2\n")
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """What looks like a model's files."""
+    folder = tmp_path / "model"
+    (folder / "data").mkdir(parents=True)
+    (folder / "MLmodel").write_text("flavors: {}\n")
+    (folder / "data" / "model.pt2").write_bytes(b"weights")
+    return folder
 
 
 @pytest.fixture

@@ -11,14 +11,9 @@ import pytest
 from mlflow_project.cli import run
 from mlflow_project.stage import Result, Task
 from tests.mlflow_project.sweeps import begin
-from tests.mlflow_project.tiny import kept, make_tiny, move, options, weights
+from tests.mlflow_project.tiny import kept, move, options, weights
 
 LR = "0.03,0.02"
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    return make_tiny(tmp_path / "tiny")
 
 
 RAY = "Ray isn't installed: pip install 'mlflow-project[ray]'"

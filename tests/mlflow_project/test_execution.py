@@ -9,12 +9,7 @@ from mlflow import MlflowClient
 from mlflow_project.cli import run
 from mlflow_project.delivery import Deliverer
 from mlflow_project.runs import TrackedRun
-from tests.mlflow_project.tiny import kept, make_tiny, options
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    return make_tiny(tmp_path / "tiny")
+from tests.mlflow_project.tiny import kept, options
 
 
 def stopped_before(method: str, patch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,7 @@ from mlflow_project.cli import run
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.sweep import Cell, Grid, Plan, Stage, _chains, make_plan, rows
 from tests.mlflow_project.sweeps import begin, start
-from tests.mlflow_project.tiny import VALIDATION, kept, make_tiny, move, options, table, weights
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    return make_tiny(tmp_path / "tiny")
+from tests.mlflow_project.tiny import VALIDATION, kept, move, options, table, weights
 
 
 def cells(*epochs: int) -> list[Cell]:

@@ -9,8 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 TRAIN, TEST, VALIDATION = 600, 200, 100
+FIGURES = {
+    "loss_curve",
+    "confusion_matrix",
+    "outlier_predictions",
+    "dataset_examples",
+    "reliability",
+    "outlier_scores",
+}
+"""Of every run, at the top of its artifacts."""
 
 
 def make_tiny(folder: Path) -> Path:
@@ -48,6 +58,15 @@ class Kept:
     def cell(self) -> str:
         """What tells it from the other cells of a grid."""
         return " ".join(f"{key}={self.params[key]}" for key in ("lr", "epochs", "seed"))
+
+
+def only_run(store: str) -> Run:
+    """The one run of our experiment."""
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("mnist-base-cnn")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
 
 
 def kept(uri: str) -> tuple[list[Kept], list[Kept]]:
