@@ -11,9 +11,10 @@ from statistics import median
 
 from benchmarks.common import Cell, Report, alternate, median_and_spread
 from benchmarks.programs import (
-    ACCURACY_TOLERANCE,
+    TEST_PICTURES,
     Logged,
     Place,
+    allowed_difference,
     home,
     logged,
     run_program,
@@ -83,10 +84,15 @@ def run(arguments: Namespace) -> Report:
         f"{arguments.rounds} rounds; whole processes with a SQLite store of their own, kernels compiled before; "
         "medians (smallest to largest)."
     )
-    return report(done, parts, about)
+    return report(done, parts, about, len(dataset.test))
 
 
-def report(done: Mapping[str, Sequence[Done]], parts: Mapping[str, Sequence[float]], about: str) -> Report:
+def report(
+    done: Mapping[str, Sequence[Done]],
+    parts: Mapping[str, Sequence[float]],
+    about: str,
+    test_pictures: int = TEST_PICTURES,
+) -> Report:
     """done: by candidate, each round; parts: seconds of our command's stages, each round."""
     ours = done.get(OURS)
     rows: list[dict[str, Cell]] = []
@@ -119,18 +125,17 @@ def report(done: Mapping[str, Sequence[Done]], parts: Mapping[str, Sequence[floa
     if ours:
         notes.append(f"Limit: {_verdict(median(one.memory_mb for one in ours), MEMORY_MB, 'MB')}.")
     raw = {"done": {name: [asdict(one) for one in rounds] for name, rounds in done.items()}, "stages": parts}
-    return Report("One run, end to end", rows, notes, raw, _wrong(done))
+    return Report("One run, end to end", rows, notes, raw, _wrong(done, test_pictures))
 
 
-def _wrong(done: Mapping[str, Sequence[Done]]) -> list[str]:
+def _wrong(done: Mapping[str, Sequence[Done]], test_pictures: int) -> list[str]:
     """What would make the comparison unfair."""
     accuracies = {name: _accuracy(rounds) for name, rounds in done.items()}
     furthest = max(accuracies.values()) - min(accuracies.values())
+    allowed = allowed_difference(min(accuracies.values()), test_pictures)
     wrong = []
-    if furthest > ACCURACY_TOLERANCE:
-        wrong.append(
-            f"test accuracies differ by {furthest:.4f}, allowed are {ACCURACY_TOLERANCE}: {accuracies}"
-        )
+    if furthest > allowed:
+        wrong.append(f"test accuracies differ by {furthest:.4f}, allowed are {allowed:.4f}: {accuracies}")
     for name, rounds in done.items():
         for other in done.get(OURS, []):
             for kind in ("figures", "versions"):

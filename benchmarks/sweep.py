@@ -8,9 +8,10 @@ from pathlib import Path
 
 from benchmarks.common import Cell, Report, alternate, median_and_spread
 from benchmarks.programs import (
-    ACCURACY_TOLERANCE,
+    TEST_PICTURES,
     Logged,
     Place,
+    allowed_difference,
     home,
     logged,
     run_program,
@@ -63,11 +64,14 @@ def run(arguments: Namespace) -> Report:
         f"{dataset.name}, five models ({epochs[0]} epochs alone, {epochs[1]} shared), {arguments.rounds} rounds; whole "
         "processes, one after another: two of the shared trainings, five of the others."
     )
-    return report(seconds, found, about)
+    return report(seconds, found, about, len(dataset.test))
 
 
 def report(
-    seconds: Mapping[str, Sequence[float]], found: Mapping[str, Sequence[Sequence[Logged]]], about: str
+    seconds: Mapping[str, Sequence[float]],
+    found: Mapping[str, Sequence[Sequence[Logged]]],
+    about: str,
+    test_pictures: int = TEST_PICTURES,
 ) -> Report:
     """seconds: by way, each round; found: what each round has left in its store."""
     rows: list[dict[str, Cell]] = []
@@ -85,10 +89,10 @@ def report(
     raw = {"seconds": seconds, "accuracies": {row["way"]: row["test accuracies"] for row in rows}}
     order = ", ".join(f"lr={run.lr:g} epochs={run.epochs}" for run in _sorted(found[OURS][-1]))
     notes = [about, f"Accuracies in the order {order}."]
-    return Report("The study's five models", rows, notes, raw, _wrong(found))
+    return Report("The study's five models", rows, notes, raw, _wrong(found, test_pictures))
 
 
-def _wrong(found: Mapping[str, Sequence[Sequence[Logged]]]) -> list[str]:
+def _wrong(found: Mapping[str, Sequence[Sequence[Logged]]], test_pictures: int) -> list[str]:
     """What would make the comparison worthless: other models, or other weights than alone."""
     wrong = []
     expected = _sorted(found[OURS][0])
@@ -101,7 +105,7 @@ def _wrong(found: Mapping[str, Sequence[Sequence[Logged]]]) -> list[str]:
                 what = f"lr={run.lr:g} epochs={run.epochs}: {name}"
                 if name != USUAL and run.weights_sha256 != other.weights_sha256:
                     wrong.append(f"{what} ended with other weights than {OURS}")
-                if abs(run.accuracy - other.accuracy) > ACCURACY_TOLERANCE:
+                if abs(run.accuracy - other.accuracy) > allowed_difference(other.accuracy, test_pictures):
                     wrong.append(f"{what} reached {run.accuracy:.4f}, {OURS} {other.accuracy:.4f}")
     return wrong
 

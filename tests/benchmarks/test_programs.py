@@ -86,6 +86,12 @@ def test_a_comparison_of_unlike_programs_says_so(other: dict[str, Any], reason: 
     assert run.report({OURS: [done()], "another": [done(50.0)]}, {}, "").wrong == []
 
 
+def test_few_test_pictures_leave_accuracies_further_apart() -> None:
+    found = {OURS: [done(accuracy=0.90)], "another": [done(50.0, accuracy=0.87)]}
+    assert run.report(found, {}, "", test_pictures=1_000).wrong == []
+    assert "allowed are 0.0143" in run.report(found, {}, "", test_pictures=10_000).wrong[0]
+
+
 def test_limits_are_told_as_met_or_missed() -> None:
     parts = {START: [2.0, 2.0], TRAINING: [20.0, 20.0], TESTING: [3.0, 3.0], EXIT: [1.0, 3.0]}
     *_, rest, memory = run.report({OURS: [done(25.0)]}, parts, "").notes
