@@ -53,8 +53,10 @@ class Serving:
             time.sleep(0.1)
 
 
-def start(folder: Path, *arguments: str, port: int | None = None, **variables: str) -> Serving:
-    """Not ready yet. It works in `folder` and writes there what it prints."""
+def start(
+    folder: Path, *arguments: str, port: int | None = None, terminal: int | None = None, **variables: str
+) -> Serving:
+    """Not ready yet. It works in `folder` and writes there what it prints; to a `terminal` what goes to stderr."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(_OWN)}
@@ -65,7 +67,7 @@ def start(folder: Path, *arguments: str, port: int | None = None, **variables: s
             env={**environment, "PYTHONPATH": str(ROOT), **variables},
             stdin=subprocess.DEVNULL,
             stdout=out,
-            stderr=err,
+            stderr=err if terminal is None else terminal,
         )
     return Serving(folder, port, process)
 

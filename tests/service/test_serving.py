@@ -1,7 +1,9 @@
 """A person serves alone: what is printed, who is let in, how it ends."""
 
+import base64
 import itertools
 import json
+import os
 import resource
 import signal
 import socket
@@ -248,3 +250,35 @@ def test_a_killed_serve_leaves_no_server_behind(migrated_store: Path, tmp_path: 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", killed.port))
+
+
+def test_a_password_that_nobody_gave_is_made_and_shown_once_on_a_terminal(
+    migrated_store: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mlflow.db").write_bytes(migrated_store.read_bytes())
+    shown, terminal = os.openpty()
+    served = start(own, "--auth", terminal=terminal)
+    try:
+        served.wait_until_ready()
+        said = os.read(shown, 1 << 16).decode()
+        (line,) = [line for line in said.splitlines() if line.startswith("administrator: ")]
+        user, password = line.removeprefix("administrator: ").split(" (")[0].split(", password: ")
+        allowed = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        assert said.index(line) < said.index("ready; store")
+        assert said.count(password) == 1
+        assert status(experiments(served)) == 401
+        assert status(experiments(served), Authorization=allowed) == 200
+        assert password not in served.out + "".join(family(served.process).values())
+    finally:
+        assert served.end() == 0
+        os.close(shown)
+        os.close(terminal)
+    again = start(own, "--auth", port=served.port)
+    try:
+        again.wait_until_ready()
+        assert "password: " not in again.err
+        assert status(experiments(again), Authorization=allowed) == 200
+    finally:
+        assert again.end() == 0
