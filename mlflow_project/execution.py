@@ -198,6 +198,14 @@ def best_source(
     return max(found, key=lambda one: (one[1].epoch, one[1].batch), default=(None, None))
 
 
+def damage_told(folder: Path, start: "TrainingState | None") -> str | None:
+    """One line where the newest state of a run that goes on is damaged; start: what it goes on from instead."""
+    from hw2 import checkpoint
+
+    damage = checkpoint.damage(folder / CHECKPOINT)
+    return damage and f"{damage}; {'no other' if start is None else 'the one before it'} can serve"
+
+
 def _told(error: Exception, folder: Path | None) -> str:
     if isinstance(error, OSError):
         where = error.filename or folder or "here"

@@ -18,7 +18,7 @@ from hw2.errors import ExperimentError
 from mlflow_project import earlier, pictures, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, Found, Local
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
-from mlflow_project.execution import SharedTraining, best_source
+from mlflow_project.execution import SharedTraining, best_source, damage_told
 from mlflow_project.open_run import DELIVERY_SECONDS
 from mlflow_project.runs import Outcome, RunPlan, TrackedRun, read_plan
 from mlflow_project.state import FileLock
@@ -143,6 +143,9 @@ class OpenStage:
         identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
         states = [run.folder for run in local if run.fingerprint == identity]
         source, start = best_source(states, identity, min(run.plan.config.epochs for run in runs))
+        for run in runs:
+            if damage := damage_told(run.folder, start):
+                self._watcher.warning(damage)
         self._training = SharedTraining(runs, loaded, self._watcher, self._interruption)
         self._name_each_other(runs, source if start is not None and start.epoch else None)
         if start is not None and (start.epoch or start.batch):

@@ -72,12 +72,11 @@ def _start(plan: "RunPlan", download: bool, console: "Console", interruption: "I
 def _resume(name: str, data_dir: Path | None, console: "Console", interruption: "Interruption") -> "Outcome":
     from contextlib import ExitStack
 
-    from hw2 import checkpoint
     from hw2.configuration import fingerprint
     from mlflow_project import pictures, state
     from mlflow_project.errors import RunError
-    from mlflow_project.execution import SharedTraining, best_state
-    from mlflow_project.runs import CHECKPOINT, TrackedRun, adopter, read_plan
+    from mlflow_project.execution import SharedTraining, best_state, damage_told
+    from mlflow_project.runs import TrackedRun, adopter, read_plan
 
     local = state.find(name)
     if local.state == "finished":
@@ -102,8 +101,8 @@ def _resume(name: str, data_dir: Path | None, console: "Console", interruption: 
         other = stack.enter_context(adopter(adopted, local.header, console)) if adopted else None
         # Only now that no other process can add to it.
         start = best_state([local.folder], identity, config.epochs)
-        if damage := checkpoint.damage(local.folder / CHECKPOINT):
-            console.warning(f"{damage}; {'no other' if start is None else 'the one before it'} can serve")
+        if damage := damage_told(local.folder, start):
+            console.warning(damage)
         done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
         console.note(f"run {run.name} goes on from {done}")
         watcher = stack.enter_context(_introduced(run, loaded, console))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hw2.checkpoint import previous_path
 from hw2.configuration import TrainingConfig
 from hw2.errors import ConfigurationError
 from mlflow_project.cli import run
@@ -231,6 +232,38 @@ def test_a_sweep_whose_table_finds_no_room_has_failed_and_goes_on_when_there_is_
     (again,), (same,) = kept(store)
     assert (again.run_id, again.status, same.run_id) == (parent.run_id, "FINISHED", cell.run_id)
     assert table(store, parent.run_id)
+
+
+@pytest.mark.parametrize("previous", [True, False])
+def test_a_damaged_state_is_said_and_the_sweep_goes_on_from_one_before_it(
+    previous: bool,
+    tiny: Path,
+    store: str,
+    tmp_path: Path,
+    migrated_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    command = ["sweep", "--lr", "0.03", "--epochs", "3", *options(tiny)]
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptFiles, "_copy", full)
+        assert run(command) == 1
+    (saved,) = (tmp_path / "state").glob("runs/*/checkpoint.pt")
+    os.truncate(saved, saved.stat().st_size // 2)
+    if not previous:
+        previous_path(saved).unlink()
+    capfd.readouterr()
+    assert run(command) == 0
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if "is damaged" in line]
+    assert said.startswith(f"Warning: {saved} is damaged")
+    assert said.endswith("the one before it can serve" if previous else "no other can serve")
+    damaged = weights(store)
+    whole = move(tmp_path / "whole", migrated_store, monkeypatch)
+    assert run(command) == 0
+    assert weights(whole) == damaged
 
 
 def test_a_run_that_was_deleted_is_missing(tiny: Path, store: str) -> None:
