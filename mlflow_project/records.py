@@ -27,7 +27,9 @@ EPOCH_METRICS = (
     "images_per_second",
 )
 BATCH_METRIC = "batch_loss"
-IMAGE_GRID = ("confusion_matrix", "outlier_predictions")  # also shown step by step in the chart view
+IMAGE_GRID = ("confusion_matrix", "outlier_predictions")  # also shown side by side in the chart view
+IMAGE_STEP = 0
+"""Of all runs alike: the grid shows one step of each run, at first this one, and theirs end at different epochs."""
 MODEL = "model"  # its name among the run's artifacts
 EXAMPLES = 10  # outlier pictures shown one by one
 DIGEST_LENGTH = 36  # the longest that MLflow keeps
@@ -151,7 +153,6 @@ def files(
     folder: Path, dataset: Dataset, outliers: ImageSet, assessment: Assessment, history: list[EpochResult]
 ) -> Iterator[Value]:
     """Draws the figures and writes the tables and predictions into `folder`; yields each as a value."""
-    step = history[-1].epoch
     (folder / "tables").mkdir(parents=True)
     (folder / "predictions").mkdir()
     for stem, frame in assessment.predictions().items():
@@ -164,7 +165,7 @@ def files(
         yield Artifact(f"tables/{stem}.csv", folder / "tables" / f"{stem}.csv")
         yield Artifact(f"{stem}.png", folder / f"{stem}.png")
         if stem in IMAGE_GRID:
-            yield LoggedImage(stem, step, folder / f"{stem}.png")
+            yield LoggedImage(stem, IMAGE_STEP, folder / f"{stem}.png")
 
 
 def net_files(folder: Path, model: Net) -> Iterator[Artifact]:

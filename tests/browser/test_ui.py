@@ -22,6 +22,9 @@ FIGURES = (
     "reliability.png",
 )
 
+IN_THE_GRID = ("confusion_matrix", "outlier_predictions")
+"""Figures that are logged as images, too."""
+
 
 def open_experiment(browser: Page, site: Site) -> None:
     link = experiment_link(site.address, site.experiment_id).removeprefix(site.address)
@@ -102,24 +105,49 @@ def test_figures_stand_side_by_side(browser: Page, site: Site) -> None:
         browser.shot(f"comparison_{figure.removesuffix('.png')}")
 
 
-def test_the_chart_view_has_a_chart_for_each_metric_and_the_images(browser: Page, site: Site) -> None:
+def scroll_down(browser: Page) -> None:
+    """A third of a window, in whatever scrolls."""
+    browser.driver.execute_script(
+        "for (const e of document.querySelectorAll('div'))"
+        " if (e.scrollHeight > e.clientHeight + 50) e.scrollTop += 300"
+    )
+
+
+def open_charts(browser: Page, site: Site) -> None:
     open_experiment(browser, site)
     browser.click('input[name="runs-view-mode"][value="CHART"] + span, label:has(input[value="CHART"])')
     browser.reads("Model metrics")
     expand(browser)
+
+
+def test_the_chart_view_has_a_chart_for_each_metric(browser: Page, site: Site) -> None:
+    open_charts(browser, site)
     browser.reads("test_accuracy", BATCH_METRIC)
     browser.shot("charts")
     wanted = {*EPOCH_METRICS}
 
     def seen_on_the_way_down() -> bool:  # a chart is drawn when it comes into sight
         wanted.difference_update([key for key in wanted if key in browser.text])
-        browser.driver.execute_script(
-            "for (const e of document.querySelectorAll('div'))"
-            " if (e.scrollHeight > e.clientHeight + 50) e.scrollTop += 300"
-        )
+        scroll_down(browser)
         return not wanted
 
     browser.wait("a chart for each metric of an epoch", seen_on_the_way_down)
+
+
+def test_the_image_grids_of_the_chart_view_have_the_figures_of_all_runs(browser: Page, site: Site) -> None:
+    open_charts(browser, site)
+    seen: dict[str, set[str]] = {figure: set() for figure in IN_THE_GRID}
+
+    def seen_on_the_way_down() -> bool:
+        for address in browser.loaded_pictures():
+            for figure, pictures in seen.items():
+                if f"images%2F{figure}%2B" in address:
+                    pictures.add(address)
+        scroll_down(browser)
+        return all(len(pictures) == len(NAMES) for pictures in seen.values())
+
+    browser.wait(f"{len(NAMES)} pictures of each of {IN_THE_GRID}", seen_on_the_way_down)
+    browser.shot("image_grid")
 
 
 def test_the_registered_model_says_what_it_is_and_which_version_to_use(browser: Page, site: Site) -> None:
