@@ -27,7 +27,6 @@ _BOUNDS = {  # what PyTorch takes, and more threads or epochs than anybody has a
     "seed": (0, 2**63 - 1),
     "threads": (0, 1_024),
 }
-MINIMUM_PICTURES = 100  # to train on, and held out: the outlier score is fitted on both
 SMALL_VALIDATION_SHARE = 12  # a set smaller than 60,000 gives a twelfth
 
 # The modules whose source decides the weights: changing one makes another configuration.

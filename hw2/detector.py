@@ -17,10 +17,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from hw2.configuration import MINIMUM_PICTURES
 from hw2.data import ImageSet
 from hw2.errors import CheckpointError, DataError
 from hw2.outlier_statistics import STATISTICS, ClassGaussians, Outputs, Statistics, as_matrix
+from hw2.stored_set import MINIMUM_PICTURES
 
 FloatArray = NDArray[np.float64]
 

@@ -32,6 +32,8 @@ from hw2.sources import (
 )
 
 SPLITS = ("train", "test")
+MINIMUM_PICTURES = 100
+"""To train on, and held out: the outlier score is fitted on both."""
 SAMPLE_SOURCE = "embedded sample"
 _Read = TypeVar("_Read")
 

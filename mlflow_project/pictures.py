@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw2.configuration import MINIMUM_PICTURES, Runtime, TrainingConfig, resolve
+from hw2.configuration import Runtime, TrainingConfig, resolve
 from hw2.errors import ConfigurationError
-from hw2.stored_set import DatasetIdentity, find_split, identify_dataset
+from hw2.stored_set import MINIMUM_PICTURES, DatasetIdentity, find_split, identify_dataset
 
 if TYPE_CHECKING:
     from hw2.data import Dataset, ImageSet
