@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.process import Measured, measure
+from benchmarks.stages import EXIT
 
 EXPORTED = "exported"  # of the state folder
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,13 +147,14 @@ def fresh_store(folder: Path) -> Path:
     return store
 
 
-def stages(place: Place, arguments: Sequence[str], started: float) -> tuple[dict[str, float], float]:
-    """Seconds of each stage of one of our commands, from `started` on; and when it wrote them."""
+def stages(place: Place, arguments: Sequence[str]) -> dict[str, float]:
+    """Seconds of each stage of one of our commands, from the start of its process to its end."""
     with home(place) as (folder, variables):
         path = folder / "stages.json"
-        run_program(["benchmarks.stages", str(path), str(started), *arguments], folder, variables)
-        written = json.loads(path.read_text())
-    return written["seconds"], written["ended"]
+        run_program(["benchmarks.stages", str(path), str(time.time()), *arguments], folder, variables)
+        # Here, before the folder is removed, which is nobody's work but ours.
+        ended, written = time.time(), json.loads(path.read_text())
+    return {**written["seconds"], EXIT: ended - written["ended"]}
 
 
 def _store(folder: Path) -> str:
