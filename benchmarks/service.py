@@ -102,7 +102,6 @@ def _store(kind: str, folder: Path) -> Iterator[str]:
 def _measured(kind: str, store: str, folder: Path, arguments: Namespace) -> list[Mapping[str, Cell]]:
     print(f"{kind}: training the run that is copied", flush=True)
     train_one(store, folder)
-    _command(["models", "promote", "--best", "--name", _MODEL], store, folder)
     seconds: dict[str, list[Spent]] = {name: [] for name in (*COMMANDS, "first page")}
     written: dict[int, float] = {}
     before = 1

@@ -130,6 +130,8 @@ def test_growth_against_epochs_at_a_tiny_size() -> None:
 
 
 def test_growth_against_runs_at_a_tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growth, "COMMANDS", {"status": ["status"]})
+    some = ("status", "models show champion", "compare --models")
+    monkeypatch.setattr(growth, "COMMANDS", {name: growth.COMMANDS[name] for name in some})
     report = measured("--only", "runs", "--runs", "12")
-    checked(report, ("runs, status", 12), ("runs, status", "exponent"))
+    rows = [row for name in some for row in ((f"runs, {name}", 12), (f"runs, {name}", "exponent"))]
+    checked(report, *rows)
