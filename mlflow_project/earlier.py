@@ -44,6 +44,7 @@ class Local:
     folder: Path
     tags: Mapping[str, str]
     run_id: str | None
+    name: str = ""
 
     @property
     def sha256(self) -> str:
@@ -67,7 +68,7 @@ def local_runs(since: str = "") -> Iterator[Local]:
         except (JournalError, OSError):
             continue
         if (header.tracking_uri, header.experiment) == (store, experiment):
-            yield Local(folder, header.tags, header.run_id)
+            yield Local(folder, header.tags, header.run_id, header.run_name)
 
 
 def found_locally(runs: Collection[Local]) -> Found | None:

@@ -6,11 +6,12 @@ A training begins where the most advanced fitting state is that an earlier run h
 
 import dataclasses
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, product
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,9 +186,10 @@ def _stages(
     families: dict[TrainingConfig, list[Cell]] = defaultdict(list)
     for cell in cells:
         families[dataclasses.replace(cell.config, epochs=1)].append(cell)
-    folders = defaultdict(list)
+    folders, named = defaultdict(list), defaultdict(list)
     for run in local:
         folders[run.fingerprint].append(run.folder)
+        named[_without_epochs(run.name)].append(run.folder)
     stages = []
     for family in families.values():
         threads = _threads(family)
@@ -196,12 +198,17 @@ def _stages(
             for cell in sorted(family, key=lambda cell: cell.config.epochs)
         ]
         config = family[0].config
-        if only_shown and not any(map(partial(_alike, config), chain.from_iterable(folders.values()))):
+        if only_shown and not any(map(partial(_alike, config), named[_without_epochs(config.name)])):
             stages += _chains(family, "", {})
             continue
         identity = fingerprint(config, dataset_sha256, resolve(config))
         stages += _chains(family, identity, positions(folders[identity], identity))
     return stages
+
+
+def _without_epochs(name: str) -> str:
+    """The names of runs that may share a training are alike in this; thousands of plans needn't be read."""
+    return re.sub(r"\bepochs=\d+", "", name, count=1)
 
 
 def _alike(config: TrainingConfig, folder: Path) -> bool:
