@@ -1,8 +1,6 @@
 """What is put back is what was there, whoever was writing; nothing damaged is put back, nothing is overwritten."""
 
-import errno
 import json
-import os
 import shutil
 import sqlite3
 import threading
@@ -17,6 +15,7 @@ from mlflow_project.journal import Journal
 from mlflow_project.remote import open_client
 from mlflow_project.sender import deliver
 from mlflow_project.values import Artifact, Metric, ModelFiles, RunEnd
+from tests.mlflow_project.tiny import full
 
 
 def write_run(store: str, files: Path, number: int) -> str:
@@ -131,20 +130,16 @@ def test_a_backup_that_breaks_off_leaves_the_place_as_it_was(
 ) -> None:
     write_run(store, files, 1)
     with monkeypatch.context() as patch:
-        patch.setattr("mlflow_project.backup._copy", _full)
+        patch.setattr("mlflow_project.backup._copy", full)
         with pytest.raises(BackupError, match="No space left on device; make room and do it again"):
             backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
     backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
     new = tmp_path / "new"
     with monkeypatch.context() as patch:
-        patch.setattr("mlflow_project.backup.shutil.copyfile", _full)
+        patch.setattr("mlflow_project.backup.shutil.copyfile", full)
         with pytest.raises(BackupError, match="No space left on device; make room and do it again"):
             backups.restore(tmp_path / "backup", f"sqlite:///{new}/mlflow.db", new / "mlruns")
     backups.restore(tmp_path / "backup", f"sqlite:///{new}/mlflow.db", new / "mlruns")
-
-
-def _full(*_: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "no manifest"])

@@ -17,6 +17,7 @@ from mlflow_project.values import (
     RunEnd,
 )
 from tests.mlflow_project.journals import create, journal_end, values_of
+from tests.mlflow_project.tiny import full
 
 
 class Disk:
@@ -111,9 +112,6 @@ def test_a_loss_is_said_when_it_happens_and_after_it_the_run_says_all_when_it_go
 def test_the_end_of_a_run_does_not_wait_for_files_that_find_no_room(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
-    def full(source: Path, target: Path) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     said: list[str] = []
     journal = create(on_problem=said.append)
     monkeypatch.setattr(journal_module.shutil, "copyfile", full)

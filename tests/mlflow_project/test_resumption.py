@@ -19,7 +19,7 @@ from mlflow_project.kept_files import KeptFiles
 from mlflow_project.runs import CHECKPOINT
 from mlflow_project.values import RunEnd
 from tests.mlflow_project.synced import watch_syncs
-from tests.mlflow_project.tiny import FIGURES, only_run, options
+from tests.mlflow_project.tiny import FIGURES, full, only_run, options
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -59,10 +59,6 @@ def test_a_signal_ends_the_run_as_killed_and_the_run_goes_on_from_there(
 @pytest.fixture
 def unfinished(tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The id of a run of two epochs whose figures and model found no room on the disk."""
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch:
         patch.setattr(KeptFiles, "_copy", full)
         assert cli.run(["train", "--epochs", "2", *options(tiny)]) == 1

@@ -1,7 +1,5 @@
 """The thread that delivers while a run lives: what it shows, how it waits, and what earlier runs have left."""
 
-import errno
-import os
 import sqlite3
 import time
 from pathlib import Path
@@ -27,6 +25,7 @@ from mlflow_project.values import (
     RunStart,
     Tag,
 )
+from tests.mlflow_project.tiny import full
 
 
 def test_a_server_that_is_away_is_a_problem_in_one_line_and_no_exception() -> None:
@@ -214,9 +213,6 @@ def test_the_next_command_delivers_what_earlier_runs_have_left_and_tries_once(st
 def test_work_whose_results_find_no_room_is_not_finished(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     table = tmp_path / "table.csv"
     table.write_text("a,b\n")
     monkeypatch.setattr(KeptFiles, "_copy", full)

@@ -1,6 +1,8 @@
 """A data set that trains in a moment, and what sweeps over it left in MLflow."""
 
 import csv
+import errno
+import os
 import shutil
 import struct
 from dataclasses import dataclass
@@ -67,6 +69,11 @@ def only_run(store: str) -> Run:
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     return run
+
+
+def full(*_: object) -> None:
+    """What a full disk answers, whatever it is asked."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def kept(uri: str) -> tuple[list[Kept], list[Kept]]:
