@@ -1,0 +1,282 @@
+"""What lies on disk and in MLflow has the form that commit 73a86e6 gave it, to the byte where it is text.
+
+Values are made by position: how a field is called in code may change, how it is called on disk may not.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hw2.checkpoint import load, save
+from hw2.configuration import TrainingConfig
+from hw2.detector import Detector
+from hw2.predictions import PREDICTION_COLUMNS, read_predictions
+from hw2.training import EpochResult, TrainingState
+from mlflow_project.alias_history import CHANGE_TAG, Change, changes
+from mlflow_project.backup import Manifest, backup, verify
+from mlflow_project.journal_file import Cursor, Header, line_of, value_of
+from mlflow_project.packaging import CHECKSUMS
+from mlflow_project.runs import RunPlan
+from mlflow_project.served import COLUMNS
+from mlflow_project.values import (
+    Artifact,
+    DatasetInput,
+    LoggedImage,
+    Metric,
+    ModelFiles,
+    ModelInput,
+    Parameter,
+    RunEnd,
+    RunStart,
+    Tag,
+)
+from tests.mlflow_project.unpacked import FIXTURES
+
+WIRE = FIXTURES / "wire"
+FILES = Path("files")
+TIME = 1_795_869_633_173
+UUID = "00000000-0000-4000-8000-000000000001"
+MODEL_TAGS = {"lr": "0.1", "dataset": "mnist"}
+
+VALUES: list[tuple[Any, str | None]] = [
+    (
+        Header(
+            "20261128T124033-173-d2f085195b62", "sqlite:////data/mlflow.db", "mnist-base-cnn", "lr=0.1 epochs=8",
+            None, TIME, {"fingerprint": "f1"}, "/data/mlruns", "host",
+        ),
+        None,
+    ),
+    (Header("key", "http://127.0.0.1:5000", "experiment", "name", "0123456789abcdef", TIME), None),
+    (RunStart(TIME), None),
+    (RunEnd("KILLED", TIME), None),
+    (Parameter("lr", "0.1"), None),
+    (Metric("train_loss", 0.25, 3, TIME), None),
+    (Metric("outlier_auroc", float("inf"), 0, TIME), None),
+    (Metric("outlier_auroc", float("-inf"), 0, TIME), None),
+    (Tag("status", "naïve – “completed”\n"), None),
+    (Artifact("tables/x.csv", FILES / "ab" / "x.csv"), "ab/x.csv"),
+    (LoggedImage("confusion/matrix", 0, FILES / "cd" / "image.png", TIME, UUID), "cd/image.png"),
+    (
+        DatasetInput("mnist", "a1b2", '{"uri": "raw"}', "local", "{}", '{"pictures": 10}', "test", {"k": "v"}),
+        None,
+    ),
+    (DatasetInput("mnist", "a1b2", "raw"), None),
+    (ModelInput("m-0123"), None),
+    (ModelFiles("model", FILES / "ef"), "ef"),
+    (
+        ModelFiles(
+            "model", FILES / "ef", "mnist-base-cnn", MODEL_TAGS, ("m1", "champion"), "A card.", {"p": "1"}, 8
+        ),
+        "ef",
+    ),
+]  # fmt: skip
+
+
+def test_each_value_is_the_same_line_of_a_journal() -> None:
+    lines = [line_of(n, value, place) for n, (value, place) in enumerate(VALUES)]
+    assert b"".join(lines) == (WIRE / "journal.jsonl").read_bytes()
+
+
+def test_each_line_of_a_journal_is_the_same_value() -> None:
+    lines = (WIRE / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    assert [value_of(line, FILES) for line in lines] == [(n, value) for n, (value, _) in enumerate(VALUES)]
+
+
+def test_a_metric_that_is_no_number_is_one_on_disk_as_well() -> None:
+    line = line_of(0, Metric("m", float("nan"), 0, TIME))
+    assert json.loads(line)["entry"]["data"]["value"] == "nan"
+    _, value = value_of(line, FILES)
+    assert isinstance(value, Metric)
+    assert np.isnan(value.value)
+
+
+def test_every_kind_of_value_is_among_these_lines() -> None:
+    kinds = {json.loads(line)["entry"]["kind"] for line in (WIRE / "journal.jsonl").read_bytes().splitlines()}
+    assert kinds == {
+        "journal", "start", "end", "parameter", "metric", "tag", "artifact", "image", "dataset", "model input",
+        "model",
+    }  # fmt: skip
+
+
+def test_the_image_of_the_chart_view_has_the_name_that_mlflow_reads() -> None:
+    image = LoggedImage("confusion/matrix", 0, FILES, TIME, UUID)
+    assert image.path == f"images/confusion~matrix+step+0+timestamp+{TIME}+{UUID}.png"
+
+
+CURSOR = Cursor(
+    0, 12, 11, "0123", "1", "FINISHED", {"experiment": "1"}, {"x.csv": "ab"}, {"model": "m-1"},
+    {"model": "mnist-base-cnn/1"}, ["Tag: too long"],
+)  # fmt: skip
+
+
+def test_a_cursor_is_the_same_file(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_bytes(b"")
+    CURSOR.save(tmp_path)
+    assert (tmp_path / "cursor.json").read_bytes() == (WIRE / "cursor.json").read_bytes()
+    assert Cursor.load(tmp_path) == CURSOR
+
+
+OWN = TrainingConfig(
+    0.1, 8, 32, "sgd", 0.9, 7, "kmnist", 500, "float32", "cpu", 2, "net.py:Net", "class Net: ...\n"
+)
+PLANS = {
+    "plan.json": RunPlan(TrainingConfig(validation_size=5000)),
+    "plan_full.json": RunPlan(OWN, Path("/data"), None, {"sweep_sha256": "ab"}, False, ("m1", "champion")),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_is_the_same_file(name: str) -> None:
+    text = (WIRE / name).read_text()
+    assert PLANS[name].to_json() == text
+    assert RunPlan.from_json(text) == PLANS[name]
+
+
+CHANGE = Change(
+    "champion", None, 4, "2026-11-28 12:42:23 UTC", "somebody@host", {"weights": "weights verified (ab)"},
+    ("version 3 is better – by far",), "smaller",
+)  # fmt: skip
+
+
+def test_a_change_of_an_alias_is_the_same_tag() -> None:
+    text = (WIRE / "change.json").read_text()
+    assert CHANGE.text == text
+    assert CHANGE_TAG == "alias_change."
+    assert changes({f"{CHANGE_TAG}000001-abcdef": text}) == [CHANGE]
+
+
+def test_a_manifest_of_a_backup_is_read_and_has_the_same_keys(tmp_path: Path, store: str) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "store.db").write_bytes(b"store")
+    sealed = (WIRE / "manifest.json").read_text()
+    (old / "manifest.json").write_text(sealed)
+    digest = hashlib.sha256(b"store").hexdigest()
+    assert verify(old) == Manifest(
+        "2026-11-28T12:42:23+00:00",
+        "3.17.2",
+        "sqlite",
+        "/data/mlruns",
+        2,
+        1,
+        {"store.db": [digest, 5]},
+        ["m-1"],
+    )
+    (tmp_path / "mlruns").mkdir()
+    backup(store, tmp_path / "mlruns", tmp_path / "new")
+    new = json.loads((tmp_path / "new" / "manifest.json").read_text())
+    assert new.keys() == json.loads(sealed).keys()
+    assert json.loads(new["manifest"]).keys() == json.loads(json.loads(sealed)["manifest"]).keys()
+
+
+def stored_file(tmp_path: Path, ending: str, having: str = "") -> Path:
+    """One file out of what was stored."""
+    with tarfile.open(FIXTURES / "stored.tar.xz") as archive:
+        member = next(m for m in archive.getmembers() if m.name.endswith(ending) and having in m.name)
+        stream = archive.extractfile(member)
+        assert stream is not None
+        path = tmp_path / Path(ending).name
+        path.write_bytes(stream.read())
+    return path
+
+
+CHECKPOINT_KEYS = [
+    "fingerprint", "weights", "epoch", "batch", "seconds", "losses", "correct", "batch_losses", "history", "own_net",
+]  # fmt: skip
+HISTORY_KEYS = [
+    "epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "epoch_seconds",
+    "images_per_second",
+]  # fmt: skip
+HEADER_BYTES = len(b"hw2 state 1\n") + 64 + len(b"\n")
+
+
+def payload(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, read without our own code."""
+    content = path.read_bytes()
+    assert content.startswith(b"hw2 state 1\n")
+    plain: dict[str, Any] = torch.load(io.BytesIO(content[HEADER_BYTES:]), weights_only=True)
+    return plain
+
+
+def test_a_checkpoint_has_the_same_keys(tmp_path: Path) -> None:
+    result = EpochResult(1, 0.5, 0.8, None, None, 2.0, 1750.0)
+    weights = {"w": torch.ones(2), "momentum.w": torch.zeros(2)}
+    own = ("Net", "class Net: ...\n")
+    state = TrainingState("f1", weights, 1, 2, 0.5, torch.ones(2), 60, [(50, 0.5)], [result], own)
+    save(tmp_path / "checkpoint.pt", state)
+    plain = payload(tmp_path / "checkpoint.pt")
+    assert list(plain) == CHECKPOINT_KEYS
+    assert [list(row) for row in plain["history"]] == [HISTORY_KEYS]
+    again = load(tmp_path / "checkpoint.pt")
+    assert torch.equal(again.weights["momentum.w"], torch.zeros(2))
+    assert (again.batch_losses, again.history, again.own_net) == ([(50, 0.5)], [result], own)
+
+
+def test_the_checkpoint_of_the_killed_run_is_read(tmp_path: Path) -> None:
+    path = stored_file(tmp_path, "checkpoint.pt", having="killed")
+    plain = payload(path)
+    assert list(plain) == CHECKPOINT_KEYS
+    state = load(path)
+    (result,) = state.history
+    assert asdict(result) == plain["history"][0]
+    assert (state.epoch, state.batch, state.fingerprint) == (1, 0, plain["fingerprint"])
+    assert set(state.model().state_dict()) == set(plain["weights"])
+
+
+DETECTOR_SHAPES = {
+    "strokes_means": ((10, 32), torch.float32),
+    "strokes_whitening": ((32, 32), torch.float32),
+    "shapes_means": ((10, 64), torch.float32),
+    "shapes_whitening": ((64, 64), torch.float32),
+    "references": ((3500, 10), torch.float16),
+    "curve_values": ((5, 256), torch.float64),
+    "curve_rates": ((5,), torch.float64),
+    "threshold": ((), torch.float64),
+    "keep": ((), torch.float64),
+    "held_out": ((), torch.int64),
+    "threshold_from_training": ((), torch.bool),
+}
+
+
+def test_the_detector_of_a_registered_model_is_read_and_written_alike(tmp_path: Path) -> None:
+    state = torch.load(stored_file(tmp_path, "extra_files/detector.pt", "m-7d204c12"), weights_only=True)
+    assert {name: (tuple(t.shape), t.dtype) for name, t in state.items()} == DETECTOR_SHAPES
+    again = Detector.from_state_dict(state).state_dict()
+    assert list(again) == list(DETECTOR_SHAPES)
+    assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
+
+
+def test_the_files_of_a_registered_model_are_where_they_were() -> None:
+    with tarfile.open(FIXTURES / "stored.tar.xz") as archive:
+        names = [m.name for m in archive.getmembers() if m.isfile() and "/m-7d204c12" in m.name]
+    files = {name.partition("/artifacts/")[2] for name in names}
+    assert {
+        "MLmodel", "data/model.pt2", "extra_files/weights.pt", "extra_files/detector.pt", CHECKSUMS,
+        "requirements.txt", "conda.yaml", "python_env.yaml", "input_example.json",
+    } <= files  # fmt: skip
+    assert CHECKSUMS == "extra_files/SHA256SUMS"
+
+
+def test_predictions_have_the_same_columns_and_are_read(tmp_path: Path) -> None:
+    logits = [f"logit_{digit}" for digit in range(10)]
+    assert ["index", "label", "predicted", *logits, "outlier_score", "rejected"] == PREDICTION_COLUMNS
+    predictions = read_predictions(stored_file(tmp_path, "predictions/test.parquet"))
+    assert predictions.logits.shape == (1000, 10)
+    assert np.array_equal(predictions.logits.argmax(axis=1), predictions.predicted)
+    assert predictions.outlier_score is not None
+    assert predictions.rejected is not None
+    assert (predictions.name, len(predictions.sha256)) == ("mnist-sample", 64)
+
+
+def test_a_served_model_answers_with_the_same_columns() -> None:
+    assert COLUMNS == {
+        "label": "long", "probability": "double", "outlier_score": "double", "not_a_digit": "boolean"
+    }  # fmt: skip
