@@ -46,7 +46,7 @@ def expected(kind: str, dataset: str = "") -> dict[str, Any]:
 
 
 def test_a_run_stores_the_same_names(tiny: Path, store: str) -> None:
-    assert run(["train", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
+    assert run(["train", "--lr", "0.03", "--epochs", "1", "--batch-size", "8", *options(tiny)]) == 0
     client = MlflowClient(store)
     (trained,) = client.search_runs(["1"])
     assert stored_by(trained) == expected("run", tiny.name)
