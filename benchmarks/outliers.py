@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from scipy.optimize import minimize_scalar
 from sklearn.neighbors import NearestNeighbors
@@ -25,8 +24,8 @@ from hw2.outlier_sets import load_outliers
 from hw2.outlier_statistics import ClassGaussians, doubt
 from hw2.outliers import Scorer, energy, entropy, joint_scores, max_softmax
 from hw2.training import Training
+from hw2.types import FloatArray
 
-FloatArray = NDArray[np.float64]
 Scores = dict[str, FloatArray]
 
 SETS = ("fashion-mnist", "letters", "rotated", "inverted", "noise")

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hw2.data import ImageSet
 from hw2.detector import Detector, fit_sets
 from hw2.evaluation import Evaluation, evaluate, predictions_frame, wilson_interval
 from hw2.measures import auroc
 from hw2.model import Net
+from hw2.types import BoolArray, FloatArray
 from hw2.wording import with_interval
 
 
@@ -21,8 +20,8 @@ class Assessment:
     test: Evaluation
     outliers: Evaluation
     detector: Detector
-    test_scores: NDArray[np.float64]
-    outlier_scores: NDArray[np.float64]
+    test_scores: FloatArray
+    outlier_scores: FloatArray
 
     def metrics(self) -> dict[str, float]:
         """The figures at the end of a run, by their names in MLflow. Shares are of 1, times in seconds."""
@@ -63,7 +62,7 @@ class Assessment:
         }
 
 
-def _said(hits: NDArray[np.bool_]) -> str:
+def _said(hits: BoolArray) -> str:
     if not len(hits):
         return "–"
     return with_interval(float(hits.mean()), *wilson_interval(int(hits.sum()), len(hits)))

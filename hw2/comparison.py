@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from hw2.errors import ComparisonError
-from hw2.measures import Booleans, Floats, Integers, wilson_interval
+from hw2.measures import wilson_interval
 from hw2.paired_tests import (
     CochranQ,
     PairedDifference,
@@ -26,6 +26,7 @@ from hw2.paired_tests import (
     paired_difference,
     paired_share_interval,
 )
+from hw2.types import BoolArray, FloatArray, IntArray
 from hw2.wording import LEVEL, said_p
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class ModelPredictions:
 
     name: str
     configuration: Mapping[str, object]
-    labels: Integers
-    predicted: Integers
+    labels: IntArray
+    predicted: IntArray
     images_sha256: str
     train_seconds: float | None = None
     model_size_bytes: int | None = None
@@ -81,7 +82,7 @@ class ModelPredictions:
         return len(self.labels)
 
     @cached_property
-    def correct(self) -> Booleans:
+    def correct(self) -> BoolArray:
         """Whether each prediction is the label, bool [N]."""
         return np.asarray(self.predicted == self.labels, dtype=np.bool_)
 
@@ -205,7 +206,7 @@ def _accuracy(models: Sequence[ModelPredictions]) -> pd.DataFrame:
     return table.assign(pareto=pareto_front(table["right"].to_numpy(dtype=np.float64), costs))
 
 
-def pareto_front(gain: Floats, costs: Floats) -> Booleans:
+def pareto_front(gain: FloatArray, costs: FloatArray) -> BoolArray:
     """Which of N choices no other one dominates: gain [N], more is better; costs [N, k], less is better.
 
     Equal choices don't dominate each other. An unknown cost is infinite.

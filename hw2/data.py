@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from hw2.catalogue import DATASETS
+from hw2.constants import IMAGE_SIZE
 from hw2.errors import ConfigurationError, DataError
-from hw2.sources import SIDE, Labels, Pixels, download_dir, expanded, read_any
+from hw2.sources import Labels, Pixels, download_dir, expanded, read_any
 from hw2.stored_set import (
     DatasetIdentity,
     StoredSet,
@@ -52,7 +53,7 @@ class ImageSet:
     source: str
 
     def __post_init__(self) -> None:
-        expected = (len(self.labels), SIDE, SIDE)
+        expected = (len(self.labels), IMAGE_SIZE, IMAGE_SIZE)
         if self.images.dtype != torch.uint8 or tuple(self.images.shape) != expected:
             found = f"{self.images.dtype} {tuple(self.images.shape)}"
             raise DataError(

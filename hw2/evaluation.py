@@ -13,9 +13,6 @@ from hw2.data import ImageSet
 from hw2.errors import DataError, ExperimentError
 from hw2.forward import outputs
 from hw2.measures import (
-    Booleans,
-    Floats,
-    Integers,
     calibration_error,
     confusion_matrix,
     confusion_table,
@@ -27,6 +24,7 @@ from hw2.measures import (
 )
 from hw2.model import Net
 from hw2.predictions import predictions_frame, read_predictions, write_predictions
+from hw2.types import BoolArray, FloatArray, IntArray
 
 __all__ = [
     "Evaluation",
@@ -53,7 +51,7 @@ class Evaluation:
 
     name: str
     sha256: str
-    labels: Integers
+    labels: IntArray
     logits: NDArray[np.float32]
     relu_means: NDArray[np.float32]
     pool_means: NDArray[np.float32]
@@ -73,22 +71,22 @@ class Evaluation:
         return len(self.labels)
 
     @cached_property
-    def predicted(self) -> Integers:
+    def predicted(self) -> IntArray:
         """The digit with the largest logit, int64 [N]."""
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
     @cached_property
-    def probabilities(self) -> Floats:
+    def probabilities(self) -> FloatArray:
         """Softmax of the logits, float64 [N, 10]."""
         return softmax(self.logits)
 
     @cached_property
-    def confidence(self) -> Floats:
+    def confidence(self) -> FloatArray:
         """The largest probability, float64 [N]."""
         return np.asarray(self.probabilities.max(axis=1), dtype=np.float64)
 
     @cached_property
-    def correct(self) -> Booleans:
+    def correct(self) -> BoolArray:
         """Whether the prediction is the label, bool [N]."""
         return np.asarray(self.predicted == self.labels, dtype=np.bool_)
 

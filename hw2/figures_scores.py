@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from hw2.figure_style import (
     DASHES,
@@ -20,16 +19,15 @@ from hw2.figure_style import (
     plain_percent,
     styled,
 )
+from hw2.types import FloatArray
 from hw2.wording import below_one, percent
 
 KEPT = 0.95
 HISTOGRAM_BINS = 60
 ROC_POINTS = 200
 
-Floats = NDArray[np.float64]
 
-
-def outlier_scores_table(scores: Mapping[str, Floats], threshold: float) -> pd.DataFrame:
+def outlier_scores_table(scores: Mapping[str, FloatArray], threshold: float) -> pd.DataFrame:
     """Histogram of an outlier score: low, high, rejected, and each set's pictures in (low, high], by name.
 
     The digits are the first set. The threshold is an edge, and what lies above it is rejected. The last bin
@@ -107,7 +105,7 @@ def outlier_scores(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def roc_table(scores: Mapping[str, tuple[Floats, Floats]]) -> pd.DataFrame:
+def roc_table(scores: Mapping[str, tuple[FloatArray, FloatArray]]) -> pd.DataFrame:
     """ROC curves of scores given by name as (digits, outliers); outliers are the positive class.
 
     Columns: score, auroc, digits_rejected and outliers_rejected (shares of 1), point: "digits" where 95 % of
@@ -137,7 +135,7 @@ def roc_table(scores: Mapping[str, tuple[Floats, Floats]]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _roc(digits: Floats, outliers: Floats) -> tuple[Floats, Floats, float]:
+def _roc(digits: FloatArray, outliers: FloatArray) -> tuple[FloatArray, FloatArray, float]:
     """Shares of digits and of outliers above each threshold, from the highest down, and the area."""
     values = np.concatenate([digits, outliers])
     is_outlier = np.repeat([0, 1], [len(digits), len(outliers)])

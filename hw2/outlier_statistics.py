@@ -15,11 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from hw2.types import FloatArray, IntArray
 
 STATISTICS = ("doubt", "strokes", "shapes", "direction")
 NEIGHBOUR = 4

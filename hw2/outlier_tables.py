@@ -5,20 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from hw2.constants import NUM_CLASSES
 from hw2.detector import Detector
 from hw2.evaluation import Evaluation, wilson_interval
 from hw2.outlier_measures import RESAMPLES, measure
 from hw2.outliers import Scorer, joint_scores
-
-FloatArray = NDArray[np.float64]
+from hw2.types import BoolArray, FloatArray
 
 # The score that is registered with a model, by the name of its column among the predictions.
 SHIPPED = "outlier_score"
 TOGETHER = "together"
 MEAN = f"mean_{SHIPPED}"
-CLASSES = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +25,7 @@ class Judged:
 
     evaluation: Evaluation
     scores: Mapping[str, FloatArray]
-    rejected: NDArray[np.bool_]
+    rejected: BoolArray
 
     @classmethod
     def of(cls, evaluation: Evaluation, detector: Detector, scorer: Scorer) -> "Judged":
@@ -100,7 +98,7 @@ def thresholds_table(
     return pd.DataFrame(rows)
 
 
-def _share(name: str, hits: NDArray[np.bool_]) -> dict[str, float]:
+def _share(name: str, hits: BoolArray) -> dict[str, float]:
     if not len(hits):
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
     low, high = wilson_interval(int(hits.sum()), len(hits))
@@ -129,12 +127,12 @@ class Matches:
     @property
     def blind(self) -> float:
         """Probability that blind guessing among ten digits matches none of so many."""
-        return float((1 - 1 / CLASSES) ** self.answers)
+        return float((1 - 1 / NUM_CLASSES) ** self.answers)
 
     def __str__(self) -> str:
         said = f"{self.matched} of {self.answers} match"
         if self.matched:
-            return f"{said}; a blind guess would match {self.answers / CLASSES:g} on average"
+            return f"{said}; a blind guess would match {self.answers / NUM_CLASSES:g} on average"
         return (
             f"{said}; a blind guess matches none of {self.answers} with a probability of "
             f"{100 * self.blind:.2g} %, so this says little: see what is rejected"

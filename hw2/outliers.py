@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from hw2.errors import DataError
 from hw2.outlier_statistics import ClassGaussians
-
-FloatArray = NDArray[np.float64]
+from hw2.types import FloatArray
 
 # Sun et al.'s choice for ten classes.
 NEIGHBOUR = 50

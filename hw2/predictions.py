@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hw2.catalogue import DIGITS
+from hw2.constants import DIGITS
 from hw2.errors import DataError
-from hw2.measures import Booleans, Floats, Integers
+from hw2.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:  # PyTorch is not needed to read what is stored
     from hw2.evaluation import Evaluation
@@ -22,7 +22,7 @@ PREDICTION_COLUMNS = ["index", "label", "predicted", *LOGIT_COLUMNS, "outlier_sc
 
 
 def predictions_frame(
-    evaluation: Evaluation, outlier_score: Floats | None = None, rejected: Booleans | None = None
+    evaluation: Evaluation, outlier_score: FloatArray | None = None, rejected: BoolArray | None = None
 ) -> pd.DataFrame:
     """One row a picture, in PREDICTION_COLUMNS; outlier_score and rejected are missing values where None.
 
@@ -44,11 +44,11 @@ class Predictions:
 
     name: str
     sha256: str
-    labels: Integers
-    predicted: Integers
+    labels: IntArray
+    predicted: IntArray
     logits: NDArray[np.float32]
-    outlier_score: Floats | None
-    rejected: Booleans | None
+    outlier_score: FloatArray | None
+    rejected: BoolArray | None
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Self:

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 import hw2.model
+from hw2.constants import IMAGE_SIZE
 from hw2.errors import ConfigurationError
-from hw2.model import IMAGE_SIDE, OwnSource, new_model
+from hw2.model import OwnSource, new_model
 from mlflow_project import state
 
 _WEIGHTS = "data/weights/"
@@ -101,7 +102,7 @@ def _template(own: OwnSource | None) -> bytes:
 
 def _trace(own: OwnSource | None) -> bytes:
     # Two pictures: of one, PyTorch would learn that there is always one.
-    example = torch.zeros(2, IMAGE_SIDE, IMAGE_SIDE, dtype=torch.uint8)
+    example = torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own, about its own modules
