@@ -22,7 +22,7 @@ from hw2.measures import (
     softmax,
     wilson_interval,
 )
-from hw2.model import Net
+from hw2.net import Net
 from hw2.predictions import predictions_frame, read_predictions, write_predictions
 from hw2.types import BoolArray, FloatArray, IntArray
 

@@ -26,7 +26,7 @@ from torch.nn.modules import activation
 
 from hw2.constants import IMAGE_SIZE, NUM_CLASSES
 from hw2.errors import ConfigurationError
-from hw2.model import ModelOutputs, Net, preprocess
+from hw2.net import ModelOutputs, Net, preprocess
 
 WIDEST = 1024  # channels whose covariance is still estimated from a few thousand pictures
 _PROBE = 3  # pictures; not 1 or 2, which layers of that size would be mistaken for

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hw2.model import BaseCNN, Net
+from hw2.model import BaseCNN
+from hw2.net import Net
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

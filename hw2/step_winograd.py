@@ -16,7 +16,8 @@ from torch import Tensor
 
 from hw2 import step_kernels as kernels
 from hw2.constants import NUM_CLASSES
-from hw2.model import FLAT_FEATURES, BaseCNN, ModelOutputs, preprocess
+from hw2.model import FLAT_FEATURES, BaseCNN
+from hw2.net import ModelOutputs, preprocess
 from hw2.step_kernels import PLACES, TILES
 from hw2.step_team import Team, keep_freed_memory
 

@@ -23,7 +23,8 @@ from torch import Tensor
 from hw2.constants import IMAGE_SIZE
 from hw2.detector import Detector
 from hw2.errors import CheckpointError, ConfigurationError
-from hw2.model import Net, model_from_weights, weights_sha256
+from hw2.model_factory import model_from_weights, weights_sha256
+from hw2.net import Net
 from hw2.own_net import OwnNet, source_beside
 from mlflow_project.errors import RegistryError
 from mlflow_project.served import CHECKSUMS_FILE, COLUMNS, DETECTOR_FILE, WEIGHTS_FILE

@@ -12,7 +12,8 @@ import torch
 from hw2.data import ImageSet, load_dataset
 from hw2.detector import FIT_PICTURES, HELD_OUT_PICTURES, Curve, Detector, fit_sets
 from hw2.errors import CheckpointError, DataError
-from hw2.model import ModelOutputs, new_model
+from hw2.model_factory import new_model
+from hw2.net import ModelOutputs
 from hw2.outlier_statistics import STATISTICS, doubt, neighbour_distance
 
 
