@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from benchmarks.common import Cell, Report
 from hw2 import checkpoint
 from hw2.configuration import TrainingConfig, fingerprint, resolve
-from hw2.data import Dataset, ImageSet, load_dataset, split_validation
+from hw2.data import Dataset, ImageSet, load_dataset
 from hw2.detector import Curve, Detector, fit_sets
 from hw2.errors import DivergenceError
 from hw2.evaluation import Evaluation, evaluate
@@ -23,6 +23,7 @@ from hw2.outlier_measures import measure
 from hw2.outlier_sets import load_outliers
 from hw2.outlier_statistics import ClassGaussians, doubt
 from hw2.outliers import Scorer, energy, entropy, joint_scores, max_softmax
+from hw2.split import split_validation
 from hw2.training import Training
 from hw2.types import FloatArray
 

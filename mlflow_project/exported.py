@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor

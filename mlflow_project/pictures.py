@@ -35,7 +35,8 @@ def load(
 
     `DataError` or `ConfigurationError` where they can't be had, or this machine can't do what is asked.
     """
-    from hw2.data import load_dataset, load_split, split_validation
+    from hw2.data import load_dataset, load_split
+    from hw2.split import split_validation
 
     runtime = resolve(config)
     _try_out(config)

@@ -7,8 +7,9 @@ import torch
 
 from hw2 import idx
 from hw2.constants import DIGITS
-from hw2.data import Dataset, ImageSet, load_dataset, load_folder, split_validation
+from hw2.data import Dataset, ImageSet, load_dataset, load_folder
 from hw2.errors import ConfigurationError, DataError
+from hw2.split import split_validation
 from tests.hw2.idx_sets import write_set
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
