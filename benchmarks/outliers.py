@@ -17,7 +17,8 @@ from hw2.configuration import TrainingConfig, fingerprint, resolve
 from hw2.data import Dataset, ImageSet, load_dataset
 from hw2.detector import Curve, Detector, fit_sets
 from hw2.errors import DivergenceError
-from hw2.evaluation import Evaluation, evaluate
+from hw2.evaluation import evaluate
+from hw2.evaluation_result import Evaluation
 from hw2.model import BaseCNN
 from hw2.outlier_measures import measure
 from hw2.outlier_sets import load_outliers

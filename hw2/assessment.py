@@ -6,9 +6,11 @@ import pandas as pd
 
 from hw2.data import ImageSet
 from hw2.detector import Detector, fit_sets
-from hw2.evaluation import Evaluation, evaluate, predictions_frame, wilson_interval
-from hw2.measures import auroc
+from hw2.evaluation import evaluate
+from hw2.evaluation_result import Evaluation
+from hw2.measures import auroc, wilson_interval
 from hw2.net import Net
+from hw2.predictions import predictions_frame
 from hw2.types import BoolArray, FloatArray
 from hw2.wording import with_interval
 

@@ -30,7 +30,7 @@ from hw2.wording import percent
 
 if TYPE_CHECKING:  # a figure can be drawn again from its table without PyTorch
     from hw2.data import ImageSet
-    from hw2.evaluation import Evaluation
+    from hw2.evaluation_result import Evaluation
 
 
 def outlier_table(

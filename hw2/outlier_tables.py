@@ -8,7 +8,8 @@ import pandas as pd
 
 from hw2.constants import NUM_CLASSES
 from hw2.detector import Detector
-from hw2.evaluation import Evaluation, wilson_interval
+from hw2.evaluation_result import Evaluation
+from hw2.measures import wilson_interval
 from hw2.outlier_measures import RESAMPLES, measure
 from hw2.outliers import Scorer, joint_scores
 from hw2.types import BoolArray, FloatArray

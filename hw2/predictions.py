@@ -1,10 +1,8 @@
 """Predictions as they are stored: a frame with a row for each picture, in parquet, and back to arrays."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -12,10 +10,8 @@ from numpy.typing import NDArray
 
 from hw2.constants import DIGITS
 from hw2.errors import DataError
+from hw2.evaluation_result import Evaluation
 from hw2.types import BoolArray, FloatArray, IntArray
-
-if TYPE_CHECKING:  # PyTorch is not needed to read what is stored
-    from hw2.evaluation import Evaluation
 
 LOGIT_COLUMNS = [f"logit_{digit}" for digit in DIGITS]
 PREDICTION_COLUMNS = ["index", "label", "predicted", *LOGIT_COLUMNS, "outlier_score", "rejected"]

@@ -123,7 +123,6 @@ class Training:
         self.batches_per_epoch = math.ceil(len(train) / config.batch_size)
         self._images = self._step.prepare(train.images)
         self._labels = train.labels.to(runtime.device)
-        self._validation = validation
         self._validation_images = None if validation is None else self._step.prepare(validation.images)
         self._validation_labels = None if validation is None else validation.labels.to(runtime.device)
         self._epoch = state.epoch
