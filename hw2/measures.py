@@ -49,6 +49,26 @@ def wilson_interval(correct: int, n: int, level: float = 0.95) -> tuple[float, f
     return low, high
 
 
+def threshold_shares(
+    correct: BoolArray, rejected: BoolArray, outliers_rejected: BoolArray
+) -> dict[str, tuple[float, float, float]]:
+    """Shares at a threshold with the ends of their 95 % Wilson intervals; NaN where there is nothing to count.
+
+    digits_kept: of all digits [N]; accuracy_on_kept: right of those; outliers_rejected: of all outliers [M].
+    """
+    shares = {
+        "digits_kept": ~rejected,
+        "accuracy_on_kept": correct[~rejected],
+        "outliers_rejected": outliers_rejected,
+    }
+    return {
+        name: (float(hits.mean()), *wilson_interval(int(hits.sum()), len(hits)))
+        if len(hits)
+        else (np.nan, np.nan, np.nan)
+        for name, hits in shares.items()
+    }
+
+
 def confusion_matrix(labels: IntArray, predicted: IntArray, classes: int = NUM_CLASSES) -> IntArray:
     """Counts, int64 [classes, classes]: row = label, column = predicted."""
     cells = np.bincount(labels * classes + predicted, minlength=classes * classes)

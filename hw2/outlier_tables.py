@@ -9,7 +9,7 @@ import pandas as pd
 from hw2.constants import NUM_CLASSES
 from hw2.detector import Detector
 from hw2.evaluation_result import Evaluation
-from hw2.measures import wilson_interval
+from hw2.measures import threshold_shares
 from hw2.outlier_measures import RESAMPLES, measure
 from hw2.outliers import Scorer, joint_scores
 from hw2.types import BoolArray, FloatArray
@@ -82,28 +82,19 @@ def thresholds_table(
     rows = []
     for name, judgements in outliers.items():
         for model, judged in judgements.items():
-            kept = ~digits[model].rejected
-            right = digits[model].evaluation.correct[kept]
-            rows.append(
-                {
-                    "model": model,
-                    "outliers": name,
-                    "threshold": thresholds[model],
-                    "digits": len(kept),
-                    "pictures": len(judged.rejected),
-                    **_share("digits_kept", kept),
-                    **_share("accuracy_on_kept", right),
-                    **_share("outliers_rejected", judged.rejected),
-                }
-            )
+            of_digits = digits[model]
+            shares = threshold_shares(of_digits.evaluation.correct, of_digits.rejected, judged.rejected)
+            row: dict[str, str | float] = {
+                "model": model,
+                "outliers": name,
+                "threshold": thresholds[model],
+                "digits": len(of_digits.rejected),
+                "pictures": len(judged.rejected),
+            }
+            for share, (value, low, high) in shares.items():
+                row |= {share: value, f"{share}_low": low, f"{share}_high": high}
+            rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _share(name: str, hits: BoolArray) -> dict[str, float]:
-    if not len(hits):
-        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
-    low, high = wilson_interval(int(hits.sum()), len(hits))
-    return {name: float(hits.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def disagreements(table: pd.DataFrame) -> list[int]:

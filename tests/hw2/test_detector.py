@@ -209,7 +209,7 @@ def test_the_neighbours_distance_in_a_worked_case():
     angles = np.radians([0, 10, 20, 30, 40])
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     fourth = 2 * np.sin(np.radians([30, 20, 20, 20, 30]) / 2)
-    np.testing.assert_allclose(neighbour_distance(circle, circle), fourth, atol=1e-9)
+    np.testing.assert_allclose(neighbour_distance(circle, circle, 4), fourth, atol=1e-9)
 
 
 def numbered(count: int) -> ImageSet:
