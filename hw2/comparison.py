@@ -5,7 +5,6 @@ Works from predictions alone and never runs a model. All models must have been s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +26,7 @@ from hw2.paired_tests import (
     paired_share_interval,
 )
 from hw2.types import BoolArray, FloatArray, IntArray
-from hw2.wording import LEVEL, said_p
+from hw2.wording import LEVEL, parse_number, said_p
 
 if TYPE_CHECKING:
     from hw2.predictions import Predictions
@@ -94,7 +93,7 @@ class ModelPredictions:
     @cached_property
     def settings(self) -> dict[str, Setting]:
         """The configuration with numbers as numbers, however they were written: "0.10" is 0.1."""
-        return {key: _number(value) for key, value in self.configuration.items()}
+        return {key: parse_number(value) for key, value in self.configuration.items()}
 
     @property
     def seed(self) -> Setting | None:
@@ -374,16 +373,3 @@ def _seed_verdict(
         return "", f"no difference can be told: {said}"
     better = first if difference.mean > 0 else second
     return better, f"{better} is better: {said}"
-
-
-def _number(value: object) -> Setting:
-    if isinstance(value, bool) or value is None:
-        return str(value)
-    for kind in (int, float):
-        try:
-            number = kind(str(value))
-        except ValueError:
-            continue
-        if math.isfinite(number):
-            return int(number) if number == int(number) else number
-    return str(value)

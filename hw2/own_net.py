@@ -27,6 +27,7 @@ from torch.nn.modules import activation
 from hw2.constants import IMAGE_SIZE, NUM_CLASSES
 from hw2.errors import ConfigurationError
 from hw2.net import ModelOutputs, Net, preprocess
+from hw2.wording import first_line
 
 WIDEST = 1024  # channels whose covariance is still estimated from a few thousand pictures
 _PROBE = 3  # pictures; not 1 or 2, which layers of that size would be mistaken for
@@ -125,10 +126,9 @@ def _as_asked(name: str) -> Iterator[None]:
     except ConfigurationError:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or ["no message"])[0]
         raise ConfigurationError(
-            f"{name} can't be used: {type(error).__name__}: {first}; it is made without arguments and given float32 "
-            f"[N, 1, {IMAGE_SIZE}, {IMAGE_SIZE}]"
+            f"{name} can't be used: {type(error).__name__}: {first_line(error)}; it is made without arguments and "
+            f"given float32 [N, 1, {IMAGE_SIZE}, {IMAGE_SIZE}]"
         ) from error
 
 

@@ -20,6 +20,7 @@ from hw2.centring import BOX, CENTRE, as_mnist
 from hw2.constants import IMAGE_SIZE
 from hw2.errors import DataError
 from hw2.idx import GZIP_MAGIC, read_idx, too_many_pixels
+from hw2.wording import first_line
 
 MOST_PIXELS = 64_000_000
 WORKING_SIDE = 1024  # pictures are made no larger than this before they are looked at
@@ -97,12 +98,8 @@ def _read_picture(path: Path, opener: type[PngImageFile] | type[JpegImageFile]) 
     except DataError:
         raise
     except Exception as error:  # decoders meet damage with almost any exception
-        raise DataError(f"{path}: a damaged picture ({_reason(error)}); {NEXT_STEP}") from error
+        raise DataError(f"{path}: a damaged picture ({first_line(error)}); {NEXT_STEP}") from error
     return _prepared(str(path), image, notes, lossy=opener is JpegImageFile)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _eight_bits(file: Image.Image) -> Image.Image:
@@ -137,7 +134,7 @@ def _prepared(name: str, image: Image.Image, notes: list[str], lossy: bool) -> P
         return _laid_out(name, image, notes, lossy)
     except Exception as error:  # whatever one picture does, the others are to be answered
         raise DataError(
-            f"{name}: can't be made into {IMAGE_SIZE} x {IMAGE_SIZE} pixels ({_reason(error)}); give another picture"
+            f"{name}: can't be made into {IMAGE_SIZE} x {IMAGE_SIZE} pixels ({first_line(error)}); give another picture"
         ) from error
 
 

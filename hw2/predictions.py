@@ -12,6 +12,7 @@ from hw2.constants import DIGITS
 from hw2.errors import DataError
 from hw2.evaluation_result import Evaluation
 from hw2.types import BoolArray, FloatArray, IntArray
+from hw2.wording import first_line
 
 LOGIT_COLUMNS = [f"logit_{digit}" for digit in DIGITS]
 PREDICTION_COLUMNS = ["index", "label", "predicted", *LOGIT_COLUMNS, "outlier_score", "rejected"]
@@ -80,7 +81,6 @@ def read_predictions(path: Path) -> Predictions:
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these two
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{path}: not a readable file of predictions ({reason}); evaluate the model again"
+            f"{path}: not a readable file of predictions ({first_line(error)}); evaluate the model again"
         ) from error
