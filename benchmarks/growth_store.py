@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hw2.measures import Integers
 from hw2.predictions import LOGIT_COLUMNS, write_predictions
+from hw2.types import IntArray
 
 LEAST, MOST = 0.96, 0.99
 """Accuracies of the models, evenly between."""
@@ -42,7 +42,7 @@ def store_of_models(store: str, count: int, predictions: int, folder: Path) -> l
     return ids
 
 
-def _frame(labels: Integers, chance: np.random.Generator, accuracy: float) -> pd.DataFrame:
+def _frame(labels: IntArray, chance: np.random.Generator, accuracy: float) -> pd.DataFrame:
     """Predictions with about that share right, each mistake the next digit."""
     wrong = chance.random(len(labels)) > accuracy
     predicted = (labels + wrong) % 10

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from scipy.optimize import minimize_scalar
 from sklearn.neighbors import NearestNeighbors
@@ -15,18 +14,20 @@ from sklearn.neighbors import NearestNeighbors
 from benchmarks.common import Cell, Report
 from hw2 import checkpoint
 from hw2.configuration import TrainingConfig, fingerprint, resolve
-from hw2.data import Dataset, ImageSet, load_dataset, split_validation
+from hw2.data import Dataset, ImageSet, load_dataset
 from hw2.detector import Curve, Detector, fit_sets
 from hw2.errors import DivergenceError
-from hw2.evaluation import Evaluation, evaluate
+from hw2.evaluation import evaluate
+from hw2.evaluation_result import Evaluation
 from hw2.model import BaseCNN
 from hw2.outlier_measures import measure
 from hw2.outlier_sets import load_outliers
 from hw2.outlier_statistics import ClassGaussians, doubt
 from hw2.outliers import Scorer, energy, entropy, joint_scores, max_softmax
+from hw2.split import split_validation
 from hw2.training import Training
+from hw2.types import FloatArray
 
-FloatArray = NDArray[np.float64]
 Scores = dict[str, FloatArray]
 
 SETS = ("fashion-mnist", "letters", "rotated", "inverted", "noise")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.common import Cell, Report
 from benchmarks.training import BATCH_SIZE, PICTURE_FLOP, FastStep
-from hw2 import step_direct, step_kernels, step_winograd
+from hw2 import step_kernels, step_winograd
 from hw2.configuration import native_bfloat16
 from hw2.data import load_dataset
 from hw2.step import implementation
@@ -24,7 +24,7 @@ _PRODUCT_FLOP = 2 * step_kernels.PLACES * step_kernels.TILES * 32 * 64
 _PRODUCTS = {64: "products: conv2", 32: "products: conv2, gradient of input"}
 
 # What is timed: where it is looked up, its name there, what it is for.
-_WINOGRAD: list[tuple[Any, str, str]] = [
+_PLACES: list[tuple[Any, str, str]] = [
     (step_kernels, "forward", "gather, preprocess, conv1, ReLU, transform"),
     (step_kernels, "pool", "transform back, bias, max-pool"),
     (step_kernels, "logits", "fc1"),
@@ -37,11 +37,6 @@ _WINOGRAD: list[tuple[Any, str, str]] = [
         "_update_others",
         "sum of the parts' gradients, update, transform of weights",
     ),
-]
-_DIRECT: list[tuple[Any, str, str]] = [
-    (step_direct, "_convolution", "conv1, ReLU, conv2"),
-    (step_direct, "_convolution_backward", "gradients of conv2 and conv1"),
-    (step_direct.DirectStep, "_update", "sum of the parts' gradients, update"),
 ]
 
 
@@ -119,9 +114,8 @@ def _wall(step: FastStep, order: Tensor) -> float:
 
 @contextmanager
 def _timing(clock: _Clock) -> Iterator[None]:
-    places = _DIRECT if implementation("cpu") == "direct" else _WINOGRAD
     with ExitStack() as stack:
-        for owner, attribute, label in places:
+        for owner, attribute, label in _PLACES:
             function = clock.timed(getattr(owner, attribute), lambda *_, label=label, **__: label)
             stack.enter_context(patch.object(owner, attribute, function))
         stack.enter_context(patch.object(torch, "bmm", clock.timed(torch.bmm, _product)))

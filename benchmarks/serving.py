@@ -20,7 +20,7 @@ from benchmarks.common import Report
 from hw2.data import load_dataset
 from hw2.detector import Detector
 from hw2.evaluation import evaluate
-from hw2.model import new_model
+from hw2.model_factory import new_model
 from mlflow_project.packaging import write_model_files
 
 READY_SECONDS = 180

@@ -13,7 +13,7 @@ from benchmarks.common import Cell, Report, alternate, median_and_spread
 from benchmarks.usual import UsualLoop, torchvision_folder
 from hw2.configuration import native_bfloat16
 from hw2.data import Dataset, load_dataset
-from hw2.model import new_model
+from hw2.model_factory import new_model
 from hw2.step import make_step
 
 BATCH_SIZE = 64

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from hw2.data import Dataset, ImageSet
-from hw2.model import MEAN, SCALE, new_model
+from hw2.model_factory import new_model
+from hw2.net import MEAN, SCALE
 
 
 class Net(nn.Module):

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hw2.data import ImageSet
 from hw2.detector import Detector, fit_sets
-from hw2.evaluation import Evaluation, evaluate, predictions_frame, wilson_interval
-from hw2.measures import auroc
-from hw2.model import Net
+from hw2.evaluation import evaluate
+from hw2.evaluation_result import Evaluation
+from hw2.measures import auroc, threshold_shares
+from hw2.net import Net
+from hw2.predictions import predictions_frame
+from hw2.types import FloatArray
 from hw2.wording import with_interval
 
 
@@ -21,8 +22,8 @@ class Assessment:
     test: Evaluation
     outliers: Evaluation
     detector: Detector
-    test_scores: NDArray[np.float64]
-    outlier_scores: NDArray[np.float64]
+    test_scores: FloatArray
+    outlier_scores: FloatArray
 
     def metrics(self) -> dict[str, float]:
         """The figures at the end of a run, by their names in MLflow. Shares are of 1, times in seconds."""
@@ -45,13 +46,12 @@ class Assessment:
         Shares with their 95 % Wilson intervals: digits_kept of all digits, accuracy_on_kept of those (a dash where
         none is kept), outliers_rejected of all outliers.
         """
-        kept = ~self.detector.rejected(self.test_scores)
-        shares = {
-            "digits_kept": kept,
-            "accuracy_on_kept": self.test.correct[kept],
-            "outliers_rejected": self.detector.rejected(self.outlier_scores),
-        }
-        return {name: _said(hits) for name, hits in shares.items()}
+        shares = threshold_shares(
+            self.test.correct,
+            self.detector.rejected(self.test_scores),
+            self.detector.rejected(self.outlier_scores),
+        )
+        return {name: with_interval(*share) for name, share in shares.items()}
 
     def predictions(self) -> dict[str, pd.DataFrame]:
         """By the stem of the file: the prediction for every test picture and every outlier."""
@@ -61,12 +61,6 @@ class Assessment:
                 self.outliers, self.outlier_scores, self.detector.rejected(self.outlier_scores)
             ),
         }
-
-
-def _said(hits: NDArray[np.bool_]) -> str:
-    if not len(hits):
-        return "–"
-    return with_interval(float(hits.mean()), *wilson_interval(int(hits.sum()), len(hits)))
 
 
 def assess(

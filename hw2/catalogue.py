@@ -4,7 +4,8 @@ import string
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DIGITS = tuple(string.digits)
+from hw2.constants import DIGITS
+
 GARMENTS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip

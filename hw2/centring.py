@@ -4,7 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SIDE = 28
+from hw2.constants import IMAGE_SIZE
+from hw2.types import IntArray
+
 BOX = 20
 # MNIST puts the centre of mass here, counted from the middle of the first pixel, to the nearest pixel: over
 # the first 3,000 training pictures it is 14.00 in both directions, 13.5 to 14.5 in 98 % of them.
@@ -17,7 +19,7 @@ def as_mnist(ink: Image.Image) -> NDArray[np.uint8]:
     Cut to what isn't black, scaled so that its longer side is 20, moved so that its centre of mass is in the
     middle (http://yann.lecun.com/exdb/mnist/). A picture without ink stays black.
     """
-    laid_out = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    laid_out = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     bounds = ink.getbbox()
     if bounds is None:
         return laid_out
@@ -33,10 +35,10 @@ def as_mnist(ink: Image.Image) -> NDArray[np.uint8]:
     return laid_out
 
 
-def _offset(mass: NDArray[np.int64]) -> int:
+def _offset(mass: IntArray) -> int:
     """Where a box begins along one side, if its mass by position along that side is this; it stays inside."""
     total = int(mass.sum())
     if total == 0:  # faint ink can vanish when it is scaled down
-        return (SIDE - len(mass)) // 2
+        return (IMAGE_SIZE - len(mass)) // 2
     middle = int((mass * np.arange(len(mass))).sum()) / total
-    return min(max(round(CENTRE - middle), 0), SIDE - len(mass))
+    return min(max(round(CENTRE - middle), 0), IMAGE_SIZE - len(mass))

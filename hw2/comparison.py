@@ -5,7 +5,6 @@ Works from predictions alone and never runs a model. All models must have been s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hw2.errors import ComparisonError
-from hw2.measures import Booleans, Floats, Integers, wilson_interval
+from hw2.measures import wilson_interval
 from hw2.paired_tests import (
     CochranQ,
     PairedDifference,
@@ -26,7 +25,8 @@ from hw2.paired_tests import (
     paired_difference,
     paired_share_interval,
 )
-from hw2.wording import LEVEL, said_p
+from hw2.types import BoolArray, FloatArray, IntArray
+from hw2.wording import LEVEL, parse_number, said_p
 
 if TYPE_CHECKING:
     from hw2.predictions import Predictions
@@ -49,8 +49,8 @@ class ModelPredictions:
 
     name: str
     configuration: Mapping[str, object]
-    labels: Integers
-    predicted: Integers
+    labels: IntArray
+    predicted: IntArray
     images_sha256: str
     train_seconds: float | None = None
     model_size_bytes: int | None = None
@@ -81,7 +81,7 @@ class ModelPredictions:
         return len(self.labels)
 
     @cached_property
-    def correct(self) -> Booleans:
+    def correct(self) -> BoolArray:
         """Whether each prediction is the label, bool [N]."""
         return np.asarray(self.predicted == self.labels, dtype=np.bool_)
 
@@ -93,7 +93,7 @@ class ModelPredictions:
     @cached_property
     def settings(self) -> dict[str, Setting]:
         """The configuration with numbers as numbers, however they were written: "0.10" is 0.1."""
-        return {key: _number(value) for key, value in self.configuration.items()}
+        return {key: parse_number(value) for key, value in self.configuration.items()}
 
     @property
     def seed(self) -> Setting | None:
@@ -205,7 +205,7 @@ def _accuracy(models: Sequence[ModelPredictions]) -> pd.DataFrame:
     return table.assign(pareto=pareto_front(table["right"].to_numpy(dtype=np.float64), costs))
 
 
-def pareto_front(gain: Floats, costs: Floats) -> Booleans:
+def pareto_front(gain: FloatArray, costs: FloatArray) -> BoolArray:
     """Which of N choices no other one dominates: gain [N], more is better; costs [N, k], less is better.
 
     Equal choices don't dominate each other. An unknown cost is infinite.
@@ -373,16 +373,3 @@ def _seed_verdict(
         return "", f"no difference can be told: {said}"
     better = first if difference.mean > 0 else second
     return better, f"{better} is better: {said}"
-
-
-def _number(value: object) -> Setting:
-    if isinstance(value, bool) or value is None:
-        return str(value)
-    for kind in (int, float):
-        try:
-            number = kind(str(value))
-        except ValueError:
-            continue
-        if math.isfinite(number):
-            return int(number) if number == int(number) else number
-    return str(value)

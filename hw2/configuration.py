@@ -3,11 +3,13 @@
 PyTorch is imported only where it is asked something, so that a command line can read the defaults at once.
 """
 
+import ast
 import dataclasses
 import hashlib
 import json
 import math
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,13 +31,15 @@ _BOUNDS = {  # what PyTorch takes, and more threads or epochs than anybody has a
 }
 SMALL_VALIDATION_SHARE = 12  # a set smaller than 60,000 gives a twelfth
 
-# The modules whose source decides the weights: changing one makes another configuration.
+# The modules whose code decides the weights: changing it makes another configuration. What this module decides is part
+# of an identity by its value, and so are the data.
 _DECIDING_MODULES = (
-    "configuration.py",
-    "data.py",
-    "idx.py",
+    "constants.py",
+    "net.py",
     "model.py",
+    "model_factory.py",
     "own_net.py",
+    "split.py",
     "step*.py",
     "training.py",
 )
@@ -198,12 +202,42 @@ def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: Runtime) -
 
 @cache
 def code_sha256() -> str:
-    """SHA-256 over the source of the modules that decide the weights."""
-    digest = hashlib.sha256()
+    """SHA-256 over the code of the modules that decide the weights."""
     folder = Path(__file__).parent
-    for path in sorted(path for pattern in _DECIDING_MODULES for path in folder.glob(pattern)):
-        digest.update(path.name.encode() + b"\n" + path.read_bytes())
-    return digest.hexdigest()
+    return syntax_sha256(path.read_text() for pattern in _DECIDING_MODULES for path in folder.glob(pattern))
+
+
+def syntax_sha256(sources: Iterable[str]) -> str:
+    """SHA-256 over what the texts of modules compute, in any order.
+
+    Neither their files' names count nor comments, docstrings, imports and the words of errors: a sentence or a move
+    changes no weight.
+    """
+    trees = sorted(repr(_computed(ast.parse(source))) for source in sources)
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()
+
+
+def _computed(node: Any) -> Any:
+    """What a node of a syntax tree computes, as nested tuples that are alike in every version of Python.
+
+    `ast.dump` isn't: some versions show empty fields, and new ones are added.
+    """
+    if isinstance(node, list):
+        return tuple(_computed(each) for each in node if not _is_silent(each))
+    if isinstance(node, ast.Raise):
+        return "Raise"
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields if name != "ctx")
+        return type(node).__name__, *(
+            (name, _computed(value)) for name, value in fields if value not in (None, [])
+        )
+    return node
+
+
+def _is_silent(node: ast.AST) -> bool:
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def deciding_sha256(config: TrainingConfig) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw2.catalogue import DATASETS
-from hw2.errors import ConfigurationError, DataError
-from hw2.sources import SIDE, Labels, Pixels, download_dir, expanded, read_any
+from hw2.constants import IMAGE_SIZE
+from hw2.errors import DataError
+from hw2.sources import Labels, Pixels, expanded, read_any
 from hw2.stored_set import (
     DatasetIdentity,
     StoredSet,
@@ -20,20 +20,6 @@ from hw2.stored_set import (
     images_sha256,
     name_of,
 )
-
-__all__ = [
-    "DATASETS",
-    "Dataset",
-    "ImageSet",
-    "download_dir",
-    "load_dataset",
-    "load_folder",
-    "load_split",
-    "split_validation",
-]
-
-# Decides which pictures are for validation, in every run alike: runs are compared on the same pictures.
-VALIDATION_SEED = 20170825
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +38,7 @@ class ImageSet:
     source: str
 
     def __post_init__(self) -> None:
-        expected = (len(self.labels), SIDE, SIDE)
+        expected = (len(self.labels), IMAGE_SIZE, IMAGE_SIZE)
         if self.images.dtype != torch.uint8 or tuple(self.images.shape) != expected:
             found = f"{self.images.dtype} {tuple(self.images.shape)}"
             raise DataError(
@@ -132,21 +118,6 @@ def load_folder(folder: Path) -> ImageSet:
     else:
         classes = tuple(str(label) for label in range(int(labels.max()) + 1))
     return _image_set(StoredSet(name_of(folder), folder, classes, None, False), "test", images, labels)
-
-
-def split_validation(train: ImageSet, size: int) -> tuple[ImageSet, ImageSet | None]:
-    """Training and validation part, by a permutation that is the same in every run; None for size 0."""
-    if not 0 <= size < len(train):
-        raise ConfigurationError(
-            f"validation_size {size} of {len(train)} training pictures, expected 0 to {len(train) - 1}; "
-            "choose a smaller one"
-        )
-    if size == 0:
-        return train, None
-    # RandomState's stream is frozen by numpy's own promise; torch and numpy.random.Generator give none.
-    order = torch.from_numpy(np.random.RandomState(VALIDATION_SEED).permutation(len(train)))
-    held_out, rest = order[:size].sort().values, order[size:].sort().values
-    return train.take(rest), replace(train.take(held_out), split="validation")
 
 
 def _image_set(stored: StoredSet, split: str, images: Pixels, labels: Labels) -> ImageSet:

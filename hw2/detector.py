@@ -14,15 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from hw2.constants import MIN_FIT_IMAGES
 from hw2.data import ImageSet
 from hw2.errors import CheckpointError, DataError
 from hw2.outlier_statistics import STATISTICS, ClassGaussians, Outputs, Statistics, as_matrix
-from hw2.stored_set import MINIMUM_PICTURES
-
-FloatArray = NDArray[np.float64]
+from hw2.types import BoolArray, FloatArray
 
 # Training digits that are evaluated for a fit; 10,000 instead gain less than 0.001 of any AUROC.
 FIT_PICTURES = 4000
@@ -119,7 +118,7 @@ class Detector:
         strange = zip(STATISTICS, self.curves[:-1], self.statistics.of(outputs), strict=True)
         return {name: curve(values) / math.log(10) for name, curve, values in strange}
 
-    def rejected(self, score: ArrayLike) -> NDArray[np.bool_]:
+    def rejected(self, score: ArrayLike) -> BoolArray:
         """Whether each is no digit as far as the threshold can tell; a score that is no number is none."""
         return np.asarray(~(np.asarray(score, dtype=np.float64) <= self.threshold))
 
@@ -204,10 +203,10 @@ def _fits(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
 
 
 def _check(outputs: Outputs, name: str) -> None:
-    if len(outputs.logits) < MINIMUM_PICTURES:
+    if len(outputs.logits) < MIN_FIT_IMAGES:
         raise DataError(
             f"{len(outputs.logits)} {name} pictures for the outlier score, expected at least "
-            f"{MINIMUM_PICTURES}; use a larger data set or validation_size"
+            f"{MIN_FIT_IMAGES}; use a larger data set or validation_size"
         )
     if not all(
         np.isfinite(as_matrix(part)).all()

@@ -14,6 +14,9 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from hw2.constants import IMAGE_SIZE
+from hw2.types import FloatArray
+
 DPI = 120
 INK = "#222222"
 QUIET = "#6b6b6b"
@@ -33,7 +36,6 @@ _LUMINANCE = np.where(_MATRIX_RGB <= 0.04045, _MATRIX_RGB / 12.92, ((_MATRIX_RGB
     0.7152,
     0.0722,
 )
-PICTURE_SIDE = 28
 
 # Every setting that decides how these figures look, so that a person's own matplotlibrc changes nothing.
 _SETTINGS: Any = {
@@ -182,13 +184,13 @@ def plain_percent(share: float, _: object = None) -> str:
     return f"{100 * share:g} %"
 
 
-def mosaic(rows: Sequence[Sequence[Picture | None]], down: int, across: int) -> NDArray[np.float64]:
+def mosaic(rows: Sequence[Sequence[Picture | None]], down: int, across: int) -> FloatArray:
     """Rows of pictures, uint8 [28, 28], as one picture, 0 to 1, with NaN where there is None.
 
     down, across: pixels from one picture to the next. One image is drawn in a tenth of the time of N axes.
     """
     columns = max(len(row) for row in rows)
-    side = PICTURE_SIDE
+    side = IMAGE_SIZE
     whole = np.full(((len(rows) - 1) * down + side, (columns - 1) * across + side), np.nan)
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):

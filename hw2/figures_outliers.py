@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from hw2.constants import IMAGE_SIZE
 from hw2.figure_style import (
     MATRIX_COLOURS,
-    PICTURE_SIDE,
     axes_at,
     bare,
     canvas,
@@ -26,18 +25,19 @@ from hw2.figure_style import (
     styled,
 )
 from hw2.measures import confusion_matrix, confusion_table
+from hw2.types import BoolArray
 from hw2.wording import percent
 
 if TYPE_CHECKING:  # a figure can be drawn again from its table without PyTorch
     from hw2.data import ImageSet
-    from hw2.evaluation import Evaluation
+    from hw2.evaluation_result import Evaluation
 
 
 def outlier_table(
     evaluations: Mapping[str, Evaluation],
     image_set: ImageSet,
     indices: Sequence[int] = tuple(range(10)),
-    rejected: Mapping[str, NDArray[np.bool_]] | None = None,
+    rejected: Mapping[str, BoolArray] | None = None,
 ) -> pd.DataFrame:
     """What each model, by name, says to the pictures at `indices` of a set that all were evaluated on.
 
@@ -76,18 +76,18 @@ def outlier_predictions(table: pd.DataFrame, image_set: ImageSet) -> Figure:
     left = max(0.12, (7.6 - columns * wide) / 2)
     figure = canvas(max(columns * wide + 0.24, 7.6), 0.72 + rows * high)
     up = figure.get_size_inches()[1]
-    down, across = round(PICTURE_SIDE * high / picture), round(PICTURE_SIDE * wide / picture)
+    down, across = round(IMAGE_SIZE * high / picture), round(IMAGE_SIZE * wide / picture)
     pictures = [image_set.images[int(index)].numpy() for index in table["index"]]
     whole = mosaic([pictures[i : i + columns] for i in range(0, len(pictures), columns)], down, across)
-    tall = whole.shape[0] / PICTURE_SIDE * picture
+    tall = whole.shape[0] / IMAGE_SIZE * picture
     axes = axes_at(
-        figure, left + (wide - picture) / 2, up - 0.72 - tall, whole.shape[1] / PICTURE_SIDE * picture, tall
+        figure, left + (wide - picture) / 2, up - 0.72 - tall, whole.shape[1] / IMAGE_SIZE * picture, tall
     )
     axes.imshow(whole, cmap="gray", vmin=0, vmax=1, aspect="auto")
     axes.axis("off")
     for place, row in enumerate(table.to_dict("records")):
-        x = (place % columns) * across + PICTURE_SIDE / 2
-        y = (place // columns) * down + PICTURE_SIDE
+        x = (place % columns) * across + IMAGE_SIZE / 2
+        y = (place // columns) * down + IMAGE_SIZE
         said = f"taken for {row['predicted']}"
         if isinstance(row["predicted_class"], str) and row["predicted_class"] != str(row["predicted"]):
             said += f" ({row['predicted_class']})"

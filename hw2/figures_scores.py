@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from hw2.figure_style import (
     DASHES,
@@ -20,16 +19,15 @@ from hw2.figure_style import (
     plain_percent,
     styled,
 )
+from hw2.types import FloatArray
 from hw2.wording import below_one, percent
 
 KEPT = 0.95
 HISTOGRAM_BINS = 60
 ROC_POINTS = 200
 
-Floats = NDArray[np.float64]
 
-
-def outlier_scores_table(scores: Mapping[str, Floats], threshold: float) -> pd.DataFrame:
+def outlier_scores_table(scores: Mapping[str, FloatArray], threshold: float) -> pd.DataFrame:
     """Histogram of an outlier score: low, high, rejected, and each set's pictures in (low, high], by name.
 
     The digits are the first set. The threshold is an edge, and what lies above it is rejected. The last bin
@@ -107,15 +105,18 @@ def outlier_scores(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def roc_table(scores: Mapping[str, tuple[Floats, Floats]]) -> pd.DataFrame:
+def roc_table(scores: Mapping[str, tuple[FloatArray, FloatArray]]) -> pd.DataFrame:
     """ROC curves of scores given by name as (digits, outliers); outliers are the positive class.
 
     Columns: score, auroc, digits_rejected and outliers_rejected (shares of 1), point: "digits" where 95 % of
     digits are kept, "outliers" where 95 % of outliers are rejected, else empty. Long curves are thinned.
     """
+    from sklearn.metrics import auc, roc_curve  # imported here: it costs a second
+
     parts = []
     for name, (digits, outliers) in scores.items():
-        false, true, auroc = _roc(digits, outliers)
+        is_outlier = np.repeat([0, 1], [len(digits), len(outliers)])
+        false, true, _ = roc_curve(is_outlier, np.concatenate([digits, outliers]), drop_intermediate=False)
         keeps = int(np.searchsorted(false, 1 - KEPT + 1e-12, side="right")) - 1
         rejects = int(np.searchsorted(true, KEPT - 1e-12, side="left"))
         even = np.searchsorted(false + true, np.linspace(0, 2, ROC_POINTS))
@@ -127,7 +128,7 @@ def roc_table(scores: Mapping[str, tuple[Floats, Floats]]) -> pd.DataFrame:
             pd.DataFrame(
                 {
                     "score": name,
-                    "auroc": auroc,
+                    "auroc": float(auc(false, true)),
                     "digits_rejected": false[chosen],
                     "outliers_rejected": true[chosen],
                     "point": point,
@@ -135,17 +136,6 @@ def roc_table(scores: Mapping[str, tuple[Floats, Floats]]) -> pd.DataFrame:
             )
         )
     return pd.concat(parts, ignore_index=True)
-
-
-def _roc(digits: Floats, outliers: Floats) -> tuple[Floats, Floats, float]:
-    """Shares of digits and of outliers above each threshold, from the highest down, and the area."""
-    values = np.concatenate([digits, outliers])
-    is_outlier = np.repeat([0, 1], [len(digits), len(outliers)])
-    order = np.argsort(-values, kind="stable")
-    last_of_ties = np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1)
-    true = np.append(0, np.cumsum(is_outlier[order])[last_of_ties]) / len(outliers)
-    false = np.append(0, np.cumsum(1 - is_outlier[order])[last_of_ties]) / len(digits)
-    return false, true, float(np.trapezoid(true, false))
 
 
 @styled

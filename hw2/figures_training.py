@@ -12,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 
+from hw2.constants import IMAGE_SIZE
 from hw2.figure_style import (
     DASHES,
     INK,
     MARKERS,
     MATRIX_COLOURS,
-    PICTURE_SIDE,
     QUIET,
     SERIES,
     axes_at,
@@ -35,6 +34,7 @@ from hw2.figure_style import (
     plain_percent,
     styled,
 )
+from hw2.types import IntArray
 from hw2.wording import percent
 
 if TYPE_CHECKING:  # a figure can be drawn again from its table without PyTorch
@@ -152,7 +152,7 @@ _MISTAKE_TICKS = {
 }
 
 
-def _counts(table: pd.DataFrame) -> NDArray[np.int64]:
+def _counts(table: pd.DataFrame) -> IntArray:
     return table.drop(columns="label").to_numpy(dtype=np.int64)
 
 
@@ -183,7 +183,7 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, font: float) -> None:
     axes.set_ylabel("label")
 
 
-def _worst_mistake(table: pd.DataFrame, counts: NDArray[np.int64]) -> str:
+def _worst_mistake(table: pd.DataFrame, counts: IntArray) -> str:
     mistakes = counts * (1 - np.eye(len(counts), dtype=np.int64))
     if not mistakes.any():
         return "no mistake; grey: right"
@@ -211,7 +211,7 @@ def dataset_examples(table: pd.DataFrame, image_set: ImageSet) -> Figure:
     columns = min(10, len(classes))
     rows = int(table.groupby("label").size().max())
     bands = -(-len(classes) // columns)
-    cell, names, step = 0.84, 0.3, PICTURE_SIDE + 2
+    cell, names, step = 0.84, 0.3, IMAGE_SIZE + 2
     band_height = rows * cell + names
     figure = canvas(max(columns * cell + 0.24, 5.2), 0.76 + bands * band_height)
     up = figure.get_size_inches()[1]
@@ -227,7 +227,7 @@ def dataset_examples(table: pd.DataFrame, image_set: ImageSet) -> Figure:
         axes = axes_at(figure, 0.12, up - 0.66 - band * band_height - names - high, wide, high)
         axes.imshow(whole, cmap="gray", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(
-            [column * step + PICTURE_SIDE / 2 for column in range(len(shown))], [str(n) for _, n in shown]
+            [column * step + IMAGE_SIZE / 2 for column in range(len(shown))], [str(n) for _, n in shown]
         )
         axes.set_yticks([])
         axes.xaxis.tick_top()

@@ -4,31 +4,28 @@ from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from hw2.catalogue import DIGITS
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
+from hw2.constants import NUM_CLASSES
+from hw2.types import BoolArray, FloatArray, IntArray
 
 CALIBRATION_BINS = 15
 
 
-def softmax(logits: ArrayLike) -> Floats:
+def softmax(logits: ArrayLike) -> FloatArray:
     """Probabilities, float64 [N, C], of logits [N, C]."""
     exponentials = np.exp(_shifted(logits))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def cross_entropy(labels: Integers, logits: ArrayLike) -> float:
+def cross_entropy(labels: IntArray, logits: ArrayLike) -> float:
     """Mean of -log softmax(logits)[label] in nats, computed in float64."""
     shifted = _shifted(logits)
     of_label = shifted[np.arange(len(labels)), labels]
     return float((np.log(np.exp(shifted).sum(axis=1)) - of_label).mean())
 
 
-def _shifted(logits: ArrayLike) -> Floats:
+def _shifted(logits: ArrayLike) -> FloatArray:
     """Logits less each row's largest, so that no exponential overflows."""
     values = np.asarray(logits, dtype=np.float64)
     return np.asarray(values - values.max(axis=1, keepdims=True), dtype=np.float64)
@@ -52,7 +49,27 @@ def wilson_interval(correct: int, n: int, level: float = 0.95) -> tuple[float, f
     return low, high
 
 
-def confusion_matrix(labels: Integers, predicted: Integers, classes: int = len(DIGITS)) -> Integers:
+def threshold_shares(
+    correct: BoolArray, rejected: BoolArray, outliers_rejected: BoolArray
+) -> dict[str, tuple[float, float, float]]:
+    """Shares at a threshold with the ends of their 95 % Wilson intervals; NaN where there is nothing to count.
+
+    digits_kept: of all digits [N]; accuracy_on_kept: right of those; outliers_rejected: of all outliers [M].
+    """
+    shares = {
+        "digits_kept": ~rejected,
+        "accuracy_on_kept": correct[~rejected],
+        "outliers_rejected": outliers_rejected,
+    }
+    return {
+        name: (float(hits.mean()), *wilson_interval(int(hits.sum()), len(hits)))
+        if len(hits)
+        else (np.nan, np.nan, np.nan)
+        for name, hits in shares.items()
+    }
+
+
+def confusion_matrix(labels: IntArray, predicted: IntArray, classes: int = NUM_CLASSES) -> IntArray:
     """Counts, int64 [classes, classes]: row = label, column = predicted."""
     cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return cells.reshape(classes, classes).astype(np.int64)
@@ -71,7 +88,7 @@ def auroc(digits: ArrayLike, outliers: ArrayLike) -> float:
     return float(below / (2 * ascending.size * scores.size))
 
 
-def confusion_table(matrix: Integers, row_names: tuple[str, ...] | None = None) -> pd.DataFrame:
+def confusion_table(matrix: IntArray, row_names: tuple[str, ...] | None = None) -> pd.DataFrame:
     """A confusion matrix as a table: the label's name, then a column of counts for each predicted class."""
     names = row_names or tuple(str(row) for row in range(len(matrix)))
     table = pd.DataFrame(matrix, columns=[f"predicted_{column}" for column in range(matrix.shape[1])])
@@ -79,7 +96,9 @@ def confusion_table(matrix: Integers, row_names: tuple[str, ...] | None = None) 
     return table
 
 
-def reliability_table(confidence: Floats, correct: Booleans, bins: int = CALIBRATION_BINS) -> pd.DataFrame:
+def reliability_table(
+    confidence: FloatArray, correct: BoolArray, bins: int = CALIBRATION_BINS
+) -> pd.DataFrame:
     """Confidence against accuracy in `bins` bins of equal width, (low, high]; the last one includes 1.
 
     Columns: low, high, count, confidence (mean), accuracy, accuracy_low and accuracy_high (95 % Wilson
@@ -110,14 +129,14 @@ def reliability_table(confidence: Floats, correct: Booleans, bins: int = CALIBRA
     )
 
 
-def calibration_error(confidence: Floats, correct: Booleans, bins: int = CALIBRATION_BINS) -> float:
+def calibration_error(confidence: FloatArray, correct: BoolArray, bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error, 0 to 1: |accuracy - confidence| of each bin, weighted by its pictures."""
     table = reliability_table(confidence, correct, bins)
     gap = (table["accuracy"] - table["confidence"]).abs()
     return float((gap * table["count"]).sum() / table["count"].sum())
 
 
-def coverage_table(sureness: Floats, correct: Booleans, points: int = 100) -> pd.DataFrame:
+def coverage_table(sureness: FloatArray, correct: BoolArray, points: int = 100) -> pd.DataFrame:
     """Accuracy on the share of pictures that the model is surest of, in `points` steps up to all of them.
 
     sureness: [N], larger = surer (a confidence, or an outlier score negated). Pictures of equal sureness

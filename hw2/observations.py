@@ -1,13 +1,13 @@
 """What a comparison of models has to say, in sentences with their numbers, computed from the data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from hw2.comparison import SEED, Comparison, ModelPredictions, Setting
-from hw2.wording import LEVEL, percent, said_p
+from hw2.wording import LEVEL, join_names, percent, said_p
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def best(comparison: Comparison) -> str:
     if len(models) == 1:
         return f"{first.name} has {has}; there is no other model to compare it with."
     if len(leaders) > 1:
-        return f"{_listed([model.name for model in leaders])} share the first place, each with {has}."
+        return f"{join_names([model.name for model in leaders])} share the first place, each with {has}."
     rivals = [model for model in models[1:] if comparison.pair(first.name, model.name)["better"] == ""]
     if not rivals:
         second = comparison.pair(first.name, models[1].name)
@@ -48,7 +48,7 @@ def best(comparison: Comparison) -> str:
     closest = comparison.pair(first.name, rivals[0].name)
     return (
         f"{first.name} has the most right, {has}, but that it is best is not certain: it can't be told from "
-        f"{_listed([model.name for model in rivals])} ({_against(first, rivals[0])}, "
+        f"{join_names([model.name for model in rivals])} ({_against(first, rivals[0])}, "
         f"{said_p(closest['p_holm'])} for {rivals[0].name})."
     )
 
@@ -56,14 +56,10 @@ def best(comparison: Comparison) -> str:
 def schedules(comparison: Comparison) -> Iterator[str]:
     """Few epochs at the largest rate against many at the smallest: the opposite corners of a grid.
 
-    Only rates that were trained for more than one number of epochs make a grid; without any, all rates do.
+    `grid_models` says which models make a grid.
     """
     for alike in _grouped(comparison, "lr", "epochs").values():
-        by_rate: dict[Setting, set[Setting]] = {}
-        for model in alike:
-            by_rate.setdefault(model.settings["lr"], set()).add(model.settings["epochs"])
-        grid = [rate for rate, epochs in by_rate.items() if len(epochs) > 1] or list(by_rate)
-        corners = [model for model in alike if model.settings["lr"] in grid]
+        corners = grid_models(alike)
         short = min(corners, key=lambda model: (-_value(model, "lr"), _value(model, "epochs")))
         long = min(corners, key=lambda model: (_value(model, "lr"), -_value(model, "epochs")))
         if _value(short, "lr") > _value(long, "lr") and _value(short, "epochs") < _value(long, "epochs"):
@@ -71,6 +67,14 @@ def schedules(comparison: Comparison) -> Iterator[str]:
                 f"Short and aggressive against long and patient: {_described(short)} against "
                 f"{_described(long)}. {_verdict(comparison, short, long)}{_times(short, long)}"
             )
+
+
+def grid_models(models: Sequence[ModelPredictions]) -> list[ModelPredictions]:
+    """Those whose learning rate was trained for more than one number of epochs; all, where there are none."""
+    epochs: dict[Setting | None, set[Setting | None]] = {}
+    for model in models:
+        epochs.setdefault(model.settings.get("lr"), set()).add(model.settings.get("epochs"))
+    return [model for model in models if len(epochs[model.settings.get("lr")]) > 1] or list(models)
 
 
 def gains(comparison: Comparison) -> Iterator[str]:
@@ -152,7 +156,3 @@ def _times(first: ModelPredictions, second: ModelPredictions) -> str:
         f" Training took {first.train_seconds:,.1f} s and {second.train_seconds:,.1f} s: "
         f"{first.train_seconds / second.train_seconds:.2f} times as long."
     )
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -7,13 +7,11 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score, roc_curve
 
 from hw2.errors import DataError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from hw2.types import BoolArray, FloatArray, IntArray
 
 RATE = 0.95
 RESAMPLES = 1000
@@ -132,7 +130,7 @@ def _bootstrap(digits: FloatArray, outliers: FloatArray, resamples: int, seed: i
     return np.concatenate(draws)
 
 
-def _runs(digits: FloatArray, outliers: FloatArray) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
+def _runs(digits: FloatArray, outliers: FloatArray) -> tuple[IntArray, IntArray, BoolArray]:
     """The run of each digit [N] and of each outlier [M], and whether a run [R] is of several values.
 
     Equal scores are one run, since no threshold can split them; neighbouring runs of digits only, or of
@@ -156,7 +154,7 @@ def _running(generator: np.random.Generator, runs: IntArray, rows: int, count: i
     return np.cumsum(counts, axis=1, dtype=np.float64)
 
 
-def _weighted(digits: FloatArray, outliers: FloatArray, merged: NDArray[np.bool_]) -> FloatArray:
+def _weighted(digits: FloatArray, outliers: FloatArray, merged: BoolArray) -> FloatArray:
     """The five measures [rows, 5] from running counts [rows, 1 + runs], strangest first."""
     digit_total, outlier_total = digits[:, -1:], outliers[:, -1:]
     auroc = (np.diff(digits, axis=1) * (outliers[:, 1:] + outliers[:, :-1])).sum(axis=1) / 2
@@ -177,7 +175,7 @@ def _weighted(digits: FloatArray, outliers: FloatArray, merged: NDArray[np.bool_
     )
 
 
-def _precision_area(true: FloatArray, false: FloatArray, merged: NDArray[np.bool_]) -> FloatArray:
+def _precision_area(true: FloatArray, false: FloatArray, merged: BoolArray) -> FloatArray:
     """Area under precision over recall, from the point (recall 0, precision 1), [rows].
 
     By trapezoids; within a run of several values, whose points are not at hand, by the integral of

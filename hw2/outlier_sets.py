@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from hw2.catalogue import DATASETS
-from hw2.centring import SIDE, as_mnist
+from hw2.centring import as_mnist
+from hw2.constants import IMAGE_SIZE
 from hw2.data import ImageSet, load_folder, load_split
 from hw2.errors import DataError
 from hw2.sources import expanded, is_folder
@@ -80,14 +81,19 @@ def noise(digits: ImageSet, seed: int = 0) -> ImageSet:
     random = np.random.RandomState(seed)
     count = PICTURES // len(NOISES)
     ink = round(255 * float((digits.images > 127).float().mean()))
-    uniform = _bytes(random, count, SIDE)
-    speckle = np.where(_bytes(random, count, SIDE) < ink, 255, 0).astype(np.uint8)
+    uniform = _bytes(random, count, IMAGE_SIZE)
+    speckle = np.where(_bytes(random, count, IMAGE_SIZE) < ink, 255, 0).astype(np.uint8)
     coarse = _bytes(random, count, 7)
-    clouds = [np.asarray(Image.fromarray(c).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for c in coarse]
+    clouds = [
+        np.asarray(Image.fromarray(c).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
+        for c in coarse
+    ]
     chosen = digits.images.numpy()[random.randint(0, len(digits), count)].reshape(count, -1)
-    shuffled = np.stack([values[random.permutation(SIDE * SIDE)] for values in chosen])
-    kinds = np.stack([uniform, speckle, np.stack(clouds), shuffled.reshape(count, SIDE, SIDE)], axis=1)
-    images = torch.from_numpy(kinds.reshape(-1, SIDE, SIDE))
+    shuffled = np.stack([values[random.permutation(IMAGE_SIZE * IMAGE_SIZE)] for values in chosen])
+    kinds = np.stack(
+        [uniform, speckle, np.stack(clouds), shuffled.reshape(count, IMAGE_SIZE, IMAGE_SIZE)], axis=1
+    )
+    images = torch.from_numpy(kinds.reshape(-1, IMAGE_SIZE, IMAGE_SIZE))
     labels = torch.arange(len(NOISES)).repeat(count)
     return ImageSet("noise", "test", images, labels, NOISES, f"drawn with seed {seed}")
 

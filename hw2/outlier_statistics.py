@@ -15,11 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from hw2.types import FloatArray, IntArray
 
 STATISTICS = ("doubt", "strokes", "shapes", "direction")
 NEIGHBOUR = 4
@@ -93,7 +91,7 @@ class Statistics:
             for means in (training.relu_means, training.pool_means)
         )
         # In the precisions of a saved state, so that a loaded one gives the same to the last bit.
-        return cls(strokes, shapes, _directions(logits).astype(np.float16).astype(np.float64))
+        return cls(strokes, shapes, unit(logits).astype(np.float16).astype(np.float64))
 
     def of(self, outputs: Outputs) -> list[FloatArray]:
         """In the order of STATISTICS, each [N]."""
@@ -103,7 +101,7 @@ class Statistics:
             doubt(logits),
             self.strokes.distance(as_matrix(outputs.relu_means), predicted),
             self.shapes.distance(as_matrix(outputs.pool_means), predicted),
-            neighbour_distance(_directions(logits), self.references),
+            neighbour_distance(unit(logits), self.references, NEIGHBOUR),
         ]
 
 
@@ -115,9 +113,9 @@ def doubt(logits: FloatArray) -> FloatArray:
     return np.asarray(second + np.log(others))
 
 
-def neighbour_distance(directions: FloatArray, references: FloatArray) -> FloatArray:
-    """Euclidean distance [N] to the NEIGHBOUR-th nearest of references [K, 10]; all of length 1."""
-    neighbour = min(NEIGHBOUR, len(references))
+def neighbour_distance(directions: FloatArray, references: FloatArray, neighbour: int) -> FloatArray:
+    """Euclidean distance [N] to the `neighbour`-th nearest of references [K, C], or the last; all of length 1."""
+    neighbour = min(neighbour, len(references))
     columns = torch.from_numpy(references).T
     cosines = [
         (part @ columns).topk(neighbour, dim=1).values[:, -1]
@@ -132,6 +130,7 @@ def as_matrix(values: Any) -> FloatArray:
     return np.asarray(array, dtype=np.float64)
 
 
-def _directions(logits: Any) -> FloatArray:
-    rows = as_matrix(logits)
+def unit(values: Any) -> FloatArray:
+    """Each row [C] of a matrix, scaled to length 1."""
+    rows = as_matrix(values)
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))

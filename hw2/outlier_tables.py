@@ -5,20 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from hw2.constants import NUM_CLASSES
 from hw2.detector import Detector
-from hw2.evaluation import Evaluation, wilson_interval
+from hw2.evaluation_result import Evaluation
+from hw2.measures import threshold_shares
 from hw2.outlier_measures import RESAMPLES, measure
 from hw2.outliers import Scorer, joint_scores
-
-FloatArray = NDArray[np.float64]
+from hw2.types import BoolArray, FloatArray
 
 # The score that is registered with a model, by the name of its column among the predictions.
 SHIPPED = "outlier_score"
 TOGETHER = "together"
 MEAN = f"mean_{SHIPPED}"
-CLASSES = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,7 @@ class Judged:
 
     evaluation: Evaluation
     scores: Mapping[str, FloatArray]
-    rejected: NDArray[np.bool_]
+    rejected: BoolArray
 
     @classmethod
     def of(cls, evaluation: Evaluation, detector: Detector, scorer: Scorer) -> "Judged":
@@ -83,28 +82,19 @@ def thresholds_table(
     rows = []
     for name, judgements in outliers.items():
         for model, judged in judgements.items():
-            kept = ~digits[model].rejected
-            right = digits[model].evaluation.correct[kept]
-            rows.append(
-                {
-                    "model": model,
-                    "outliers": name,
-                    "threshold": thresholds[model],
-                    "digits": len(kept),
-                    "pictures": len(judged.rejected),
-                    **_share("digits_kept", kept),
-                    **_share("accuracy_on_kept", right),
-                    **_share("outliers_rejected", judged.rejected),
-                }
-            )
+            of_digits = digits[model]
+            shares = threshold_shares(of_digits.evaluation.correct, of_digits.rejected, judged.rejected)
+            row: dict[str, str | float] = {
+                "model": model,
+                "outliers": name,
+                "threshold": thresholds[model],
+                "digits": len(of_digits.rejected),
+                "pictures": len(judged.rejected),
+            }
+            for share, (value, low, high) in shares.items():
+                row |= {share: value, f"{share}_low": low, f"{share}_high": high}
+            rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _share(name: str, hits: NDArray[np.bool_]) -> dict[str, float]:
-    if not len(hits):
-        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
-    low, high = wilson_interval(int(hits.sum()), len(hits))
-    return {name: float(hits.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def disagreements(table: pd.DataFrame) -> list[int]:
@@ -129,12 +119,12 @@ class Matches:
     @property
     def blind(self) -> float:
         """Probability that blind guessing among ten digits matches none of so many."""
-        return float((1 - 1 / CLASSES) ** self.answers)
+        return float((1 - 1 / NUM_CLASSES) ** self.answers)
 
     def __str__(self) -> str:
         said = f"{self.matched} of {self.answers} match"
         if self.matched:
-            return f"{said}; a blind guess would match {self.answers / CLASSES:g} on average"
+            return f"{said}; a blind guess would match {self.answers / NUM_CLASSES:g} on average"
         return (
             f"{said}; a blind guess matches none of {self.answers} with a probability of "
             f"{100 * self.blind:.2g} %, so this says little: see what is rejected"

@@ -11,32 +11,29 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy.special import entr, logsumexp, softmax
 
 from hw2.errors import DataError
-from hw2.outlier_statistics import ClassGaussians
-
-FloatArray = NDArray[np.float64]
+from hw2.outlier_statistics import ClassGaussians, neighbour_distance, unit
+from hw2.types import FloatArray
 
 # Sun et al.'s choice for ten classes.
 NEIGHBOUR = 50
 
 
-def _softmax(logits: ArrayLike) -> FloatArray:
-    shifted = np.asarray(logits, dtype=np.float64)
-    shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+def _probabilities(logits: ArrayLike) -> FloatArray:
+    return np.asarray(softmax(np.asarray(logits, dtype=np.float64), axis=-1))
 
 
 def _entropy(probabilities: FloatArray) -> FloatArray:
     """-sum p log p over the last axis, in nats; 0 log 0 is 0."""
-    safe = np.where(probabilities > 0, probabilities, 1.0)
-    return np.asarray(-(probabilities * np.log(safe)).sum(axis=-1))
+    return np.asarray(entr(probabilities).sum(axis=-1))
 
 
 def max_softmax(logits: ArrayLike) -> FloatArray:
     """-max_c p_c, p = softmax(logits): Hendrycks & Gimpel, ICLR 2017."""
-    return np.asarray(-_softmax(logits).max(axis=-1))
+    return np.asarray(-_probabilities(logits).max(axis=-1))
 
 
 def max_logit(logits: ArrayLike) -> FloatArray:
@@ -46,14 +43,12 @@ def max_logit(logits: ArrayLike) -> FloatArray:
 
 def energy(logits: ArrayLike) -> FloatArray:
     """-log sum_c exp(logit_c): Liu et al., NeurIPS 2020, at temperature 1."""
-    values = np.asarray(logits, dtype=np.float64)
-    largest = values.max(axis=-1, keepdims=True)
-    return np.asarray(-largest[..., 0] - np.log(np.exp(values - largest).sum(axis=-1)))
+    return np.asarray(-logsumexp(np.asarray(logits, dtype=np.float64), axis=-1))
 
 
 def entropy(logits: ArrayLike) -> FloatArray:
     """-sum_c p_c log p_c, in nats: Chan et al., ICCV 2021."""
-    return _entropy(_softmax(logits))
+    return _entropy(_probabilities(logits))
 
 
 def vote_disagreement(logits: ArrayLike) -> FloatArray:
@@ -66,12 +61,12 @@ def vote_disagreement(logits: ArrayLike) -> FloatArray:
 
 def entropy_of_mean(logits: ArrayLike) -> FloatArray:
     """Entropy of the models' mean softmax, in nats: Lakshminarayanan et al., NeurIPS 2017."""
-    return _entropy(_softmax(logits).mean(axis=0))
+    return _entropy(_probabilities(logits).mean(axis=0))
 
 
 def mutual_information(logits: ArrayLike) -> FloatArray:
     """Entropy of the mean softmax minus the mean entropy, in nats: Houlsby et al., 2011."""
-    probabilities = _softmax(logits)
+    probabilities = _probabilities(logits)
     return np.asarray(_entropy(probabilities.mean(axis=0)) - _entropy(probabilities).mean(axis=0))
 
 
@@ -106,20 +101,11 @@ class NearestNeighbours:
     @classmethod
     def fit(cls, features: ArrayLike, neighbour: int = NEIGHBOUR) -> "NearestNeighbours":
         """From training features [N, C]; no more than N neighbours."""
-        references = _unit(features)
+        references = unit(features)
         return cls(references, min(neighbour, len(references)))
 
     def score(self, features: ArrayLike) -> FloatArray:
-        from sklearn.neighbors import NearestNeighbors  # imported here: it costs a second
-
-        search = NearestNeighbors(n_neighbors=self.neighbour, algorithm="brute").fit(self.references)
-        distances, _ = search.kneighbors(_unit(features))
-        return np.asarray(distances[:, -1], dtype=np.float64)
-
-
-def _unit(features: ArrayLike) -> FloatArray:
-    points = np.asarray(features, dtype=np.float64)
-    return np.asarray(points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12))
+        return neighbour_distance(unit(features), self.references, self.neighbour)
 
 
 LOGIT_SCORES: Mapping[str, Callable[[ArrayLike], FloatArray]] = {

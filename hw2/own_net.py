@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
+from hw2.constants import IMAGE_SIZE, NUM_CLASSES
 from hw2.errors import ConfigurationError
-from hw2.model import CLASSES, IMAGE_SIDE, ModelOutputs, Net, preprocess
+from hw2.net import ModelOutputs, Net, preprocess
+from hw2.wording import first_line
 
 WIDEST = 1024  # channels whose covariance is still estimated from a few thousand pictures
 _PROBE = 3  # pictures; not 1 or 2, which layers of that size would be mistaken for
@@ -93,15 +95,15 @@ class OwnNet(Net):
         self.net.eval()
         hooks = [module.register_forward_hook(note) for module in names if names[module]]
         try:
-            logits = self.net(preprocess(torch.zeros(_PROBE, IMAGE_SIDE, IMAGE_SIDE)))
+            logits = self.net(preprocess(torch.zeros(_PROBE, IMAGE_SIZE, IMAGE_SIZE)))
         finally:
             for hook in hooks:
                 hook.remove()
             self.net.train()
-        expected = f"expected a tensor [N, {CLASSES}] of logits"
+        expected = f"expected a tensor [N, {NUM_CLASSES}] of logits"
         if not isinstance(logits, Tensor):
             raise ConfigurationError(f"{self.name}'s forward returned {type(logits).__name__}; {expected}")
-        if logits.shape != (_PROBE, CLASSES) or not logits.is_floating_point():
+        if logits.shape != (_PROBE, NUM_CLASSES) or not logits.is_floating_point():
             raise ConfigurationError(
                 f"{self.name}'s forward returned {str(logits.dtype).rpartition('.')[2]} {list(logits.shape)} for "
                 f"{_PROBE} pictures; {expected}"
@@ -124,10 +126,9 @@ def _as_asked(name: str) -> Iterator[None]:
     except ConfigurationError:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or ["no message"])[0]
         raise ConfigurationError(
-            f"{name} can't be used: {type(error).__name__}: {first}; it is made without arguments and given float32 "
-            f"[N, 1, {IMAGE_SIDE}, {IMAGE_SIDE}]"
+            f"{name} can't be used: {type(error).__name__}: {first_line(error)}; it is made without arguments and "
+            f"given float32 [N, 1, {IMAGE_SIZE}, {IMAGE_SIZE}]"
         ) from error
 
 
@@ -197,7 +198,7 @@ def _chosen(
 
 
 def _rows(net: nn.Module, calls: list[tuple[str, Tensor]]) -> list[tuple[str, str, int]]:
-    rows = [("input, 1/255, minus mean, over scale", f"1 x {IMAGE_SIDE} x {IMAGE_SIDE}", 0)]
+    rows = [("input, 1/255, minus mean, over scale", f"1 x {IMAGE_SIZE} x {IMAGE_SIZE}", 0)]
     seen: set[str] = set()
     for name, output in calls:
         module = net.get_submodule(name)

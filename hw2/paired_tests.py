@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Booleans = NDArray[np.bool_]
+from hw2.types import BoolArray
 
 
 class CochranQ(NamedTuple):
@@ -54,7 +52,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def cochran_q(correct: Booleans) -> CochranQ:
+def cochran_q(correct: BoolArray) -> CochranQ:
     """Whether k models differ: W. G. Cochran, Biometrika 37 (1950), 256-266.
 
     correct: bool [N, k]. Q is 0 and p 1 where all models are right and wrong on the same pictures.

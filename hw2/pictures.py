@@ -16,9 +16,11 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
-from hw2.centring import BOX, CENTRE, SIDE, as_mnist
+from hw2.centring import BOX, CENTRE, as_mnist
+from hw2.constants import IMAGE_SIZE
 from hw2.errors import DataError
 from hw2.idx import GZIP_MAGIC, read_idx, too_many_pixels
+from hw2.wording import first_line
 
 MOST_PIXELS = 64_000_000
 WORKING_SIDE = 1024  # pictures are made no larger than this before they are looked at
@@ -96,12 +98,8 @@ def _read_picture(path: Path, opener: type[PngImageFile] | type[JpegImageFile]) 
     except DataError:
         raise
     except Exception as error:  # decoders meet damage with almost any exception
-        raise DataError(f"{path}: a damaged picture ({_reason(error)}); {NEXT_STEP}") from error
+        raise DataError(f"{path}: a damaged picture ({first_line(error)}); {NEXT_STEP}") from error
     return _prepared(str(path), image, notes, lossy=opener is JpegImageFile)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _eight_bits(file: Image.Image) -> Image.Image:
@@ -136,20 +134,25 @@ def _prepared(name: str, image: Image.Image, notes: list[str], lossy: bool) -> P
         return _laid_out(name, image, notes, lossy)
     except Exception as error:  # whatever one picture does, the others are to be answered
         raise DataError(
-            f"{name}: can't be made into {SIDE} x {SIDE} pixels ({_reason(error)}); give another picture"
+            f"{name}: can't be made into {IMAGE_SIZE} x {IMAGE_SIZE} pixels ({first_line(error)}); give another picture"
         ) from error
 
 
 def _laid_out(name: str, image: Image.Image, notes: list[str], lossy: bool) -> Picture:
     values = _without_alpha(image, notes)
     grey = bool((values == values[..., :1]).all())
-    if grey and values.shape[:2] == (SIDE, SIDE) and np.median(_border(values)) < 128 and not notes:
+    if (
+        grey
+        and values.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE)
+        and np.median(_border(values)) < 128
+        and not notes
+    ):
         return Picture(name, torch.from_numpy(values[..., 0].copy()), _off_centre(values[..., 0]))
     ink = _ink(values, grey, notes, LOSSY_FLOOR if lossy else 0.0)
     bounds = _bounds(ink) if ink is not None else None
     if ink is None or bounds is None:
         notes.append("nothing to be seen: one colour throughout")
-        return Picture(name, torch.zeros(SIDE, SIDE, dtype=torch.uint8), tuple(notes))
+        return Picture(name, torch.zeros(IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8), tuple(notes))
     cut = ink.crop(bounds)
     if cut.width > 2 * cut.height:
         notes.append("more than twice as wide as high: perhaps several characters")
@@ -163,7 +166,7 @@ def _off_centre(values: NDArray[np.uint8]) -> tuple[str, ...]:
     mass = float(values.sum(dtype=np.int64))
     if mass == 0:
         return ()
-    places = np.arange(SIDE)
+    places = np.arange(IMAGE_SIZE)
     down, across = (float(values.sum(axis=axis) @ places) / mass - CENTRE for axis in (1, 0))
     away = float(np.hypot(down, across))
     if away <= USUAL_DISTANCE:

@@ -1,28 +1,25 @@
 """Predictions as they are stored: a frame with a row for each picture, in parquet, and back to arrays."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hw2.catalogue import DIGITS
+from hw2.constants import DIGITS
 from hw2.errors import DataError
-from hw2.measures import Booleans, Floats, Integers
-
-if TYPE_CHECKING:  # PyTorch is not needed to read what is stored
-    from hw2.evaluation import Evaluation
+from hw2.evaluation_result import Evaluation
+from hw2.types import BoolArray, FloatArray, IntArray
+from hw2.wording import first_line
 
 LOGIT_COLUMNS = [f"logit_{digit}" for digit in DIGITS]
 PREDICTION_COLUMNS = ["index", "label", "predicted", *LOGIT_COLUMNS, "outlier_score", "rejected"]
 
 
 def predictions_frame(
-    evaluation: Evaluation, outlier_score: Floats | None = None, rejected: Booleans | None = None
+    evaluation: Evaluation, outlier_score: FloatArray | None = None, rejected: BoolArray | None = None
 ) -> pd.DataFrame:
     """One row a picture, in PREDICTION_COLUMNS; outlier_score and rejected are missing values where None.
 
@@ -44,11 +41,11 @@ class Predictions:
 
     name: str
     sha256: str
-    labels: Integers
-    predicted: Integers
+    labels: IntArray
+    predicted: IntArray
     logits: NDArray[np.float32]
-    outlier_score: Floats | None
-    rejected: Booleans | None
+    outlier_score: FloatArray | None
+    rejected: BoolArray | None
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Self:
@@ -84,7 +81,6 @@ def read_predictions(path: Path) -> Predictions:
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these two
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{path}: not a readable file of predictions ({reason}); evaluate the model again"
+            f"{path}: not a readable file of predictions ({first_line(error)}); evaluate the model again"
         ) from error

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from hw2 import idx
 from hw2.catalogue import DATASETS, KnownSet
+from hw2.constants import IMAGE_SIZE
 from hw2.errors import DataError
+from hw2.types import IntArray
 
-SIDE = 28
 Pixels = NDArray[np.uint8]
-Labels = NDArray[np.int64]
+Labels = IntArray
 CONNECTION_SECONDS = 60.0
 FILE_STEMS = {"train": ("train",), "test": ("t10k", "test")}
 OWN_PICTURES = ", or give a folder of your own pictures as the data set itself, by its path"
@@ -190,9 +191,11 @@ def _expected(split: str, prefix: str) -> str:
 
 def _read_images(path: Path, transposed: bool) -> Pixels:
     images = idx.read_idx(path)
-    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
+    if images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
         found = " x ".join(str(side) for side in images.shape)
-        raise DataError(f"{path}: found values of shape {found}, expected pictures, N x {SIDE} x {SIDE}")
+        raise DataError(
+            f"{path}: found values of shape {found}, expected pictures, N x {IMAGE_SIZE} x {IMAGE_SIZE}"
+        )
     if len(images) == 0:
         raise DataError(f"{path}: holds no picture, expected one at least; copy or download it again")
     return np.ascontiguousarray(images.transpose(0, 2, 1)) if transposed else images

@@ -1,8 +1,8 @@
 """One step of SGD, and the evaluation in the same precision, as fast as the device permits.
 
-`make_step` chooses: for BaseCNN on a processor kernels compiled by numba around Winograd's convolution, without
-numba PyTorch's own operators; on a GPU, and for any other net, autograd. All keep float32 master weights and give
-plain SGD's results within rounding.
+`make_step` chooses: for BaseCNN on a processor kernels compiled by numba around Winograd's convolution; on a GPU, for
+any other net and without numba, autograd. Both keep float32 master weights and give plain SGD's results within
+rounding.
 """
 
 from importlib.metadata import version
@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hw2.model import BaseCNN, Net
+from hw2.model import BaseCNN
+from hw2.net import Net
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -47,14 +48,14 @@ class Step(Protocol):
 
 def implementation(device: str, own_net: bool = False) -> str:
     """Which way a step computes here, in words: it decides the last bits. own_net: of another net than BaseCNN."""
-    if device != "cpu" or own_net:
+    if device != "cpu" or own_net or find_spec("numba") is None:
         return "autograd"
-    return f"winograd, numba {version('numba')}" if find_spec("numba") else "direct"
+    return f"winograd, numba {version('numba')}"
 
 
 def must_compile(device: str, own_net: bool = False) -> bool:
     """Whether the next step made here is compiled first, which takes some 20 s, once for this source and place."""
-    if not implementation(device, own_net).startswith("winograd"):
+    if implementation(device, own_net) == "autograd":
         return False
     from hw2.step_lanes import compiled_before
 
@@ -66,15 +67,10 @@ def make_step(
 ) -> Step:
     """A step that starts from `model`'s weights (copied, `model` itself is left alone)."""
     dtype = _DTYPES[precision]
-    way = implementation(device, not isinstance(model, BaseCNN))
-    if way == "autograd" or not isinstance(model, BaseCNN):
+    if not isinstance(model, BaseCNN) or implementation(device) == "autograd":
         from hw2.step_autograd import AutogradStep
 
         return AutogradStep(model, lr=lr, momentum=momentum, dtype=dtype, device=device)
-    if way != "direct":
-        from hw2.step_winograd import WinogradStep
+    from hw2.step_winograd import WinogradStep
 
-        return WinogradStep(model, lr=lr, momentum=momentum, dtype=dtype, batch_size=batch_size)
-    from hw2.step_direct import DirectStep
-
-    return DirectStep(model, lr=lr, momentum=momentum, dtype=dtype, batch_size=batch_size)
+    return WinogradStep(model, lr=lr, momentum=momentum, dtype=dtype, batch_size=batch_size)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hw2.model import BaseCNN, Net, preprocess
+from hw2.model import BaseCNN
+from hw2.net import Net, preprocess
 
 
 class AutogradStep:

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from hw2 import step_kernels as kernels
-from hw2.model import CLASSES, FLAT_FEATURES, BaseCNN, ModelOutputs, preprocess
+from hw2.constants import NUM_CLASSES
+from hw2.model import FLAT_FEATURES, BaseCNN
+from hw2.net import ModelOutputs, preprocess
 from hw2.step_kernels import PLACES, TILES
 from hw2.step_team import Team, keep_freed_memory
 
@@ -90,12 +92,12 @@ class WinogradStep:
     def outputs(self, prepared: Tensor) -> ModelOutputs:
         """What `BaseCNN.outputs` returns, in the step's precision, within rounding; of any number of pictures."""
         n = len(prepared)
-        made = ModelOutputs(torch.empty(n, CLASSES), torch.empty(n, 32), torch.empty(n, 64))
+        made = ModelOutputs(torch.empty(n, NUM_CLASSES), torch.empty(n, 32), torch.empty(n, 64))
         logits, relu_means, pool_means = (_flat(tensor) for tensor in made)
 
         def keep(work: "_Workspace", which: slice) -> None:
             count = which.stop - which.start
-            logits[which.start * CLASSES : which.stop * CLASSES] = work.logits[: count * CLASSES]
+            logits[which.start * NUM_CLASSES : which.stop * NUM_CLASSES] = work.logits[: count * NUM_CLASSES]
             means = relu_means[which.start * 32 : which.stop * 32]
             kernels.channel_sums(work.first, 30, 32, means, count)
             means /= 28 * 28  # the border is zeros
@@ -170,7 +172,7 @@ class WinogradStep:
         batch, size = self._batch, len(places)
         which = slice(part * PART, min((part + 1) * PART, size))
         count = which.stop - which.start
-        logits = batch.flat_logits[which.start * CLASSES : which.stop * CLASSES]
+        logits = batch.flat_logits[which.start * NUM_CLASSES : which.stop * NUM_CLASSES]
         pooled = batch.flat_pooled[which.start * FLAT_FEATURES : which.stop * FLAT_FEATURES]
         with self._workspace() as work:
             self._forward(work, images, places[which], pooled, logits)
@@ -231,7 +233,7 @@ class _Workspace:
         self.first = np.zeros(count * 30 * 30 * 32, np.float32)
         self.d_first = np.empty(30 * 30 * 32, np.float32)
         self.winners = np.empty(count * FLAT_FEATURES, np.uint8)
-        self.logits = np.empty(count * CLASSES, np.float32)
+        self.logits = np.empty(count * NUM_CLASSES, np.float32)
 
     def matrices(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """`transformed` as [36, tiles, 32] and [36, 32, tiles], `products` as [36, tiles, 64]."""
@@ -249,7 +251,7 @@ class _Batch:
         parts = -(-size // PART)
         self.losses = np.empty(size, np.float32)
         self.hits = np.empty(size, np.bool_)
-        self.logits = torch.empty(size, CLASSES)  # then their gradient
+        self.logits = torch.empty(size, NUM_CLASSES)  # then their gradient
         self.pooled = torch.empty(size, FLAT_FEATURES, dtype=dtype)
         self.flat_logits, self.flat_pooled = _flat(self.logits), _flat(self.pooled)
         self.conv1 = np.empty((parts, 9 * 32), np.float32)
@@ -268,15 +270,15 @@ def _flat(tensor: Tensor) -> _Array:
 def _checked(images: Tensor, labels: Tensor, index: Tensor) -> _Array:
     """The labels at `index`; `IndexError` for what the kernels, which don't look, would read beyond an end."""
     targets: _Array = labels[: len(images)].index_select(0, index).numpy()
-    if targets.min() < 0 or targets.max() >= CLASSES:
-        raise IndexError(f"labels from {targets.min()} to {targets.max()}; expected 0 to {CLASSES - 1}")
+    if targets.min() < 0 or targets.max() >= NUM_CLASSES:
+        raise IndexError(f"labels from {targets.min()} to {targets.max()}; expected 0 to {NUM_CLASSES - 1}")
     return targets
 
 
 def _inner(name: str, tensor: Tensor) -> Tensor:
     """A parameter as the kernels read it: (y, x) of a window first, then channels in, channels out."""
     if name == "fc1.weight":
-        return tensor.reshape(CLASSES, 64, -1).transpose(1, 2).reshape(CLASSES, -1)
+        return tensor.reshape(NUM_CLASSES, 64, -1).transpose(1, 2).reshape(NUM_CLASSES, -1)
     if name == "conv1.weight":
         return tensor.reshape(32, 9).t()
     if name == "conv2.weight":
@@ -287,7 +289,7 @@ def _inner(name: str, tensor: Tensor) -> Tensor:
 def _outer(name: str, tensor: Tensor) -> Tensor:
     """The inverse of `_inner`, as a copy."""
     if name == "fc1.weight":
-        tensor = tensor.reshape(CLASSES, -1, 64).transpose(1, 2).reshape(CLASSES, -1)
+        tensor = tensor.reshape(NUM_CLASSES, -1, 64).transpose(1, 2).reshape(NUM_CLASSES, -1)
     elif name == "conv1.weight":
         tensor = tensor.t().reshape(32, 1, 3, 3)
     elif name == "conv2.weight":

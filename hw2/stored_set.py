@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hw2.catalogue import DATASETS, DIGITS, SAMPLE_SUFFIX, SAMPLES, KnownSet
+from hw2.catalogue import DATASETS, SAMPLE_SUFFIX, SAMPLES, KnownSet
+from hw2.constants import DIGITS
 from hw2.errors import ConfigurationError, DataError
 from hw2.sources import (
     FILE_STEMS,
@@ -32,8 +33,6 @@ from hw2.sources import (
 )
 
 SPLITS = ("train", "test")
-MINIMUM_PICTURES = 100
-"""To train on, and held out: the outlier score is fitted on both."""
 SAMPLE_SOURCE = "embedded sample"
 _Read = TypeVar("_Read")
 

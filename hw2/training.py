@@ -12,7 +12,8 @@ from torch import Tensor
 from hw2.configuration import Runtime, TrainingConfig, fingerprint
 from hw2.data import ImageSet
 from hw2.errors import CheckpointError, DivergenceError
-from hw2.model import Net, OwnSource, model_from_weights, new_model
+from hw2.model_factory import model_from_weights, new_model
+from hw2.net import Net, OwnSource
 from hw2.step import make_step
 
 BATCH_INTERVAL = 50  # batches between two reports of the loss
@@ -122,7 +123,6 @@ class Training:
         self.batches_per_epoch = math.ceil(len(train) / config.batch_size)
         self._images = self._step.prepare(train.images)
         self._labels = train.labels.to(runtime.device)
-        self._validation = validation
         self._validation_images = None if validation is None else self._step.prepare(validation.images)
         self._validation_labels = None if validation is None else validation.labels.to(runtime.device)
         self._epoch = state.epoch

@@ -1,4 +1,7 @@
-"""Numbers as people read them, rounded so that nothing is claimed which isn't so."""
+"""Numbers, names and errors as people read them, rounded so that nothing is claimed which isn't so."""
+
+import math
+from collections.abc import Sequence
 
 # Below this, a difference is called one.
 LEVEL = 0.05
@@ -8,6 +11,29 @@ def shortest(number: float) -> str:
     """Text that reads back as the same number: 0.1, 1e-05, 1000, and as many digits as others need."""
     text = f"{number:g}"
     return text if float(text) == number else repr(number)
+
+
+def parse_number(value: object) -> str | int | float:
+    """The finite number that a value's text is, whole where it can be; else the text, also of True and None."""
+    if not isinstance(value, bool | None):
+        for kind in (int, float):
+            try:
+                number = kind(str(value))
+            except ValueError:
+                continue
+            if math.isfinite(number):
+                return int(number) if number == int(number) else number
+    return str(value)
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Names as in a sentence: "a", "a and b", "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type's name where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def percent(share: float, digits: int = 1) -> str:

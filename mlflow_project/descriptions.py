@@ -11,7 +11,7 @@ from hw2.wording import below_one
 
 if TYPE_CHECKING:
     from hw2.assessment import Assessment
-    from hw2.model import Net
+    from hw2.net import Net
     from hw2.training import EpochResult
     from mlflow_project.pictures import Pictures
 

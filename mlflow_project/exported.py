@@ -5,6 +5,7 @@ each version of PyTorch and of the net, kept in the state folder, and a model's 
 """
 
 import hashlib
+import inspect
 import io
 import json
 import logging
@@ -14,14 +15,15 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-import hw2.model
+from hw2 import constants, model, model_factory, net, own_net
+from hw2.constants import IMAGE_SIZE
 from hw2.errors import ConfigurationError
-from hw2.model import IMAGE_SIDE, OwnSource, new_model
+from hw2.model_factory import new_model
+from hw2.net import OwnSource
 from mlflow_project import state
 
 _WEIGHTS = "data/weights/"
@@ -74,12 +76,8 @@ def exported_program(weights: Mapping[str, Tensor], own: OwnSource | None = None
 @cache
 def _template(own: OwnSource | None) -> bytes:
     """A traced program with any weights: what is kept, else a new one, which is kept if the disk takes it."""
-    texts = [Path(hw2.model.__file__).read_bytes()]
-    if own is not None:
-        from hw2 import own_net
-
-        texts += [Path(own_net.__file__).read_bytes(), *(text.encode() for text in own)]
-    code = hashlib.sha256(b"\n".join(texts)).hexdigest()
+    texts = [inspect.getsource(module) for module in (constants, net, model, model_factory, own_net)]
+    code = hashlib.sha256("\n".join([*texts, *(own or ())]).encode()).hexdigest()
     kept = state.home() / "exported" / f"{torch.__version__}-{code[:16]}.pt2"
     try:
         content = kept.read_bytes()
@@ -101,7 +99,7 @@ def _template(own: OwnSource | None) -> bytes:
 
 def _trace(own: OwnSource | None) -> bytes:
     # Two pictures: of one, PyTorch would learn that there is always one.
-    example = torch.zeros(2, IMAGE_SIDE, IMAGE_SIDE, dtype=torch.uint8)
+    example = torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own, about its own modules

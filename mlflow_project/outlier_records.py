@@ -9,8 +9,9 @@ import pandas as pd
 
 from hw2 import figures
 from hw2.data import ImageSet
-from hw2.evaluation import coverage_table, predictions_frame, reliability_table, write_predictions
+from hw2.measures import coverage_table, reliability_table
 from hw2.outlier_tables import SHIPPED, TOGETHER, joint
+from hw2.predictions import predictions_frame, write_predictions
 from mlflow_project.records import dataset_input
 from mlflow_project.values import Artifact, Metric, ModelInput, Parameter, Tag, Value
 

@@ -20,9 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw2.constants import IMAGE_SIZE
 from hw2.detector import Detector
 from hw2.errors import CheckpointError, ConfigurationError
-from hw2.model import IMAGE_SIDE, Net, model_from_weights, weights_sha256
+from hw2.model_factory import model_from_weights, weights_sha256
+from hw2.net import Net
 from hw2.own_net import OwnNet, source_beside
 from mlflow_project.errors import RegistryError
 from mlflow_project.served import CHECKSUMS_FILE, COLUMNS, DETECTOR_FILE, WEIGHTS_FILE
@@ -98,7 +100,7 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
         (folder / name).write_text(request)
     card = Model(
         signature=ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, IMAGE_SIDE, IMAGE_SIDE))]),
+            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, IMAGE_SIZE, IMAGE_SIZE))]),
             outputs=Schema([ColSpec(kind, name) for name, kind in COLUMNS.items()]),
         ),
         saved_input_example_info={

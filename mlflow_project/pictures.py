@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.configuration import Runtime, TrainingConfig, resolve
+from hw2.constants import MIN_FIT_IMAGES
 from hw2.errors import ConfigurationError
-from hw2.stored_set import MINIMUM_PICTURES, DatasetIdentity, find_split, identify_dataset
+from hw2.stored_set import DatasetIdentity, find_split, identify_dataset
 
 if TYPE_CHECKING:
     from hw2.data import Dataset, ImageSet
@@ -34,7 +35,8 @@ def load(
 
     `DataError` or `ConfigurationError` where they can't be had, or this machine can't do what is asked.
     """
-    from hw2.data import load_dataset, load_split, split_validation
+    from hw2.data import load_dataset, load_split
+    from hw2.split import split_validation
 
     runtime = resolve(config)
     _try_out(config)
@@ -85,10 +87,10 @@ def check_enough(training: int, validation: int) -> None:
     held_out = validation or training // 2
     rest = training if validation else training - held_out
     for found, kind in ((held_out, "held-out"), (rest, "training")):
-        if found < MINIMUM_PICTURES:
+        if found < MIN_FIT_IMAGES:
             raise ConfigurationError(
-                f"{found} {kind} pictures for the outlier score, expected at least {MINIMUM_PICTURES}; "
-                f"use a larger data set, or a validation_size that leaves {MINIMUM_PICTURES} on either side"
+                f"{found} {kind} pictures for the outlier score, expected at least {MIN_FIT_IMAGES}; "
+                f"use a larger data set, or a validation_size that leaves {MIN_FIT_IMAGES} on either side"
             )
 
 

@@ -12,8 +12,10 @@ from hw2 import figures
 from hw2.assessment import Assessment
 from hw2.configuration import Runtime, TrainingConfig, configuration_sha256, deciding_sha256, fingerprint
 from hw2.data import Dataset, ImageSet
-from hw2.evaluation import confusion_matrix, confusion_table, reliability_table, write_predictions
-from hw2.model import BaseCNN, Net
+from hw2.measures import confusion_matrix, confusion_table, reliability_table
+from hw2.model import BaseCNN
+from hw2.net import Net
+from hw2.predictions import write_predictions
 from hw2.training import EpochResult
 from mlflow_project.runs import LAYERS_TABLE
 from mlflow_project.values import Artifact, DatasetInput, LoggedImage, Metric, Parameter, Tag, Value, now_ms

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from hw2.detector import Detector
-    from hw2.model import Net
+    from hw2.net import Net
 
 DEFAULT_NAME = "mnist-base-cnn"
 CHAMPION = "champion"  # the alias of the version to use

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hw2.measures import confusion_matrix, confusion_table
 from hw2.net_file import BASE, class_name
-from hw2.wording import below_one, percent
+from hw2.wording import below_one, join_names, percent
 from mlflow_project.report_parts import (
     Column,
     Picture,
@@ -20,7 +20,6 @@ from mlflow_project.report_parts import (
     four,
     frame_table,
     kib,
-    listed,
     png_uri,
     seconds,
     setting,
@@ -163,7 +162,7 @@ def split(material: Material) -> Table:
                 "context": part.context,
                 "pictures": part.pictures,
                 "share": part.pictures / total,
-                "models": "all" if everybody else listed(users),
+                "models": "all" if everybody else join_names(users),
                 "sha256": part.sha256,
                 "source": part.source,
             }
@@ -223,7 +222,7 @@ def architectures(material: Material) -> list[Architecture]:
     found = []
     for (said, _), runs in users.items():
         name = class_name(said)
-        who = "Every model is" if len(users) == 1 else f"{listed([run.name for run in runs])}:"
+        who = "Every model is" if len(users) == 1 else f"{join_names([run.name for run in runs])}:"
         if said == BASE:
             layers: Sequence[tuple[str, str, int]] | None = layer_table()
         else:
@@ -329,22 +328,17 @@ def _curve(material: Material, run: StoredRun) -> Picture | None:
     return Picture(f"Loss and accuracy of {run.name} by epoch", alt, uri, (said,))
 
 
-def grid_models(models: "Sequence[ModelPredictions]") -> "list[ModelPredictions]":
-    """Those whose learning rate was trained for more than one number of epochs; all, where there are none."""
-    epochs: dict[object, set[object]] = {}
-    for model in models:
-        epochs.setdefault(model.settings.get("lr"), set()).add(model.settings.get("epochs"))
-    return [m for m in models if len(epochs[m.settings.get("lr")]) > 1] or list(models)
-
-
 def confusion(material: Material) -> Picture:
     """The confusion matrices of the grid's models on one scale."""
     from hw2 import figures
+    from hw2.observations import grid_models
 
     models = grid_models(material.comparison.models)
     tables = {m.name: confusion_table(confusion_matrix(m.labels, m.predicted)) for m in models}
     names = list(tables)
-    caption = f"Confusion matrices of {listed(names)}, on one scale: labels in rows, predictions in columns"
+    caption = (
+        f"Confusion matrices of {join_names(names)}, on one scale: labels in rows, predictions in columns"
+    )
     alt = " ".join(_confusion_said(model) for model in models)
     return drawn(
         figures.confusion_matrices(list(tables.items())),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from hw2.wording import below_one, percent, with_interval
+from hw2.wording import below_one, join_names, percent, with_interval
 from mlflow_project import study
 from mlflow_project.report_models import Material
-from mlflow_project.report_parts import Column, Picture, Table, count, frame_table, listed, share
+from mlflow_project.report_parts import Column, Picture, Table, count, frame_table, share
 from mlflow_project.runs import experiment_name
 from mlflow_project.selection import StoredRun, search, stored
 
@@ -131,7 +131,7 @@ def outlier_room(material: Material, test: OutlierRun | None) -> OutlierRoom | N
         for model, uri in test.versions.items()
     ]
     return OutlierRoom(
-        f"Run {run.run_id}: {run.name}. Of the registered models, {listed(said)}.",
+        f"Run {run.run_id}: {run.name}. Of the registered models, {join_names(said)}.",
         _as_study(run, models),
         tuple(_honest(material, run)),
         tuple(_set_room(material, run, name, models) for name in test.sets),
@@ -171,7 +171,7 @@ def _as_study(run: StoredRun, models: list[str]) -> str:
         )
     matches = Matches(int(run.metrics["matched"]), int(run.metrics["answers"]))
     return (
-        f"Digit n read as garment class n, as the study does, for {listed(models)}: {matches}. "
+        f"Digit n read as garment class n, as the study does, for {join_names(models)}: {matches}. "
         f"The study found {study.MATCHED} of {study.ANSWERS}."
     )
 
@@ -295,7 +295,7 @@ def _overlap(frame: pd.DataFrame, model: str) -> str:
         f"{int(frame[name][rejected].sum()):,} of {int(frame[name].sum()):,} pictures of {name}"
         for name in names
     ]
-    return f"Histograms of the scores of {' and '.join(map(str, names))}. {model} rejects {listed(said)}."
+    return f"Histograms of the scores of {' and '.join(map(str, names))}. {model} rejects {join_names(said)}."
 
 
 def _measures(material: Material, run: StoredRun, name: str) -> Table | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from hw2.wording import percent, said_p
+from hw2.wording import parse_number, percent, said_p
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -67,12 +67,7 @@ def four(value: Any) -> str:
 
 def setting(value: str | None) -> int | float | str | None:
     """A parameter, which MLflow keeps as text, as the number that it says."""
-    for kind in (int, float):
-        try:
-            return kind(value or "")
-        except ValueError:
-            continue
-    return value
+    return None if value is None else parse_number(value)
 
 
 def kib(value: Any) -> str:
@@ -136,11 +131,6 @@ def drawn(drawing: "Drawing", caption: str, alt: str, *tables: Table) -> Picture
     from hw2.figures import png
 
     return Picture(caption, alt, png_uri(png(drawing)), tables)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as in a sentence."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _said(value: Any, say: Format | None) -> str:

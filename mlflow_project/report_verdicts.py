@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from hw2.observations import observations
+from hw2.wording import join_names
 from mlflow_project import study
 from mlflow_project.delivery import equal
 from mlflow_project.report_models import Material
@@ -18,7 +19,6 @@ from mlflow_project.report_parts import (
     drawn,
     frame_table,
     kib,
-    listed,
     p_value,
     points,
     seconds,
@@ -192,7 +192,7 @@ def pareto(material: Material) -> Picture | None:
         return None
     front = frame.loc[frame["pareto"], "model"].tolist()
     alt = (
-        f"Points of accuracy over training time. On the Pareto front: {listed(front)}. "
+        f"Points of accuracy over training time. On the Pareto front: {join_names(front)}. "
         + "; ".join(
             f"{row['model']} {share(row['accuracy'])} after {seconds(row['train_seconds'])} s"
             for row in frame.to_dict("records")

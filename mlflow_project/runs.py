@@ -229,7 +229,7 @@ class TrackedRun(OpenRun):
         JournalError if the disk doesn't take all of it: the run isn't FINISHED then, and can be gone on with.
         """
         from hw2.assessment import assess
-        from hw2.model import weights_sha256
+        from hw2.model_factory import weights_sha256
         from mlflow_project import descriptions, packaging, records
 
         model = state_.model()

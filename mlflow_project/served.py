@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from hw2.detector import Detector
 from hw2.errors import CheckpointError
-from hw2.model import ModelOutputs, Net, model_from_weights
+from hw2.model_factory import model_from_weights
+from hw2.net import ModelOutputs, Net
 from hw2.own_net import source_beside
 
 WEIGHTS_FILE = "weights.pt"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hw2 import catalogue
+from hw2.constants import DIGITS
 
 
 @pytest.fixture
@@ -17,5 +18,5 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
     """`mnist` is published with 30 and 20 pictures, without sums."""
-    small = catalogue.KnownSet("MNIST", catalogue.DIGITS, (30, 20))
+    small = catalogue.KnownSet("MNIST", DIGITS, (30, 20))
     monkeypatch.setitem(catalogue.DATASETS, "mnist", small)

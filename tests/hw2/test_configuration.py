@@ -114,6 +114,66 @@ def test_data_and_code_are_part_of_both_identities(monkeypatch: pytest.MonkeyPat
     assert fingerprint(config, "data", RUNTIME) != before[1]
 
 
+CODE = {
+    "net.py": '''
+"""A net."""
+import torch
+from hw2.constants import SCALE
+
+HALF = 0.5  # of a pixel
+
+
+def scale(pixel: float) -> float:
+    """Scale a pixel."""
+    if pixel < 0:
+        raise ValueError(f"{pixel} is dark")
+    return pixel * SCALE + HALF
+''',
+    "step.py": "def step(weight, gradient):\n    return weight - gradient\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("A net.", "Another sentence.", True),
+        ("Scale a pixel.", "Scale it.", True),
+        ("of a pixel\n", "of one, or more\n\n", True),
+        ("hw2.constants", "hw2.common.constants", True),
+        ("is dark", "is below 0", True),
+        ("HALF = 0.5", "HALF = 0.25", False),
+        ("* SCALE", "/ SCALE", False),
+        ("pixel < 0", "pixel <= 0", False),
+    ],
+)
+def test_the_identity_of_code_is_what_it_computes(old: str, new: str, same: bool) -> None:
+    assert old in CODE["net.py"]
+    before = configuration.syntax_sha256(CODE.values())
+    changed = {**CODE, "net.py": CODE["net.py"].replace(old, new)}
+    assert (configuration.syntax_sha256(changed.values()) == before) == same
+
+
+def test_the_name_of_a_file_is_not_part_of_the_code_s_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "__file__", str(tmp_path / "configuration.py"))
+    for name, text in CODE.items():
+        (tmp_path / name).write_text(text)
+    identity = configuration.code_sha256.__wrapped__()
+    assert identity == configuration.syntax_sha256(CODE.values())
+    (tmp_path / "net.py").rename(tmp_path / "training.py")
+    assert configuration.code_sha256.__wrapped__() == identity
+    (tmp_path / "idx.py").write_text("SIZE = 3")
+    assert configuration.code_sha256.__wrapped__() == identity
+    (tmp_path / "split.py").write_text("SEED = 3")
+    assert configuration.code_sha256.__wrapped__() != identity
+
+
+def test_every_module_that_decides_is_there() -> None:
+    folder = Path(configuration.__file__).parent
+    assert all(list(folder.glob(pattern)) for pattern in configuration._DECIDING_MODULES)
+
+
 def test_a_fingerprint_is_equal_for_other_epochs_and_differs_by_what_auto_became() -> None:
     config = TrainingConfig()
     identity = fingerprint(config, "data", RUNTIME)

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hw2 import catalogue, idx
-from hw2.data import Dataset, ImageSet, load_dataset, load_folder, split_validation
+from hw2 import idx
+from hw2.constants import DIGITS
+from hw2.data import Dataset, ImageSet, load_dataset, load_folder
 from hw2.errors import ConfigurationError, DataError
+from hw2.split import split_validation
 from tests.hw2.idx_sets import write_set
 
 pytestmark = pytest.mark.usefixtures("empty_cache")
@@ -24,7 +26,7 @@ def test_the_full_set_is_one_tensor_a_split(full_data: Path) -> None:
 
 def _image_set(count: int) -> ImageSet:
     images = torch.arange(count, dtype=torch.uint8).reshape(count, 1, 1).expand(count, 28, 28).contiguous()
-    return ImageSet("some", "train", images, torch.arange(count) % 10, catalogue.DIGITS, "made here")
+    return ImageSet("some", "train", images, torch.arange(count) % 10, DIGITS, "made here")
 
 
 def test_the_sum_is_over_pictures_and_labels_and_nothing_else() -> None:

@@ -12,7 +12,8 @@ import torch
 from hw2.data import ImageSet, load_dataset
 from hw2.detector import FIT_PICTURES, HELD_OUT_PICTURES, Curve, Detector, fit_sets
 from hw2.errors import CheckpointError, DataError
-from hw2.model import ModelOutputs, new_model
+from hw2.model_factory import new_model
+from hw2.net import ModelOutputs
 from hw2.outlier_statistics import STATISTICS, doubt, neighbour_distance
 
 
@@ -208,7 +209,7 @@ def test_the_neighbours_distance_in_a_worked_case():
     angles = np.radians([0, 10, 20, 30, 40])
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     fourth = 2 * np.sin(np.radians([30, 20, 20, 20, 30]) / 2)
-    np.testing.assert_allclose(neighbour_distance(circle, circle), fourth, atol=1e-9)
+    np.testing.assert_allclose(neighbour_distance(circle, circle, 4), fourth, atol=1e-9)
 
 
 def numbered(count: int) -> ImageSet:

@@ -7,9 +7,13 @@ import pytest
 import torch
 
 from hw2.errors import DataError, ExperimentError
-from hw2.evaluation import Evaluation, calibration_error, evaluate
+from hw2.evaluation import evaluate
+from hw2.evaluation_result import Evaluation
 from hw2.forward import KERNELS_FROM
-from hw2.model import BaseCNN, ModelOutputs, new_model
+from hw2.measures import calibration_error
+from hw2.model import BaseCNN
+from hw2.model_factory import new_model
+from hw2.net import ModelOutputs
 from hw2.step_winograd import WinogradStep
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from hw2 import figures
 from hw2.comparison import ModelPredictions, compare
-from hw2.evaluation import Evaluation
+from hw2.evaluation_result import Evaluation
 from hw2.figure_style import MATRIX_COLOURS, SERIES, ink_on, plain, plain_percent
 from hw2.measures import confusion_matrix, confusion_table, coverage_table, reliability_table
 

@@ -2,7 +2,9 @@
 
 import torch
 
-from hw2.model import BaseCNN, layer_table, model_from_weights, new_model, preprocess, weights_sha256
+from hw2.model import BaseCNN, layer_table
+from hw2.model_factory import model_from_weights, new_model, weights_sha256
+from hw2.net import preprocess
 
 
 def pictures(count: int = 5) -> torch.Tensor:

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score, roc_curve
 
 from hw2 import outlier_measures
 from hw2.errors import DataError
 from hw2.outlier_measures import Measures, measure
+from hw2.types import FloatArray
 
-FloatArray = NDArray[np.float64]
 NAMES = ("auroc", "aupr_out", "aupr_in", "outliers_accepted", "digits_rejected")
 
 

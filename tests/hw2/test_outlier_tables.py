@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hw2.evaluation import wilson_interval
+from hw2.measures import wilson_interval
 from hw2.outlier_tables import (
     MEAN,
     SHIPPED,

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from numpy.typing import NDArray
 from scipy.spatial.distance import mahalanobis
 
 from hw2.errors import DataError
@@ -27,8 +26,7 @@ from hw2.outliers import (
     mutual_information,
     vote_disagreement,
 )
-
-FloatArray = NDArray[np.float64]
+from hw2.types import FloatArray, IntArray
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,7 @@ def logits() -> FloatArray:
 
 
 @pytest.fixture(scope="module")
-def features() -> tuple[FloatArray, NDArray[np.int64]]:
+def features() -> tuple[FloatArray, IntArray]:
     """600 points of 6 correlated channels in 4 classes."""
     generator = np.random.default_rng(4)
     labels = generator.permutation(np.arange(600) % 4)

@@ -11,7 +11,8 @@ from hw2.data import ImageSet, load_dataset
 from hw2.detector import Detector
 from hw2.errors import ConfigurationError
 from hw2.evaluation import evaluate
-from hw2.model import model_from_weights, new_model, preprocess, weights_sha256
+from hw2.model_factory import model_from_weights, new_model, weights_sha256
+from hw2.net import preprocess
 from hw2.own_net import OwnNet
 from hw2.training import Progress, Training, TrainingState
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hw2.errors import DataError
-from hw2.evaluation import Evaluation
+from hw2.evaluation_result import Evaluation
 from hw2.predictions import (
     PREDICTION_COLUMNS,
     Predictions,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hw2 import catalogue, idx
+from hw2.constants import DIGITS
 from hw2.data import load_dataset
 from hw2.errors import DataError
 from tests.hw2.idx_sets import write_set
@@ -93,7 +94,7 @@ def test_one_changed_picture_of_a_known_set_is_found_by_its_md5(
         for split, stem in (("train", "train"), ("test", "t10k"))
         for kind, n in (("images", 3), ("labels", 1))
     }
-    known = catalogue.KnownSet("MNIST", catalogue.DIGITS, (30, 20), md5=sums)
+    known = catalogue.KnownSet("MNIST", DIGITS, (30, 20), md5=sums)
     monkeypatch.setitem(catalogue.DATASETS, "mnist", known)
     load_dataset("mnist", tmp_path)
     for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
@@ -117,7 +118,7 @@ def test_a_set_under_another_set_s_name_is_refused_with_both_names(
         ("kmnist", "KMNIST", {}),
         ("fashion-mnist", "FashionMNIST", dict.fromkeys(sums, "0" * 32)),
     ):
-        known = catalogue.KnownSet(folder, catalogue.DIGITS, (30, 20), md5=md5)
+        known = catalogue.KnownSet(folder, DIGITS, (30, 20), md5=md5)
         monkeypatch.setitem(catalogue.DATASETS, name, known)
     assert load_dataset("mnist", tmp_path).name == "mnist"
     for name, folder in (("kmnist", "KMNIST"), ("fashion-mnist", "FashionMNIST")):

@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from hw2.configuration import native_bfloat16
-from hw2.model import BaseCNN, new_model
+from hw2.model import BaseCNN
+from hw2.model_factory import new_model
 from hw2.step import Step, implementation, make_step, must_compile
 from hw2.step_autograd import AutogradStep
+from hw2.step_winograd import WinogradStep
 
 PRECISIONS = [
     "float32",
@@ -28,12 +30,6 @@ def threads_as_before() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(params=["kernels", "without numba"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "without numba":
-        monkeypatch.setattr("hw2.step.find_spec", lambda name: None)
 
 
 def _pictures(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -206,7 +202,7 @@ def test_a_part_that_fails_ends_the_step_and_leaves_it_usable(monkeypatch: pytes
     step = _step()
     prepared = step.prepare(images)
     with monkeypatch.context() as patch:
-        patch.setattr(step, "_update" if hasattr(step, "_update") else "_gradients", _fail)
+        patch.setattr(step, "_gradients", _fail)
         with pytest.raises(MemoryError):
             step(prepared, labels, torch.arange(64))
     assert torch.get_num_threads() == 2
@@ -217,16 +213,17 @@ def _fail(*_: object) -> None:
     raise MemoryError
 
 
-def test_without_numba_the_step_says_so(way: None) -> None:
-    kind = type(_step()).__name__
-    assert (kind == "DirectStep") == (implementation("cpu") == "direct")
+def test_without_numba_the_step_is_autograd_s_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(_step(), WinogradStep)
+    assert implementation("cpu").startswith("winograd, numba ")
+    monkeypatch.setattr("hw2.step.find_spec", lambda name: None)
+    assert isinstance(_step(), AutogradStep)
+    assert implementation("cpu") == "autograd"
+    assert not must_compile("cpu")
 
 
-def test_no_kernel_is_compiled_once_a_step_is_made(way: None) -> None:
+def test_no_kernel_is_compiled_once_a_step_is_made() -> None:
     step = _step()
-    if implementation("cpu") == "direct":
-        assert not must_compile("cpu")
-        return
     assert not must_compile("cpu")
     known = {name: len(kernel.signatures) for name, kernel in _kernels()}
     images, labels = _pictures(100)
@@ -238,10 +235,10 @@ def test_no_kernel_is_compiled_once_a_step_is_made(way: None) -> None:
 
 
 def test_kernels_that_nobody_has_compiled_yet_are_announced(
-    way: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
-    assert must_compile("cpu") == (implementation("cpu") != "direct")
+    assert must_compile("cpu")
     assert not must_compile("cuda")
 
 

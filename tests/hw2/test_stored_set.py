@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hw2 import catalogue, idx, sources
+from hw2.constants import DIGITS
 from hw2.data import load_dataset, load_folder, load_split
 from hw2.errors import DataError
 from tests.hw2.idx_sets import write_set
@@ -141,7 +142,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 
 
 def test_emnist_is_turned_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = catalogue.KnownSet("EMNIST", catalogue.DIGITS, (3, 2), prefix="emnist-digits-", transposed=True)
+    known = catalogue.KnownSet("EMNIST", DIGITS, (3, 2), prefix="emnist-digits-", transposed=True)
     monkeypatch.setitem(catalogue.DATASETS, "emnist-digits", known)
     folder = write_set(tmp_path / "EMNIST" / "raw", 3, 2, "emnist-digits-", "test", suffix="")
     stored = idx.read_idx(folder / "emnist-digits-test-images-idx3-ubyte")

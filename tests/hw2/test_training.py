@@ -10,9 +10,10 @@ import torch
 
 from hw2 import checkpoint
 from hw2.configuration import Runtime, TrainingConfig
-from hw2.data import Dataset, ImageSet, load_dataset, split_validation
+from hw2.data import Dataset, ImageSet, load_dataset
 from hw2.errors import CheckpointError, DivergenceError
-from hw2.model import weights_sha256
+from hw2.model_factory import weights_sha256
+from hw2.split import split_validation
 from hw2.training import BATCH_INTERVAL, Progress, Training, TrainingState, epoch_order
 
 RUNTIME = Runtime("float32", "cpu", 1)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw2.wording import LEVEL, below_one, percent, said_p, with_interval
+from hw2.wording import LEVEL, below_one, first_line, join_names, parse_number, percent, said_p, with_interval
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,39 @@ def test_an_area_is_one_only_where_it_is_exactly_that() -> None:
         "0.9999",
         "0.5000",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("1", 1),
+        ("1.0", 1),
+        ("1e-05", 1e-5),
+        (0.5, 0.5),
+        ("sgd", "sgd"),
+        ("nan", "nan"),
+        (True, "True"),
+        (None, "None"),
+    ],
+)
+def test_a_text_that_is_a_finite_number_is_read_as_it(value: object, number: object) -> None:
+    found = parse_number(value)
+    assert (found, type(found)) == (number, type(number))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("\nthe first\nthe second"), "the first"),
+        (ValueError(), "ValueError"),
+        (OSError(" "), "OSError"),
+    ],
+)
+def test_an_error_is_told_in_one_line(error: Exception, line: str) -> None:
+    assert first_line(error) == line
+
+
+def test_names_are_joined_as_in_a_sentence() -> None:
+    assert join_names(["a"]) == "a"
+    assert join_names(["a", "b"]) == "a and b"
+    assert join_names(["a", "b", "c"]) == "a, b and c"

@@ -56,7 +56,7 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
     from hw2.assessment import assess
     from hw2.configuration import TrainingConfig
     from hw2.data import load_dataset, load_split
-    from hw2.model import new_model, weights_sha256
+    from hw2.model_factory import new_model, weights_sha256
     from mlflow_project import packaging, records
     from mlflow_project.journal import Journal
     from mlflow_project.sender import deliver

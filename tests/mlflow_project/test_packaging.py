@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from hw2.data import load_dataset
-from hw2.model import Net, new_model
+from hw2.model_factory import new_model
+from hw2.net import Net
 from mlflow_project import exported, packaging
 from mlflow_project.errors import RegistryError
 from mlflow_project.served import COLUMNS, ServedModel

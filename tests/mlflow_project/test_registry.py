@@ -106,7 +106,7 @@ def test_versions_are_found_by_accuracy_and_by_data(registry: Registry) -> None:
 
 
 def test_a_reloaded_model_is_the_class_with_the_registered_weights(registry: Registry) -> None:
-    from hw2.model import weights_sha256
+    from hw2.model_factory import weights_sha256
 
     loaded = registry.load(registry.look_up("m2"))
     assert weights_sha256(loaded.model.state_dict()) == loaded.version.tags["weights_sha256"]
