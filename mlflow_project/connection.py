@@ -1,23 +1,14 @@
 """How the service speaks to MLflow while a person waits: errors are one line that says what to do."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlflow_project.errors import ServiceError, StoreError
-from mlflow_project.journal import absolute_uri
+from mlflow_project.store_uri import START_IT, absolute_uri, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-
-START_IT = "start it there (mlflow-project serve), or name another store by MLFLOW_TRACKING_URI"
-
-
-def tracking_uri() -> str:
-    """Where runs go: MLflow's own variable, else its own default."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
 
 
 def client(uri: str | None = None) -> "MlflowClient":

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project import journal_file, state
 from mlflow_project.alias_history import Change, keep
-from mlflow_project.connection import tracking_uri, translated
+from mlflow_project.connection import translated
 from mlflow_project.delivery import LIVE_TAGS
 from mlflow_project.errors import JournalError
-from mlflow_project.journal import absolute_uri
 from mlflow_project.runs import PLAN, experiment_name
 from mlflow_project.sender import SILENT_SECONDS, silent_seconds
+from mlflow_project.store_uri import absolute_uri, tracking_uri
 from mlflow_project.values import Metric
 
 if TYPE_CHECKING:

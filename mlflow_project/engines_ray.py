@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.connection import tracking_uri
 from mlflow_project.engines import ENDING_SECONDS, Lines, failed, lost
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
-from mlflow_project.journal import absolute_uri
 from mlflow_project.stage import OpenStage, Result, Task
 from mlflow_project.state import home
+from mlflow_project.store_uri import absolute_uri, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow_project.console import Watcher

@@ -23,6 +23,7 @@ from mlflow_project.journal_file import Damage, Header
 from mlflow_project.kept_files import KeptFiles, is_missing, source_of
 from mlflow_project.room import reserve
 from mlflow_project.state import FileLock, drop_delivered_files, runs_folder
+from mlflow_project.store_uri import absolute_uri
 from mlflow_project.values import (
     LoggedImage,
     Metric,
@@ -343,15 +344,6 @@ class Journal:
         self.problem = problem
         if first:
             self._on_problem(problem)
-
-
-def absolute_uri(uri: str) -> str:
-    """The address of a store, without what depends on the current folder."""
-    for scheme in ("sqlite:///", "file://"):
-        if uri.startswith(scheme):
-            path = uri.removeprefix(scheme)
-            return uri if path.startswith((":memory:", "localhost/")) else f"{scheme}{Path(path).absolute()}"
-    return uri if "://" in uri else str(Path(uri).absolute())
 
 
 def _origin() -> dict[str, str]:

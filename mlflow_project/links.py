@@ -61,6 +61,6 @@ def run_command(folder: Path, run_id: str | None) -> str:
         look = run_link(server, experiment_id, run_id)
     if uri.startswith("http"):
         return f"Look: {look}"
-    from mlflow_project.database import shown
+    from mlflow_project.store_uri import redact
 
-    return f"Look: mlflow ui --backend-store-uri {shown(uri)}   then {look}"
+    return f"Look: mlflow ui --backend-store-uri {redact(uri)}   then {look}"

@@ -5,10 +5,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mlflow_project.connection import tracking_uri
 from mlflow_project.errors import Interrupted, JournalError
 from mlflow_project.journal import Journal
 from mlflow_project.sender import Delivery, Sender, deliver_leftovers
+from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import RunEnd, Tag, Value
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mlflow_project import earlier, journal_file, state
-from mlflow_project.connection import tracking_uri
 from mlflow_project.delivery import JOURNAL_REFERENCE
 from mlflow_project.descriptions import NOTE_TAG
 from mlflow_project.earlier import ELSEWHERE
@@ -21,6 +20,7 @@ from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, adopter, exp
 from mlflow_project.sender import Delivery, Sender
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.state import FileLock
+from mlflow_project.store_uri import tracking_uri
 from mlflow_project.sweep import AXES, Plan
 from mlflow_project.values import Artifact, Metric, RunEnd, RunStart, Tag, Value
 

@@ -22,6 +22,7 @@ from mlflow_project.alias_history import Change, keep, said_time
 from mlflow_project.errors import DeliveryError, ServiceError, StoreError
 from mlflow_project.journal_file import Header
 from mlflow_project.state import FileLock
+from mlflow_project.store_uri import redact, scrub, sqlite_path
 from mlflow_project.values import ModelFiles
 
 if TYPE_CHECKING:
@@ -85,11 +86,6 @@ def open_client(tracking_uri: str) -> "MlflowClient":
         return client
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a `sqlite:///` address."""
-    return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
-
-
 def is_final(error: Exception) -> bool:
     """Whether the store will refuse this request every time."""
     if isinstance(error, DeliveryError):
@@ -116,8 +112,8 @@ def told(error: Exception, uri: str) -> str:
     """One line that a person can act on, without addresses that hold a password."""
     if isinstance(error, ServiceError):
         return str(error)
-    text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
-    shown = told_name(uri)
+    text = " ".join(str(error).split())
+    shown = redact(uri)
     code = getattr(error, "error_code", "")
     if any(word in text for word in ("Connection refused", "NameResolution", "Name or service not known")):
         return f"{shown} {AWAY[0]}"
@@ -134,12 +130,7 @@ def told(error: Exception, uri: str) -> str:
         return f"{shown} answers with errors"
     if "Connection aborted" in text or "Connection broken" in text:
         return f"{shown} broke the connection off"
-    return text[:300] or type(error).__name__
-
-
-def told_name(uri: str) -> str:
-    """How `told` names a store; it begins with that where the store itself is the problem, and no value or run."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return scrub(text, uri)[:300] or type(error).__name__
 
 
 class Remote:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from hw2.catalogue import SAMPLE_SUFFIX
 from hw2.configuration import TrainingConfig
 from mlflow_project import journal_file, state
-from mlflow_project.connection import tracking_uri
 from mlflow_project.delivery import JOURNAL_REFERENCE
 from mlflow_project.errors import JournalError, RunError
 from mlflow_project.journal import Journal
 from mlflow_project.journal_file import Header
 from mlflow_project.open_run import OpenRun
+from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import ModelFiles, RunStart, Tag
 
 if TYPE_CHECKING:

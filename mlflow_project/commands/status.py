@@ -27,10 +27,9 @@ def status(all_: bool, repair: bool, format_: str) -> int:
     mlflow-project status --repair
     """
     from mlflow_project import state
-    from mlflow_project.connection import tracking_uri
     from mlflow_project.errors import ServiceError, StoreError
-    from mlflow_project.journal import absolute_uri
     from mlflow_project.repair import mark_killed, mark_killed_elsewhere, running_elsewhere
+    from mlflow_project.store_uri import absolute_uri, tracking_uri
 
     local = list(state.local_runs(all_=all_))
     if repair:

@@ -213,15 +213,15 @@ def plan_line(planned: "Planned") -> str:
 def open_parent(prepared: "Prepared", console: "Console") -> "Iterator[Parent]":
     """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
     from mlflow_project.commands.train import NAME_SECONDS
-    from mlflow_project.database import shown
     from mlflow_project.parent import Parent
+    from mlflow_project.store_uri import redact
 
     console.note(plan_line(prepared))
     parent = Parent(prepared.plan, prepared.request.name, console)
     run_id = parent.wait_for_id(NAME_SECONDS)
     named = run_id or f"{parent.journal.header.key} (the server hasn't named it yet)"
     again = "goes on in" if parent.resumed else "is"
-    console.note(f"the sweep {again} run {named} in {shown(parent.journal.header.tracking_uri)}")
+    console.note(f"the sweep {again} run {named} in {redact(parent.journal.header.tracking_uri)}")
     try:
         with parent:
             yield parent

@@ -115,10 +115,10 @@ def _resume(name: str, data_dir: Path | None, console: "Console", interruption: 
 def _introduced(run: "TrackedRun", loaded: Any, console: "Console") -> "Introduced":
     """Watches, with one line of what will happen before all others."""
     from mlflow_project.console import Introduced
-    from mlflow_project.database import shown
+    from mlflow_project.store_uri import redact
 
     runtime = loaded.runtime
-    where = shown(run.journal.header.tracking_uri)
+    where = redact(run.journal.header.tracking_uri)
 
     def line(last: bool) -> str | None:
         run_id = run.wait_for_id(0)

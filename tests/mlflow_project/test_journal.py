@@ -10,8 +10,9 @@ import pytest
 from mlflow_project import journal as journal_module
 from mlflow_project import journal_file, state
 from mlflow_project.errors import JournalError, RunBusyError
-from mlflow_project.journal import Journal, absolute_uri
+from mlflow_project.journal import Journal
 from mlflow_project.journal_file import Cursor, Damage, Entry
+from mlflow_project.store_uri import absolute_uri
 from mlflow_project.values import (
     Artifact,
     DatasetInput,
