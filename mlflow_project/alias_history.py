@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mlflow_project.errors import UsageError
+from mlflow_project.text import format_time
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,13 +36,8 @@ def _me() -> str:
     return f"{name}@{platform.node()}"
 
 
-def said_time(moment: datetime) -> str:
-    """As a change says it; such texts sort by time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def _now() -> str:
-    return said_time(datetime.now(UTC))
+    return format_time(datetime.now(UTC))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from mlflow_project.errors import BackupError
 from mlflow_project.store_uri import kind_of, redact, scrub, sqlite_path, with_driver
+from mlflow_project.text import first_line
 
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -63,7 +64,7 @@ def copy(store_uri: str, target: Path) -> Copy:
             facts = _facts(lambda sql: connection.execute(sqlalchemy.text(sql)).fetchall())
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise BackupError(
-            f"{redact(store_uri)} can't be read: {scrub(_first_line(error), store_uri)}"
+            f"{redact(store_uri)} can't be read: {scrub(first_line(error), store_uri)}"
         ) from error
     finally:
         engine.dispose()
@@ -86,7 +87,7 @@ def require_empty(store_uri: str, kind: str) -> None:
         tables = sqlalchemy.inspect(engine).get_table_names()
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise BackupError(
-            f"{redact(store_uri)} can't be opened: {scrub(_first_line(error), store_uri)}"
+            f"{redact(store_uri)} can't be opened: {scrub(first_line(error), store_uri)}"
         ) from error
     finally:
         engine.dispose()
@@ -191,7 +192,3 @@ def _postgres(program: str, store_uri: str, options: Sequence[str], more: Sequen
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
         raise BackupError(f"{program} failed on {redact(store_uri)}: {scrub(reason, store_uri)}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -18,7 +18,9 @@ from mlflow_project.errors import DeliveryError, StoreError
 from mlflow_project.journal_file import Cursor, Damage, Entry, Header
 from mlflow_project.kept_files import file_sha256
 from mlflow_project.model_delivery import parent, send_model
-from mlflow_project.remote import KEY_TAG, Remote, is_doubtful, is_final, open_client, told
+from mlflow_project.names import CONTEXT_TAG, JOURNAL_REFERENCE, KEY_TAG, LIVE_TAGS, REASON_TAG
+from mlflow_project.remote import Remote, is_doubtful, is_final, open_client, told
+from mlflow_project.text import same_value
 from mlflow_project.values import (
     Artifact,
     DatasetInput,
@@ -38,16 +40,7 @@ if TYPE_CHECKING:
 ROOM = {Metric: 800, Parameter: 100, Tag: 100}
 """Values in one request: MLflow takes 1,000, of them at most 100 parameters and 100 tags."""
 
-JOURNAL_REFERENCE = "journal:"
-"""Before a journal's key, as a tag's whole value: becomes the id of that journal's run, as soon as it has one."""
-
 DOUBTFUL_TRIES = 5
-
-REASON_TAG = "reason"
-"""Why a run failed or was stopped; a run that goes on has none."""
-
-LIVE_TAGS = ("heartbeat", "owner")
-"""On a run while a process works on it: when it was last heard of, and where it is."""
 
 
 class Deliverer:
@@ -256,7 +249,7 @@ class Deliverer:
         before = self._known().get(parameter.key, new.get(parameter.key))
         if before is None:
             new[parameter.key] = parameter.value
-        elif not equal(before, parameter.value):
+        elif not same_value(before, parameter.value):
             self._refuse(
                 f"parameter {parameter.key!r} is {before!r} in MLflow and can't become {parameter.value!r}"
             )
@@ -302,7 +295,7 @@ class Deliverer:
         from mlflow.entities import Dataset, InputTag
         from mlflow.entities import DatasetInput as Input
 
-        tags = {**value.tags, "mlflow.data.context": value.context}
+        tags = {**value.tags, CONTEXT_TAG: value.context}
         dataset = Dataset(
             name=value.name,
             digest=value.digest,
@@ -353,13 +346,3 @@ class Deliverer:
     def _refuse(self, reason: str) -> None:
         if reason not in self.cursor.refused:
             self.cursor.refused.append(reason)
-
-
-def equal(a: str, b: str) -> bool:
-    """Whether two parameters say the same: as text, or as numbers (`0.10` and `1e-1`)."""
-    if a == b:
-        return True
-    try:
-        return float(a) == float(b)
-    except ValueError:
-        return False

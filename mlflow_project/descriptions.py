@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hw2.training import EpochResult
     from mlflow_project.pictures import Pictures
 
-NOTE_TAG = "mlflow.note.content"
 EXPERIMENT = (
     "Runs of mlflow-project: each is one configuration, trained and tested. Runs of a sweep stand below its own. "
     "Compare runs whose tag `dataset_sha256` is the same; their `test_accuracy` has a 95 % interval from "

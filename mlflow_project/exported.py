@@ -22,7 +22,8 @@ from torch import Tensor
 import hw2.model
 from hw2.errors import ConfigurationError
 from hw2.model import IMAGE_SIDE, OwnSource, new_model
-from mlflow_project import state
+from mlflow_project import state_dir
+from mlflow_project.text import first_line
 
 _WEIGHTS = "data/weights/"
 _TABLE = f"{_WEIGHTS}model_weights_config.json"
@@ -38,9 +39,8 @@ def try_out(own: OwnSource) -> None:
         with redirect_stderr(io.StringIO()):
             _template(own)
     except Exception as error:  # PyTorch raises a dozen kinds
-        first = next(filter(None, str(error).splitlines()), type(error).__name__)
         raise ConfigurationError(
-            f"{own[0]} can't be exported for MLflow by torch.export ({first}); "
+            f"{own[0]} can't be exported for MLflow by torch.export ({first_line(error)}); "
             "let its forward take the same way whatever is in the pictures"
         ) from error
     finally:
@@ -80,7 +80,7 @@ def _template(own: OwnSource | None) -> bytes:
 
         texts += [Path(own_net.__file__).read_bytes(), *(text.encode() for text in own)]
     code = hashlib.sha256(b"\n".join(texts)).hexdigest()
-    kept = state.home() / "exported" / f"{torch.__version__}-{code[:16]}.pt2"
+    kept = state_dir.home() / "exported" / f"{torch.__version__}-{code[:16]}.pt2"
     try:
         content = kept.read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -17,12 +17,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mlflow_project import journal_file
+from mlflow_project import fsio, journal_file
 from mlflow_project.errors import JournalError, RunBusyError
+from mlflow_project.fsio import reserve
 from mlflow_project.journal_file import Damage, Header
 from mlflow_project.kept_files import KeptFiles, is_missing, source_of
-from mlflow_project.room import reserve
-from mlflow_project.state import FileLock, drop_delivered_files, runs_folder
+from mlflow_project.locks import FileLock
+from mlflow_project.names import IMAGES_TAG
+from mlflow_project.state import drop_delivered_files
+from mlflow_project.state_dir import runs_folder
 from mlflow_project.store_uri import absolute_uri
 from mlflow_project.values import (
     LoggedImage,
@@ -115,8 +118,8 @@ class Journal:
             journal = cls(folder, header, lock, on_problem or _ignore)
             journal._write([header])
             journal.sync()
-            journal_file.replace(folder / journal_file.HEADER, journal_file.line_of(0, header), durable=True)
-            journal_file.sync_path(folder.parent)
+            fsio.replace(folder / journal_file.HEADER, journal_file.line_of(0, header), durable=True)
+            fsio.sync_path(folder.parent)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise JournalError(
@@ -192,7 +195,7 @@ class Journal:
                     value = replace(value, timestamp_ms=first.timestamp_ms, uuid=first.uuid)
                 self._backlog.append(value)
                 if isinstance(value, LoggedImage):
-                    self._backlog.append(Tag("mlflow.loggedImages", "True"))
+                    self._backlog.append(Tag(IMAGES_TAG, "True"))
             self._flush()
             if self.lost and not self._lost_said:
                 self._say_lost(f"{LONGEST_BACKLOG:,} values wait in memory, which takes no more")

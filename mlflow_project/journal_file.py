@@ -14,13 +14,12 @@ completely written and count for nothing.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow_project import values
+from mlflow_project import fsio, values
 from mlflow_project.errors import JournalError
 from mlflow_project.values import Value
 
@@ -224,34 +223,7 @@ class Cursor:
             return cls()
 
     def save(self, folder: Path) -> None:
-        replace(folder / CURSOR, json.dumps(asdict(self)).encode())
-
-
-def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a small file so that a reader sees the old or the new content, never a part.
-
-    durable: also after a power loss, and the new one once this has returned.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        if durable:
-            sync_path(temporary)
-        temporary.replace(path)
-        if durable:
-            sync_path(path.parent)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def sync_path(path: Path) -> None:
-    """Force a file, or the names in a folder, onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsio.replace(folder / CURSOR, json.dumps(asdict(self)).encode())
 
 
 def _is_line_start(folder: Path, position: int) -> bool:

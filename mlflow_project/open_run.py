@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from mlflow_project.errors import Interrupted, JournalError
 from mlflow_project.journal import Journal
+from mlflow_project.names import NAME_TAG, REASON_TAG
 from mlflow_project.sender import Delivery, Sender, deliver_leftovers
 from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import RunEnd, Tag, Value
@@ -41,7 +42,7 @@ class OpenRun:
         """A new run, or the one of `run_id`, which `mlflow run` has made, under this name."""
         journal = Journal.create(tracking_uri(), experiment, name, run_id, on_problem=watcher.warning)
         run = cls(journal)
-        run.say(Tag("mlflow.runName", name), Tag("status", "started"), *opening)
+        run.say(Tag(NAME_TAG, name), Tag("status", "started"), *opening)
         return run
 
     @property
@@ -74,7 +75,7 @@ class OpenRun:
         """
         if status == "FINISHED":
             self.require_kept()
-        reasons = [Tag("reason", reason)] if reason else []
+        reasons = [Tag(REASON_TAG, reason)] if reason else []
         self.say(Tag("status", _WORDS[status]), *reasons, RunEnd(status))
         self.journal.sync()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_project.errors import RegistryError, UsageError
+from mlflow_project.names import experiment_name
 from mlflow_project.open_run import OpenRun
 from mlflow_project.registry import SEARCHABLE, LoadedModel, Registry, Version
-from mlflow_project.runs import experiment_name
 
 if TYPE_CHECKING:
     import pandas as pd

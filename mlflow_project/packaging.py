@@ -26,6 +26,7 @@ from hw2.model import IMAGE_SIDE, Net, model_from_weights, weights_sha256
 from hw2.own_net import OwnNet, source_beside
 from mlflow_project.errors import RegistryError
 from mlflow_project.served import CHECKSUMS_FILE, COLUMNS, DETECTOR_FILE, WEIGHTS_FILE
+from mlflow_project.text import first_line
 
 EXTRA = "extra_files"
 WEIGHTS = f"{EXTRA}/{WEIGHTS_FILE}"
@@ -167,7 +168,7 @@ def read_model(folder: Path, name: str) -> tuple[Net, Detector]:
         model = model_from_weights(_read_tensors(folder / WEIGHTS, name), source_beside(folder / EXTRA))
         return model, Detector.from_state_dict(_read_tensors(folder / DETECTOR, name))
     except (RuntimeError, CheckpointError, ConfigurationError) as error:
-        raise RegistryError(f"{name} can't be loaded: {str(error).splitlines()[0]}") from error
+        raise RegistryError(f"{name} can't be loaded: {first_line(error)}") from error
 
 
 def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:

@@ -9,17 +9,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mlflow_project import earlier, journal_file, state
-from mlflow_project.delivery import JOURNAL_REFERENCE
-from mlflow_project.descriptions import NOTE_TAG
+from mlflow_project import earlier, fsio, state, state_dir
 from mlflow_project.earlier import ELSEWHERE
 from mlflow_project.errors import Interrupted, JournalError, RunBusyError
 from mlflow_project.journal import Journal
+from mlflow_project.locks import FileLock
+from mlflow_project.names import (
+    JOURNAL_REFERENCE,
+    NAME_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    SWEEP_TABLE,
+    SWEEP_TAG,
+    experiment_name,
+)
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, adopter, experiment_name
+from mlflow_project.runs import adopter
 from mlflow_project.sender import Delivery, Sender
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
-from mlflow_project.state import FileLock
 from mlflow_project.store_uri import tracking_uri
 from mlflow_project.sweep import AXES, Plan
 from mlflow_project.values import Artifact, Metric, RunEnd, RunStart, Tag, Value
@@ -47,7 +54,7 @@ class Parent:
         self.delivery: Delivery | None = None
         """What has arrived, once the run has ended."""
         self._started = time.monotonic()
-        lock_folder = state.home() / "sweeps"
+        lock_folder = state_dir.home() / "sweeps"
         lock_folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(lock_folder / f"{plan.sha256}.lock")
         if not self._lock.acquire():
@@ -69,14 +76,14 @@ class Parent:
         else:
             self.journal = Journal.open(folder, on_problem=watcher.warning)
             self._times = 1 + _times(folder)
-            journal_file.replace(folder / "resumed", str(self._times).encode(), durable=True)
+            fsio.replace(folder / "resumed", str(self._times).encode(), durable=True)
             self.journal.append(RunStart(), Tag("resumed", str(self._times)))
         self._other = None
         if given and given != self.journal.run_id:
             self._other = adopter(given, self.journal.header, watcher)
             self.journal.append(Tag("resumed_by", given))
         self.journal.append(
-            Tag("mlflow.runName", f"sweep {name}"),
+            Tag(NAME_TAG, f"sweep {name}"),
             Tag("status", "started"),
             Tag("cells", str(len(plan.cells))),
             Tag(NOTE_TAG, _note(plan, name)),

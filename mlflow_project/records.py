@@ -15,7 +15,7 @@ from hw2.data import Dataset, ImageSet
 from hw2.evaluation import confusion_matrix, confusion_table, reliability_table, write_predictions
 from hw2.model import BaseCNN, Net
 from hw2.training import EpochResult
-from mlflow_project.runs import LAYERS_TABLE
+from mlflow_project.names import LAYERS_TABLE
 from mlflow_project.values import Artifact, DatasetInput, LoggedImage, Metric, Parameter, Tag, Value, now_ms
 
 EPOCH_METRICS = (

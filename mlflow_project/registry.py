@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hw2.catalogue import SAMPLE_SUFFIX
 from mlflow_project.connection import translated
 from mlflow_project.errors import RegistryError, UsageError
+from mlflow_project.names import CHAMPION, DEFAULT_NAME
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from hw2.detector import Detector
     from hw2.model import Net
 
-DEFAULT_NAME = "mnist-base-cnn"
-CHAMPION = "champion"  # the alias of the version to use
 # Tags of a version by which it can be looked up, and how their text is compared.
 SEARCHABLE: Mapping[str, type] = {"lr": float, "epochs": int, "batch_size": int, "seed": int}
 _PAGE = 1000

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlflow_project import descriptions
-from mlflow_project.alias_history import Change, keep, said_time
+from mlflow_project.alias_history import Change, keep
 from mlflow_project.errors import DeliveryError, ServiceError, StoreError
 from mlflow_project.journal_file import Header
-from mlflow_project.state import FileLock
+from mlflow_project.locks import FileLock
+from mlflow_project.names import KEY_TAG, NOTE_TAG, VERSIONS_TAG
 from mlflow_project.store_uri import redact, scrub, sqlite_path
+from mlflow_project.text import format_time
 from mlflow_project.values import ModelFiles
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-KEY_TAG = "journal_key"
 
 REQUEST_SECONDS = 15
 """How long one request may take; MLflow's own default is two minutes, eight times over."""
@@ -164,8 +164,8 @@ class Remote:
     def describe_experiment(self, experiment_id: str) -> None:
         """Says on an experiment what it is, where nobody has said so before. Best effort: it is decoration."""
         try:
-            if descriptions.NOTE_TAG not in self.client.get_experiment(experiment_id).tags:
-                self.client.set_experiment_tag(experiment_id, descriptions.NOTE_TAG, descriptions.EXPERIMENT)
+            if NOTE_TAG not in self.client.get_experiment(experiment_id).tags:
+                self.client.set_experiment_tag(experiment_id, NOTE_TAG, descriptions.EXPERIMENT)
         except Exception:
             pass
 
@@ -281,7 +281,7 @@ class Remote:
         made = self.client.get_model_version(registered, number).creation_timestamp / 1000
         run = self.header.run_name
         evidence = {"run": f"named by its run, {run}"}
-        when = said_time(datetime.fromtimestamp(made, UTC))
+        when = format_time(datetime.fromtimestamp(made, UTC))
         return Change(alias, before or None, int(number), when, self.header.host, evidence)
 
     def ensure_registered(self, registered: str) -> None:
@@ -295,14 +295,13 @@ class Remote:
 
     def link_to_version(self, model_id: str, registered: str, number: str) -> None:
         """Name the version on the logged model, as MLflow's own registration does and its UI shows."""
-        tag = "mlflow.modelVersions"
         link = {"name": registered, "version": number}
         try:
-            links = json.loads(self.client.get_logged_model(model_id).tags.get(tag) or "[]")
+            links = json.loads(self.client.get_logged_model(model_id).tags.get(VERSIONS_TAG) or "[]")
         except ValueError:
             links = []
         if link not in links:
-            self.client.set_logged_model_tags(model_id, {tag: json.dumps([*links, link])})
+            self.client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps([*links, link])})
 
     def settle_runs(self, experiment_id: str, run_id: str) -> None:
         """Remove runs that a request made which came too late to be seen; likewise below."""

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlflow_project import state
-from mlflow_project.delivery import LIVE_TAGS
 from mlflow_project.errors import StoreError
 from mlflow_project.journal import Journal
+from mlflow_project.names import LIVE_TAGS
 from mlflow_project.remote import open_client, told
 from mlflow_project.sender import SILENT_SECONDS, Delivery, deliver, silent_seconds
 from mlflow_project.values import RunEnd, Tag

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING
 
 from hw2.catalogue import SAMPLE_SUFFIX
 from hw2.configuration import TrainingConfig
-from mlflow_project import journal_file, state
-from mlflow_project.delivery import JOURNAL_REFERENCE
+from mlflow_project import fsio, state
 from mlflow_project.errors import JournalError, RunError
 from mlflow_project.journal import Journal
 from mlflow_project.journal_file import Header
+from mlflow_project.names import (
+    CHECKPOINT,
+    JOURNAL_REFERENCE,
+    NAME_TAG,
+    NOTE_TAG,
+    REASON_TAG,
+    experiment_name,
+)
 from mlflow_project.open_run import OpenRun
 from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import ModelFiles, RunStart, Tag
@@ -28,12 +35,6 @@ if TYPE_CHECKING:
     from mlflow_project.pictures import Pictures
     from mlflow_project.sender import Delivery
 
-EXPERIMENT = "mnist-base-cnn"
-SWEEP_TAG = "sweep_sha256"  # on the run above a sweep's runs: which grid it is
-PARENT_TAG = "mlflow.parentRunId"
-LAYERS_TABLE = "tables/layers.csv"  # of a net that isn't BaseCNN
-SWEEP_TABLE = "tables/sweep.csv"  # its artifact: what became of each cell
-CHECKPOINT = "checkpoint.pt"
 PLAN = state.PLAN
 IDENTITY = (
     "configuration_sha256",
@@ -105,19 +106,9 @@ class Outcome:
         )
 
 
-def experiment_name() -> str:
-    """MLflow's own variable, else the project's experiment."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-
-
 def registered_name(config: TrainingConfig, dataset: "Dataset | DatasetIdentity") -> str:
     """The name of the registered model: `<dataset>-base-cnn`, or with another net's name; a sample's is its set's."""
     return f"{dataset.name.removesuffix(SAMPLE_SUFFIX)}-{config.model_name}"
-
-
-def find_folder(run_id: str) -> Path:
-    """The local folder of a run that can go on; RunError where there is none."""
-    return state.find(run_id).folder
 
 
 def read_plan(folder: Path) -> RunPlan:
@@ -155,7 +146,7 @@ class TrackedRun(OpenRun):
             on_problem=watcher.warning,
         )
         journal.append(
-            *(Tag(key, value) for key, value in {"mlflow.runName": plan.config.name, **plan.tags}.items()),
+            *(Tag(key, value) for key, value in {NAME_TAG: plan.config.name, **plan.tags}.items()),
             *records.parameters(plan.config),
             *opening,
             *records.dataset_inputs(pictures.dataset, pictures.train, pictures.validation),
@@ -247,9 +238,7 @@ class TrackedRun(OpenRun):
             self.metrics = {metric.key: metric.value for metric in metrics}
             name = registered_name(self.plan.config, pictures.dataset) if self.plan.register else None
             card = descriptions.ModelCard(self.plan.config, pictures, assessment, state_.history, model)
-            self.journal.append(
-                *metrics, Tag("weights_sha256", digest), Tag(descriptions.NOTE_TAG, card.text())
-            )
+            self.journal.append(*metrics, Tag("weights_sha256", digest), Tag(NOTE_TAG, card.text()))
             self.journal.append(
                 *records.files(
                     folder / "files", pictures.dataset, pictures.outliers, assessment, state_.history
@@ -298,7 +287,7 @@ def mark_failed(run_id: str, reason: str) -> None:
     try:
         client = mlflow.MlflowClient(tracking_uri())
         client.set_tag(run_id, "status", "failed")
-        client.set_tag(run_id, "reason", reason[:5000])
+        client.set_tag(run_id, REASON_TAG, reason[:5000])
         client.set_terminated(run_id, "FAILED")
     except Exception:
         pass
@@ -318,7 +307,7 @@ def adopter(run_id: str, resumed: Header, watcher: "Watcher") -> OpenRun:
 def _write(journal: Journal, name: str, text: str) -> None:
     """A small file of a run that begins or goes on; JournalError, with the run closed, where the disk is full."""
     try:
-        journal_file.replace(journal.folder / name, text.encode(), durable=True)
+        fsio.replace(journal.folder / name, text.encode(), durable=True)
     except OSError as error:
         journal.close()
         raise JournalError(

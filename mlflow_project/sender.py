@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_project import journal_file, state
-from mlflow_project.delivery import LIVE_TAGS, Deliverer
+from mlflow_project import journal_file, state, state_dir
+from mlflow_project.delivery import Deliverer
 from mlflow_project.journal import Journal
+from mlflow_project.locks import FileLock
+from mlflow_project.names import LIVE_TAGS
 from mlflow_project.remote import open_client, told
-from mlflow_project.state import FileLock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -233,7 +234,7 @@ def deliver_leftovers(seconds: float = 60.0) -> threading.Thread | None:
 
     Nobody has to wait for it: what isn't delivered when the process ends is left to the next one.
     """
-    base = state.runs_folder()
+    base = state_dir.runs_folder()
     if base in _tried:
         return None
     _tried.add(base)

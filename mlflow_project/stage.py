@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from hw2.configuration import TrainingConfig, configuration_sha256, fingerprint, resolve
 from hw2.errors import ExperimentError
-from mlflow_project import earlier, pictures, state
+from mlflow_project import earlier, pictures, state, state_dir
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, Found, Local
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.execution import SharedTraining, best_source, damage_told
+from mlflow_project.locks import FileLock
 from mlflow_project.open_run import DELIVERY_SECONDS
 from mlflow_project.runs import Outcome, RunPlan, TrackedRun, read_plan
-from mlflow_project.state import FileLock
 from mlflow_project.sweep import Cell, Plan, Stage
 from mlflow_project.values import Tag
 
@@ -239,7 +239,7 @@ def _left(sha256: str, found: Found) -> Result:
 
 def lock_path(sha256: str) -> Path:
     """What a process holds while it works on a configuration, so that no two make a run of it."""
-    folder = state.home() / "cells"
+    folder = state_dir.home() / "cells"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{sha256}.lock"
 

@@ -66,7 +66,7 @@ def _needs_attention(run: "LocalRun") -> bool:
 
 
 def _local_row(run: "LocalRun") -> dict[str, Any]:
-    from mlflow_project.runs import SWEEP_TAG
+    from mlflow_project.names import SWEEP_TAG
 
     name = run.run_id or run.key
     todo = []

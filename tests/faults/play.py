@@ -12,8 +12,8 @@ import random
 import time
 from pathlib import Path
 
+from mlflow_project.fsio import replace
 from mlflow_project.journal import Journal
-from mlflow_project.journal_file import replace
 from mlflow_project.sender import Sender
 from mlflow_project.values import (
     Artifact,

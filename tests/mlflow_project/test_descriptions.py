@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 
 from hw2.wording import below_one, percent
 from mlflow_project import descriptions
+from mlflow_project.names import NOTE_TAG
 from tests.mlflow_project.swept import EXPERIMENT, NAME, Swept, sweep
 
 
@@ -59,7 +60,7 @@ def test_a_cards_first_line_reads_well_in_a_table(client: MlflowClient) -> None:
 
 def test_a_run_has_its_card_too_but_nothing_of_versions(client: MlflowClient) -> None:
     version = client.get_model_version(NAME, "3")
-    note = client.get_run(version.run_id).data.tags[descriptions.NOTE_TAG]
+    note = client.get_run(version.run_id).data.tags[NOTE_TAG]
     assert note.splitlines()[0] == (version.description or "").splitlines()[0]
     assert "models:/" not in note
 
@@ -82,8 +83,8 @@ def test_an_experiment_is_described_once_and_a_persons_words_stay(store: str) ->
         assert deliver(journal.folder).complete
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
-        assert experiment.tags[descriptions.NOTE_TAG] == said
-        client.set_experiment_tag(experiment.experiment_id, descriptions.NOTE_TAG, "My own words")
+        assert experiment.tags[NOTE_TAG] == said
+        client.set_experiment_tag(experiment.experiment_id, NOTE_TAG, "My own words")
 
 
 def test_a_registered_models_own_words_stay(client: MlflowClient) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from mlflow_project import journal as journal_module
-from mlflow_project import journal_file, state
+from mlflow_project import journal_file, locks, state
 from mlflow_project.errors import JournalError, RunBusyError
 from mlflow_project.journal import Journal
 from mlflow_project.journal_file import Cursor, Damage, Entry
+from mlflow_project.locks import FileLock, is_locked
 from mlflow_project.store_uri import absolute_uri
 from mlflow_project.values import (
     Artifact,
@@ -156,10 +157,10 @@ def test_who_only_looks_whether_a_run_is_alive_keeps_nobody_from_going_on_with_i
 ) -> None:
     journal = create()
     journal.close()
-    looking = state.FileLock(journal.folder / journal_file.LOCK)
+    looking = FileLock(journal.folder / journal_file.LOCK)
     assert looking.acquire(shared=True)
-    assert not state.is_locked(looking.path)
-    monkeypatch.setattr(state.time, "sleep", lambda _: looking.release())
+    assert not is_locked(looking.path)
+    monkeypatch.setattr(locks.time, "sleep", lambda _: looking.release())
     Journal.open(journal.folder).close()
 
 

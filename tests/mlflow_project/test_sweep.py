@@ -333,8 +333,8 @@ def make_plan_of(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...], uri
 def test_a_child_names_its_parent_by_its_journal_until_that_has_an_id(store: str) -> None:
     from mlflow import MlflowClient
 
-    from mlflow_project.delivery import JOURNAL_REFERENCE
     from mlflow_project.journal import Journal
+    from mlflow_project.names import JOURNAL_REFERENCE
     from mlflow_project.sender import deliver
     from mlflow_project.values import Tag
 
