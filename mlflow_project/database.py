@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -42,14 +43,12 @@ class Copy:
 
 def copy(store_uri: str, target: Path) -> Copy:
     """Copy the database into the folder `target`, as of one moment, whoever writes to it."""
-    import mlflow
-
     if kind_of(store_uri) == "sqlite":
         file = _copy_sqlite(store_uri, target / "store.db")
         copied = sqlite3.connect(file)
         facts = _facts(lambda sql: copied.execute(sql).fetchall())
         copied.close()
-        return Copy(file, "sqlite", mlflow.__version__, *facts)
+        return Copy(file, "sqlite", version("mlflow"), *facts)
     import sqlalchemy
 
     file = target / "store.dump"
@@ -68,7 +67,7 @@ def copy(store_uri: str, target: Path) -> Copy:
         ) from error
     finally:
         engine.dispose()
-    return Copy(file, "postgresql", mlflow.__version__, *facts)
+    return Copy(file, "postgresql", version("mlflow"), *facts)
 
 
 def require_empty(store_uri: str, kind: str) -> None:

@@ -14,12 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project import journal_file
+from mlflow_project.connection import open_client
+from mlflow_project.error_policy import describe_error, is_doubtful, is_final
 from mlflow_project.errors import DeliveryError, StoreError
 from mlflow_project.journal_file import Cursor, Damage, Entry, Header
 from mlflow_project.kept_files import file_sha256
 from mlflow_project.model_delivery import parent, send_model
 from mlflow_project.names import CONTEXT_TAG, JOURNAL_REFERENCE, KEY_TAG, LIVE_TAGS, REASON_TAG
-from mlflow_project.remote import Remote, is_doubtful, is_final, open_client, told
+from mlflow_project.remote import Remote
 from mlflow_project.text import same_value
 from mlflow_project.values import (
     Artifact,
@@ -175,7 +177,7 @@ class Deliverer:
                     raise
                 value = entries[0].value
                 name = getattr(value, "key", getattr(value, "path", getattr(value, "name", "")))
-                self._refuse(f"{type(value).__name__} {name!r} was refused: {told(error, '')}")
+                self._refuse(f"{type(value).__name__} {name!r} was refused: {describe_error(error, '')}")
                 return
             half = len(entries) // 2
             self._deliver(entries[:half])

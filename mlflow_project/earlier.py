@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project import journal_file, state
 from mlflow_project.alias_history import Change, keep
-from mlflow_project.connection import translated
+from mlflow_project.connection import pages, translated
 from mlflow_project.errors import JournalError
 from mlflow_project.names import LIVE_TAGS, experiment_name
 from mlflow_project.runs import PLAN
@@ -183,14 +183,11 @@ class Store:
         return statistics.median(alike) if alike else None
 
     def _runs(self, text: str) -> Iterator[Any]:
-        token: str | None = None
-        while True:
-            with translated():
-                page = self.client.search_runs(self.experiment_ids, text, max_results=_PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return pages(
+            lambda token: self.client.search_runs(
+                self.experiment_ids, text, max_results=_PAGE, page_token=token
+            )
+        )
 
 
 def _kind(run: Any) -> str | None:

@@ -87,9 +87,9 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
     """Writes `MLmodel`, with its example of a request."""
     import numpy as np
 
-    from mlflow_project.remote import client_class
+    from mlflow_project.connection import import_mlflow
 
-    client_class()  # the sender's thread may be importing MLflow just now, and half of it is of no use
+    import_mlflow()  # the sender's thread may be importing MLflow just now, and half of it is of no use
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 

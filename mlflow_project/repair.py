@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlflow_project import state
+from mlflow_project.connection import open_client
+from mlflow_project.error_policy import describe_error
 from mlflow_project.errors import StoreError
 from mlflow_project.journal import Journal
 from mlflow_project.names import LIVE_TAGS
-from mlflow_project.remote import open_client, told
 from mlflow_project.sender import SILENT_SECONDS, Delivery, deliver, silent_seconds
 from mlflow_project.values import RunEnd, Tag
 
@@ -56,7 +57,7 @@ def running_elsewhere(tracking_uri: str, known: set[str]) -> list[RemoteRun]:
         experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]
         runs = client.search_runs(experiments, "attributes.status = 'RUNNING' AND tags.heartbeat != ''")
     except Exception as error:
-        raise StoreError(told(error, tracking_uri)) from error
+        raise StoreError(describe_error(error, tracking_uri)) from error
     return [
         RemoteRun(
             run.info.run_id,
@@ -80,7 +81,7 @@ def mark_killed_elsewhere(tracking_uri: str, run: RemoteRun) -> None:
         client.set_terminated(run.run_id, "KILLED", _ms(run.heartbeat))
         _drop_live_tags(client, run.run_id)
     except Exception as error:
-        raise StoreError(told(error, tracking_uri)) from error
+        raise StoreError(describe_error(error, tracking_uri)) from error
 
 
 def _drop_live_tags(client: "MlflowClient", run_id: str) -> None:

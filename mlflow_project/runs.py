@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hw2.catalogue import SAMPLE_SUFFIX
 from hw2.configuration import TrainingConfig
 from mlflow_project import fsio, state
+from mlflow_project.connection import import_mlflow
 from mlflow_project.errors import JournalError, RunError
 from mlflow_project.journal import Journal
 from mlflow_project.journal_file import Header
@@ -282,10 +283,8 @@ def mark_failed(run_id: str, reason: str) -> None:
             continue
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    import mlflow
-
     try:
-        client = mlflow.MlflowClient(tracking_uri())
+        client = import_mlflow().MlflowClient(tracking_uri())
         client.set_tag(run_id, "status", "failed")
         client.set_tag(run_id, REASON_TAG, reason[:5000])
         client.set_terminated(run_id, "FAILED")

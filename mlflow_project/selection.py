@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.connection import translated
+from mlflow_project.connection import pages, translated
 from mlflow_project.errors import RunError, StoreError, UsageError
 from mlflow_project.names import (
     CONTEXT_TAG,
@@ -236,20 +236,15 @@ def search(
     client: "MlflowClient", experiment_ids: Sequence[str], condition: str, order: str = "DESC"
 ) -> Iterator[Any]:
     """MLflow's runs, by when they were started, a page at a time."""
-    token: str | None = None
-    while True:
-        with translated():
-            page = client.search_runs(
-                list(experiment_ids),
-                condition,
-                max_results=_PAGE,
-                order_by=[f"attributes.start_time {order}"],
-                page_token=token,
-            )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return pages(
+        lambda token: client.search_runs(
+            list(experiment_ids),
+            condition,
+            max_results=_PAGE,
+            order_by=[f"attributes.start_time {order}"],
+            page_token=token,
+        )
+    )
 
 
 def _latest(client: "MlflowClient") -> Selected:

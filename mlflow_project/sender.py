@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_project import journal_file, state, state_dir
+from mlflow_project.connection import open_client
 from mlflow_project.delivery import Deliverer
+from mlflow_project.error_policy import describe_error
 from mlflow_project.journal import Journal
 from mlflow_project.locks import FileLock
 from mlflow_project.names import LIVE_TAGS
-from mlflow_project.remote import open_client, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -140,7 +141,7 @@ class Sender:
                     busy = self._once()
                     self._problem, pause = None, _FIRST_PAUSE
                 except Exception as error:
-                    self._problem, busy = told(error, self.journal.header.tracking_uri), False
+                    self._problem, busy = describe_error(error, self.journal.header.tracking_uri), False
                     if progress != self._deliverer.progress:
                         pause, progress = _FIRST_PAUSE, self._deliverer.progress
                     self._pause(pause * random.uniform(0.5, 1))
@@ -206,7 +207,7 @@ def _deliver_all(deliverer: Deliverer, deadline: float | None, attempts: int) ->
                 failed, pause, progress = 0, _FIRST_PAUSE, deliverer.progress
             failed += 1
             if failed >= attempts:
-                return told(error, deliverer.header.tracking_uri)
+                return describe_error(error, deliverer.header.tracking_uri)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         if deadline is not None and time.monotonic() > deadline:

@@ -180,7 +180,7 @@ def _make(uri: str) -> None:
 
 
 def _make_here(uri: str) -> None:
-    from mlflow_project.remote import open_client
+    from mlflow_project.connection import open_client
 
     if sqlite_path(uri) is not None:
         open_client(uri)  # under a lock

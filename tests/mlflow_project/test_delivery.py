@@ -15,10 +15,10 @@ from mlflow.entities import ViewType
 from PIL import Image
 
 from mlflow_project import journal_file
+from mlflow_project.connection import open_client
 from mlflow_project.delivery import Deliverer
 from mlflow_project.journal import Journal
 from mlflow_project.names import KEY_TAG
-from mlflow_project.remote import open_client
 from mlflow_project.sender import deliver
 from mlflow_project.values import (
     Artifact,

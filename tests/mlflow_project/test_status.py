@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from mlflow_project import cli, journal_file, repair, sender, state, state_dir
+from mlflow_project.connection import open_client
 from mlflow_project.errors import RunBusyError, RunError
 from mlflow_project.journal import Journal
-from mlflow_project.remote import open_client
 from mlflow_project.sender import deliver
 from mlflow_project.values import Metric, RunEnd, Tag
 
