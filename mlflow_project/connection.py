@@ -61,11 +61,12 @@ def open_client(tracking_uri: str) -> "MlflowClient":
     registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri
     path = sqlite_path(tracking_uri)
     if path is None:
-        return mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri)
+        store: MlflowClient = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri)
+        return store
     if not path.parent.is_dir():
         raise StoreError(f"the store {path} can't be opened: there is no folder {path.parent}; make it first")
     with FileLock(path.parent):
-        client = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri)
+        client: MlflowClient = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
         return client

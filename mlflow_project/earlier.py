@@ -11,9 +11,9 @@ from mlflow_project import journal_file, state
 from mlflow_project.alias_history import Change, keep
 from mlflow_project.connection import pages, translated
 from mlflow_project.errors import JournalError
+from mlflow_project.heartbeat import SILENT_SECONDS, silent_seconds
 from mlflow_project.names import LIVE_TAGS, experiment_name
 from mlflow_project.runs import PLAN
-from mlflow_project.sender import SILENT_SECONDS, silent_seconds
 from mlflow_project.store_uri import absolute_uri, tracking_uri
 from mlflow_project.values import Metric
 

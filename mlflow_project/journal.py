@@ -88,6 +88,7 @@ class Journal:
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         *,
+        experiment_description: str = "",
         start_time_ms: int | None = None,
         on_problem: Callable[[str], None] | None = None,
     ) -> "Journal":
@@ -110,6 +111,7 @@ class Journal:
             tags={**_origin(), **(tags or {})},
             artifact_root=str(Path.cwd() / "mlruns"),
             host=socket.gethostname(),
+            experiment_description=experiment_description,
         )
         try:
             (folder / journal_file.FILES).mkdir(parents=True, mode=0o700)

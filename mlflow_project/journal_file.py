@@ -63,6 +63,8 @@ class Header:
     tags: Mapping[str, str] = field(default_factory=dict)
     artifact_root: str | None = None
     host: str = ""
+    experiment_description: str = ""
+    """What MLflow shows of the experiment where nobody has described it; Markdown."""
 
 
 @dataclass(frozen=True)

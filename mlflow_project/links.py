@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow_project.runs import Outcome
-    from mlflow_project.sender import Delivery
 
 # Without it MLflow opens an experiment as a page for language models.
 _WORKFLOW = "workflowType=machine_learning"
@@ -30,17 +29,6 @@ def ui_command(outcome: "Outcome") -> str:
 def experiment_command(folder: Path) -> str:
     """How to come to the page of the experiment in which the run of this folder is."""
     return run_command(folder, None)
-
-
-def undelivered(delivery: "Delivery | None", folder: Path) -> str | None:
-    """What a person should know of values that the tracking server hasn't got; None where it has all."""
-    if delivery is None or not delivery.pending:
-        return None
-    problem = f" ({delivery.problem})" if delivery.problem else ""
-    return (
-        f"{delivery.pending:,} values are kept in {folder} and not delivered yet{problem}; "
-        "deliver them with: mlflow-project sync"
-    )
 
 
 def run_command(folder: Path, run_id: str | None) -> str:

@@ -3,17 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from mlflow_project.delivery_status import Delivery
 from mlflow_project.errors import Interrupted, JournalError
 from mlflow_project.journal import Journal
 from mlflow_project.names import NAME_TAG, REASON_TAG
-from mlflow_project.sender import Delivery, Sender, deliver_leftovers
+from mlflow_project.sender import Sender, deliver_leftovers
 from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import RunEnd, Tag, Value
-
-if TYPE_CHECKING:
-    from mlflow_project.console import Watcher
 
 DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
 KILLED_DELIVERY_SECONDS = 5.0  # who sends SIGTERM sends SIGKILL soon after; `sync` delivers the rest
@@ -37,10 +35,23 @@ class OpenRun:
 
     @classmethod
     def begin(
-        cls, name: str, experiment: str, watcher: "Watcher", run_id: str | None, *opening: Value
+        cls,
+        name: str,
+        experiment: str,
+        on_problem: Callable[[str], None],
+        run_id: str | None,
+        *opening: Value,
+        experiment_description: str = "",
     ) -> Self:
-        """A new run, or the one of `run_id`, which `mlflow run` has made, under this name."""
-        journal = Journal.create(tracking_uri(), experiment, name, run_id, on_problem=watcher.warning)
+        """Begin a new run, or the one of `run_id`, which `mlflow run` has made, under this name."""
+        journal = Journal.create(
+            tracking_uri(),
+            experiment,
+            name,
+            run_id,
+            experiment_description=experiment_description,
+            on_problem=on_problem,
+        )
         run = cls(journal)
         run.say(Tag(NAME_TAG, name), Tag("status", "started"), *opening)
         return run

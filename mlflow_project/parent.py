@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mlflow_project import earlier, fsio, state, state_dir
+from mlflow_project.delivery_status import Delivery
+from mlflow_project.descriptions import EXPERIMENT_DESCRIPTION
 from mlflow_project.earlier import ELSEWHERE
 from mlflow_project.errors import Interrupted, JournalError, RunBusyError
 from mlflow_project.journal import Journal
@@ -25,7 +27,7 @@ from mlflow_project.names import (
 )
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
 from mlflow_project.runs import adopter
-from mlflow_project.sender import Delivery, Sender
+from mlflow_project.sender import Sender
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.store_uri import tracking_uri
 from mlflow_project.sweep import AXES, Plan
@@ -71,6 +73,7 @@ class Parent:
                 f"sweep {name}",
                 given,
                 {SWEEP_TAG: plan.sha256},
+                experiment_description=EXPERIMENT_DESCRIPTION,
                 on_problem=watcher.warning,
             )
         else:

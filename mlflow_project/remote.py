@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mlflow_project import descriptions
 from mlflow_project.alias_history import Change, keep
 from mlflow_project.connection import default_store
 from mlflow_project.errors import StoreError
@@ -20,7 +19,7 @@ from mlflow_project.journal_file import Header
 from mlflow_project.names import KEY_TAG, NOTE_TAG, VERSIONS_TAG
 from mlflow_project.store_uri import sqlite_path
 from mlflow_project.text import format_time
-from mlflow_project.values import ModelFiles
+from mlflow_project.values import VERSION_PLACE, ModelFiles
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,9 +56,11 @@ class Remote:
 
     def describe_experiment(self, experiment_id: str) -> None:
         """Says on an experiment what it is, where nobody has said so before. Best effort: it is decoration."""
+        if not self.header.experiment_description:
+            return
         try:
             if NOTE_TAG not in self.client.get_experiment(experiment_id).tags:
-                self.client.set_experiment_tag(experiment_id, NOTE_TAG, descriptions.EXPERIMENT)
+                self.client.set_experiment_tag(experiment_id, NOTE_TAG, self.header.experiment_description)
         except Exception:
             pass
 
@@ -153,7 +154,7 @@ class Remote:
 
     def describe_version(self, registered: str, number: str, description: str) -> None:
         """Writes a version's model card, which names the version."""
-        card = description.replace(descriptions.VERSION_PLACE, number)
+        card = description.replace(VERSION_PLACE, number)
         self.client.update_model_version(registered, number, card)
 
     def set_aliases(self, registered: str, number: str, aliases: Sequence[str]) -> None:
@@ -178,11 +179,9 @@ class Remote:
         when = format_time(datetime.fromtimestamp(made, UTC))
         return Change(alias, before or None, int(number), when, self.header.host, evidence)
 
-    def ensure_registered(self, registered: str) -> None:
+    def ensure_registered(self, registered: str, description: str | None) -> None:
         try:
-            self.client.create_registered_model(
-                registered, description=descriptions.registered_model(registered)
-            )
+            self.client.create_registered_model(registered, description=description)
         except Exception as error:
             if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from mlflow_project import state
 from mlflow_project.connection import open_client
+from mlflow_project.delivery_status import Delivery
 from mlflow_project.error_policy import describe_error
 from mlflow_project.errors import StoreError
+from mlflow_project.heartbeat import SILENT_SECONDS, silent_seconds
 from mlflow_project.journal import Journal
 from mlflow_project.names import LIVE_TAGS
-from mlflow_project.sender import SILENT_SECONDS, Delivery, deliver, silent_seconds
+from mlflow_project.sender import deliver
 from mlflow_project.values import RunEnd, Tag
 
 if TYPE_CHECKING:

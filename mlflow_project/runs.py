@@ -13,6 +13,7 @@ from hw2.catalogue import SAMPLE_SUFFIX
 from hw2.configuration import TrainingConfig
 from mlflow_project import fsio, state
 from mlflow_project.connection import import_mlflow
+from mlflow_project.descriptions import EXPERIMENT_DESCRIPTION
 from mlflow_project.errors import JournalError, RunError
 from mlflow_project.journal import Journal
 from mlflow_project.journal_file import Header
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from hw2.stored_set import DatasetIdentity
     from hw2.training import EpochResult, Progress, TrainingState
     from mlflow_project.console import Watcher
+    from mlflow_project.delivery_status import Delivery
     from mlflow_project.pictures import Pictures
-    from mlflow_project.sender import Delivery
 
 PLAN = state.PLAN
 IDENTITY = (
@@ -144,6 +145,7 @@ class TrackedRun(OpenRun):
             plan.config.name,
             plan.run_id,
             {tag.key: tag.value for tag in opening if tag.key in IDENTITY},
+            experiment_description=EXPERIMENT_DESCRIPTION,
             on_problem=watcher.warning,
         )
         journal.append(
@@ -262,6 +264,7 @@ class TrackedRun(OpenRun):
                     ),
                     aliases=self.plan.aliases,
                     description=card.text(name),
+                    registered_description=name and descriptions.registered_model(name),
                 )
             )
             # While the files are still here: what the disk doesn't take is lost with them.
@@ -300,7 +303,14 @@ def adopter(run_id: str, resumed: Header, watcher: "Watcher") -> OpenRun:
     """
     # By its journal, because it may have no id yet.
     resumes = Tag("resumes", JOURNAL_REFERENCE + resumed.key)
-    return OpenRun.begin(f"resumed {resumed.run_name}", resumed.experiment, watcher, run_id, resumes)
+    return OpenRun.begin(
+        f"resumed {resumed.run_name}",
+        resumed.experiment,
+        watcher.warning,
+        run_id,
+        resumes,
+        experiment_description=EXPERIMENT_DESCRIPTION,
+    )
 
 
 def _write(journal: Journal, name: str, text: str) -> None:

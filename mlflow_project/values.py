@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+VERSION_PLACE = "{version}"
+"""In a version's description: becomes its number, which nobody knows before the registry has given it."""
+
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
@@ -139,6 +142,8 @@ class ModelFiles:
     description: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     step: int = 0
+    registered_description: str | None = None
+    """Of the registered model, where this delivery makes it."""
 
 
 Value = (

@@ -146,7 +146,8 @@ class _Progress:
 
 def _report(found: "OutlierTest", format_: str) -> int:
     from hw2.outlier_tables import disagreements
-    from mlflow_project.links import run_command, undelivered
+    from mlflow_project.delivery_status import undelivered
+    from mlflow_project.links import run_command
 
     if format_ == "table":
         print_rows(_summary(found), format_, _TABLE_COLUMNS)

@@ -134,8 +134,9 @@ def _introduced(run: "TrackedRun", loaded: Any, console: "Console") -> "Introduc
 
 
 def _report(outcome: "Outcome", format_: str) -> int:
+    from mlflow_project.delivery_status import undelivered
     from mlflow_project.errors import RegistryError, RunError
-    from mlflow_project.links import ui_command, undelivered
+    from mlflow_project.links import ui_command
 
     kept = undelivered(outcome.delivery, outcome.folder)
     refused = outcome.delivery.refused if outcome.delivery else ()

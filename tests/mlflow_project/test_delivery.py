@@ -209,22 +209,24 @@ def test_what_a_late_request_made_twice_is_removed(store: str, files: Path) -> N
     client = open_client(store)
     journal = journal_of(store, files)
     deliverer = Deliverer(journal.folder)
-    deliverer.open_run()
+    deliverer.session.open_run()
     header = journal.header
-    late = client.create_run(str(deliverer.cursor.experiment_id), tags={KEY_TAG: header.key})
+    late = client.create_run(str(deliverer.session.cursor.experiment_id), tags={KEY_TAG: header.key})
     tags = {KEY_TAG: f"{header.key}/model"}
-    while deliverer.cursor.ended is None and not deliverer.cursor.models:
+    while deliverer.session.cursor.ended is None and not deliverer.session.cursor.models:
         deliverer.step()
-    client.create_logged_model(str(deliverer.cursor.experiment_id), "model", deliverer.run_id, tags)
-    source = f"models:/{deliverer.cursor.models['model']}"
+    client.create_logged_model(
+        str(deliverer.session.cursor.experiment_id), "model", deliverer.session.run_id, tags
+    )
+    source = f"models:/{deliverer.session.cursor.models['model']}"
     import mlflow
 
     mlflow.set_tracking_uri(store)
-    client.create_model_version("mnist-base-cnn", source, deliverer.run_id, tags=tags)
+    client.create_model_version("mnist-base-cnn", source, deliverer.session.run_id, tags=tags)
     while deliverer.step():
         pass
     assert client.get_run(late.info.run_id).info.lifecycle_stage == "deleted"
-    assert len(client.search_logged_models([str(deliverer.cursor.experiment_id)])) == 1
+    assert len(client.search_logged_models([str(deliverer.session.cursor.experiment_id)])) == 1
     assert [v.version for v in client.search_model_versions()] == [1]
 
 
@@ -394,8 +396,8 @@ def test_an_answer_that_may_be_a_race_is_tried_again_before_it_counts(
                 pass
         except MlflowException:
             continue
-    assert len(deliverer.cursor.refused) == refused
-    run = client.get_run(str(deliverer.run_id))
+    assert len(deliverer.session.cursor.refused) == refused
+    run = client.get_run(str(deliverer.session.run_id))
     assert len(run.inputs.dataset_inputs) == 1 - refused
     assert run.data.metrics == {"m": 1.0}
 
