@@ -5,7 +5,8 @@ import socket
 from datetime import UTC, datetime
 
 from mlflow_project.delivery_session import DeliverySession
-from mlflow_project.names import LIVE_TAGS
+from mlflow_project.names import LIVE_TAGS, STATUS_TAG
+from mlflow_project.run_state import RunState
 
 HEARTBEAT_SECONDS = 30.0
 SILENT_SECONDS = 150.0
@@ -20,8 +21,8 @@ def beat(session: DeliverySession) -> None:
     run = client.get_run(run_id)
     texts = (datetime.now(UTC).isoformat(timespec="seconds"), owner())
     tags = [RunTag(key, text) for key, text in zip(LIVE_TAGS, texts, strict=True)]
-    if run.data.tags.get("status") == "interrupted":
-        tags.append(RunTag("status", "started"))
+    if run.data.tags.get(STATUS_TAG) == RunState.INTERRUPTED:
+        tags.append(RunTag(STATUS_TAG, RunState.STARTED))
     client.log_batch(run_id, tags=tags)
     # A process that was suspended, or whose server was away, has been silent without being dead.
     if run.info.status != "RUNNING":

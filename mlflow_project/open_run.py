@@ -8,14 +8,14 @@ from typing import Self
 from mlflow_project.delivery_status import Delivery
 from mlflow_project.errors import Interrupted, JournalError
 from mlflow_project.journal import Journal
-from mlflow_project.names import NAME_TAG, REASON_TAG
+from mlflow_project.names import NAME_TAG, REASON_TAG, STATUS_TAG
+from mlflow_project.run_state import RunState
 from mlflow_project.sender import Sender, deliver_leftovers
 from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import RunEnd, Tag, Value
 
 DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
 KILLED_DELIVERY_SECONDS = 5.0  # who sends SIGTERM sends SIGKILL soon after; `sync` delivers the rest
-_WORDS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "interrupted"}
 
 
 class OpenRun:
@@ -31,7 +31,6 @@ class OpenRun:
         """What has arrived, once the run is closed."""
         self._sender = Sender(journal)
         self._sender.start()
-        deliver_leftovers()
 
     @classmethod
     def begin(
@@ -52,8 +51,9 @@ class OpenRun:
             experiment_description=experiment_description,
             on_problem=on_problem,
         )
+        deliver_leftovers()
         run = cls(journal)
-        run.say(Tag(NAME_TAG, name), Tag("status", "started"), *opening)
+        run.say(Tag(NAME_TAG, name), Tag(STATUS_TAG, RunState.STARTED), *opening)
         return run
 
     @property
@@ -87,7 +87,7 @@ class OpenRun:
         if status == "FINISHED":
             self.require_kept()
         reasons = [Tag(REASON_TAG, reason)] if reason else []
-        self.say(Tag("status", _WORDS[status]), *reasons, RunEnd(status))
+        self.say(Tag(STATUS_TAG, RunState.of_mlflow(status)), *reasons, RunEnd(status))
         self.journal.sync()
 
     def require_kept(self) -> None:
@@ -119,14 +119,23 @@ class OpenRun:
     ) -> None:
         killed = isinstance(error, Interrupted | KeyboardInterrupt)
         unkept: JournalError | None = None
-        if error is None and self.problem is None:
+        if error is not None:
+            self.problem = str(error) or type(error).__name__
+        self._log_results()
+        if self.problem is None:
             try:
                 self.end("FINISHED")
-            except JournalError as found:
-                error = unkept = found
-        if error is not None or self.problem is not None:
-            reason = self.problem if error is None else str(error) or type(error).__name__
-            self.end("KILLED" if killed else "FAILED", reason or "")
-        self.close(KILLED_DELIVERY_SECONDS if killed else DELIVERY_SECONDS)
+            except JournalError as caught:
+                unkept, self.problem = caught, str(caught)
+        if self.problem is not None:
+            self.end("KILLED" if killed else "FAILED", self.problem)
+        self.close(self._delivery_seconds(killed))
         if unkept is not None:
             raise unkept
+
+    def _log_results(self) -> None:
+        """Log what is known only when the work is done; for those that have more to log than their callers do."""
+
+    def _delivery_seconds(self, killed: bool) -> float:
+        """Return how long the end of the run waits for the tracking server."""
+        return KILLED_DELIVERY_SECONDS if killed else DELIVERY_SECONDS

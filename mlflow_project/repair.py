@@ -15,7 +15,8 @@ from mlflow_project.error_policy import describe_error
 from mlflow_project.errors import StoreError
 from mlflow_project.heartbeat import SILENT_SECONDS, silent_seconds
 from mlflow_project.journal import Journal
-from mlflow_project.names import LIVE_TAGS
+from mlflow_project.names import LIVE_TAGS, STATUS_TAG
+from mlflow_project.run_state import RunState
 from mlflow_project.sender import deliver
 from mlflow_project.values import RunEnd, Tag
 
@@ -46,7 +47,9 @@ def mark_killed(run: state.LocalRun) -> Delivery:
     journal = Journal.open(run.folder)
     try:
         if journal.ended is None:
-            journal.append(Tag("status", "interrupted"), RunEnd("KILLED", ended))
+            journal.append(
+                Tag(STATUS_TAG, RunState.INTERRUPTED), RunEnd(RunState.INTERRUPTED.mlflow_status, ended)
+            )
     finally:
         journal.close()
     return deliver(run.folder)
@@ -79,8 +82,8 @@ def mark_killed_elsewhere(tracking_uri: str, run: RemoteRun) -> None:
         now = client.get_run(run.run_id)
         if (now.info.status, now.data.tags.get("heartbeat")) != ("RUNNING", run.heartbeat):
             return
-        client.set_tag(run.run_id, "status", "interrupted")
-        client.set_terminated(run.run_id, "KILLED", _ms(run.heartbeat))
+        client.set_tag(run.run_id, STATUS_TAG, RunState.INTERRUPTED)
+        client.set_terminated(run.run_id, RunState.INTERRUPTED.mlflow_status, _ms(run.heartbeat))
         _drop_live_tags(client, run.run_id)
     except Exception as error:
         raise StoreError(describe_error(error, tracking_uri)) from error

@@ -23,9 +23,13 @@ from mlflow_project.names import (
     NAME_TAG,
     NOTE_TAG,
     REASON_TAG,
+    RESUMED_TAG,
+    STATUS_TAG,
     experiment_name,
 )
 from mlflow_project.open_run import OpenRun
+from mlflow_project.run_state import RunState
+from mlflow_project.sender import deliver_leftovers
 from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import ModelFiles, RunStart, Tag
 
@@ -128,6 +132,7 @@ class TrackedRun(OpenRun):
 
     def __init__(self, plan: RunPlan, journal: Journal, watcher: "Watcher") -> None:
         super().__init__(journal)
+        deliver_leftovers()
         self.plan = plan
         self.watcher = watcher
         self.metrics: dict[str, float] = {}
@@ -174,10 +179,12 @@ class TrackedRun(OpenRun):
             )
         for damage in journal.damages:
             watcher.warning(str(damage))
-        times = 1 + _resumed(folder)
-        _write(journal, "resumed", str(times))
+        try:
+            times = state.count_resume(folder)
+        except OSError as error:
+            raise _unwritable(journal, "resumed", error) from error
         run = cls(plan, journal, watcher)
-        journal.append(RunStart(), Tag("status", "started"), Tag("resumed", str(times)))
+        journal.append(RunStart(), Tag(STATUS_TAG, RunState.STARTED), Tag(RESUMED_TAG, str(times)))
         journal.append(*(Tag(key, value) for key, value in (tags or {}).items()))
         return run
 
@@ -288,9 +295,9 @@ def mark_failed(run_id: str, reason: str) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     try:
         client = import_mlflow().MlflowClient(tracking_uri())
-        client.set_tag(run_id, "status", "failed")
+        client.set_tag(run_id, STATUS_TAG, RunState.FAILED)
         client.set_tag(run_id, REASON_TAG, reason[:5000])
-        client.set_terminated(run_id, "FAILED")
+        client.set_terminated(run_id, RunState.FAILED.mlflow_status)
     except Exception:
         pass
 
@@ -318,14 +325,11 @@ def _write(journal: Journal, name: str, text: str) -> None:
     try:
         fsio.replace(journal.folder / name, text.encode(), durable=True)
     except OSError as error:
-        journal.close()
-        raise JournalError(
-            f"{journal.folder / name} can't be written: {error.strerror}; make room there and try again"
-        ) from error
+        raise _unwritable(journal, name, error) from error
 
 
-def _resumed(folder: Path) -> int:
-    try:
-        return int((folder / "resumed").read_text())
-    except (OSError, ValueError):
-        return 0
+def _unwritable(journal: Journal, name: str, error: OSError) -> JournalError:
+    journal.close()
+    return JournalError(
+        f"{journal.folder / name} can't be written: {error.strerror}; make room there and try again"
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_project import journal_file
+from mlflow_project import fsio, journal_file
 from mlflow_project.errors import JournalError, RunBusyError, RunError
 from mlflow_project.journal_file import Cursor, Damage, Header
 from mlflow_project.locks import FileLock, is_locked
@@ -138,6 +138,17 @@ def forget(folder: Path) -> None:
         shutil.rmtree(folder)
     finally:
         lock.release()
+
+
+def count_resume(folder: Path) -> int:
+    """Count one more resumption of the run in `folder`, and return how many there were. OSError for a full disk."""
+    path = folder / "resumed"
+    try:
+        times = 1 + int(path.read_text())
+    except (OSError, ValueError):
+        times = 1
+    fsio.replace(path, str(times).encode(), durable=True)
+    return times
 
 
 def last_time_ms(folder: Path) -> int:

@@ -17,7 +17,7 @@ from mlflow_project.errors import Interrupted, ServiceError, StoreError, SweepEr
 from mlflow_project.locks import is_locked
 from mlflow_project.names import SWEEP_TAG
 from mlflow_project.open_run import DELIVERY_SECONDS
-from mlflow_project.parent import Parent
+from mlflow_project.parent import ParentRun
 from mlflow_project.sender import deliver
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.sweep import Cell, Plan, make_plan
@@ -123,7 +123,7 @@ def _plan(
 
 
 def carry_out(
-    prepared: Prepared, parent: Parent, watcher: "Watcher", interruption: "Interruption"
+    prepared: Prepared, parent: ParentRun, watcher: "Watcher", interruption: "Interruption"
 ) -> dict[str, Result]:
     """Does what the plan says is missing; the result of every cell, by its SHA-256, also in `parent.results`.
 
@@ -140,7 +140,7 @@ def carry_out(
 
 
 def _all_rounds(
-    prepared: Prepared, parent: Parent, watcher: "Watcher", interruption: "Interruption"
+    prepared: Prepared, parent: ParentRun, watcher: "Watcher", interruption: "Interruption"
 ) -> dict[str, Result]:
     results = parent.results
     _round(prepared, prepared.plan, parent, watcher, interruption, results)
@@ -153,7 +153,7 @@ def _all_rounds(
     return results
 
 
-def add_report(prepared: Prepared, parent: Parent, watcher: "Watcher") -> None:
+def add_report(prepared: Prepared, parent: ParentRun, watcher: "Watcher") -> None:
     """Adds the page about the sweep's cells to its run, where that can be made: several cells, all delivered."""
     from mlflow_project import report
     from mlflow_project.selection import Selection
@@ -206,7 +206,7 @@ def raise_failure(plan: Plan, results: Mapping[str, Result]) -> None:
 def _round(
     prepared: Prepared,
     plan: Plan,
-    parent: Parent,
+    parent: ParentRun,
     watcher: "Watcher",
     interruption: "Interruption",
     results: dict[str, Result],

@@ -103,7 +103,7 @@ def test_waiting_ends_early_when_nothing_arrives_any_more(monkeypatch: pytest.Mo
     before = time.monotonic()
     delivery = sending.wait(3600)
     assert time.monotonic() - before < 300
-    assert delivery.problem == "http://user:***@127.0.0.1:9 doesn't answer"
+    assert delivery.problem == "http://127.0.0.1:9 doesn't answer"
     sending.stop()
     journal.close()
 

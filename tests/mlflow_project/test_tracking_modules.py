@@ -14,6 +14,7 @@ BELOW = (
     "fsio",
     "locks",
     "names",
+    "run_state",
     "state_dir",
     "store_uri",
     "text",
