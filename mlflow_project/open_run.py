@@ -71,9 +71,9 @@ class OpenRun:
         """Whether MLflow has all that was said so far."""
         return self._sender.delivery().pending == 0
 
-    def wait_for_id(self, seconds: float) -> str | None:
-        """The run's id in MLflow, if the server gives it within that time."""
-        return self._sender.wait_for_run(seconds)
+    def when_named(self, announce: Callable[[str], None]) -> None:
+        """Call `announce` once with the run's id in MLflow, as soon as the server has given it."""
+        self._sender.when_named(announce)
 
     def say(self, *values: Value) -> None:
         """Appends to the journal; the files of values may go once this returns."""

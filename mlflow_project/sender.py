@@ -43,6 +43,8 @@ class Sender:
         self._heartbeat_seconds = heartbeat_seconds
         self._next_heartbeat = 0.0
         self._problem: str | None = None
+        self._announce: Callable[[str], None] | None = None
+        self._is_named = False
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._progress = threading.Condition()
@@ -57,6 +59,15 @@ class Sender:
     def problem(self) -> str | None:
         """Why the last attempt didn't succeed, or None."""
         return self._problem
+
+    def when_named(self, announce: Callable[[str], None]) -> None:
+        """Call `announce` once with the run's id in MLflow, as soon as the server has answered; maybe in the thread."""
+        with self._progress:
+            if not self._is_named:
+                self._announce = announce
+                return
+        assert self.journal.run_id is not None
+        announce(self.journal.run_id)
 
     def wait_for_run(self, seconds: float) -> str | None:
         """The run's id in MLflow, or None if it has none after so long: it stays provisional."""
@@ -136,7 +147,12 @@ class Sender:
             self._stopping.wait(min(seconds, 0.5))
 
     def _once(self) -> bool:
-        self.journal.run_id = self._session.open_run()
+        run_id = self.journal.run_id = self._session.open_run()
+        with self._progress:
+            self._is_named = True
+            announce, self._announce = self._announce, None
+        if announce is not None:
+            announce(run_id)
         if self.journal.ended is None and time.monotonic() >= self._next_heartbeat:
             beat(self._session)
             self._next_heartbeat = time.monotonic() + self._heartbeat_seconds

@@ -212,16 +212,13 @@ def plan_line(planned: "Planned") -> str:
 @contextmanager
 def open_parent(prepared: "Prepared", console: "Console") -> "Iterator[ParentRun]":
     """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
-    from mlflow_project.commands.train import NAME_SECONDS
     from mlflow_project.parent import ParentRun
     from mlflow_project.store_uri import redact
 
     console.note(plan_line(prepared))
     parent = ParentRun(prepared.plan, prepared.request.name, console)
-    run_id = parent.wait_for_id(NAME_SECONDS)
-    named = run_id or f"{parent.journal.header.key} (the server hasn't named it yet)"
-    again = "goes on in" if parent.resumed else "is"
-    console.note(f"the sweep {again} run {named} in {redact(parent.journal.header.tracking_uri)}")
+    again, where = "goes on in" if parent.resumed else "is", redact(parent.journal.header.tracking_uri)
+    parent.when_named(lambda run_id: console.note(f"the sweep {again} run {run_id} in {where}"))
     try:
         with parent:
             yield parent

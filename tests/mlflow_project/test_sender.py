@@ -95,6 +95,21 @@ def test_waiting_for_a_server_that_is_away_is_bounded() -> None:
     journal.close()
 
 
+def test_the_runs_id_is_announced_once_before_or_after_the_server_gives_it(store: str) -> None:
+    journal = Journal.create(store, "experiment", "n")
+    sending, announced = Sender(journal), []
+    sending.when_named(announced.append)
+    assert announced == []
+    run_id = sending.start().wait_for_run(60)
+    journal.append(Metric("m", 1.0))
+    assert sending.wait(60).complete
+    assert announced == [run_id]
+    sending.when_named(announced.append)
+    assert announced == [run_id, run_id]
+    sending.stop()
+    journal.close()
+
+
 def test_waiting_ends_early_when_nothing_arrives_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "STALLED_SECONDS", 0.5)
     journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
