@@ -6,6 +6,7 @@ by their tags before they are made.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from mlflow_project.error_policy import describe_error, is_doubtful, is_final
 from mlflow_project.errors import DeliveryError, StoreError
 from mlflow_project.journal_file import Cursor, Damage, Entry, Header
 from mlflow_project.kept_files import file_sha256
+from mlflow_project.locks import FileLock
 from mlflow_project.model_delivery import send_model
 from mlflow_project.names import CONTEXT_TAG, JOURNAL_REFERENCE, LIVE_TAGS, REASON_TAG
 from mlflow_project.text import same_value
@@ -43,12 +45,15 @@ ROOM = {Metric: 800, Parameter: 100, Tag: 100}
 
 DOUBTFUL_TRIES = 5
 
+_REFERENCE = re.compile(re.escape(JOURNAL_REFERENCE) + r"([0-9]{8}T[0-9]{6}-[0-9]{3}-[0-9a-f]{12})")
+
 
 class Deliverer:
     """Brings one journal into MLflow, step by step. Only one may exist for a journal (`SENDING_LOCK`)."""
 
     def __init__(self, folder: Path, connect: Callable[[str], "MlflowClient"] = open_client) -> None:
         self.session = DeliverySession(folder, connect)
+        self._connect = connect
         self._parameters: dict[str, str] | None = None
         self._tags: dict[str, str] = {}
         self._synced = -1
@@ -130,7 +135,7 @@ class Deliverer:
                 case Parameter():
                     self._check(value, parameters)
                 case Tag():
-                    tags[value.key] = self._resolved(value.value)
+                    tags[value.key] = self._resolve(value.value)
                 case Header():
                     pass
                 case Artifact():
@@ -162,16 +167,26 @@ class Deliverer:
             self._known().update(parameters)
             self._tags.update(tags)
 
-    def _resolved(self, text: str) -> str:
-        """The run id of a run that was named by its journal's key, which may be all that there was to name it by."""
-        key = text.removeprefix(JOURNAL_REFERENCE)
-        if key == text or not (self.session.folder.parent / key / journal_file.JOURNAL).exists():
-            return text
+    def _resolve(self, text: str) -> str:
+        """Put the ids of runs where a tag names them by their journals, which may be all there was to name them by."""
+        return _REFERENCE.sub(lambda reference: self._id_of(reference[1]) or reference[0], text)
+
+    def _id_of(self, key: str) -> str | None:
+        """Return the run id of another journal; None if there is no such journal here."""
         other = self.session.folder.parent / key
+        if key == self.session.header.key or not (other / journal_file.JOURNAL).exists():
+            return None
         run_id = Cursor.load(other).run_id or journal_file.read_header(other).run_id
-        if run_id is None:
+        if run_id is not None:
+            return run_id
+        # Runs may name each other: one of them has to be made before the other is delivered.
+        lock = FileLock(other / journal_file.SENDING_LOCK)
+        if not lock.acquire():
             raise StoreError(f"the run of journal {key}, which this one names, isn't in MLflow yet")
-        return run_id
+        try:
+            return DeliverySession(other, self._connect).open_run()
+        finally:
+            lock.release()
 
     def _known(self) -> dict[str, str]:
         if self._parameters is None:
