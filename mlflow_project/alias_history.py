@@ -10,7 +10,7 @@ import platform
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,7 @@ class Change:
     alias: str
     from_version: int | None
     to_version: int | None
+    _: KW_ONLY
     when: str = field(default_factory=_now)
     who: str = field(default_factory=_me)
     evidence: dict[str, str] = field(default_factory=dict)
@@ -135,4 +136,6 @@ def _with_silent(alias: str, kept: Sequence[Change], holder: int | None) -> Iter
 
 
 def _silent(alias: str, before: int | None, after: int | None, when: str) -> Change:
-    return Change(alias, before, after, when, "", {"how": "by other means than `models promote`"})
+    return Change(
+        alias, before, after, when=when, who="", evidence={"how": "by other means than `models promote`"}
+    )

@@ -50,7 +50,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 _PATHS = {"artifact": "file", "image": "file", "model": "directory"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
     """What is needed to deliver a journal from any place. `run_id` is None while the run is provisional."""
 
@@ -190,7 +190,7 @@ def read_header(folder: Path) -> Header:
     )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Cursor:
     """How far a journal is delivered. Losing it costs a second delivery, which changes nothing."""
 

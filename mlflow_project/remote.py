@@ -177,7 +177,7 @@ class Remote:
         run = self.header.run_name
         evidence = {"run": f"named by its run, {run}"}
         when = format_time(datetime.fromtimestamp(made, UTC))
-        return Change(alias, before or None, int(number), when, self.header.host, evidence)
+        return Change(alias, before or None, int(number), when=when, who=self.header.host, evidence=evidence)
 
     def ensure_registered(self, registered: str, description: str | None) -> None:
         try:

@@ -19,7 +19,7 @@ from mlflow_project.values import RunEnd, RunStart
 PLAN = "plan.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LocalRun:
     """One run's folder. `state` is `alive`, `interrupted`, or how the run ended: `finished failed killed`."""
 
@@ -64,7 +64,14 @@ def local_run(folder: Path) -> LocalRun:
                 ended = None
     state = "alive" if is_locked(folder / journal_file.LOCK) else (ended or "interrupted").lower()
     run_id = cursor.run_id or header.run_id
-    return LocalRun(folder, header, run_id, state, pending, (*cursor.refused, *damages))
+    return LocalRun(
+        folder=folder,
+        header=header,
+        run_id=run_id,
+        state=state,
+        pending=pending,
+        problems=(*cursor.refused, *damages),
+    )
 
 
 def folders(base: Path | None = None) -> list[Path]:

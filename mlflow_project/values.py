@@ -7,7 +7,7 @@ that is delivered twice is then the same value, and MLflow keeps it once.
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
 
 VERSION_PLACE = "{version}"
@@ -112,6 +112,7 @@ class DatasetInput:
     name: str
     digest: str
     source: str
+    _: KW_ONLY
     source_type: str = "local"
     schema: str | None = None
     profile: str | None = None
@@ -137,6 +138,7 @@ class ModelFiles:
     name: str
     directory: Path
     registered_name: str | None = None
+    _: KW_ONLY
     version_tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     description: str | None = None

@@ -73,7 +73,9 @@ def write(folder: Path, seed: int) -> tuple[list[Artifact], ModelFiles, Path]:
     artifacts = [Artifact(path, folder / path) for path in files(seed)]
     return (
         artifacts,
-        ModelFiles("model", model.parent, REGISTERED, {"seed": str(seed)}, (f"s{seed}",)),
+        ModelFiles(
+            "model", model.parent, REGISTERED, version_tags={"seed": str(seed)}, aliases=(f"s{seed}",)
+        ),
         picture,
     )
 

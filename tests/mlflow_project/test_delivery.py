@@ -57,7 +57,13 @@ def journal_of(store: str, files: Path, **more: Any) -> Journal:
         Artifact("figure.png", files / "figure.png"),
         Artifact("tables/table.csv", files / "table.csv"),
         ModelFiles(
-            "model", files / "model", "mnist-base-cnn", {"lr": "0.1"}, ("m1",), "A card", {"lr": "0.1"}
+            "model",
+            files / "model",
+            "mnist-base-cnn",
+            version_tags={"lr": "0.1"},
+            aliases=("m1",),
+            description="A card",
+            params={"lr": "0.1"},
         ),
         Tag("status", "completed"),
         RunEnd(),

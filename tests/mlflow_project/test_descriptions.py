@@ -95,5 +95,7 @@ def test_a_registered_models_own_words_stay(client: MlflowClient) -> None:
     from mlflow_project.remote import Remote
 
     client.create_registered_model("described", description="My own words")
-    Remote(client, Header("key", "", "", "", None, 0)).ensure_registered("described", "A delivery's words")
+    Remote(
+        client, Header(key="key", tracking_uri="", experiment="", run_name="", run_id=None, start_time_ms=0)
+    ).ensure_registered("described", "A delivery's words")
     assert client.get_registered_model("described").description == "My own words"

@@ -42,7 +42,10 @@ def test_every_kind_of_value_is_read_back_as_it_was_appended(file: Path, model: 
         RunEnd(),
     ]
     journal.append(*said)
-    journal.append(Artifact("tables/x.csv", file), ModelFiles("model", model, "reg", {"lr": "0.1"}, ("m1",)))
+    journal.append(
+        Artifact("tables/x.csv", file),
+        ModelFiles("model", model, "reg", version_tags={"lr": "0.1"}, aliases=("m1",)),
+    )
     image = LoggedImage("confusion_matrix", 8, file)
     journal.append(image)
     *plain, artifact, kept_model, kept_image, tag = values_of(journal.folder)
