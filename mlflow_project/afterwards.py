@@ -9,9 +9,12 @@ import os
 import sys
 import time
 
+from mlflow_project.names import STATUS_TAG
+from mlflow_project.run_state import RunState
+
 PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
-_SAID = {"interrupted": "KILLED", "completed": "FINISHED"}
+_CORRECTED = (RunState.INTERRUPTED, RunState.COMPLETED)
 
 
 def keep_said(run_id: str) -> None:
@@ -35,9 +38,9 @@ def main(run_id: str, parent: int) -> None:
 
     store = client()
     run = store.get_run(run_id)
-    said = _SAID.get(run.data.tags.get("status", ""))
-    if run.info.status == "FAILED" and said:
-        store.set_terminated(run_id, said, run.info.end_time)
+    state = run.data.tags.get(STATUS_TAG)
+    if run.info.status == RunState.FAILED.mlflow_status and state in _CORRECTED:
+        store.set_terminated(run_id, RunState(state).mlflow_status, run.info.end_time)
 
 
 def _alive(process: int) -> bool:

@@ -10,11 +10,12 @@ import platform
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mlflow_project.errors import UsageError
+from mlflow_project.text import format_time
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,13 +36,8 @@ def _me() -> str:
     return f"{name}@{platform.node()}"
 
 
-def said_time(moment: datetime) -> str:
-    """As a change says it; such texts sort by time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def _now() -> str:
-    return said_time(datetime.now(UTC))
+    return format_time(datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,7 @@ class Change:
     alias: str
     from_version: int | None
     to_version: int | None
+    _: KW_ONLY
     when: str = field(default_factory=_now)
     who: str = field(default_factory=_me)
     evidence: dict[str, str] = field(default_factory=dict)
@@ -139,4 +136,6 @@ def _with_silent(alias: str, kept: Sequence[Change], holder: int | None) -> Iter
 
 
 def _silent(alias: str, before: int | None, after: int | None, when: str) -> Change:
-    return Change(alias, before, after, when, "", {"how": "by other means than `models promote`"})
+    return Change(
+        alias, before, after, when=when, who="", evidence={"how": "by other means than `models promote`"}
+    )

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_project.errors import RunError
+from mlflow_project.names import PREDICTIONS
 from mlflow_project.selection import Selected, Selection, StoredRun, fetch, select
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from hw2.comparison import Comparison, ModelPredictions
-
-PREDICTIONS = "predictions/test.parquet"
 
 
 def compare_stored(client: "MlflowClient", selection: Selection) -> "tuple[Comparison, Selected]":

@@ -1,19 +1,20 @@
 """The store's database as a file: copied as of one moment, put back, and its paths changed to a new place."""
 
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from mlflow_project.errors import BackupError
-from mlflow_project.remote import sqlite_path
+from mlflow_project.store_uri import kind_of, redact, scrub, sqlite_path, with_driver
+from mlflow_project.text import first_line
 
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -40,34 +41,18 @@ class Copy:
     """Artifact locations of models that are ready to be loaded."""
 
 
-def kind_of(store_uri: str) -> str:
-    """`sqlite` or `postgresql`; BackupError for any other store."""
-    scheme = urlsplit(store_uri).scheme.split("+")[0]
-    if scheme in ("http", "https"):
-        raise BackupError(
-            "a backup needs the store itself (sqlite:///... or postgresql://...), not its server"
-        )
-    if scheme not in ("sqlite", "postgresql", "postgres"):
-        raise BackupError(
-            f"a store of kind {scheme or 'file'!r} can't be backed up; sqlite and postgresql can"
-        )
-    return "sqlite" if scheme == "sqlite" else "postgresql"
-
-
 def copy(store_uri: str, target: Path) -> Copy:
     """Copy the database into the folder `target`, as of one moment, whoever writes to it."""
-    import mlflow
-
     if kind_of(store_uri) == "sqlite":
         file = _copy_sqlite(store_uri, target / "store.db")
         copied = sqlite3.connect(file)
         facts = _facts(lambda sql: copied.execute(sql).fetchall())
         copied.close()
-        return Copy(file, "sqlite", mlflow.__version__, *facts)
+        return Copy(file, "sqlite", version("mlflow"), *facts)
     import sqlalchemy
 
     file = target / "store.dump"
-    engine = sqlalchemy.create_engine(driven(store_uri))
+    engine = sqlalchemy.create_engine(with_driver(store_uri))
     try:
         with engine.connect() as connection:
             # The dump and these figures see the same moment.
@@ -77,16 +62,18 @@ def copy(store_uri: str, target: Path) -> Copy:
             _postgres("pg_dump", store_uri, options)
             facts = _facts(lambda sql: connection.execute(sqlalchemy.text(sql)).fetchall())
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise BackupError(f"{shown(store_uri)} can't be read: {_first_line(error)}") from error
+        raise BackupError(
+            f"{redact(store_uri)} can't be read: {scrub(first_line(error), store_uri)}"
+        ) from error
     finally:
         engine.dispose()
-    return Copy(file, "postgresql", mlflow.__version__, *facts)
+    return Copy(file, "postgresql", version("mlflow"), *facts)
 
 
 def require_empty(store_uri: str, kind: str) -> None:
     """BackupError unless this store is of the kind that was backed up and holds nothing."""
     if kind_of(store_uri) != kind:
-        raise BackupError(f"the backup is of a {kind} store and can't be put back into {shown(store_uri)}")
+        raise BackupError(f"the backup is of a {kind} store and can't be put back into {redact(store_uri)}")
     path = sqlite_path(store_uri)
     if path is not None:
         if path.exists():
@@ -94,16 +81,18 @@ def require_empty(store_uri: str, kind: str) -> None:
         return
     import sqlalchemy
 
-    engine = sqlalchemy.create_engine(driven(store_uri))
+    engine = sqlalchemy.create_engine(with_driver(store_uri))
     try:
         tables = sqlalchemy.inspect(engine).get_table_names()
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise BackupError(f"{shown(store_uri)} can't be opened: {_first_line(error)}") from error
+        raise BackupError(
+            f"{redact(store_uri)} can't be opened: {scrub(first_line(error), store_uri)}"
+        ) from error
     finally:
         engine.dispose()
     if tables:
         raise BackupError(
-            f"{shown(store_uri)} has tables, and a restore overwrites nothing; make a new database"
+            f"{redact(store_uri)} has tables, and a restore overwrites nothing; make a new database"
         )
 
 
@@ -120,7 +109,7 @@ def put_back(source: Path, store_uri: str, kind: str, old_root: str, new_root: s
     else:
         options = ["--no-owner", "--exit-on-error", "--single-transaction", "--dbname"]
         _postgres("pg_restore", store_uri, options, [str(source / "store.dump")])
-        engine = sqlalchemy.create_engine(driven(store_uri))
+        engine = sqlalchemy.create_engine(with_driver(store_uri))
     try:
         if old_root != new_root:
             with engine.begin() as connection:
@@ -200,21 +189,5 @@ def _postgres(program: str, store_uri: str, options: Sequence[str], more: Sequen
     command = [program, *options, address, *more]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[0]
-        raise BackupError(f"{program} failed on {shown(store_uri)}: {said}")
-
-
-def driven(store_uri: str) -> str:
-    """The address with the driver that this project installs."""
-    scheme, _, rest = store_uri.partition("://")
-    return f"postgresql+psycopg://{rest}" if scheme in ("postgresql", "postgres") else store_uri
-
-
-def shown(store_uri: str) -> str:
-    """The address as it may be printed: without a password, wherever it stands."""
-    hidden = re.sub(r"//([^:/@]*):.*@", r"//\1:***@", store_uri)
-    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", hidden)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        raise BackupError(f"{program} failed on {redact(store_uri)}: {scrub(reason, store_uri)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hw2.configuration import TrainingConfig
 from hw2.net_file import BASE, class_name
 from hw2.wording import below_one
+from mlflow_project.values import VERSION_PLACE
 
 if TYPE_CHECKING:
     from hw2.assessment import Assessment
@@ -15,14 +16,11 @@ if TYPE_CHECKING:
     from hw2.training import EpochResult
     from mlflow_project.pictures import Pictures
 
-NOTE_TAG = "mlflow.note.content"
-EXPERIMENT = (
+EXPERIMENT_DESCRIPTION = (
     "Runs of mlflow-project: each is one configuration, trained and tested. Runs of a sweep stand below its own. "
     "Compare runs whose tag `dataset_sha256` is the same; their `test_accuracy` has a 95 % interval from "
     "`test_accuracy_low` to `test_accuracy_high`."
 )
-# In a version's description: becomes its number, which nobody knows before the registry has given it.
-VERSION_PLACE = "{version}"
 
 
 def registered_model(name: str) -> str:

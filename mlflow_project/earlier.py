@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project import journal_file, state
 from mlflow_project.alias_history import Change, keep
-from mlflow_project.connection import tracking_uri, translated
-from mlflow_project.delivery import LIVE_TAGS
+from mlflow_project.connection import pages, translated
 from mlflow_project.errors import JournalError
-from mlflow_project.journal import absolute_uri
-from mlflow_project.runs import PLAN, experiment_name
-from mlflow_project.sender import SILENT_SECONDS, silent_seconds
+from mlflow_project.heartbeat import SILENT_SECONDS, silent_seconds
+from mlflow_project.names import LIVE_TAGS, experiment_name
+from mlflow_project.runs import PLAN
+from mlflow_project.store_uri import absolute_uri, tracking_uri
 from mlflow_project.values import Metric
 
 if TYPE_CHECKING:
@@ -183,14 +183,11 @@ class Store:
         return statistics.median(alike) if alike else None
 
     def _runs(self, text: str) -> Iterator[Any]:
-        token: str | None = None
-        while True:
-            with translated():
-                page = self.client.search_runs(self.experiment_ids, text, max_results=_PAGE, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return pages(
+            lambda token: self.client.search_runs(
+                self.experiment_ids, text, max_results=_PAGE, page_token=token
+            )
+        )
 
 
 def _kind(run: Any) -> str | None:

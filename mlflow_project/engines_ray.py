@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.connection import tracking_uri
 from mlflow_project.engines import ENDING_SECONDS, Lines, failed, lost
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
-from mlflow_project.journal import absolute_uri
 from mlflow_project.stage import OpenStage, Result, Task
-from mlflow_project.state import home
+from mlflow_project.state_dir import home
+from mlflow_project.store_uri import absolute_uri, tracking_uri
+from mlflow_project.text import first_line
 
 if TYPE_CHECKING:
     from mlflow_project.console import Watcher
@@ -63,10 +63,10 @@ class RayCluster:
                         results: list[Result] = ray.get(reference)
                     except ray.exceptions.RayTaskError as error:
                         # Raised by our own code there: it would be raised again.
-                        yield from failed(task, _first_line(error.cause))
+                        yield from failed(task, f"{type(error.cause).__name__}: {first_line(error.cause)}")
                     except ray.exceptions.RayError as error:
                         attempts[task.number] = attempts.get(task.number, 0) + 1
-                        how = f"was lost ({_first_line(error)})"
+                        how = f"was lost ({type(error).__name__}: {first_line(error)})"
                         yield from lost(task, how, attempts[task.number], queue, watcher)
                     else:
                         yield from results
@@ -108,7 +108,7 @@ class RayCluster:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise SweepError(
-                f"no Ray cluster answers at {self.address or 'this machine'} ({str(error).splitlines()[0]}); "
+                f"no Ray cluster answers at {self.address or 'this machine'} ({first_line(error)}); "
                 "start one with `ray start --head`, or leave --address out"
             ) from error
 
@@ -126,10 +126,6 @@ def _gpus(gpus: float, workers: int) -> float:
     """Each worker's share; Ray takes a part of one GPU, or whole ones."""
     share = gpus / workers
     return share if share < 1 else int(share)
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _work(task: Task) -> list[Result]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.errors import CheckpointError, ExperimentError
+from mlflow_project.delivery_status import undelivered
 from mlflow_project.errors import Interrupted, ServiceError
-from mlflow_project.links import undelivered
+from mlflow_project.names import CHECKPOINT
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.runs import CHECKPOINT, Outcome, TrackedRun
+from mlflow_project.runs import Outcome, TrackedRun
 
 if TYPE_CHECKING:
     from hw2.training import EpochResult, Progress, TrainingState

@@ -24,7 +24,8 @@ from hw2.constants import IMAGE_SIZE
 from hw2.errors import ConfigurationError
 from hw2.model_factory import new_model
 from hw2.net import OwnSource
-from mlflow_project import state
+from mlflow_project import state_dir
+from mlflow_project.text import first_line
 
 _WEIGHTS = "data/weights/"
 _TABLE = f"{_WEIGHTS}model_weights_config.json"
@@ -40,9 +41,8 @@ def try_out(own: OwnSource) -> None:
         with redirect_stderr(io.StringIO()):
             _template(own)
     except Exception as error:  # PyTorch raises a dozen kinds
-        first = next(filter(None, str(error).splitlines()), type(error).__name__)
         raise ConfigurationError(
-            f"{own[0]} can't be exported for MLflow by torch.export ({first}); "
+            f"{own[0]} can't be exported for MLflow by torch.export ({first_line(error)}); "
             "let its forward take the same way whatever is in the pictures"
         ) from error
     finally:
@@ -78,7 +78,7 @@ def _template(own: OwnSource | None) -> bytes:
     """A traced program with any weights: what is kept, else a new one, which is kept if the disk takes it."""
     texts = [inspect.getsource(module) for module in (constants, net, model, model_factory, own_net)]
     code = hashlib.sha256("\n".join([*texts, *(own or ())]).encode()).hexdigest()
-    kept = state.home() / "exported" / f"{torch.__version__}-{code[:16]}.pt2"
+    kept = state_dir.home() / "exported" / f"{torch.__version__}-{code[:16]}.pt2"
     try:
         content = kept.read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -6,8 +6,7 @@ import sys
 
 import click
 
-STORE_VARIABLE = "MLFLOW_BACKEND_STORE_URI"
-"""MLflow's own. The address reaches other processes by it."""
+from mlflow_project.store_uri import STORE_VARIABLE, redact, secrets
 
 
 def hide_password(store: str) -> None:
@@ -15,9 +14,7 @@ def hide_password(store: str) -> None:
 
     `UsageError` where programs that read the address would take different parts of it for the password.
     """
-    from mlflow_project.server_store import secrets_of
-
-    if not secrets_of(store):
+    if not secrets(store):
         return
     arguments = _without(sys.argv[1:], store)
     if arguments == sys.argv[1:]:
@@ -34,11 +31,10 @@ def hide_password(store: str) -> None:
 def _refuse_unencoded(store: str) -> None:
     # For SQLAlchemy the first @ ends the password, for others the last one or a slash: they might print the rest.
     if re.match(r"[^:/]*://[^:/@]*:([^@]*[/?#\[\]][^@]*@|[^@]*@[^?]*(\?[^=]*)?@)", store):
-        from mlflow_project.database import shown
         from mlflow_project.errors import UsageError
 
         raise UsageError(
-            f"the password in {shown(store)} has characters that stand for something else in an address; write "
+            f"the password in {redact(store)} has characters that stand for something else in an address; write "
             "/ as %2F, ? as %3F, # as %23, @ as %40, [ as %5B, ] as %5D and % as %25"
         )
 

@@ -17,12 +17,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mlflow_project import journal_file
+from mlflow_project import fsio, journal_file
 from mlflow_project.errors import JournalError, RunBusyError
+from mlflow_project.fsio import reserve
 from mlflow_project.journal_file import Damage, Header
 from mlflow_project.kept_files import KeptFiles, is_missing, source_of
-from mlflow_project.room import reserve
-from mlflow_project.state import FileLock, drop_delivered_files, runs_folder
+from mlflow_project.locks import FileLock
+from mlflow_project.names import IMAGES_TAG
+from mlflow_project.state import drop_delivered_files
+from mlflow_project.state_dir import runs_folder
+from mlflow_project.store_uri import absolute_uri
 from mlflow_project.values import (
     LoggedImage,
     Metric,
@@ -84,6 +88,7 @@ class Journal:
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         *,
+        experiment_description: str = "",
         start_time_ms: int | None = None,
         on_problem: Callable[[str], None] | None = None,
     ) -> "Journal":
@@ -106,6 +111,7 @@ class Journal:
             tags={**_origin(), **(tags or {})},
             artifact_root=str(Path.cwd() / "mlruns"),
             host=socket.gethostname(),
+            experiment_description=experiment_description,
         )
         try:
             (folder / journal_file.FILES).mkdir(parents=True, mode=0o700)
@@ -114,8 +120,8 @@ class Journal:
             journal = cls(folder, header, lock, on_problem or _ignore)
             journal._write([header])
             journal.sync()
-            journal_file.replace(folder / journal_file.HEADER, journal_file.line_of(0, header), durable=True)
-            journal_file.sync_path(folder.parent)
+            fsio.replace(folder / journal_file.HEADER, journal_file.line_of(0, header), durable=True)
+            fsio.sync_path(folder.parent)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise JournalError(
@@ -191,7 +197,7 @@ class Journal:
                     value = replace(value, timestamp_ms=first.timestamp_ms, uuid=first.uuid)
                 self._backlog.append(value)
                 if isinstance(value, LoggedImage):
-                    self._backlog.append(Tag("mlflow.loggedImages", "True"))
+                    self._backlog.append(Tag(IMAGES_TAG, "True"))
             self._flush()
             if self.lost and not self._lost_said:
                 self._say_lost(f"{LONGEST_BACKLOG:,} values wait in memory, which takes no more")
@@ -343,15 +349,6 @@ class Journal:
         self.problem = problem
         if first:
             self._on_problem(problem)
-
-
-def absolute_uri(uri: str) -> str:
-    """The address of a store, without what depends on the current folder."""
-    for scheme in ("sqlite:///", "file://"):
-        if uri.startswith(scheme):
-            path = uri.removeprefix(scheme)
-            return uri if path.startswith((":memory:", "localhost/")) else f"{scheme}{Path(path).absolute()}"
-    return uri if "://" in uri else str(Path(uri).absolute())
 
 
 def _origin() -> dict[str, str]:

@@ -14,13 +14,12 @@ completely written and count for nothing.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow_project import values
+from mlflow_project import fsio, values
 from mlflow_project.errors import JournalError
 from mlflow_project.values import Value
 
@@ -51,7 +50,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 _PATHS = {"artifact": "file", "image": "file", "model": "directory"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
     """What is needed to deliver a journal from any place. `run_id` is None while the run is provisional."""
 
@@ -64,6 +63,8 @@ class Header:
     tags: Mapping[str, str] = field(default_factory=dict)
     artifact_root: str | None = None
     host: str = ""
+    experiment_description: str = ""
+    """What MLflow shows of the experiment where nobody has described it; Markdown."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def read_header(folder: Path) -> Header:
     )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Cursor:
     """How far a journal is delivered. Losing it costs a second delivery, which changes nothing."""
 
@@ -224,34 +225,7 @@ class Cursor:
             return cls()
 
     def save(self, folder: Path) -> None:
-        replace(folder / CURSOR, json.dumps(asdict(self)).encode())
-
-
-def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a small file so that a reader sees the old or the new content, never a part.
-
-    durable: also after a power loss, and the new one once this has returned.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        if durable:
-            sync_path(temporary)
-        temporary.replace(path)
-        if durable:
-            sync_path(path.parent)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def sync_path(path: Path) -> None:
-    """Force a file, or the names in a folder, onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsio.replace(folder / CURSOR, json.dumps(asdict(self)).encode())
 
 
 def _is_line_start(folder: Path, position: int) -> bool:

@@ -5,7 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
-from mlflow_project.journal_file import FILES, Header, sync_path
+from mlflow_project.fsio import sync_path
+from mlflow_project.journal_file import FILES, Header
 from mlflow_project.values import Artifact, LoggedImage, ModelFiles, Value
 
 

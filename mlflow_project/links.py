@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow_project.runs import Outcome
-    from mlflow_project.sender import Delivery
 
 # Without it MLflow opens an experiment as a page for language models.
 _WORKFLOW = "workflowType=machine_learning"
@@ -32,17 +31,6 @@ def experiment_command(folder: Path) -> str:
     return run_command(folder, None)
 
 
-def undelivered(delivery: "Delivery | None", folder: Path) -> str | None:
-    """What a person should know of values that the tracking server hasn't got; None where it has all."""
-    if delivery is None or not delivery.pending:
-        return None
-    problem = f" ({delivery.problem})" if delivery.problem else ""
-    return (
-        f"{delivery.pending:,} values are kept in {folder} and not delivered yet{problem}; "
-        "deliver them with: mlflow-project sync"
-    )
-
-
 def run_command(folder: Path, run_id: str | None) -> str:
     """How to come to the page of a run: what to type for a store without a server, and where to look.
 
@@ -61,6 +49,6 @@ def run_command(folder: Path, run_id: str | None) -> str:
         look = run_link(server, experiment_id, run_id)
     if uri.startswith("http"):
         return f"Look: {look}"
-    from mlflow_project.database import shown
+    from mlflow_project.store_uri import redact
 
-    return f"Look: mlflow ui --backend-store-uri {shown(uri)}   then {look}"
+    return f"Look: mlflow ui --backend-store-uri {redact(uri)}   then {look}"

@@ -6,36 +6,33 @@ fails lets a model through.
 
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from mlflow_project.delivery_session import DeliverySession, parent_folder
 from mlflow_project.errors import DeliveryError
 from mlflow_project.kept_files import file_sha256, tree_sha256
 from mlflow_project.values import ModelFiles
 
-if TYPE_CHECKING:
-    from mlflow_project.delivery import Deliverer
 
-
-def send_model(deliverer: "Deliverer", model: ModelFiles) -> None:
+def send_model(session: DeliverySession, model: ModelFiles) -> None:
     """Deliver files, logged model and version; DeliveryError if the kept files aren't what was journaled."""
-    part, remote, run_id = deliverer.part, deliverer.remote, deliverer.open_run()
-    experiment_id = deliverer.experiment_id
+    part, remote, run_id = session.part, session.remote, session.open_run()
+    experiment_id = session.experiment_id
     if model.directory.is_dir():
         if tree_sha256(model.directory) != model.directory.name:
             raise DeliveryError("the kept folder isn't what was journaled any more")
         model_id = part("model", lambda: remote.model(experiment_id, run_id, model))
         part("output", lambda: remote.link_to_run(run_id, model_id, model.step))
-        location = part("location", lambda: deliverer.client.get_logged_model(model_id).artifact_location)
-        _send_files(deliverer, model_id, model.directory, location)
-        part("ready", lambda: deliverer.client.finalize_logged_model(model_id, "READY"))
+        location = part("location", lambda: session.client.get_logged_model(model_id).artifact_location)
+        _send_files(session, model_id, model.directory, location)
+        part("ready", lambda: session.client.finalize_logged_model(model_id, "READY"))
     else:
         # Forgotten here after it was delivered: the files are kept no more.
-        model_id = part("model", lambda: _delivered_model(deliverer, model))
-    deliverer.cursor.models[model.name] = model_id
+        model_id = part("model", lambda: _delivered_model(session, model))
+    session.cursor.models[model.name] = model_id
     if model.registered_name:
         name = model.registered_name
-        part("name", lambda: remote.ensure_registered(name))
+        part("name", lambda: remote.ensure_registered(name, model.registered_description))
         number = part("version", lambda: remote.version(run_id, model_id, model))
         if model.description:
             card = model.description
@@ -43,7 +40,7 @@ def send_model(deliverer: "Deliverer", model: ModelFiles) -> None:
         part("tags", lambda: remote.tag_version(name, number, model.version_tags))
         part("aliases", lambda: remote.set_aliases(name, number, model.aliases))
         part("link", lambda: remote.link_to_version(model_id, name, number))
-        deliverer.cursor.versions[model.name] = f"{name}/{number}"
+        session.cursor.versions[model.name] = f"{name}/{number}"
 
 
 def model_card(path: Path, model_id: str, run_id: str, location: str) -> str:
@@ -57,27 +54,21 @@ def model_card(path: Path, model_id: str, run_id: str, location: str) -> str:
     return text
 
 
-def parent(path: str) -> str | None:
-    """The folder of an artifact's path, as MLflow wants it: None for the top."""
-    folder = str(PurePosixPath(path).parent)
-    return None if folder == "." else folder
-
-
-def _send_files(deliverer: "Deliverer", model_id: str, folder: Path, location: str) -> None:
+def _send_files(session: DeliverySession, model_id: str, folder: Path, location: str) -> None:
     for file, path in _files(folder):
-        _send_file(deliverer, model_id, file, path)
-    with tempfile.TemporaryDirectory(prefix=".model-", dir=deliverer.folder) as name:
+        _send_file(session, model_id, file, path)
+    with tempfile.TemporaryDirectory(prefix=".model-", dir=session.folder) as name:
         # Last, because a model can be loaded from the moment at which it has this file.
         card = Path(name) / "MLmodel"
-        card.write_text(model_card(folder / "MLmodel", model_id, deliverer.open_run(), location))
-        _send_file(deliverer, model_id, card, "MLmodel")
+        card.write_text(model_card(folder / "MLmodel", model_id, session.open_run(), location))
+        _send_file(session, model_id, card, "MLmodel")
 
 
-def _send_file(deliverer: "Deliverer", model_id: str, file: Path, path: str) -> None:
+def _send_file(session: DeliverySession, model_id: str, file: Path, path: str) -> None:
     def send() -> None:
-        deliverer.client.log_model_artifact(model_id, str(file), parent(path))
+        session.client.log_model_artifact(model_id, str(file), parent_folder(path))
 
-    deliverer.upload(f"models:/{model_id}/{path}", file_sha256(file), send)
+    session.upload(f"models:/{model_id}/{path}", file_sha256(file), send)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -87,8 +78,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, str]]:
             yield file, path
 
 
-def _delivered_model(deliverer: "Deliverer", model: ModelFiles) -> str:
-    models = deliverer.remote.find_models(deliverer.experiment_id, model.name)
+def _delivered_model(session: DeliverySession, model: ModelFiles) -> str:
+    models = session.remote.find_models(session.experiment_id, model.name)
     if not models or str(models[0].status) != "READY":
         raise DeliveryError("the kept folder is gone")
     return str(models[0].model_id)

@@ -3,20 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from mlflow_project.connection import tracking_uri
+from mlflow_project.delivery_status import Delivery
 from mlflow_project.errors import Interrupted, JournalError
 from mlflow_project.journal import Journal
-from mlflow_project.sender import Delivery, Sender, deliver_leftovers
+from mlflow_project.names import NAME_TAG, REASON_TAG, STATUS_TAG
+from mlflow_project.run_state import RunState
+from mlflow_project.sender import Sender, deliver_leftovers
+from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import RunEnd, Tag, Value
-
-if TYPE_CHECKING:
-    from mlflow_project.console import Watcher
 
 DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
 KILLED_DELIVERY_SECONDS = 5.0  # who sends SIGTERM sends SIGKILL soon after; `sync` delivers the rest
-_WORDS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "interrupted"}
 
 
 class OpenRun:
@@ -32,16 +31,29 @@ class OpenRun:
         """What has arrived, once the run is closed."""
         self._sender = Sender(journal)
         self._sender.start()
-        deliver_leftovers()
 
     @classmethod
     def begin(
-        cls, name: str, experiment: str, watcher: "Watcher", run_id: str | None, *opening: Value
+        cls,
+        name: str,
+        experiment: str,
+        on_problem: Callable[[str], None],
+        run_id: str | None,
+        *opening: Value,
+        experiment_description: str = "",
     ) -> Self:
-        """A new run, or the one of `run_id`, which `mlflow run` has made, under this name."""
-        journal = Journal.create(tracking_uri(), experiment, name, run_id, on_problem=watcher.warning)
+        """Begin a new run, or the one of `run_id`, which `mlflow run` has made, under this name."""
+        journal = Journal.create(
+            tracking_uri(),
+            experiment,
+            name,
+            run_id,
+            experiment_description=experiment_description,
+            on_problem=on_problem,
+        )
+        deliver_leftovers()
         run = cls(journal)
-        run.say(Tag("mlflow.runName", name), Tag("status", "started"), *opening)
+        run.say(Tag(NAME_TAG, name), Tag(STATUS_TAG, RunState.STARTED), *opening)
         return run
 
     @property
@@ -59,9 +71,9 @@ class OpenRun:
         """Whether MLflow has all that was said so far."""
         return self._sender.delivery().pending == 0
 
-    def wait_for_id(self, seconds: float) -> str | None:
-        """The run's id in MLflow, if the server gives it within that time."""
-        return self._sender.wait_for_run(seconds)
+    def when_named(self, announce: Callable[[str], None]) -> None:
+        """Call `announce` once with the run's id in MLflow, as soon as the server has given it."""
+        self._sender.when_named(announce)
 
     def say(self, *values: Value) -> None:
         """Appends to the journal; the files of values may go once this returns."""
@@ -74,8 +86,8 @@ class OpenRun:
         """
         if status == "FINISHED":
             self.require_kept()
-        reasons = [Tag("reason", reason)] if reason else []
-        self.say(Tag("status", _WORDS[status]), *reasons, RunEnd(status))
+        reasons = [Tag(REASON_TAG, reason)] if reason else []
+        self.say(Tag(STATUS_TAG, RunState.of_mlflow(status)), *reasons, RunEnd(status))
         self.journal.sync()
 
     def require_kept(self) -> None:
@@ -107,14 +119,23 @@ class OpenRun:
     ) -> None:
         killed = isinstance(error, Interrupted | KeyboardInterrupt)
         unkept: JournalError | None = None
-        if error is None and self.problem is None:
+        if error is not None:
+            self.problem = str(error) or type(error).__name__
+        self._log_results()
+        if self.problem is None:
             try:
                 self.end("FINISHED")
-            except JournalError as found:
-                error = unkept = found
-        if error is not None or self.problem is not None:
-            reason = self.problem if error is None else str(error) or type(error).__name__
-            self.end("KILLED" if killed else "FAILED", reason or "")
-        self.close(KILLED_DELIVERY_SECONDS if killed else DELIVERY_SECONDS)
+            except JournalError as caught:
+                unkept, self.problem = caught, str(caught)
+        if self.problem is not None:
+            self.end("KILLED" if killed else "FAILED", self.problem)
+        self.close(self._delivery_seconds(killed))
         if unkept is not None:
             raise unkept
+
+    def _log_results(self) -> None:
+        """Log what is known only when the work is done; for those that have more to log than their callers do."""
+
+    def _delivery_seconds(self, killed: bool) -> float:
+        """Return how long the end of the run waits for the tracking server."""
+        return KILLED_DELIVERY_SECONDS if killed else DELIVERY_SECONDS

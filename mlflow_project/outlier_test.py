@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_project.descriptions import EXPERIMENT_DESCRIPTION
 from mlflow_project.errors import RegistryError, UsageError
+from mlflow_project.names import experiment_name
 from mlflow_project.open_run import OpenRun
 from mlflow_project.registry import SEARCHABLE, LoadedModel, Registry, Version
-from mlflow_project.runs import experiment_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from hw2.data import Dataset, ImageSet
     from hw2.outlier_tables import Judged, Matches
     from mlflow_project.console import Watcher
-    from mlflow_project.sender import Delivery
+    from mlflow_project.delivery_status import Delivery
 
 EXAMPLES = 10
 SETS = ("fashion-mnist",)
@@ -91,9 +92,10 @@ def run_outlier_test(
         OpenRun.begin(
             name,
             experiment_name(),
-            watcher,
+            watcher.warning,
             run_id,
             *outlier_records.opening(versions, dataset.test, shown, asked),
+            experiment_description=EXPERIMENT_DESCRIPTION,
         ) as run,
     ):
         found = _ask(loaded, dataset, shown, examples, told)

@@ -28,6 +28,7 @@ from hw2.net import Net
 from hw2.own_net import OwnNet, source_beside
 from mlflow_project.errors import RegistryError
 from mlflow_project.served import CHECKSUMS_FILE, COLUMNS, DETECTOR_FILE, WEIGHTS_FILE
+from mlflow_project.text import first_line
 
 EXTRA = "extra_files"
 WEIGHTS = f"{EXTRA}/{WEIGHTS_FILE}"
@@ -88,9 +89,9 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
     """Writes `MLmodel`, with its example of a request."""
     import numpy as np
 
-    from mlflow_project.remote import client_class
+    from mlflow_project.connection import import_mlflow
 
-    client_class()  # the sender's thread may be importing MLflow just now, and half of it is of no use
+    import_mlflow()  # the sender's thread may be importing MLflow just now, and half of it is of no use
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
@@ -169,7 +170,7 @@ def read_model(folder: Path, name: str) -> tuple[Net, Detector]:
         model = model_from_weights(_read_tensors(folder / WEIGHTS, name), source_beside(folder / EXTRA))
         return model, Detector.from_state_dict(_read_tensors(folder / DETECTOR, name))
     except (RuntimeError, CheckpointError, ConfigurationError) as error:
-        raise RegistryError(f"{name} can't be loaded: {str(error).splitlines()[0]}") from error
+        raise RegistryError(f"{name} can't be loaded: {first_line(error)}") from error
 
 
 def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:

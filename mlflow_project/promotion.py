@@ -14,13 +14,13 @@ from hw2.errors import ExperimentError
 from mlflow_project.alias_history import Change, keep
 from mlflow_project.connection import translated
 from mlflow_project.errors import RegistryError, UsageError
-from mlflow_project.registry import CHAMPION
+from mlflow_project.names import CHAMPION, PREDICTIONS
 
 if TYPE_CHECKING:
     from hw2.comparison import ModelPredictions
     from mlflow_project.registry import Registry, Version
 
-PREDICTIONS = "predictions/test.parquet"
+
 MOST_REASON = 1000  # characters of a reason
 
 

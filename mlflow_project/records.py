@@ -17,7 +17,7 @@ from hw2.model import BaseCNN
 from hw2.net import Net
 from hw2.predictions import write_predictions
 from hw2.training import EpochResult
-from mlflow_project.runs import LAYERS_TABLE
+from mlflow_project.names import LAYERS_TABLE
 from mlflow_project.values import Artifact, DatasetInput, LoggedImage, Metric, Parameter, Tag, Value, now_ms
 
 EPOCH_METRICS = (

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw2.catalogue import SAMPLE_SUFFIX
-from mlflow_project.connection import translated
+from mlflow_project.connection import pages, translated
 from mlflow_project.errors import RegistryError, UsageError
+from mlflow_project.names import CHAMPION, DEFAULT_NAME
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from hw2.detector import Detector
     from hw2.net import Net
 
-DEFAULT_NAME = "mnist-base-cnn"
-CHAMPION = "champion"  # the alias of the version to use
 # Tags of a version by which it can be looked up, and how their text is compared.
 SEARCHABLE: Mapping[str, type] = {"lr": float, "epochs": int, "batch_size": int, "seed": int}
 _PAGE = 1000
@@ -129,18 +128,13 @@ class Registry:
             conditions.append(f"run_id = '{run_id}'")
         # Tags are kept as text that Python made of a number, so equal numbers are equal texts in the store.
         conditions += [f"tags.`{key}` = '{_kept(key, value)}'" for key, value in criteria.tags.items()]
-        found: list[Version] = []
         with translated():
             aliases = self._aliases()
-            token: str | None = None
-            while True:
-                page = self.client.search_model_versions(
-                    " and ".join(conditions), max_results=_PAGE, page_token=token
-                )
-                found += [_version(entity, aliases) for entity in page]
-                token = page.token
-                if not token:
-                    break
+        condition = " and ".join(conditions)
+        entities = pages(
+            lambda token: self.client.search_model_versions(condition, max_results=_PAGE, page_token=token)
+        )
+        found = [_version(entity, aliases) for entity in entities]
         return sorted(filter(criteria.match, found), key=lambda version: -version.number)
 
     def look_up(self, said: str) -> Version:

@@ -6,140 +6,24 @@ so `settle_...` looks again and removes what was made twice.
 """
 
 import json
-import logging
-import os
-import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mlflow_project import descriptions
-from mlflow_project.alias_history import Change, keep, said_time
-from mlflow_project.errors import DeliveryError, ServiceError, StoreError
+from mlflow_project.alias_history import Change, keep
+from mlflow_project.connection import default_store
+from mlflow_project.errors import StoreError
 from mlflow_project.journal_file import Header
-from mlflow_project.state import FileLock
-from mlflow_project.values import ModelFiles
+from mlflow_project.names import KEY_TAG, NOTE_TAG, VERSIONS_TAG
+from mlflow_project.store_uri import sqlite_path
+from mlflow_project.text import format_time
+from mlflow_project.values import VERSION_PLACE, ModelFiles
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-KEY_TAG = "journal_key"
-
-REQUEST_SECONDS = 15
-"""How long one request may take; MLflow's own default is two minutes, eight times over."""
-
-_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_SECONDS),
-    # Otherwise the end of a run prints its address on stdout.
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    # One bar for each of many small files would be all that a person sees.
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-_LOUD = {
-    # A locked database is tried again; its traceback helps nobody.
-    "mlflow.store.db.utils": "CRITICAL",
-    "alembic": "WARNING",
-    "urllib3.connectionpool": "ERROR",
-}
-_NEVER = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-"""What a store says of a value that it won't take tomorrow either; but see `is_doubtful`."""
-
-AWAY = ("doesn't answer", "didn't answer in time")
-"""How `told` ends where there may be no server at all."""
-
-_importing = threading.Lock()
-
-
-def client_class() -> "type[MlflowClient]":
-    """MLflow, imported once (seconds), with bounded requests where the environment doesn't say otherwise."""
-    with _importing:
-        for name, value in _DEFAULTS.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
-        for name, level in _LOUD.items():
-            logging.getLogger(name).setLevel(level)
-        return MlflowClient
-
-
-def open_client(tracking_uri: str) -> "MlflowClient":
-    """A client of this store. A SQLite store is made or migrated by one process, while the others wait."""
-    kind = client_class()
-    registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri
-    path = sqlite_path(tracking_uri)
-    if path is None:
-        return kind(tracking_uri, registry_uri=registry_uri)
-    if not path.parent.is_dir():
-        raise StoreError(f"the store {path} can't be opened: there is no folder {path.parent}; make it first")
-    with FileLock(path.parent):
-        client = kind(tracking_uri, registry_uri=registry_uri)
-        client.search_experiments(max_results=1)
-        client.search_registered_models(max_results=1)
-        return client
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a `sqlite:///` address."""
-    return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
-
-
-def is_final(error: Exception) -> bool:
-    """Whether the store will refuse this request every time."""
-    if isinstance(error, DeliveryError):
-        return True
-    response = getattr(error, "response", None)
-    if response is not None:
-        said = re.search(r'"error_code"\s*:\s*"(\w+)"', response.text or "")
-        return response.status_code == 413 or (said is not None and said[1] in _NEVER)
-    # Proxies answer with bare status codes, which say nothing about the value.
-    bare = "failed with error code" in str(error)
-    return getattr(error, "error_code", None) in _NEVER and not bare
-
-
-def is_doubtful(error: Exception) -> bool:
-    """Whether a final refusal may yet be none.
-
-    Two runs that write the same row at once also get the first answer, and a model that another request has only
-    just made the second.
-    """
-    return getattr(error, "error_code", None) == "BAD_REQUEST" or "Failed to get logged model" in str(error)
-
-
-def told(error: Exception, uri: str) -> str:
-    """One line that a person can act on, without addresses that hold a password."""
-    if isinstance(error, ServiceError):
-        return str(error)
-    text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
-    shown = told_name(uri)
-    code = getattr(error, "error_code", "")
-    if any(word in text for word in ("Connection refused", "NameResolution", "Name or service not known")):
-        return f"{shown} {AWAY[0]}"
-    if "timed out" in text or "timeout" in text:
-        return f"{shown} {AWAY[1]}"
-    denied = re.search(r"error code 40[13]\b|\b40[13] Client Error", text)
-    if denied or code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-        return f"{shown} refuses us; check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN"
-    if "database is locked" in text:
-        return f"{shown} is busy"
-    if "unable to open database file" in text:
-        return f"{shown} can't be opened"
-    if "Max retries exceeded" in text or "error responses" in text:
-        return f"{shown} answers with errors"
-    if "Connection aborted" in text or "Connection broken" in text:
-        return f"{shown} broke the connection off"
-    return text[:300] or type(error).__name__
-
-
-def told_name(uri: str) -> str:
-    """How `told` names a store; it begins with that where the store itself is the problem, and no value or run."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 class Remote:
@@ -172,9 +56,11 @@ class Remote:
 
     def describe_experiment(self, experiment_id: str) -> None:
         """Says on an experiment what it is, where nobody has said so before. Best effort: it is decoration."""
+        if not self.header.experiment_description:
+            return
         try:
-            if descriptions.NOTE_TAG not in self.client.get_experiment(experiment_id).tags:
-                self.client.set_experiment_tag(experiment_id, descriptions.NOTE_TAG, descriptions.EXPERIMENT)
+            if NOTE_TAG not in self.client.get_experiment(experiment_id).tags:
+                self.client.set_experiment_tag(experiment_id, NOTE_TAG, self.header.experiment_description)
         except Exception:
             pass
 
@@ -247,7 +133,7 @@ class Remote:
         assert registered is not None
         versions = self.find_versions(run_id, model.name, registered)
         if not versions:
-            with _as_default(self.header.tracking_uri):
+            with default_store(self.header.tracking_uri):
                 self.client.create_model_version(
                     registered,
                     f"models:/{model_id}",
@@ -268,7 +154,7 @@ class Remote:
 
     def describe_version(self, registered: str, number: str, description: str) -> None:
         """Writes a version's model card, which names the version."""
-        card = description.replace(descriptions.VERSION_PLACE, number)
+        card = description.replace(VERSION_PLACE, number)
         self.client.update_model_version(registered, number, card)
 
     def set_aliases(self, registered: str, number: str, aliases: Sequence[str]) -> None:
@@ -290,28 +176,25 @@ class Remote:
         made = self.client.get_model_version(registered, number).creation_timestamp / 1000
         run = self.header.run_name
         evidence = {"run": f"named by its run, {run}"}
-        when = said_time(datetime.fromtimestamp(made, UTC))
-        return Change(alias, before or None, int(number), when, self.header.host, evidence)
+        when = format_time(datetime.fromtimestamp(made, UTC))
+        return Change(alias, before or None, int(number), when=when, who=self.header.host, evidence=evidence)
 
-    def ensure_registered(self, registered: str) -> None:
+    def ensure_registered(self, registered: str, description: str | None) -> None:
         try:
-            self.client.create_registered_model(
-                registered, description=descriptions.registered_model(registered)
-            )
+            self.client.create_registered_model(registered, description=description)
         except Exception as error:
             if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                 raise
 
     def link_to_version(self, model_id: str, registered: str, number: str) -> None:
         """Name the version on the logged model, as MLflow's own registration does and its UI shows."""
-        tag = "mlflow.modelVersions"
         link = {"name": registered, "version": number}
         try:
-            links = json.loads(self.client.get_logged_model(model_id).tags.get(tag) or "[]")
+            links = json.loads(self.client.get_logged_model(model_id).tags.get(VERSIONS_TAG) or "[]")
         except ValueError:
             links = []
         if link not in links:
-            self.client.set_logged_model_tags(model_id, {tag: json.dumps([*links, link])})
+            self.client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps([*links, link])})
 
     def settle_runs(self, experiment_id: str, run_id: str) -> None:
         """Remove runs that a request made which came too late to be seen; likewise below."""
@@ -337,19 +220,3 @@ def _require_active(run: "Run") -> None:
     if run.info.lifecycle_stage == "deleted":
         run_id = run.info.run_id
         raise StoreError(f"run {run_id} was deleted; `mlflow runs restore --run-id {run_id}` brings it back")
-
-
-@contextmanager
-def _as_default(uri: str) -> Iterator[None]:
-    """For a request in which MLflow looks up a model in its global store instead of the client's own."""
-    import mlflow
-
-    before = mlflow.get_tracking_uri()
-    if before == uri:
-        yield
-        return
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)

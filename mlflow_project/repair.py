@@ -9,11 +9,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlflow_project import state
-from mlflow_project.delivery import LIVE_TAGS
+from mlflow_project.connection import open_client
+from mlflow_project.delivery_status import Delivery
+from mlflow_project.error_policy import describe_error
 from mlflow_project.errors import StoreError
+from mlflow_project.heartbeat import SILENT_SECONDS, silent_seconds
 from mlflow_project.journal import Journal
-from mlflow_project.remote import open_client, told
-from mlflow_project.sender import SILENT_SECONDS, Delivery, deliver, silent_seconds
+from mlflow_project.names import LIVE_TAGS, STATUS_TAG
+from mlflow_project.run_state import RunState
+from mlflow_project.sender import deliver
 from mlflow_project.values import RunEnd, Tag
 
 if TYPE_CHECKING:
@@ -43,7 +47,9 @@ def mark_killed(run: state.LocalRun) -> Delivery:
     journal = Journal.open(run.folder)
     try:
         if journal.ended is None:
-            journal.append(Tag("status", "interrupted"), RunEnd("KILLED", ended))
+            journal.append(
+                Tag(STATUS_TAG, RunState.INTERRUPTED), RunEnd(RunState.INTERRUPTED.mlflow_status, ended)
+            )
     finally:
         journal.close()
     return deliver(run.folder)
@@ -56,7 +62,7 @@ def running_elsewhere(tracking_uri: str, known: set[str]) -> list[RemoteRun]:
         experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]
         runs = client.search_runs(experiments, "attributes.status = 'RUNNING' AND tags.heartbeat != ''")
     except Exception as error:
-        raise StoreError(told(error, tracking_uri)) from error
+        raise StoreError(describe_error(error, tracking_uri)) from error
     return [
         RemoteRun(
             run.info.run_id,
@@ -76,11 +82,11 @@ def mark_killed_elsewhere(tracking_uri: str, run: RemoteRun) -> None:
         now = client.get_run(run.run_id)
         if (now.info.status, now.data.tags.get("heartbeat")) != ("RUNNING", run.heartbeat):
             return
-        client.set_tag(run.run_id, "status", "interrupted")
-        client.set_terminated(run.run_id, "KILLED", _ms(run.heartbeat))
+        client.set_tag(run.run_id, STATUS_TAG, RunState.INTERRUPTED)
+        client.set_terminated(run.run_id, RunState.INTERRUPTED.mlflow_status, _ms(run.heartbeat))
         _drop_live_tags(client, run.run_id)
     except Exception as error:
-        raise StoreError(told(error, tracking_uri)) from error
+        raise StoreError(describe_error(error, tracking_uri)) from error
 
 
 def _drop_live_tags(client: "MlflowClient", run_id: str) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from hw2.measures import confusion_matrix, confusion_table
 from hw2.net_file import BASE, class_name
 from hw2.wording import below_one, join_names, percent
+from mlflow_project.names import LAYERS_TABLE
 from mlflow_project.report_parts import (
     Column,
     Picture,
@@ -27,7 +28,6 @@ from mlflow_project.report_parts import (
     short_sha,
     table,
 )
-from mlflow_project.runs import LAYERS_TABLE
 from mlflow_project.selection import DataPart, StoredRun
 
 if TYPE_CHECKING:

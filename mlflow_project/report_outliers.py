@@ -9,9 +9,9 @@ import pandas as pd
 
 from hw2.wording import below_one, join_names, percent, with_interval
 from mlflow_project import study
+from mlflow_project.names import experiment_name
 from mlflow_project.report_models import Material
 from mlflow_project.report_parts import Column, Picture, Table, count, frame_table, share
-from mlflow_project.runs import experiment_name
 from mlflow_project.selection import StoredRun, search, stored
 
 if TYPE_CHECKING:

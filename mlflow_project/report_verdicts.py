@@ -9,7 +9,6 @@ import pandas as pd
 from hw2.observations import observations
 from hw2.wording import join_names
 from mlflow_project import study
-from mlflow_project.delivery import equal
 from mlflow_project.report_models import Material
 from mlflow_project.report_parts import (
     Column,
@@ -27,6 +26,7 @@ from mlflow_project.report_parts import (
     table,
 )
 from mlflow_project.selection import StoredRun
+from mlflow_project.text import same_value
 
 if TYPE_CHECKING:
     from hw2.comparison import Comparison
@@ -52,7 +52,7 @@ class SideBySide:
 def of_study(run: StoredRun) -> study.StudyModel | None:
     """The study's model of the same configuration, whatever it was trained on."""
     said = run.parameters
-    if not all(equal(said.get(key, value), value) for key, value in _OF_THE_STUDY.items()):
+    if not all(same_value(said.get(key, value), value) for key, value in _OF_THE_STUDY.items()):
         return None
     for model in study.STUDY:
         try:

@@ -11,13 +11,26 @@ from typing import TYPE_CHECKING
 
 from hw2.catalogue import SAMPLE_SUFFIX
 from hw2.configuration import TrainingConfig
-from mlflow_project import journal_file, state
-from mlflow_project.connection import tracking_uri
-from mlflow_project.delivery import JOURNAL_REFERENCE
+from mlflow_project import fsio, state
+from mlflow_project.connection import import_mlflow
+from mlflow_project.descriptions import EXPERIMENT_DESCRIPTION
 from mlflow_project.errors import JournalError, RunError
 from mlflow_project.journal import Journal
 from mlflow_project.journal_file import Header
+from mlflow_project.names import (
+    CHECKPOINT,
+    JOURNAL_REFERENCE,
+    NAME_TAG,
+    NOTE_TAG,
+    REASON_TAG,
+    RESUMED_TAG,
+    STATUS_TAG,
+    experiment_name,
+)
 from mlflow_project.open_run import OpenRun
+from mlflow_project.run_state import RunState
+from mlflow_project.sender import deliver_leftovers
+from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import ModelFiles, RunStart, Tag
 
 if TYPE_CHECKING:
@@ -25,15 +38,9 @@ if TYPE_CHECKING:
     from hw2.stored_set import DatasetIdentity
     from hw2.training import EpochResult, Progress, TrainingState
     from mlflow_project.console import Watcher
+    from mlflow_project.delivery_status import Delivery
     from mlflow_project.pictures import Pictures
-    from mlflow_project.sender import Delivery
 
-EXPERIMENT = "mnist-base-cnn"
-SWEEP_TAG = "sweep_sha256"  # on the run above a sweep's runs: which grid it is
-PARENT_TAG = "mlflow.parentRunId"
-LAYERS_TABLE = "tables/layers.csv"  # of a net that isn't BaseCNN
-SWEEP_TABLE = "tables/sweep.csv"  # its artifact: what became of each cell
-CHECKPOINT = "checkpoint.pt"
 PLAN = state.PLAN
 IDENTITY = (
     "configuration_sha256",
@@ -105,19 +112,9 @@ class Outcome:
         )
 
 
-def experiment_name() -> str:
-    """MLflow's own variable, else the project's experiment."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-
-
 def registered_name(config: TrainingConfig, dataset: "Dataset | DatasetIdentity") -> str:
     """The name of the registered model: `<dataset>-base-cnn`, or with another net's name; a sample's is its set's."""
     return f"{dataset.name.removesuffix(SAMPLE_SUFFIX)}-{config.model_name}"
-
-
-def find_folder(run_id: str) -> Path:
-    """The local folder of a run that can go on; RunError where there is none."""
-    return state.find(run_id).folder
 
 
 def read_plan(folder: Path) -> RunPlan:
@@ -135,6 +132,7 @@ class TrackedRun(OpenRun):
 
     def __init__(self, plan: RunPlan, journal: Journal, watcher: "Watcher") -> None:
         super().__init__(journal)
+        deliver_leftovers()
         self.plan = plan
         self.watcher = watcher
         self.metrics: dict[str, float] = {}
@@ -152,10 +150,11 @@ class TrackedRun(OpenRun):
             plan.config.name,
             plan.run_id,
             {tag.key: tag.value for tag in opening if tag.key in IDENTITY},
+            experiment_description=EXPERIMENT_DESCRIPTION,
             on_problem=watcher.warning,
         )
         journal.append(
-            *(Tag(key, value) for key, value in {"mlflow.runName": plan.config.name, **plan.tags}.items()),
+            *(Tag(key, value) for key, value in {NAME_TAG: plan.config.name, **plan.tags}.items()),
             *records.parameters(plan.config),
             *opening,
             *records.dataset_inputs(pictures.dataset, pictures.train, pictures.validation),
@@ -180,10 +179,12 @@ class TrackedRun(OpenRun):
             )
         for damage in journal.damages:
             watcher.warning(str(damage))
-        times = 1 + _resumed(folder)
-        _write(journal, "resumed", str(times))
+        try:
+            times = state.count_resume(folder)
+        except OSError as error:
+            raise _unwritable(journal, "resumed", error) from error
         run = cls(plan, journal, watcher)
-        journal.append(RunStart(), Tag("status", "started"), Tag("resumed", str(times)))
+        journal.append(RunStart(), Tag(STATUS_TAG, RunState.STARTED), Tag(RESUMED_TAG, str(times)))
         journal.append(*(Tag(key, value) for key, value in (tags or {}).items()))
         return run
 
@@ -247,9 +248,7 @@ class TrackedRun(OpenRun):
             self.metrics = {metric.key: metric.value for metric in metrics}
             name = registered_name(self.plan.config, pictures.dataset) if self.plan.register else None
             card = descriptions.ModelCard(self.plan.config, pictures, assessment, state_.history, model)
-            self.journal.append(
-                *metrics, Tag("weights_sha256", digest), Tag(descriptions.NOTE_TAG, card.text())
-            )
+            self.journal.append(*metrics, Tag("weights_sha256", digest), Tag(NOTE_TAG, card.text()))
             self.journal.append(
                 *records.files(
                     folder / "files", pictures.dataset, pictures.outliers, assessment, state_.history
@@ -272,6 +271,7 @@ class TrackedRun(OpenRun):
                     ),
                     aliases=self.plan.aliases,
                     description=card.text(name),
+                    registered_description=name and descriptions.registered_model(name),
                 )
             )
             # While the files are still here: what the disk doesn't take is lost with them.
@@ -293,13 +293,11 @@ def mark_failed(run_id: str, reason: str) -> None:
             continue
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    import mlflow
-
     try:
-        client = mlflow.MlflowClient(tracking_uri())
-        client.set_tag(run_id, "status", "failed")
-        client.set_tag(run_id, "reason", reason[:5000])
-        client.set_terminated(run_id, "FAILED")
+        client = import_mlflow().MlflowClient(tracking_uri())
+        client.set_tag(run_id, STATUS_TAG, RunState.FAILED)
+        client.set_tag(run_id, REASON_TAG, reason[:5000])
+        client.set_terminated(run_id, RunState.FAILED.mlflow_status)
     except Exception:
         pass
 
@@ -312,22 +310,26 @@ def adopter(run_id: str, resumed: Header, watcher: "Watcher") -> OpenRun:
     """
     # By its journal, because it may have no id yet.
     resumes = Tag("resumes", JOURNAL_REFERENCE + resumed.key)
-    return OpenRun.begin(f"resumed {resumed.run_name}", resumed.experiment, watcher, run_id, resumes)
+    return OpenRun.begin(
+        f"resumed {resumed.run_name}",
+        resumed.experiment,
+        watcher.warning,
+        run_id,
+        resumes,
+        experiment_description=EXPERIMENT_DESCRIPTION,
+    )
 
 
 def _write(journal: Journal, name: str, text: str) -> None:
     """A small file of a run that begins or goes on; JournalError, with the run closed, where the disk is full."""
     try:
-        journal_file.replace(journal.folder / name, text.encode(), durable=True)
+        fsio.replace(journal.folder / name, text.encode(), durable=True)
     except OSError as error:
-        journal.close()
-        raise JournalError(
-            f"{journal.folder / name} can't be written: {error.strerror}; make room there and try again"
-        ) from error
+        raise _unwritable(journal, name, error) from error
 
 
-def _resumed(folder: Path) -> int:
-    try:
-        return int((folder / "resumed").read_text())
-    except (OSError, ValueError):
-        return 0
+def _unwritable(journal: Journal, name: str, error: OSError) -> JournalError:
+    journal.close()
+    return JournalError(
+        f"{journal.folder / name} can't be written: {error.strerror}; make room there and try again"
+    )

@@ -9,10 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.connection import translated
+from mlflow_project.connection import pages, translated
 from mlflow_project.errors import RunError, StoreError, UsageError
-from mlflow_project.registry import DEFAULT_NAME, Registry
-from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, experiment_name
+from mlflow_project.names import (
+    CONTEXT_TAG,
+    DEFAULT_NAME,
+    PARENT_TAG,
+    SWEEP_TABLE,
+    SWEEP_TAG,
+    experiment_name,
+)
+from mlflow_project.registry import Registry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -178,7 +185,7 @@ def _data_parts(run: Any) -> Iterator[DataPart]:
     import json
 
     for used in run.inputs.dataset_inputs if run.inputs else ():
-        context = next((tag.value for tag in used.tags if tag.key == "mlflow.data.context"), "")
+        context = next((tag.value for tag in used.tags if tag.key == CONTEXT_TAG), "")
         try:
             profile = json.loads(used.dataset.profile or "{}")
             source = json.loads(used.dataset.source or "{}").get("uri", "")
@@ -229,20 +236,15 @@ def search(
     client: "MlflowClient", experiment_ids: Sequence[str], condition: str, order: str = "DESC"
 ) -> Iterator[Any]:
     """MLflow's runs, by when they were started, a page at a time."""
-    token: str | None = None
-    while True:
-        with translated():
-            page = client.search_runs(
-                list(experiment_ids),
-                condition,
-                max_results=_PAGE,
-                order_by=[f"attributes.start_time {order}"],
-                page_token=token,
-            )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return pages(
+        lambda token: client.search_runs(
+            list(experiment_ids),
+            condition,
+            max_results=_PAGE,
+            order_by=[f"attributes.start_time {order}"],
+            page_token=token,
+        )
+    )
 
 
 def _latest(client: "MlflowClient") -> Selected:

@@ -1,21 +1,20 @@
 """Delivery in the background while a run lives, and afterwards by anybody: `sync`, or the next command."""
 
-import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_project import journal_file, state
-from mlflow_project.delivery import LIVE_TAGS, Deliverer
+from mlflow_project import journal_file, state, state_dir
+from mlflow_project.connection import open_client
+from mlflow_project.delivery import Deliverer
+from mlflow_project.delivery_status import Delivery
+from mlflow_project.error_policy import describe_error
+from mlflow_project.heartbeat import HEARTBEAT_SECONDS, beat
 from mlflow_project.journal import Journal
-from mlflow_project.remote import open_client, told
-from mlflow_project.state import FileLock
+from mlflow_project.locks import FileLock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,34 +22,10 @@ if TYPE_CHECKING:
 GATHER_SECONDS = 1.0
 """How long points gather before they are sent as one batch."""
 
-HEARTBEAT_SECONDS = 30.0
-SILENT_SECONDS = 150.0
-"""A run on another host that wasn't heard of for so long is taken for dead; clocks may differ by a minute."""
-
 STALLED_SECONDS = 10.0
 """How long `wait` goes on when nothing arrives."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How far a run is in MLflow. `problem` is one line: why not all of it, or None."""
-
-    delivered: int
-    pending: int
-    problem: str | None
-    run_id: str | None = None
-    refused: tuple[str, ...] = ()
-    """What MLflow will never take, and damaged lines, a line each; the rest is delivered."""
-    models: dict[str, str] = field(default_factory=dict)
-    """Names of models and ids of logged models."""
-    versions: dict[str, str] = field(default_factory=dict)
-    """Names of models and their `registered name/version`."""
-
-    @property
-    def complete(self) -> bool:
-        return self.pending == 0 and self.problem is None
 
 
 class Sender:
@@ -64,9 +39,12 @@ class Sender:
     ) -> None:
         self.journal = journal
         self._deliverer = Deliverer(journal.folder, connect)
+        self._session = self._deliverer.session
         self._heartbeat_seconds = heartbeat_seconds
         self._next_heartbeat = 0.0
         self._problem: str | None = None
+        self._announce: Callable[[str], None] | None = None
+        self._is_named = False
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._progress = threading.Condition()
@@ -81,6 +59,15 @@ class Sender:
     def problem(self) -> str | None:
         """Why the last attempt didn't succeed, or None."""
         return self._problem
+
+    def when_named(self, announce: Callable[[str], None]) -> None:
+        """Call `announce` once with the run's id in MLflow, as soon as the server has answered; maybe in the thread."""
+        with self._progress:
+            if not self._is_named:
+                self._announce = announce
+                return
+        assert self.journal.run_id is not None
+        announce(self.journal.run_id)
 
     def wait_for_run(self, seconds: float) -> str | None:
         """The run's id in MLflow, or None if it has none after so long: it stays provisional."""
@@ -97,10 +84,10 @@ class Sender:
 
         def done() -> bool:
             nonlocal progress, since
-            if self._problem is None or progress != self._deliverer.progress:
-                progress, since = self._deliverer.progress, time.monotonic()
+            if self._problem is None or progress != self._session.progress:
+                progress, since = self._session.progress, time.monotonic()
             stalled = time.monotonic() - since > STALLED_SECONDS
-            return stalled or enough() or self._deliverer.cursor.position >= goal
+            return stalled or enough() or self._session.cursor.position >= goal
 
         self._hurry.set()
         self.journal.changed.set()
@@ -110,10 +97,10 @@ class Sender:
 
     def delivery(self) -> Delivery:
         """How far it is now."""
-        cursor = self._deliverer.cursor
+        cursor = self._session.cursor
         pending = 0 if cursor.position >= self.journal.size else max(1, self.journal.count - cursor.delivered)
         problem = (self._problem or "not all of it has been sent yet") if pending else None
-        return _delivery(self._deliverer, pending, problem)
+        return Delivery.of(cursor, pending, problem)
 
     def stop(self) -> None:
         """Ask the thread to end, without waiting for a request that it may be in."""
@@ -139,9 +126,9 @@ class Sender:
                     busy = self._once()
                     self._problem, pause = None, _FIRST_PAUSE
                 except Exception as error:
-                    self._problem, busy = told(error, self.journal.header.tracking_uri), False
-                    if progress != self._deliverer.progress:
-                        pause, progress = _FIRST_PAUSE, self._deliverer.progress
+                    self._problem, busy = describe_error(error, self.journal.header.tracking_uri), False
+                    if progress != self._session.progress:
+                        pause, progress = _FIRST_PAUSE, self._session.progress
                     self._pause(pause * random.uniform(0.5, 1))
                     pause = min(2 * pause, _LONGEST_PAUSE)
                 with self._progress:
@@ -160,9 +147,14 @@ class Sender:
             self._stopping.wait(min(seconds, 0.5))
 
     def _once(self) -> bool:
-        self.journal.run_id = self._deliverer.open_run()
+        run_id = self.journal.run_id = self._session.open_run()
+        with self._progress:
+            self._is_named = True
+            announce, self._announce = self._announce, None
+        if announce is not None:
+            announce(run_id)
         if self.journal.ended is None and time.monotonic() >= self._next_heartbeat:
-            beat(self._deliverer)
+            beat(self._session)
             self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
         return self._deliverer.step()
 
@@ -176,6 +168,7 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
     lock = FileLock(folder / journal_file.SENDING_LOCK)
     deadline = None if seconds is None else time.monotonic() + seconds
     deliverer = Deliverer(folder)
+    session = deliverer.session
     problem: str | None = None
     if not lock.acquire():
         problem = "its own process is delivering it"
@@ -190,39 +183,27 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
         finally:
             lock.release()
     pending = state.local_run(folder).pending
-    return _delivery(deliverer, pending, problem if pending else None)
+    return Delivery.of(session.cursor, pending, problem if pending else None)
 
 
 def _deliver_all(deliverer: Deliverer, deadline: float | None, attempts: int) -> str | None:
-    """Why not all of it was delivered, or None."""
+    """Return why not all of it was delivered, or None."""
+    session = deliverer.session
     failed, pause, progress = 0, _FIRST_PAUSE, 0
     while True:
         try:
             if not deliverer.step():
                 return None
         except Exception as error:
-            if progress != deliverer.progress:
-                failed, pause, progress = 0, _FIRST_PAUSE, deliverer.progress
+            if progress != session.progress:
+                failed, pause, progress = 0, _FIRST_PAUSE, session.progress
             failed += 1
             if failed >= attempts:
-                return told(error, deliverer.header.tracking_uri)
+                return describe_error(error, session.header.tracking_uri)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         if deadline is not None and time.monotonic() > deadline:
             return "there was no time for all of it"
-
-
-def _delivery(deliverer: Deliverer, pending: int, problem: str | None) -> Delivery:
-    cursor = deliverer.cursor
-    return Delivery(
-        cursor.delivered,
-        pending,
-        problem,
-        cursor.run_id,
-        tuple(cursor.refused),
-        dict(cursor.models),
-        dict(cursor.versions),
-    )
 
 
 _tried: set[Path] = set()
@@ -233,7 +214,7 @@ def deliver_leftovers(seconds: float = 60.0) -> threading.Thread | None:
 
     Nobody has to wait for it: what isn't delivered when the process ends is left to the next one.
     """
-    base = state.runs_folder()
+    base = state_dir.runs_folder()
     if base in _tried:
         return None
     _tried.add(base)
@@ -251,31 +232,3 @@ def deliver_leftovers(seconds: float = 60.0) -> threading.Thread | None:
     thread = threading.Thread(target=work, name="journal-leftovers", daemon=True)
     thread.start()
     return thread
-
-
-def beat(deliverer: Deliverer) -> None:
-    """Say on the run that this process works on it, and that it is RUNNING if somebody took it for dead meanwhile."""
-    from mlflow.entities import RunTag
-
-    client, run_id = deliverer.client, deliverer.open_run()
-    said = client.get_run(run_id)
-    texts = (datetime.now(UTC).isoformat(timespec="seconds"), owner())
-    tags = [RunTag(key, text) for key, text in zip(LIVE_TAGS, texts, strict=True)]
-    if said.data.tags.get("status") == "interrupted":
-        tags.append(RunTag("status", "started"))
-    client.log_batch(run_id, tags=tags)
-    # A process that was suspended, or whose server was away, has been silent without being dead.
-    if said.info.status != "RUNNING":
-        client.update_run(run_id, status="RUNNING")
-
-
-def owner() -> str:
-    return f"{socket.gethostname()} {os.getpid()}"
-
-
-def silent_seconds(heartbeat: str) -> float:
-    """Seconds since a heartbeat, infinite for one that can't be read."""
-    try:
-        return (datetime.now(UTC) - datetime.fromisoformat(heartbeat)).total_seconds()
-    except (ValueError, TypeError):
-        return float("inf")

@@ -23,8 +23,8 @@ from typing import IO, Self
 
 from mlflow_project import server_auth, server_store
 from mlflow_project.errors import StoreError
-from mlflow_project.hidden_password import STORE_VARIABLE
 from mlflow_project.server_settings import Settings, bracketed
+from mlflow_project.store_uri import STORE_VARIABLE, scrub, secrets
 
 READY_SECONDS = 300
 """MLflow needs 5 to 25 s; a busy machine several times that."""
@@ -85,7 +85,7 @@ class Server:
         store = server_store.checked(settings.store)
         server_store.has_tables(store)
         environment = _environment(settings, store)
-        self._secrets = server_store.secrets_of(store)
+        self._secrets = secrets(store)
         if settings.auth:
             authentication = server_auth.prepare(store, settings.password_file, private)
             environment |= authentication.environment
@@ -175,9 +175,7 @@ class Server:
 
     def _pass_on(self, output: IO[bytes]) -> None:
         for raw in output:
-            line = raw.decode(errors="replace").rstrip()
-            for secret in self._secrets:
-                line = line.replace(secret, "***")
+            line = scrub(raw.decode(errors="replace").rstrip(), also=self._secrets)
             self._last.append(line)
             if line and not self._stopping and not _NOISE.search(line):
                 self._say(line)

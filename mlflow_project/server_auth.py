@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mlflow_project.errors import UsageError
-from mlflow_project.remote import sqlite_path
 from mlflow_project.server_store import connected
+from mlflow_project.store_uri import sqlite_path
 
 ADMINISTRATOR = "admin"
 DEFAULT_PERMISSION = "READ"

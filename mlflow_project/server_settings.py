@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mlflow_project.errors import StoreError, UsageError
-from mlflow_project.remote import sqlite_path
+from mlflow_project.store_uri import sqlite_path
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _WILDCARDS = ("0.0.0.0", "::")

@@ -13,12 +13,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
 
-from mlflow_project.database import driven, shown
 from mlflow_project.errors import StoreError, UsageError
-from mlflow_project.hidden_password import STORE_VARIABLE
-from mlflow_project.remote import sqlite_path
+from mlflow_project.store_uri import STORE_VARIABLE, redact, scrub, sqlite_path, with_driver
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -35,7 +32,7 @@ def prepare(uri: str) -> str:
     if not has_tables(uri):
         _make(uri)
         if not has_tables(uri):
-            raise StoreError(f"{shown(uri)} has no tables after they were made; use another store")
+            raise StoreError(f"{redact(uri)} has no tables after they were made; use another store")
     path = sqlite_path(uri)
     if path is not None:
         with _sqlite(uri, path) as connection:
@@ -49,15 +46,15 @@ def checked(uri: str) -> str:
     scheme, _, driver = uri.partition("://")[0].partition("+")
     if scheme in ("http", "https"):
         raise UsageError(
-            f"--store is the database behind the server (sqlite:///..., postgresql://...), not {shown(uri)}"
+            f"--store is the database behind the server (sqlite:///..., postgresql://...), not {redact(uri)}"
         )
     if scheme in ("postgresql", "postgres"):
         if not driver and find_spec("psycopg") is None:
             raise UsageError("a PostgreSQL store needs its driver: pip install 'mlflow-project[postgres]'")
-        return driven(uri)
+        return with_driver(uri)
     path = sqlite_path(uri)
     if path is None or path.name in ("", ":memory:"):
-        raise UsageError(f"--store is {shown(uri)}; it must be sqlite:///FILE or postgresql://...")
+        raise UsageError(f"--store is {redact(uri)}; it must be sqlite:///FILE or postgresql://...")
     if not path.absolute().parent.is_dir():
         raise StoreError(f"there is no folder {path.absolute().parent} for the store {path}; make it first")
     return f"sqlite:///{path.absolute()}"
@@ -78,7 +75,7 @@ def has_tables(uri: str) -> bool:
         if "alembic_version" not in tables:
             if tables:
                 raise StoreError(
-                    f"{shown(uri)} holds tables that aren't MLflow's; give a database of its own"
+                    f"{redact(uri)} holds tables that aren't MLflow's; give a database of its own"
                 )
             return False
         rows = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).fetchall()
@@ -91,11 +88,11 @@ def has_tables(uri: str) -> bool:
     ours = f"MLflow {version('mlflow')}"
     if found not in known:
         raise StoreError(
-            f"{shown(uri)} was written by a newer MLflow than {ours} (its tables are of version {found}); "
+            f"{redact(uri)} was written by a newer MLflow than {ours} (its tables are of version {found}); "
             "nothing was changed; serve it with that MLflow"
         )
     raise StoreError(
-        f"{shown(uri)} was written by an older MLflow than {ours}; make a backup (mlflow-project backup), "
+        f"{redact(uri)} was written by an older MLflow than {ours}; make a backup (mlflow-project backup), "
         "then bring it up to date with: mlflow db upgrade URL (a password in PGPASSWORD, not in URL)"
     )
 
@@ -116,36 +113,25 @@ def connected(uri: str) -> "Iterator[sqlalchemy.Connection]":
         with engine.connect() as connection:
             yield connection
     except (sqlalchemy.exc.SQLAlchemyError, ValueError, ImportError) as error:
-        raise StoreError(_told(error, uri)) from None  # its cause may show the password
+        raise StoreError(_explain(error, uri)) from None  # its cause may show the password
 
 
-def secrets_of(uri: str) -> tuple[str, ...]:
-    """The passwords in an address, as written and as meant, also where `hide_password` refuses how it is written."""
-    match = re.match("[^:/]*://[^:/@]*:(.*)@", uri)
-    written = match[1] if match else ""
-    found = [written, written.partition("@")[0]]
-    found += [value for key, value in parse_qsl(uri.partition("?")[2]) if key.endswith("password")]
-    return tuple(dict.fromkeys(text for secret in found for text in (secret, unquote(secret)) if text))
-
-
-def _told(error: Exception, uri: str) -> str:
+def _explain(error: Exception, uri: str) -> str:
     text = " ".join(str(getattr(error, "orig", None) or error).split())
-    for secret in secrets_of(uri):
-        text = text.replace(secret, "***")
     if "password authentication failed" in text or "no password supplied" in text:
-        return f"{shown(uri)} refuses this user or password; give another"
+        return f"{redact(uri)} refuses this user or password; give another"
     if "timeout" in text or "timed out" in text:
-        return f"{shown(uri)} didn't answer within {CONNECT_SECONDS} s"
+        return f"{redact(uri)} didn't answer within {CONNECT_SECONDS} s"
     if any(
         words in text
         for words in ("refused", "resolve host", "Name or service", "No such file", "unreachable")
     ):
-        return f"{shown(uri)} doesn't answer; is the database running there?"
+        return f"{redact(uri)} doesn't answer; is the database running there?"
     if "file is not a database" in text:
-        return f"{shown(uri)} is no SQLite database; choose another file"
+        return f"{redact(uri)} is no SQLite database; choose another file"
     if "unable to open" in text or "readonly" in text:
-        return f"{shown(uri)} can't be opened or written by this user"
-    return f"{shown(uri)} can't be used: {text[:200]}"
+        return f"{redact(uri)} can't be opened or written by this user"
+    return f"{redact(uri)} can't be used: {scrub(text, uri)[:200]}"
 
 
 def _revisions() -> tuple[set[str], str]:
@@ -174,7 +160,7 @@ def _sqlite(uri: str, path: Path) -> Iterator[sqlite3.Connection]:
     try:
         yield connection
     except sqlite3.Error as error:
-        raise StoreError(_told(error, uri)) from error
+        raise StoreError(_explain(error, uri)) from error
     finally:
         connection.close()
 
@@ -188,16 +174,13 @@ def _make(uri: str) -> None:
             command, env=environment, capture_output=True, text=True, timeout=_MAKE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise StoreError(f"{shown(uri)} took more than {_MAKE_SECONDS} s to be made") from None
+        raise StoreError(f"{redact(uri)} took more than {_MAKE_SECONDS} s to be made") from None
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        for secret in secrets_of(uri):
-            said = said.replace(secret, "***")
-        raise StoreError(said)
+        raise StoreError(scrub((done.stderr.strip().splitlines() or ["no reason given"])[-1], uri))
 
 
 def _make_here(uri: str) -> None:
-    from mlflow_project.remote import open_client
+    from mlflow_project.connection import open_client
 
     if sqlite_path(uri) is not None:
         open_client(uri)  # under a lock

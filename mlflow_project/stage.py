@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from hw2.configuration import TrainingConfig, configuration_sha256, fingerprint, resolve
 from hw2.errors import ExperimentError
-from mlflow_project import earlier, pictures, state
+from mlflow_project import earlier, pictures, state, state_dir
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, Found, Local
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.execution import SharedTraining, best_source, damage_told
+from mlflow_project.locks import FileLock
+from mlflow_project.names import JOURNAL_REFERENCE, SHARES_TAG
 from mlflow_project.open_run import DELIVERY_SECONDS
 from mlflow_project.runs import Outcome, RunPlan, TrackedRun, read_plan
-from mlflow_project.state import FileLock
 from mlflow_project.sweep import Cell, Plan, Stage
 from mlflow_project.values import Tag
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from mlflow_project.pictures import Pictures
 
 TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "failed", "not done"
-# How long a run waits to learn the ids of those it shares with; without ids it names their configurations alone.
-NAME_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -181,12 +180,11 @@ class OpenStage:
 
     def _name_each_other(self, runs: Sequence[TrackedRun], source: Path | None) -> None:
         """Tags each run with those whose epochs it has too, also the earlier one whose state it begins from."""
-        deadline = time.monotonic() + NAME_SECONDS
-        names = {}
-        if len(runs) + len(self._results) > 1:
-            for run in runs:
-                run_id = run.wait_for_id(max(0.0, deadline - time.monotonic()))
-                names[run.folder] = f"{run.plan.config.name} ({run_id or run.name})"
+        # By their journals, because they may have no ids yet; the delivery puts the ids there.
+        names = {
+            run.folder: f"{run.plan.config.name} ({JOURNAL_REFERENCE}{run.journal.header.key})"
+            for run in runs
+        }
         done = [
             f"{cell.config.name} ({result.run_id})"
             for cell in self._task.stage.cells
@@ -201,7 +199,7 @@ class OpenStage:
             others = [*done, *(name for folder, name in names.items() if folder != run.folder)]
             if others:
                 self._shares[run.folder] = ", ".join(others)
-                run.journal.append(Tag("shares_training_with", self._shares[run.folder]))
+                run.journal.append(Tag(SHARES_TAG, self._shares[run.folder]))
 
     def _note(self, outcome: Outcome) -> None:
         sha256, how = self._how[outcome.folder]
@@ -213,10 +211,16 @@ class OpenStage:
             earlier.last_metrics(outcome.folder),
             outcome.reason,
             outcome.delivery.pending if outcome.delivery else 0,
-            self._shares.get(outcome.folder, ""),
+            self._name_by_id(self._shares.get(outcome.folder, "")),
             outcome.delivery.refused if outcome.delivery else (),
             outcome.unregistered,
         )
+
+    def _name_by_id(self, shares: str) -> str:
+        """Name the runs of this stage by their ids, where the server has given them by now."""
+        for run in self._opened:
+            shares = shares.replace(JOURNAL_REFERENCE + run.journal.header.key, run.name)
+        return shares
 
     def _fail(self, reason: str) -> None:
         if self._training is None:
@@ -239,7 +243,7 @@ def _left(sha256: str, found: Found) -> Result:
 
 def lock_path(sha256: str) -> Path:
     """What a process holds while it works on a configuration, so that no two make a run of it."""
-    folder = state.home() / "cells"
+    folder = state_dir.home() / "cells"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{sha256}.lock"
 

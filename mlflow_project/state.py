@@ -1,108 +1,25 @@
 """The runs that this person's programs keep on this machine, and how each of them is.
 
-They lie in `$MLFLOW_PROJECT_STATE`, else `$XDG_STATE_HOME/mlflow-project`, else
-`~/.local/state/mlflow-project`, one folder a run: `runs/<key>/`. The key is no run id, because a run may
-begin while no server can give it one.
+One folder a run: `runs/<key>/` in the state folder. The key is no run id, because a run may begin while no server
+can give it one.
 """
 
-import fcntl
-import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from mlflow_project import journal_file
+from mlflow_project import fsio, journal_file
 from mlflow_project.errors import JournalError, RunBusyError, RunError
 from mlflow_project.journal_file import Cursor, Damage, Header
+from mlflow_project.locks import FileLock, is_locked
+from mlflow_project.state_dir import runs_folder
 from mlflow_project.values import RunEnd, RunStart
-
-_LOOKS, _LOOK_SECONDS = 20, 0.02
-
 
 PLAN = "plan.json"
 
 
-def home() -> Path:
-    named = os.environ.get("MLFLOW_PROJECT_STATE")
-    if named:
-        return Path(named).expanduser().absolute()
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "mlflow-project"
-
-
-def runs_folder() -> Path:
-    return home() / "runs"
-
-
-class FileLock:
-    """A lock that the kernel gives back when its process dies, however it dies.
-
-    The file stays: removing it would let two processes lock two files of the same name.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor: int | None = None
-
-    def acquire(self, *, wait: bool = False, shared: bool = False) -> bool:
-        """Whether the lock is ours now; with `wait`, it always is in the end.
-
-        shared: beside others who only look whether it is free.
-        """
-        if self._descriptor is not None:
-            return True
-        flags = os.O_RDONLY if self.path.is_dir() else os.O_RDWR | os.O_CREAT
-        descriptor = os.open(self.path, flags | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(
-                descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-            )
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        return True
-
-    def acquire_patiently(self) -> bool:
-        """`acquire`, though somebody else may look for a moment whether it is free."""
-        for _ in range(_LOOKS):
-            if self.acquire():
-                return True
-            time.sleep(_LOOK_SECONDS)
-        return self.acquire()
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __enter__(self) -> "FileLock":
-        self.acquire(wait=True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock now."""
-    if not path.exists():
-        return False
-    lock = FileLock(path)
-    free = lock.acquire(shared=True)
-    lock.release()
-    return not free
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LocalRun:
     """One run's folder. `state` is `alive`, `interrupted`, or how the run ended: `finished failed killed`."""
 
@@ -147,7 +64,14 @@ def local_run(folder: Path) -> LocalRun:
                 ended = None
     state = "alive" if is_locked(folder / journal_file.LOCK) else (ended or "interrupted").lower()
     run_id = cursor.run_id or header.run_id
-    return LocalRun(folder, header, run_id, state, pending, (*cursor.refused, *damages))
+    return LocalRun(
+        folder=folder,
+        header=header,
+        run_id=run_id,
+        state=state,
+        pending=pending,
+        problems=(*cursor.refused, *damages),
+    )
 
 
 def folders(base: Path | None = None) -> list[Path]:
@@ -221,6 +145,17 @@ def forget(folder: Path) -> None:
         shutil.rmtree(folder)
     finally:
         lock.release()
+
+
+def count_resume(folder: Path) -> int:
+    """Count one more resumption of the run in `folder`, and return how many there were. OSError for a full disk."""
+    path = folder / "resumed"
+    try:
+        times = 1 + int(path.read_text())
+    except (OSError, ValueError):
+        times = 1
+    fsio.replace(path, str(times).encode(), durable=True)
+    return times
 
 
 def last_time_ms(folder: Path) -> int:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from hw2.configuration import TrainingConfig
 from hw2.errors import ExperimentError
-from mlflow_project import earlier, journal_file, pictures, stage, state
+from mlflow_project import earlier, journal_file, pictures, stage
 from mlflow_project.earlier import COMPLETED, ELSEWHERE
 from mlflow_project.engines import Engine, InProcess, Processes
 from mlflow_project.errors import Interrupted, ServiceError, StoreError, SweepError
+from mlflow_project.locks import is_locked
+from mlflow_project.names import SWEEP_TAG
 from mlflow_project.open_run import DELIVERY_SECONDS
-from mlflow_project.parent import Parent
-from mlflow_project.runs import SWEEP_TAG
+from mlflow_project.parent import ParentRun
 from mlflow_project.sender import deliver
 from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.sweep import Cell, Plan, make_plan
@@ -122,7 +123,7 @@ def _plan(
 
 
 def carry_out(
-    prepared: Prepared, parent: Parent, watcher: "Watcher", interruption: "Interruption"
+    prepared: Prepared, parent: ParentRun, watcher: "Watcher", interruption: "Interruption"
 ) -> dict[str, Result]:
     """Does what the plan says is missing; the result of every cell, by its SHA-256, also in `parent.results`.
 
@@ -139,7 +140,7 @@ def carry_out(
 
 
 def _all_rounds(
-    prepared: Prepared, parent: Parent, watcher: "Watcher", interruption: "Interruption"
+    prepared: Prepared, parent: ParentRun, watcher: "Watcher", interruption: "Interruption"
 ) -> dict[str, Result]:
     results = parent.results
     _round(prepared, prepared.plan, parent, watcher, interruption, results)
@@ -152,7 +153,7 @@ def _all_rounds(
     return results
 
 
-def add_report(prepared: Prepared, parent: Parent, watcher: "Watcher") -> None:
+def add_report(prepared: Prepared, parent: ParentRun, watcher: "Watcher") -> None:
     """Adds the page about the sweep's cells to its run, where that can be made: several cells, all delivered."""
     from mlflow_project import report
     from mlflow_project.selection import Selection
@@ -205,7 +206,7 @@ def raise_failure(plan: Plan, results: Mapping[str, Result]) -> None:
 def _round(
     prepared: Prepared,
     plan: Plan,
-    parent: Parent,
+    parent: ParentRun,
     watcher: "Watcher",
     interruption: "Interruption",
     results: dict[str, Result],
@@ -243,7 +244,7 @@ def _delivered(
     told: dict[str, Result] = {}
     for run in filter(None, map(earlier.undelivered, late)):
         pending, run_id = run.pending, run.run_id
-        while state.is_locked(run.folder / journal_file.SENDING_LOCK) and time.monotonic() < deadline:
+        while is_locked(run.folder / journal_file.SENDING_LOCK) and time.monotonic() < deadline:
             interruption.check()
             time.sleep(0.1)
         if time.monotonic() < deadline:
@@ -289,7 +290,7 @@ def _wait_for(
     paths = [stage.lock_path(cell.sha256) for cell in cells]
     folders = (results[cell.sha256].folder for cell in cells)
     paths += [folder / journal_file.LOCK for folder in folders if folder is not None]
-    while any(state.is_locked(path) for path in paths):
+    while any(is_locked(path) for path in paths):
         interruption.check()
         if time.monotonic() > deadline:
             return False

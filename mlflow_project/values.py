@@ -7,8 +7,11 @@ that is delivered twice is then the same value, and MLflow keeps it once.
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
+
+VERSION_PLACE = "{version}"
+"""In a version's description: becomes its number, which nobody knows before the registry has given it."""
 
 
 def now_ms() -> int:
@@ -109,6 +112,7 @@ class DatasetInput:
     name: str
     digest: str
     source: str
+    _: KW_ONLY
     source_type: str = "local"
     schema: str | None = None
     profile: str | None = None
@@ -134,11 +138,14 @@ class ModelFiles:
     name: str
     directory: Path
     registered_name: str | None = None
+    _: KW_ONLY
     version_tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     description: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     step: int = 0
+    registered_description: str | None = None
+    """Of the registered model, where this delivery makes it."""
 
 
 Value = (

@@ -114,7 +114,7 @@ def test_without_conda_the_plain_command_runs_in_the_projects_own_environment(
 def test_the_plain_command_trains_and_registers_a_model(store: str, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    from mlflow_project.runs import EXPERIMENT
+    from mlflow_project.names import EXPERIMENT
 
     client = MlflowClient(store)
     # Made ahead: `mlflow run .` would keep the artifacts of a new experiment in the checkout.
@@ -133,7 +133,7 @@ def test_the_plain_command_goes_on_with_a_run_that_was_killed_and_both_say_so(
 ) -> None:
     from mlflow.tracking import MlflowClient
 
-    from mlflow_project.runs import EXPERIMENT
+    from mlflow_project.names import EXPERIMENT
 
     client = MlflowClient(store)
     experiment = client.create_experiment(EXPERIMENT, (tmp_path / "artifacts").as_uri())
@@ -162,7 +162,7 @@ def test_the_plain_command_goes_on_with_a_run_that_was_killed_and_both_say_so(
 def test_a_sweep_and_an_outlier_test_by_the_plain_command(store: str, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    from mlflow_project.runs import EXPERIMENT
+    from mlflow_project.names import EXPERIMENT
 
     client = MlflowClient(store)
     experiment = client.create_experiment(EXPERIMENT, (tmp_path / "artifacts").as_uri())

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from mlflow_project.hidden_password import STORE_VARIABLE, hide_password
+from mlflow_project.hidden_password import hide_password
 from mlflow_project.output import format_option, print_rows
+from mlflow_project.store_uri import STORE_VARIABLE
 
 
 def _size(count: int) -> str:
@@ -30,8 +31,8 @@ def backup(target: Path, store: str | None, artifacts: Path | None, format_: str
     """
     hide_password(store or "")
     from mlflow_project import backup as backups
-    from mlflow_project.connection import tracking_uri
     from mlflow_project.errors import BackupError
+    from mlflow_project.store_uri import tracking_uri
 
     made = backups.backup(store or tracking_uri(), artifacts or Path("mlruns"), target)
     print_rows([_row(target, made)], format_)

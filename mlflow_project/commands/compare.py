@@ -45,7 +45,8 @@ def selection_options(command: _Command) -> _Command:
 
 def selection(runs: str | None, sweep: str | None, models: str | None, name: str | None) -> "Selection":
     """What `selection_options` say."""
-    from mlflow_project.registry import DEFAULT_NAME, split_models
+    from mlflow_project.names import DEFAULT_NAME
+    from mlflow_project.registry import split_models
     from mlflow_project.selection import Selection
 
     ids = [part.strip() for part in (runs or "").split(",")]

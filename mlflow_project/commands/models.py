@@ -227,16 +227,11 @@ def _registry(name: str) -> "Registry":
 
 
 def _every_version(registry: "Registry") -> "list[Version]":
-    from mlflow_project.connection import translated
+    from mlflow_project.connection import pages
     from mlflow_project.registry import Registry
 
-    names: list[str] = []
-    with translated():
-        token: str | None = ""
-        while token is not None:
-            page = registry.client.search_registered_models(page_token=token or None)
-            names += [model.name for model in page]
-            token = page.token or None
+    models = pages(lambda token: registry.client.search_registered_models(page_token=token))
+    names = [model.name for model in models]
     return [version for name in names for version in Registry(registry.client, name).versions()]
 
 

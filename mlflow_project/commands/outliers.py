@@ -79,8 +79,9 @@ def outliers(
     from mlflow_project.connection import client
     from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
+    from mlflow_project.names import DEFAULT_NAME
     from mlflow_project.outlier_test import run_outlier_test
-    from mlflow_project.registry import DEFAULT_NAME, Registry, split_models
+    from mlflow_project.registry import Registry, split_models
 
     models, sets = models or MODELS, sets or ",".join(SETS)
     examples = EXAMPLES if examples is None else examples
@@ -145,7 +146,8 @@ class _Progress:
 
 def _report(found: "OutlierTest", format_: str) -> int:
     from hw2.outlier_tables import disagreements
-    from mlflow_project.links import run_command, undelivered
+    from mlflow_project.delivery_status import undelivered
+    from mlflow_project.links import run_command
 
     if format_ == "table":
         print_rows(_summary(found), format_, _TABLE_COLUMNS)

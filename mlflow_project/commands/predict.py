@@ -39,7 +39,8 @@ def predict(files: tuple[Path, ...], model: str, name: str | None, format_: str)
     pictures, bad = _read(files)
     if pictures:
         from mlflow_project.connection import client
-        from mlflow_project.registry import DEFAULT_NAME, Registry
+        from mlflow_project.names import DEFAULT_NAME
+        from mlflow_project.registry import Registry
 
         registry = Registry(client(), name or DEFAULT_NAME)
         rows = answers(registry.load(registry.look_up(model)), pictures)

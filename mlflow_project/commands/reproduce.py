@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
-    from mlflow_project.parent import Parent
+    from mlflow_project.parent import ParentRun
     from mlflow_project.stage import Result
     from mlflow_project.sweeping import Prepared
 
@@ -95,7 +95,7 @@ def reproduce(
 
 def follow_up(
     prepared: "Prepared",
-    parent: "Parent",
+    parent: "ParentRun",
     output: Path,
     console: "Console",
     interruption: "Interruption",
@@ -139,7 +139,7 @@ def follow_up(
     return said(comparison)
 
 
-def point_aliases(prepared: "Prepared", parent: "Parent") -> None:
+def point_aliases(prepared: "Prepared", parent: "ParentRun") -> None:
     """Lets m1 to m5 name the versions of these runs, also of those that were there before."""
     from mlflow_project.connection import client
     from mlflow_project.earlier import Store

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlflow_project.hidden_password import STORE_VARIABLE, hide_password
+from mlflow_project.hidden_password import hide_password
+from mlflow_project.store_uri import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from mlflow_project.server import Server
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--admin-password-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="For the first start with --auth; else MLFLOW_AUTH_ADMIN_PASSWORD, else one is made and shown once.",
+    help="For the first start with --auth; else MLFLOW_AUTH_ADMIN_PASSWORD, else one is made and redact once.",
 )
 @click.option("--insecure", is_flag=True, help="Listen beyond loopback without --auth.")
 @click.option(
@@ -102,7 +103,7 @@ def serve(
                     # Before it is ready: whoever stops it in between needs the password at the next start.
                     _note(
                         f"administrator: {ADMINISTRATOR}, password: {server.generated_password} "
-                        "(keep it; it isn't shown again)"
+                        "(keep it; it isn't redact again)"
                     )
                 _note("starting the server (some seconds)")
                 server.wait_until_ready(interruption.check)
@@ -114,10 +115,10 @@ def serve(
 
 
 def _announce(server: "Server") -> None:
-    from mlflow_project.database import shown
+    from mlflow_project.store_uri import redact
 
     settings = server.settings
-    _note(f"ready; store {shown(settings.store)}, artifacts {settings.artifact_place}")
+    _note(f"ready; store {redact(settings.store)}, artifacts {settings.artifact_place}")
     if settings.insecure and not settings.is_local:
         _note("Warning: open to everybody who can reach it (--insecure)")
     _note("in another terminal:")

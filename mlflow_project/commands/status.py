@@ -27,10 +27,9 @@ def status(all_: bool, repair: bool, format_: str) -> int:
     mlflow-project status --repair
     """
     from mlflow_project import state
-    from mlflow_project.connection import tracking_uri
     from mlflow_project.errors import ServiceError, StoreError
-    from mlflow_project.journal import absolute_uri
     from mlflow_project.repair import mark_killed, mark_killed_elsewhere, running_elsewhere
+    from mlflow_project.store_uri import absolute_uri, tracking_uri
 
     local = list(state.local_runs(all_=all_))
     if repair:
@@ -67,7 +66,7 @@ def _needs_attention(run: "LocalRun") -> bool:
 
 
 def _local_row(run: "LocalRun") -> dict[str, Any]:
-    from mlflow_project.runs import SWEEP_TAG
+    from mlflow_project.names import SWEEP_TAG
 
     name = run.run_id or run.key
     todo = []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from hw2.configuration import TrainingConfig
     from mlflow_project.console import Console
-    from mlflow_project.parent import Parent
+    from mlflow_project.parent import ParentRun
     from mlflow_project.sweeping import Planned, Prepared, Request
 
 ENGINES = ("local", "ray")
@@ -210,18 +210,15 @@ def plan_line(planned: "Planned") -> str:
 
 
 @contextmanager
-def open_parent(prepared: "Prepared", console: "Console") -> "Iterator[Parent]":
+def open_parent(prepared: "Prepared", console: "Console") -> "Iterator[ParentRun]":
     """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
-    from mlflow_project.commands.train import NAME_SECONDS
-    from mlflow_project.database import shown
-    from mlflow_project.parent import Parent
+    from mlflow_project.parent import ParentRun
+    from mlflow_project.store_uri import redact
 
     console.note(plan_line(prepared))
-    parent = Parent(prepared.plan, prepared.request.name, console)
-    run_id = parent.wait_for_id(NAME_SECONDS)
-    named = run_id or f"{parent.journal.header.key} (the server hasn't named it yet)"
-    again = "goes on in" if parent.resumed else "is"
-    console.note(f"the sweep {again} run {named} in {shown(parent.journal.header.tracking_uri)}")
+    parent = ParentRun(prepared.plan, prepared.request.name, console)
+    again, where = "goes on in" if parent.resumed else "is", redact(parent.journal.header.tracking_uri)
+    parent.when_named(lambda run_id: console.note(f"the sweep {again} run {run_id} in {where}"))
     try:
         with parent:
             yield parent
@@ -229,7 +226,7 @@ def open_parent(prepared: "Prepared", console: "Console") -> "Iterator[Parent]":
         _warn_undelivered(parent, console)
 
 
-def _warn_undelivered(parent: "Parent", console: "Console") -> None:
+def _warn_undelivered(parent: "ParentRun", console: "Console") -> None:
     """Says what the server hasn't got of an ended sweep, and what it will never take."""
     delivery = parent.delivery
     assert delivery is not None

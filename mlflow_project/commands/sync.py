@@ -26,8 +26,8 @@ def sync(runs: tuple[str, ...], format_: str) -> int:
     """
     from mlflow_project import state
     from mlflow_project.errors import DeliveryError
-    from mlflow_project.remote import told_name
     from mlflow_project.sender import deliver
+    from mlflow_project.store_uri import redact
 
     chosen = [state.find(name) for name in runs] or state.undelivered()
     rows, left = [], 0
@@ -41,7 +41,7 @@ def sync(runs: tuple[str, ...], format_: str) -> int:
         delivery = deliver(run.folder, attempts=ATTEMPTS)
         left += delivery.pending > 0
         # Of the whole server, which would keep the next run waiting as long.
-        if delivery.problem and delivery.problem.startswith(told_name(address)):
+        if delivery.problem and delivery.problem.startswith(redact(address)):
             silent[address] = delivery.problem
         rows.append(_row(run, delivery.run_id, delivery.pending, delivery.problem))
         for refused in delivery.refused:

@@ -10,12 +10,11 @@ from mlflow_project.options import Given, configuration, configuration_options, 
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
-    from mlflow_project.console import Console, Introduced
+    from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
+    from mlflow_project.pictures import Pictures
     from mlflow_project.runs import Outcome, RunPlan, TrackedRun
 
-# How long the first line waits for the server to name the run; the training goes on meanwhile.
-NAME_SECONDS = 5.0
 RESULT_COLUMNS = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")
 
 
@@ -65,8 +64,8 @@ def _start(plan: "RunPlan", download: bool, console: "Console", interruption: "I
         )
     interruption.check()
     run = TrackedRun.start(dataclasses.replace(plan, config=config), loaded, console)
-    with _introduced(run, loaded, console) as watcher:
-        return SharedTraining([run], loaded, watcher, interruption).execute()[0]
+    _introduce(run, loaded, console)
+    return SharedTraining([run], loaded, console, interruption).execute()[0]
 
 
 def _resume(name: str, data_dir: Path | None, console: "Console", interruption: "Interruption") -> "Outcome":
@@ -105,37 +104,29 @@ def _resume(name: str, data_dir: Path | None, console: "Console", interruption: 
             console.warning(damage)
         done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
         console.note(f"run {run.name} goes on from {done}")
-        watcher = stack.enter_context(_introduced(run, loaded, console))
-        outcome = SharedTraining([run], loaded, watcher, interruption).execute(start)[0]
+        _introduce(run, loaded, console)
+        outcome = SharedTraining([run], loaded, console, interruption).execute(start)[0]
         if other is not None and outcome.status != "FINISHED":
             other.problem = outcome.reason
     return outcome
 
 
-def _introduced(run: "TrackedRun", loaded: Any, console: "Console") -> "Introduced":
-    """Watches, with one line of what will happen before all others."""
-    from mlflow_project.console import Introduced
-    from mlflow_project.database import shown
+def _introduce(run: "TrackedRun", loaded: "Pictures", console: "Console") -> None:
+    """Say at once what is trained, and where it is found as soon as the server has named it."""
+    from mlflow_project.store_uri import redact
 
-    runtime = loaded.runtime
-    where = shown(run.journal.header.tracking_uri)
-
-    def line(last: bool) -> str | None:
-        run_id = run.wait_for_id(0)
-        if run_id is None and not last:
-            return None
-        named = f"run {run_id}" if run_id else f"run {run.name} (the server hasn't named it yet)"
-        return (
-            f"{run.plan.config.name} on {loaded.dataset.name} ({len(loaded.train):,} pictures), "
-            f"{runtime.device}, {runtime.precision}, {runtime.threads} threads; {named} in {where}"
-        )
-
-    return Introduced(console, line, NAME_SECONDS)
+    runtime, where = loaded.runtime, redact(run.journal.header.tracking_uri)
+    console.note(
+        f"{run.plan.config.name} on {loaded.dataset.name} ({len(loaded.train):,} pictures), "
+        f"{runtime.device}, {runtime.precision}, {runtime.threads} threads"
+    )
+    run.when_named(lambda run_id: console.note(f"run {run_id} in {where}"))
 
 
 def _report(outcome: "Outcome", format_: str) -> int:
+    from mlflow_project.delivery_status import undelivered
     from mlflow_project.errors import RegistryError, RunError
-    from mlflow_project.links import ui_command, undelivered
+    from mlflow_project.links import ui_command
 
     kept = undelivered(outcome.delivery, outcome.folder)
     refused = outcome.delivery.refused if outcome.delivery else ()

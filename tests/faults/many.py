@@ -8,13 +8,13 @@ import sys
 import traceback
 from pathlib import Path
 
-from mlflow_project.remote import client_class
+from mlflow_project.connection import import_mlflow
 from tests.faults.play import play
 
 
 def main(uri: str, folder: Path, epochs: int, seeds: list[int]) -> int:
     """How many of them failed."""
-    client_class()
+    import_mlflow()
     children = []
     for seed in seeds:
         child = os.fork()

@@ -12,8 +12,8 @@ import random
 import time
 from pathlib import Path
 
+from mlflow_project.fsio import replace
 from mlflow_project.journal import Journal
-from mlflow_project.journal_file import replace
 from mlflow_project.sender import Sender
 from mlflow_project.values import (
     Artifact,
@@ -73,7 +73,9 @@ def write(folder: Path, seed: int) -> tuple[list[Artifact], ModelFiles, Path]:
     artifacts = [Artifact(path, folder / path) for path in files(seed)]
     return (
         artifacts,
-        ModelFiles("model", model.parent, REGISTERED, {"seed": str(seed)}, (f"s{seed}",)),
+        ModelFiles(
+            "model", model.parent, REGISTERED, version_tags={"seed": str(seed)}, aliases=(f"s{seed}",)
+        ),
         picture,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow_project import state
-from mlflow_project.remote import open_client
+from mlflow_project.connection import open_client
 from mlflow_project.sender import deliver
 from tests.faults.check import differences
 from tests.faults.proxy import FAULTS, Proxy, drawn, well

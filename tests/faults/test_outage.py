@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlflow_project import journal_file
+from mlflow_project.connection import open_client
 from mlflow_project.journal import Journal
-from mlflow_project.remote import open_client
 from mlflow_project.sender import Sender, deliver
 from mlflow_project.values import DatasetInput, LoggedImage, Metric, Parameter, RunEnd, Tag
 from tests.faults import play

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_project.remote import open_client
+from mlflow_project.connection import open_client
 from mlflow_project.sender import deliver
 from tests.faults.check import differences
 from tests.faults.proxy import Proxy

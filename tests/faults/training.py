@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from mlflow_project import journal_file, state
-from mlflow_project.remote import open_client
+from mlflow_project.connection import open_client
 from tests.faults.proxy import FAULTS, Proxy, drawn, well
 from tests.faults.rounds import ROOT, Round
 from tests.mlflow_project.tiny import make_tiny, options

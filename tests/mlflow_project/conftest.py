@@ -81,7 +81,9 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
         digest, sums = weights_sha256(model.state_dict()), packaging.files_sha256(files)
         tags = records.version_tags(config, dataset, "fixture", found, digest, sums)
         aliases = (alias, "champion") if champion else (alias,)
-        journal.append(ModelFiles("model", files, "mnist-base-cnn", tags, aliases), RunEnd())
+        journal.append(
+            ModelFiles("model", files, "mnist-base-cnn", version_tags=tags, aliases=aliases), RunEnd()
+        )
     journal.close()
     delivery = deliver(journal.folder)
     assert delivery.complete, delivery.problem

@@ -10,9 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project import backup as backups
+from mlflow_project.connection import open_client
 from mlflow_project.errors import BackupError
 from mlflow_project.journal import Journal
-from mlflow_project.remote import open_client
 from mlflow_project.sender import deliver
 from mlflow_project.values import Artifact, Metric, ModelFiles, RunEnd
 from tests.mlflow_project.tiny import full

@@ -8,6 +8,8 @@ from mlflow import MlflowClient
 
 from hw2.wording import below_one, percent
 from mlflow_project import descriptions
+from mlflow_project.names import NOTE_TAG
+from mlflow_project.values import VERSION_PLACE
 from tests.mlflow_project.swept import EXPERIMENT, NAME, Swept, sweep
 
 
@@ -47,7 +49,7 @@ def test_a_versions_card_says_how_that_version_is_loaded(client: MlflowClient) -
     for number in ("1", "4"):
         card = client.get_model_version(NAME, number).description or ""
         assert f'mlflow.pyfunc.load_model("models:/{NAME}/{number}")' in card
-        assert descriptions.VERSION_PLACE not in card
+        assert VERSION_PLACE not in card
         assert len(card) < 5000  # what the registry's column holds
 
 
@@ -59,7 +61,7 @@ def test_a_cards_first_line_reads_well_in_a_table(client: MlflowClient) -> None:
 
 def test_a_run_has_its_card_too_but_nothing_of_versions(client: MlflowClient) -> None:
     version = client.get_model_version(NAME, "3")
-    note = client.get_run(version.run_id).data.tags[descriptions.NOTE_TAG]
+    note = client.get_run(version.run_id).data.tags[NOTE_TAG]
     assert note.splitlines()[0] == (version.description or "").splitlines()[0]
     assert "models:/" not in note
 
@@ -75,15 +77,17 @@ def test_an_experiment_is_described_once_and_a_persons_words_stay(store: str) ->
     from mlflow_project.values import RunEnd
 
     client = MlflowClient(store, registry_uri=store)
-    for said in (descriptions.EXPERIMENT, "My own words"):
-        journal = Journal.create(store, EXPERIMENT, "a run")
+    for said in (descriptions.EXPERIMENT_DESCRIPTION, "My own words"):
+        journal = Journal.create(
+            store, EXPERIMENT, "a run", experiment_description=descriptions.EXPERIMENT_DESCRIPTION
+        )
         journal.append(RunEnd())
         journal.close()
         assert deliver(journal.folder).complete
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
-        assert experiment.tags[descriptions.NOTE_TAG] == said
-        client.set_experiment_tag(experiment.experiment_id, descriptions.NOTE_TAG, "My own words")
+        assert experiment.tags[NOTE_TAG] == said
+        client.set_experiment_tag(experiment.experiment_id, NOTE_TAG, "My own words")
 
 
 def test_a_registered_models_own_words_stay(client: MlflowClient) -> None:
@@ -91,5 +95,7 @@ def test_a_registered_models_own_words_stay(client: MlflowClient) -> None:
     from mlflow_project.remote import Remote
 
     client.create_registered_model("described", description="My own words")
-    Remote(client, Header("key", "", "", "", None, 0)).ensure_registered("described")
+    Remote(
+        client, Header(key="key", tracking_uri="", experiment="", run_name="", run_id=None, start_time_ms=0)
+    ).ensure_registered("described", "A delivery's words")
     assert client.get_registered_model("described").description == "My own words"

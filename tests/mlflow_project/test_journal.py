@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from mlflow_project import journal as journal_module
-from mlflow_project import journal_file, state
+from mlflow_project import journal_file, locks, state
 from mlflow_project.errors import JournalError, RunBusyError
-from mlflow_project.journal import Journal, absolute_uri
+from mlflow_project.journal import Journal
 from mlflow_project.journal_file import Cursor, Damage, Entry
+from mlflow_project.locks import FileLock, is_locked
+from mlflow_project.store_uri import absolute_uri
 from mlflow_project.values import (
     Artifact,
     DatasetInput,
@@ -40,7 +42,10 @@ def test_every_kind_of_value_is_read_back_as_it_was_appended(file: Path, model: 
         RunEnd(),
     ]
     journal.append(*said)
-    journal.append(Artifact("tables/x.csv", file), ModelFiles("model", model, "reg", {"lr": "0.1"}, ("m1",)))
+    journal.append(
+        Artifact("tables/x.csv", file),
+        ModelFiles("model", model, "reg", version_tags={"lr": "0.1"}, aliases=("m1",)),
+    )
     image = LoggedImage("confusion_matrix", 8, file)
     journal.append(image)
     *plain, artifact, kept_model, kept_image, tag = values_of(journal.folder)
@@ -155,10 +160,10 @@ def test_who_only_looks_whether_a_run_is_alive_keeps_nobody_from_going_on_with_i
 ) -> None:
     journal = create()
     journal.close()
-    looking = state.FileLock(journal.folder / journal_file.LOCK)
+    looking = FileLock(journal.folder / journal_file.LOCK)
     assert looking.acquire(shared=True)
-    assert not state.is_locked(looking.path)
-    monkeypatch.setattr(state.time, "sleep", lambda _: looking.release())
+    assert not is_locked(looking.path)
+    monkeypatch.setattr(locks.time, "sleep", lambda _: looking.release())
     Journal.open(journal.folder).close()
 
 

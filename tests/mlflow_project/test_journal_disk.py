@@ -9,8 +9,8 @@ import pytest
 from mlflow_project import journal as journal_module
 from mlflow_project import journal_file
 from mlflow_project.errors import JournalError
+from mlflow_project.fsio import reserve
 from mlflow_project.journal import Journal
-from mlflow_project.room import reserve
 from mlflow_project.values import (
     Artifact,
     Metric,

@@ -22,7 +22,7 @@ from mlflow_project.values import (
 
 def good_lines(folder: Path) -> list[bytes]:
     said: list[Value | Header] = [
-        Header("k", "uri", "e", "n", None, 0),
+        Header(key="k", tracking_uri="uri", experiment="e", run_name="n", run_id=None, start_time_ms=0),
         Metric("m", 0.5, 1, 7),
         Tag("a", "\n\u2028é\x00"),
         Artifact("x", Path("y")),

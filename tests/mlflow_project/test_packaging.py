@@ -274,11 +274,11 @@ def test_mlflow_is_not_imported_beside_the_thread_that_delivers() -> None:
     program = """
 import sys, tempfile
 from pathlib import Path
-from mlflow_project import packaging, remote
+from mlflow_project import connection, packaging
 class Notes:
     def find_spec(self, name, path=None, target=None):
         if name == "mlflow":
-            print("locked" if remote._importing.locked() else "free")
+            print("locked" if connection._importing.locked() else "free")
 sys.meta_path.insert(0, Notes())
 import torch
 with tempfile.TemporaryDirectory() as folder:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_project import cli, journal_file, pictures, state
+from mlflow_project import cli, fsio, pictures, state
 from mlflow_project.journal import Journal
 from mlflow_project.kept_files import KeptFiles
-from mlflow_project.runs import CHECKPOINT
+from mlflow_project.names import CHECKPOINT
 from mlflow_project.values import RunEnd
 from tests.mlflow_project.synced import watch_syncs
 from tests.mlflow_project.tiny import FIGURES, full, only_run, options
@@ -131,14 +131,14 @@ def test_a_run_that_another_process_has_or_finishes_meanwhile_is_left_to_it(
 def test_a_disk_that_is_full_when_a_run_begins_or_goes_on_is_one_line(
     name: str, unfinished: str, tiny: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace = journal_file.replace
+    replace = fsio.replace
 
     def full(path: Path, content: bytes, **more: Any) -> None:
         if path.name == name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         replace(path, content, **more)
 
-    monkeypatch.setattr(journal_file, "replace", full)
+    monkeypatch.setattr(fsio, "replace", full)
     given = ["--resume", unfinished] if name == "resumed" else options(tiny)
     assert cli.run(["train", *given]) == 1
     assert re.search(rf"{name} can't be written: No space left on device; make room", said_error(capfd))

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_project import journal_file, repair, sender, state
-from mlflow_project.console import Silence
+from mlflow_project import heartbeat, journal_file, repair, sender, state
+from mlflow_project.connection import open_client
 from mlflow_project.delivery import Deliverer
 from mlflow_project.errors import JournalError
 from mlflow_project.journal import Journal
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.open_run import OpenRun
-from mlflow_project.remote import open_client
 from mlflow_project.repair import RemoteRun
 from mlflow_project.sender import Sender, deliver
 from mlflow_project.values import (
@@ -33,7 +32,7 @@ def test_a_server_that_is_away_is_a_problem_in_one_line_and_no_exception() -> No
     journal.append(Metric("m", 1.0), RunEnd())
     journal.close()
     delivery = deliver(journal.folder)
-    assert delivery.problem == "http://127.0.0.1:9 doesn't answer"
+    assert delivery.problem == "http://user:***@127.0.0.1:9 doesn't answer"
     assert delivery.pending == journal.count
 
 
@@ -69,8 +68,8 @@ def test_the_sender_delivers_while_the_run_lives_and_shows_that_it_does(store: s
     assert sending.wait(30).complete
     client = open_client(store)
     tags = client.get_run(run_id).data.tags
-    assert tags["owner"] == sender.owner()
-    assert sender.silent_seconds(tags["heartbeat"]) < 60
+    assert tags["owner"] == heartbeat.owner()
+    assert heartbeat.silent_seconds(tags["heartbeat"]) < 60
     other = deliver(journal.folder)
     assert other.problem is None
     journal.append(Metric("m", 2.0, 2), RunEnd())
@@ -92,6 +91,21 @@ def test_waiting_for_a_server_that_is_away_is_bounded() -> None:
     assert time.monotonic() - before < 30
     assert (delivery.run_id, delivery.pending) == (None, 1)
     assert delivery.problem is not None
+    sending.stop()
+    journal.close()
+
+
+def test_the_runs_id_is_announced_once_before_or_after_the_server_gives_it(store: str) -> None:
+    journal = Journal.create(store, "experiment", "n")
+    sending, announced = Sender(journal), []
+    sending.when_named(announced.append)
+    assert announced == []
+    run_id = sending.start().wait_for_run(60)
+    journal.append(Metric("m", 1.0))
+    assert sending.wait(60).complete
+    assert announced == [run_id]
+    sending.when_named(announced.append)
+    assert announced == [run_id, run_id]
     sending.stop()
     journal.close()
 
@@ -148,12 +162,12 @@ def test_a_run_that_was_taken_for_dead_while_it_slept_says_running_again(store: 
     deliverer = Deliverer(journal.folder)
     while deliverer.step():
         pass
-    sender.beat(deliverer)
-    run_id = str(deliverer.run_id)
+    heartbeat.beat(deliverer.session)
+    run_id = str(deliverer.session.run_id)
     mark_dead(store, run_id)
     run = open_client(store).get_run(run_id)
     assert (run.info.status, run.data.tags["status"]) == ("KILLED", "interrupted")
-    sender.beat(deliverer)
+    heartbeat.beat(deliverer.session)
     run = open_client(store).get_run(run_id)
     assert (run.info.status, run.data.tags["status"]) == ("RUNNING", "started")
     journal.close()
@@ -218,7 +232,7 @@ def test_work_whose_results_find_no_room_is_not_finished(
     monkeypatch.setattr(KeptFiles, "_copy", full)
     with (
         pytest.raises(JournalError, match=r"No space left.*make room there, and do it again"),
-        OpenRun.begin("n", "experiment", Silence(), None) as run,
+        OpenRun.begin("n", "experiment", lambda problem: None, None) as run,
     ):
         run.say(Artifact("table.csv", table))
     kept = open_client(store).get_run(run.name)

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 
 from mlflow_project import cli, server, server_auth, server_settings, server_store
 from mlflow_project.commands import serve as command
-from mlflow_project.database import driven, shown
 from mlflow_project.errors import StoreError, UsageError
-from mlflow_project.hidden_password import STORE_VARIABLE, hide_password
+from mlflow_project.hidden_password import hide_password
 from mlflow_project.server_settings import Settings, hosts_of
+from mlflow_project.store_uri import STORE_VARIABLE, redact, secrets, with_driver
 from tests.faults.server import free_port
 
 SECRETS = [
@@ -198,19 +198,19 @@ class TestPasswords:
     @pytest.mark.parametrize(("uri", "secret"), SECRETS)
     def test_an_address_is_shown_without_its_password(self, uri: str, secret: str) -> None:
         for part in secret.replace("/", "@").split("@"):
-            assert f"{part}@" not in shown(uri)
-            assert f"={part}" not in shown(uri)
-        assert "***" in shown(uri)
-        assert shown("sqlite:///a.db") == "sqlite:///a.db"
+            assert f"{part}@" not in redact(uri)
+            assert f"={part}" not in redact(uri)
+        assert "***" in redact(uri)
+        assert redact("sqlite:///a.db") == "sqlite:///a.db"
 
     @pytest.mark.parametrize(("uri", "secret"), SECRETS)
     def test_its_password_is_known_as_what_must_not_be_printed(self, uri: str, secret: str) -> None:
-        assert secret in server_store.secrets_of(uri)
+        assert secret in secrets(uri)
 
     def test_nothing_secret_is_in_the_command_line_of_the_server(self) -> None:
         settings = Settings("postgresql://u:secret@h/d", auth=True)
         assert "secret" not in " ".join(server._command(settings, "/artifacts"))
-        assert server._environment(settings, driven(settings.store))[STORE_VARIABLE] == (
+        assert server._environment(settings, with_driver(settings.store))[STORE_VARIABLE] == (
             "postgresql+psycopg://u:secret@h/d"
         )
         assert "secret" not in repr(settings)
@@ -227,7 +227,7 @@ class TestPasswords:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         uri = f"postgresql://u:{secret}@h/d"
-        assert secret in server_store.secrets_of(uri)
+        assert secret in secrets(uri)
         monkeypatch.setenv(STORE_VARIABLE, uri)
         assert cli.run(arguments) == 2
         (line,) = capsys.readouterr().err.splitlines()

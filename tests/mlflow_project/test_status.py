@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mlflow_project import cli, journal_file, repair, sender, state
+from mlflow_project import cli, journal_file, repair, sender, state, state_dir
+from mlflow_project.connection import open_client
 from mlflow_project.errors import RunBusyError, RunError
 from mlflow_project.journal import Journal
-from mlflow_project.remote import open_client
 from mlflow_project.sender import deliver
 from mlflow_project.values import Metric, RunEnd, Tag
 
@@ -196,7 +196,7 @@ def test_an_unknown_run_is_one_clear_line(capsys: pytest.CaptureFixture[str]) ->
 def test_a_folder_that_nobody_can_read_stops_no_listing(
     store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = state.runs_folder() / "broken"
+    broken = state_dir.runs_folder() / "broken"
     broken.mkdir(parents=True)
     (broken / journal_file.JOURNAL).write_bytes(os.urandom(100))
     Journal.create(store, "experiment", "n").close()

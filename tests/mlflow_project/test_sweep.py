@@ -278,7 +278,6 @@ def test_a_sweep_while_the_server_is_away_is_kept_and_not_done_again(
     for place in (
         "engines.DELIVERY_SECONDS",
         "parent.KILLED_DELIVERY_SECONDS",
-        "commands.train.NAME_SECONDS",
     ):
         monkeypatch.setattr(f"mlflow_project.{place}", 0.1)
     command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
@@ -330,25 +329,44 @@ def make_plan_of(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...], uri
     )
 
 
-def test_a_child_names_its_parent_by_its_journal_until_that_has_an_id(store: str) -> None:
+@pytest.mark.parametrize("text", ["{}", "lr=0.1 ({}), lr=0.2 (1f00)"])
+def test_a_run_that_is_named_by_its_journal_is_named_by_its_id_in_mlflow(text: str, store: str) -> None:
     from mlflow import MlflowClient
 
-    from mlflow_project.delivery import JOURNAL_REFERENCE
+    from mlflow_project.journal import Journal
+    from mlflow_project.locks import FileLock
+    from mlflow_project.names import JOURNAL_REFERENCE
+    from mlflow_project.sender import deliver
+    from mlflow_project.values import RunEnd, Tag
+
+    # Each names the other, as runs do that share a training.
+    one, other = Journal.create(store, "grid", "one"), Journal.create(store, "grid", "other")
+    for journal, named in ((one, other), (other, one)):
+        journal.append(Tag("named", text.format(JOURNAL_REFERENCE + named.header.key)), RunEnd())
+        journal.close()
+    with FileLock(other.folder / "sending.lock"):
+        early = deliver(one.folder)
+    assert "isn't in MLflow yet" in (early.problem or "")
+    deliveries = deliver(one.folder), deliver(other.folder)
+    assert all(delivery.complete for delivery in deliveries)
+    client = MlflowClient(store, registry_uri=store)
+    ids = [str(delivery.run_id) for delivery in deliveries]
+    for run_id, named_id in (ids, ids[::-1]):
+        run = client.get_run(run_id)
+        assert run.data.tags["named"] == text.format(named_id)
+        assert run.info.status == "FINISHED"
+
+
+def test_a_reference_to_no_journal_stays_as_it_is(store: str) -> None:
+    from mlflow import MlflowClient
+
     from mlflow_project.journal import Journal
     from mlflow_project.sender import deliver
     from mlflow_project.values import Tag
 
-    parent = Journal.create(store, "grid", "parent")
-    child = Journal.create(store, "grid", "child")
-    child.append(Tag("mlflow.parentRunId", JOURNAL_REFERENCE + parent.header.key))
-    parent.close()
-    child.close()
-    early = deliver(child.folder)
-    assert early.pending
-    assert "isn't in MLflow yet" in (early.problem or "")
-    parent_id = deliver(parent.folder).run_id
-    late = deliver(child.folder)
-    assert late.complete
-    assert late.run_id
-    tags = MlflowClient(store, registry_uri=store).get_run(late.run_id).data.tags
-    assert tags["mlflow.parentRunId"] == parent_id
+    text = "journal:x and journal:20240101T000000-000-0123456789ab"
+    journal = Journal.create(store, "grid", "one")
+    journal.append(Tag("named", text))
+    journal.close()
+    run_id = str(deliver(journal.folder).run_id)
+    assert MlflowClient(store, registry_uri=store).get_run(run_id).data.tags["named"] == text

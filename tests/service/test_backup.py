@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlflow_project import backup as backups
+from mlflow_project.connection import open_client
 from mlflow_project.errors import BackupError
-from mlflow_project.remote import open_client
 from tests.mlflow_project.test_backup import assert_whole, write_run
 from tests.service.postgres import PASSWORD, Postgres
 

@@ -1,0 +1,30 @@
+"""The states of a run, as its tag `status` says them, and what MLflow calls each."""
+
+from enum import StrEnum
+
+
+class RunState(StrEnum):
+    """A run's state; MLflow knows it by its `mlflow_status`."""
+
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def mlflow_status(self) -> str:
+        """Return MLflow's word: RUNNING, FINISHED, FAILED or KILLED."""
+        return _MLFLOW_STATUS[self]
+
+    @classmethod
+    def of_mlflow(cls, status: str) -> "RunState":
+        """Return the state that MLflow calls `status`; KeyError where no run of this project has it."""
+        return {word: state for state, word in _MLFLOW_STATUS.items()}[status]
+
+
+_MLFLOW_STATUS = {
+    RunState.STARTED: "RUNNING",
+    RunState.COMPLETED: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.INTERRUPTED: "KILLED",
+}

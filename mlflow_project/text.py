@@ -1,0 +1,39 @@
+"""Values as text, and text as values."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+
+def parse_number(text: str | None) -> int | float | str | None:
+    """Return the number that a text says, else the text itself."""
+    for kind in (int, float):
+        try:
+            return kind(text or "")
+        except ValueError:
+            continue
+    return text
+
+
+def same_value(a: str, b: str) -> bool:
+    """Return whether two parameters are equal as text, or as numbers (`0.10` and `1e-1`)."""
+    if a == b:
+        return True
+    try:
+        return float(a) == float(b)
+    except ValueError:
+        return False
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Join names as in a sentence: `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that says something, else the error's type."""
+    return next(filter(str.strip, str(error).splitlines()), type(error).__name__)
+
+
+def format_time(moment: datetime) -> str:
+    """Format a time in UTC; such texts sort by time."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
