@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from mlflow_project.options import option
+
 FORMATS = ("table", "json", "csv")
 Row = Mapping[str, Any]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -16,7 +18,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def format_option(command: _Command) -> _Command:
     """The option that every listing command has."""
-    decorate = click.option(
+    decorate = option(
         "--format",
         "format_",
         type=click.Choice(FORMATS),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mlflow_project.options import Given
+from mlflow_project.options import name_option, option
 from mlflow_project.output import FORMATS, format_option, render
 
 if TYPE_CHECKING:
@@ -25,17 +25,14 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def selection_options(command: _Command) -> _Command:
     """Which models are meant; see `selection`."""
     for decorate in (
-        click.option(
-            "--name", type=Given(str), default="mnist-base-cnn", show_default=True,
-            help="The registered model of which --models names versions.",
-        ),
-        click.option(
-            "--models", type=Given(str), default=None,
+        name_option,
+        option(
+            "--models", default=None,
             help='Registered models, with commas: champion,m1,3,"lr=0.1 epochs=8", models:/ and runs:/ URIs.',
         ),
-        click.option("--sweep", type=Given(str), default=None, help="Run id of a sweep: all its cells."),
-        click.option(
-            "--runs", type=Given(str), default=None,
+        option("--sweep", default=None, help="Run id of a sweep: all its cells."),
+        option(
+            "--runs", default=None,
             help="Run ids, with commas. Without any of these: the latest run of each configuration, 10 at most.",
         ),
     ):  # fmt: skip
@@ -43,26 +40,26 @@ def selection_options(command: _Command) -> _Command:
     return command
 
 
-def selection(runs: str | None, sweep: str | None, models: str | None, name: str | None) -> "Selection":
+def selection(runs: str | None, sweep: str | None, models: str | None, name: str) -> "Selection":
     """What `selection_options` say."""
-    from mlflow_project.registry import DEFAULT_NAME, split_models
+    from mlflow_project.registry import split_models
     from mlflow_project.selection import Selection
 
     ids = [part.strip() for part in (runs or "").split(",")]
-    return Selection(tuple(filter(None, ids)), sweep, tuple(split_models(models or "")), name or DEFAULT_NAME)
+    return Selection(tuple(filter(None, ids)), sweep, tuple(split_models(models or "")), name)
 
 
 @click.command(short_help="Which models are better, and whether that can be told.")
 @selection_options
-@click.option(
+@option(
     "--table",
-    type=Given(click.Choice(TABLES)),
+    type=click.Choice(TABLES),
     default=None,
     help="Only this table; csv has one table, accuracy unless another is named.",
 )
 @format_option
 def compare(
-    runs: str | None, sweep: str | None, models: str | None, name: str | None, table: str | None, format_: str
+    runs: str | None, sweep: str | None, models: str | None, name: str, table: str | None, format_: str
 ) -> int:
     """Compare models on the test pictures that all of them have answered, by their stored predictions.
 

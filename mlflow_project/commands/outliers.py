@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from mlflow_project.options import Given, WholeNumber, data_options, name_option
+from mlflow_project.options import WholeNumber, data_options, name_option, option
 from mlflow_project.outlier_test import EXAMPLES, SETS
 from mlflow_project.output import format_option, print_rows
 
@@ -33,25 +33,23 @@ _TABLE_COLUMNS = (
 
 
 @click.command(short_help="Show registered models pictures that are no digits.")
-@click.option(
+@option(
     "--models",
-    type=Given(str),
     default=MODELS,
     show_default=True,
     help='Several with commas: champion,m1,3,"lr=0.1 epochs=8", models:/ and runs:/ URIs.',
 )
-@click.option(
+@option(
     "--outliers",
     "sets",
-    type=Given(str),
     default=",".join(SETS),
     show_default=True,
     help="Several with commas: fashion-mnist, letters, rotated, inverted, noise, another data set's name, or a "
     "folder of IDX files.",
 )
-@click.option(
+@option(
     "--examples",
-    type=Given(WholeNumber()),
+    type=WholeNumber(),
     default=EXAMPLES,
     show_default=True,
     help=f"Pictures that are shown one by one, {MOST_EXAMPLES} at most.",
@@ -60,10 +58,10 @@ _TABLE_COLUMNS = (
 @data_options
 @format_option
 def outliers(
-    models: str | None,
-    sets: str | None,
-    examples: int | None,
-    name: str | None,
+    models: str,
+    sets: str,
+    examples: int,
+    name: str,
     data_dir: Path | None,
     download: bool,
     format_: str,
@@ -80,10 +78,8 @@ def outliers(
     from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
     from mlflow_project.outlier_test import run_outlier_test
-    from mlflow_project.registry import DEFAULT_NAME, Registry, split_models
+    from mlflow_project.registry import Registry, split_models
 
-    models, sets = models or MODELS, sets or ",".join(SETS)
-    examples = EXAMPLES if examples is None else examples
     if not 1 <= examples <= MOST_EXAMPLES:
         raise click.UsageError(
             f"--examples is {examples}; it must be a whole number from 1 to {MOST_EXAMPLES}"
@@ -95,7 +91,7 @@ def outliers(
             progress.show(what, share)
 
         found = run_outlier_test(
-            Registry(client(), name or DEFAULT_NAME),
+            Registry(client(), name),
             split_models(models),
             [name.strip() for name in sets.split(",") if name.strip()],
             examples,

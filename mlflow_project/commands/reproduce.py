@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_project.commands.sweep import engine_options, open_parent
-from mlflow_project.options import Given, configuration, configuration_options, data_options
+from mlflow_project.options import configuration, configuration_options, data_options, option
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ COLUMNS = (
 )
 @data_options
 @engine_options
-@click.option(
+@option(
     "--output",
-    type=Given(click.Path(path_type=Path, dir_okay=False)),
+    type=click.Path(path_type=Path, dir_okay=False),
     default=OUTPUT,
     show_default=True,
     help="Where the report is written; it is also an artifact of the sweep's run.",
@@ -50,10 +50,10 @@ COLUMNS = (
 def reproduce(
     data_dir: Path | None,
     download: bool,
-    engine: str | None,
-    workers: int | None,
+    engine: str,
+    workers: int,
     address: str | None,
-    output: Path | None,
+    output: Path,
     format_: str,
     **given: Any,
 ) -> int:
@@ -77,7 +77,6 @@ def reproduce(
     request = checked_request(
         "the study", list(configs), data_dir, download, True, engine, workers, address, configs
     )
-    output = output or Path(OUTPUT)
     report.require_place(output)  # not after all the work
     with Interruption() as interruption, Console() as console:
         prepared = prepare(request, console)

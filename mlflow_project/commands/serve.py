@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mlflow_project.hidden_password import STORE_VARIABLE, hide_password
+from mlflow_project.options import option
 
 if TYPE_CHECKING:
     from mlflow_project.server import Server
 
 
 @click.command(short_help="The tracking server and UI, for one person or a team.")
-@click.option(
+@option(
     "--store",
     metavar="URL",
     envvar=STORE_VARIABLE,
@@ -21,38 +22,36 @@ if TYPE_CHECKING:
     help="sqlite:///FILE or postgresql://...; also from MLFLOW_BACKEND_STORE_URI, where `ps` shows no password.  "
     "[default: sqlite:///mlflow.db]",
 )
-@click.option(
+@option(
     "--artifacts",
     metavar="DIR|URL",
     help="A folder or s3://...  [default: mlartifacts beside a SQLite store]",
 )
-@click.option(
+@option(
     "--host", default="127.0.0.1", show_default=True, help="Where to listen; others can't reach loopback."
 )
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Where to listen."
-)
-@click.option(
+@option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Where to listen.")
+@option(
     "--allowed-hosts",
     multiple=True,
     metavar="NAME,...",
     help="Names by which others call this machine; requests to other names are refused.",
 )
-@click.option("--auth", is_flag=True, help="Users and permissions; without more, a user may read.")
-@click.option(
+@option("--auth", is_flag=True, help="Users and permissions; without more, a user may read.")
+@option(
     "--admin-password-file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="For the first start with --auth; else MLFLOW_AUTH_ADMIN_PASSWORD, else one is made and shown once.",
 )
-@click.option("--insecure", is_flag=True, help="Listen beyond loopback without --auth.")
-@click.option(
+@option("--insecure", is_flag=True, help="Listen beyond loopback without --auth.")
+@option(
     "--workers",
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
     help="Processes that answer; each opens up to 110 connections to PostgreSQL.",
 )
-@click.option("--access-log", is_flag=True, help="A line for each request.")
+@option("--access-log", is_flag=True, help="A line for each request.")
 def serve(
     store: str,
     artifacts: str | None,

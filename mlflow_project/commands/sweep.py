@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mlflow_project.options import (
-    Given,
     WholeNumber,
     configuration,
     configuration_options,
     data_options,
+    option,
     switch_option,
 )
 from mlflow_project.output import format_option, print_rows
@@ -49,28 +49,27 @@ class Several(click.ParamType["tuple[Any, ...]"]):
 
 
 def _axis(name: str, type_: click.ParamType[Any] | type, help_: str) -> Callable[[_Command], _Command]:
-    return click.option(f"--{name}", type=Given(Several(type_)), default=None, help=help_)
+    return option(f"--{name}", type=Several(type_), default=None, help=help_)
 
 
 def engine_options(command: _Command) -> _Command:
     """Where the trainings are carried out."""
     for decorate in reversed(
         (
-            click.option(
+            option(
                 "--engine",
-                type=Given(click.Choice(ENGINES)),
+                type=click.Choice(ENGINES),
                 default=ENGINES[0],
                 help="local: processes of this machine; ray: a Ray cluster.  [default: local]",
             ),
-            click.option(
+            option(
                 "--workers",
-                type=Given(WholeNumber()),
+                type=WholeNumber(),
                 default=1,
                 help="Trainings at a time; without --threads, the threads are divided among them.  [default: 1]",
             ),
-            click.option(
+            option(
                 "--address",
-                type=Given(str),
                 default=None,
                 help="Of the Ray cluster; without it, one is started on this machine.",
             ),
@@ -102,8 +101,8 @@ def sweep(
     batch_size: tuple[int, ...] | None,
     data_dir: Path | None,
     download: bool,
-    engine: str | None,
-    workers: int | None,
+    engine: str,
+    workers: int,
     address: str | None,
     register: bool,
     dry_run: bool,
@@ -160,8 +159,8 @@ def checked_request(
     data_dir: Path | None,
     download: bool,
     register: bool,
-    engine: str | None,
-    workers: int | None,
+    engine: str,
+    workers: int,
     address: str | None,
     aliases: "Mapping[TrainingConfig, tuple[str, ...]] | None" = None,
 ) -> "Request":
@@ -169,7 +168,6 @@ def checked_request(
     from mlflow_project.errors import UsageError
     from mlflow_project.sweeping import Request
 
-    workers = 1 if workers is None else workers
     if workers < 1:
         raise UsageError(f"--workers is {workers}; it must be at least 1")
     if address and engine != "ray":
@@ -180,7 +178,7 @@ def checked_request(
         data_dir,
         download,
         register,
-        engine or ENGINES[0],
+        engine,
         workers,
         address,
         aliases or {},

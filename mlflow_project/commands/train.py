@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.options import Given, configuration, configuration_options, data_options, switch_option
+from mlflow_project.options import configuration, configuration_options, data_options, option, switch_option
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ RESULT_COLUMNS = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "t
 @configuration_options()
 @data_options
 @switch_option("register", "Register the model.", True)
-@click.option(
-    "--resume", metavar="RUN_ID", type=Given(str), default=None, help="Go on with an interrupted run."
-)
+@option("--resume", metavar="RUN_ID", default=None, help="Go on with an interrupted run.")
 @format_option
 def train(
     data_dir: Path | None, download: bool, register: bool, resume: str | None, format_: str, **given: Any
