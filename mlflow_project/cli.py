@@ -140,7 +140,7 @@ def _mark_given_run(reason: str, status: int) -> None:
     """A run that `mlflow run` made for us, and that no command has taken up, is told why it failed."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id and status in (1, 2):
-        from mlflow_project.runs import mark_failed
+        from mlflow_project.afterwards import mark_failed
 
         mark_failed(run_id, reason)
 

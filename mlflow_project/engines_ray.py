@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.connection import tracking_uri
-from mlflow_project.engines import ENDING_SECONDS, Lines, failed, lost
+from mlflow_project.engines import ENDING_SECONDS, failed, lost
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.journal import absolute_uri
-from mlflow_project.stage import OpenStage, Result, Task
+from mlflow_project.stage import OpenStage
 from mlflow_project.state import home
+from mlflow_project.task import Result, Task
+from mlflow_project.task_progress import Lines
 
 if TYPE_CHECKING:
-    from mlflow_project.console import Watcher
     from mlflow_project.interruption import Interruption
+    from mlflow_project.progress import Watcher
 
 _POLL_SECONDS = 0.5
 _OURS = ("MLFLOW_", "AWS_", "OMP_", "TORCH_", "XDG_", "HW2_")

@@ -9,13 +9,14 @@ from hw2.errors import CheckpointError, ExperimentError
 from mlflow_project.errors import Interrupted, ServiceError
 from mlflow_project.links import undelivered
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.runs import CHECKPOINT, Outcome, TrackedRun
+from mlflow_project.run_plan import RunResult
+from mlflow_project.runs import CHECKPOINT, TrackedRun
 
 if TYPE_CHECKING:
     from hw2.training import EpochResult, Progress, TrainingState
-    from mlflow_project.console import Watcher
     from mlflow_project.interruption import Interruption
     from mlflow_project.pictures import Pictures
+    from mlflow_project.progress import Watcher
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -36,9 +37,9 @@ class SharedTraining:
         self._watcher = watcher
         self._interruption = interruption
         self._ended: list[tuple[TrackedRun, str, str]] = []  # with status and reason, still to be closed
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[RunResult] = []
 
-    def execute(self, start: "TrainingState | None" = None) -> list[Outcome]:
+    def execute(self, start: "TrainingState | None" = None) -> list[RunResult]:
         """`train`, then `close`."""
         self.train(start)
         return self.close()
@@ -74,7 +75,7 @@ class SharedTraining:
         """Whether MLflow has all that the ended runs have said, so that `close` needn't wait."""
         return all(run.delivered for run, _, _ in self._ended)
 
-    def close(self, seconds: float = DELIVERY_SECONDS) -> list[Outcome]:
+    def close(self, seconds: float = DELIVERY_SECONDS) -> list[RunResult]:
         """Waits for the delivery of the ended runs, so long for all of them together, and gives them free.
 
         A signal ends the wait.
@@ -93,7 +94,7 @@ class SharedTraining:
             run, status, reason = self._ended.pop(0)
             delivery = run.close(max(0.0, deadline - time.monotonic()), stopped)
             self.outcomes.append(
-                Outcome(run.plan, run.folder, run.journal.run_id, status, run.metrics, delivery, reason)
+                RunResult(run.plan, run.folder, run.journal.run_id, status, run.metrics, delivery, reason)
             )
         return self.outcomes
 

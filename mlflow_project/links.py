@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlflow_project.runs import Outcome
+    from mlflow_project.run_plan import RunResult
     from mlflow_project.sender import Delivery
 
 # Without it MLflow opens an experiment as a page for language models.
@@ -22,7 +22,7 @@ def run_link(server: str, experiment_id: str, run_id: str) -> str:
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}?{_WORKFLOW}"
 
 
-def ui_command(outcome: "Outcome") -> str:
+def ui_command(outcome: "RunResult") -> str:
     """How to come to a training's page."""
     return run_command(outcome.folder, outcome.run_id)
 

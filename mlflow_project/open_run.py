@@ -12,7 +12,7 @@ from mlflow_project.sender import Delivery, Sender, deliver_leftovers
 from mlflow_project.values import RunEnd, Tag, Value
 
 if TYPE_CHECKING:
-    from mlflow_project.console import Watcher
+    from mlflow_project.progress import Watcher
 
 DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
 KILLED_DELIVERY_SECONDS = 5.0  # who sends SIGTERM sends SIGKILL soon after; `sync` delivers the rest

@@ -4,22 +4,19 @@ import dataclasses
 import itertools
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_project.errors import RegistryError, UsageError
 from mlflow_project.open_run import OpenRun
-from mlflow_project.registry import SEARCHABLE, LoadedModel, Registry, Version
+from mlflow_project.outlier_result import OutlierTest
+from mlflow_project.registry import LoadedModel, Registry
 from mlflow_project.runs import experiment_name
+from mlflow_project.versions import SEARCHABLE, Version
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from hw2.data import Dataset, ImageSet
-    from hw2.outlier_tables import Judged, Matches
-    from mlflow_project.console import Watcher
-    from mlflow_project.sender import Delivery
+    from mlflow_project.progress import Watcher
 
 EXAMPLES = 10
 SETS = ("fashion-mnist",)
@@ -27,29 +24,6 @@ OnProgress = Callable[[str, float], None]
 """Is told what is being done, and what share of the whole is, 0 to 1."""
 # Shares of the time, roughly; the rest is for drawing.
 SHOWING, MEASURING = 0.6, 0.25
-
-
-@dataclass(frozen=True, eq=False)
-class OutlierTest:
-    """What was found.
-
-    models: by the name that all tables use; digits: by model, outliers: by set and model. measures and
-    thresholds: see `hw2.outlier_tables`; examples: by set, an `outlier_table`; matches: of the sets whose
-    classes have the numbers of digits, None where there is none.
-    """
-
-    models: dict[str, LoadedModel]
-    digit_set: "ImageSet"
-    outlier_sets: dict[str, "ImageSet"]
-    digits: dict[str, "Judged"]
-    outliers: dict[str, dict[str, "Judged"]]
-    measures: "pd.DataFrame"
-    thresholds: "pd.DataFrame"
-    examples: dict[str, "pd.DataFrame"]
-    matches: "Matches | None"
-    run_id: str | None = None
-    folder: Path | None = None
-    delivery: "Delivery | None" = None
 
 
 def run_outlier_test(
@@ -74,7 +48,7 @@ def run_outlier_test(
     RegistryError, UsageError or DataError, before there is a run, for what can't be had.
     """
     from mlflow_project import outlier_records
-    from mlflow_project.console import Silence
+    from mlflow_project.progress import Silence
 
     asked = asked or {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
     watcher, told = watcher or Silence(), on_progress or _ignore

@@ -19,13 +19,13 @@ from mlflow_project.journal import Journal
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
 from mlflow_project.runs import PARENT_TAG, SWEEP_TABLE, SWEEP_TAG, adopter, experiment_name
 from mlflow_project.sender import Delivery, Sender
-from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.state import FileLock
 from mlflow_project.sweep import AXES, Plan
+from mlflow_project.task import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.values import Artifact, Metric, RunEnd, RunStart, Tag, Value
 
 if TYPE_CHECKING:
-    from mlflow_project.console import Watcher
+    from mlflow_project.progress import Watcher
 
 WORDS = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "interrupted"}
 SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")

@@ -18,7 +18,8 @@ from mlflow_project.registry import CHAMPION
 
 if TYPE_CHECKING:
     from hw2.comparison import ModelPredictions
-    from mlflow_project.registry import Registry, Version
+    from mlflow_project.registry import Registry
+    from mlflow_project.versions import Version
 
 PREDICTIONS = "predictions/test.parquet"
 MOST_REASON = 1000  # characters of a reason

@@ -7,8 +7,7 @@ left, what was begun goes on from its last checkpoint, in the same runs.
 import dataclasses
 import platform
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,68 +19,20 @@ from mlflow_project.earlier import COMPLETED, ELSEWHERE, Found, Local
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.execution import SharedTraining, best_source, damage_told
 from mlflow_project.open_run import DELIVERY_SECONDS
-from mlflow_project.runs import Outcome, RunPlan, TrackedRun, read_plan
+from mlflow_project.run_plan import RunPlan, RunResult, read_plan
+from mlflow_project.runs import TrackedRun
 from mlflow_project.state import FileLock
-from mlflow_project.sweep import Cell, Plan, Stage
+from mlflow_project.sweep import Cell
+from mlflow_project.task import FAILED, NOT_DONE, RESUMED, REUSED, TRAINED, Result, Task
 from mlflow_project.values import Tag
 
 if TYPE_CHECKING:
-    from mlflow_project.console import Watcher
     from mlflow_project.interruption import Interruption
     from mlflow_project.pictures import Pictures
+    from mlflow_project.progress import Watcher
 
-TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "failed", "not done"
 # How long a run waits to learn the ids of those it shares with; without ids it names their configurations alone.
 NAME_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """A stage with all that another process needs for it.
-
-    known: the local runs that bear on it, as they were when the plan was made; `since`: begin of the names of
-    folders that may have come later. ignored: names of folders that don't count.
-    """
-
-    number: int
-    stage: Stage
-    tags: Mapping[str, str]
-    register: bool
-    data_dir: Path | None
-    known: tuple[Local, ...]
-    since: str
-    ignored: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a cell. how: TRAINED, RESUMED, REUSED, FAILED, ELSEWHERE or NOT_DONE."""
-
-    sha256: str
-    how: str
-    run_id: str | None = None
-    folder: Path | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    reason: str = ""
-    undelivered: int = 0
-    shares: str = ""
-    refused: tuple[str, ...] = ()
-    unregistered: str = ""
-
-
-def tasks(plan: Plan, tags: Mapping[str, str], register: bool, data_dir: Path | None) -> list[Task]:
-    """One task a stage of the plan."""
-    since = time.strftime("%Y%m%dT%H%M", time.gmtime(time.time() - 60))
-    made = []
-    for number, stage in enumerate(plan.stages, 1):
-        sha256s = {cell.sha256 for cell in stage.cells}
-        known = [
-            run
-            for run in plan.local
-            if (run.sha256 in sha256s or run.fingerprint == stage.fingerprint) and run.folder.name < since
-        ]
-        made.append(Task(number, stage, tags, register, data_dir, tuple(known), since, plan.ignored))
-    return made
 
 
 class OpenStage:
@@ -203,7 +154,7 @@ class OpenStage:
                 self._shares[run.folder] = ", ".join(others)
                 run.journal.append(Tag("shares_training_with", self._shares[run.folder]))
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: RunResult) -> None:
         sha256, how = self._how[outcome.folder]
         self._results[sha256] = Result(
             sha256,

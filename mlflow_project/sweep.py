@@ -21,7 +21,8 @@ from hw2.wording import shortest
 from mlflow_project import earlier
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, RESUMABLE, Found, Local
 from mlflow_project.errors import RunError
-from mlflow_project.runs import CHECKPOINT, read_plan, registered_name
+from mlflow_project.run_plan import read_plan, registered_name
+from mlflow_project.runs import CHECKPOINT
 
 if TYPE_CHECKING:
     from hw2.stored_set import DatasetIdentity

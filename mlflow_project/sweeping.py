@@ -4,121 +4,29 @@ import dataclasses
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw2.configuration import TrainingConfig
 from hw2.errors import ExperimentError
-from mlflow_project import earlier, journal_file, pictures, stage, state
+from mlflow_project import earlier, journal_file, stage, state
 from mlflow_project.earlier import COMPLETED, ELSEWHERE
 from mlflow_project.engines import Engine, InProcess, Processes
-from mlflow_project.errors import Interrupted, ServiceError, StoreError, SweepError
+from mlflow_project.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.open_run import DELIVERY_SECONDS
 from mlflow_project.parent import Parent
 from mlflow_project.runs import SWEEP_TAG
 from mlflow_project.sender import deliver
-from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.sweep import Cell, Plan, make_plan
+from mlflow_project.sweep_request import Prepared, Request
+from mlflow_project.task import FAILED, NOT_DONE, REUSED, Result, make_tasks
 
 if TYPE_CHECKING:
-    from hw2.stored_set import DatasetIdentity
-    from mlflow_project.console import Watcher
     from mlflow_project.interruption import Interruption
-    from mlflow_project.pictures import Pictures
+    from mlflow_project.progress import Watcher
 
 # For cells that another process has: one whose sweep was killed needs some seconds to notice and to end.
 ELSEWHERE_SECONDS = 30.0
-# Test, figures, export and registration of a cell on one core.
-COMPLETION_SECONDS = 5.0
 # Cells; a page with more figures is read by nobody, and `report --runs` makes one of those that matter.
 LONGEST_REPORT = 20
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be done. aliases: of each configuration's registered version."""
-
-    name: str
-    configs: Sequence[TrainingConfig]
-    data_dir: Path | None = None
-    download: bool = False
-    register: bool = True
-    engine: str = "local"
-    workers: int = 1
-    address: str | None = None
-    aliases: Mapping[TrainingConfig, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Planned:
-    """A request with its plan; store is None while the tracking server is away."""
-
-    request: Request
-    dataset: "DatasetIdentity"
-    store: "earlier.Store | None"
-    plan: Plan
-
-    def seconds(self) -> float | None:
-        """How long it will take, reckoned from earlier runs on this host; None where there was none."""
-        import platform
-
-        if self.store is None or not self.plan.stages:
-            return None if self.plan.stages else 0.0
-        config = self.plan.stages[0].cells[0].config
-        speed = self.store.images_per_second(platform.node(), config)
-        if speed is None:
-            return None
-        cells = sum(len(stage.cells) for stage in self.plan.stages)
-        each = self.dataset.training_pictures - (config.validation_size or 0)
-        return self.plan.seconds(speed, each, self.request.workers) + cells * COMPLETION_SECONDS
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared(Planned):
-    """All that it takes to carry the plan out."""
-
-    pictures: "Pictures"
-
-
-def prepare(request: Request, watcher: "Watcher") -> Prepared:
-    """Loads the pictures and makes the plan; says what a person should know about either."""
-    configs = [_divided(config, request) for config in request.configs]
-    _, loaded = pictures.load(configs[0], request.data_dir, request.download)
-    dataset = loaded.dataset.identity
-    return Prepared(request, dataset, *_plan(request, configs, dataset, watcher), loaded)
-
-
-def preview(request: Request, watcher: "Watcher") -> Planned:
-    """The plan alone, for somebody to see; in half the time, since nothing imports PyTorch for it."""
-    configs = [_divided(config, request) for config in request.configs]
-    _, dataset = pictures.identify(configs[0], request.data_dir, request.download)
-    return Planned(request, dataset, *_plan(request, configs, dataset, watcher, only_shown=True))
-
-
-def _plan(
-    request: Request,
-    configs: Sequence[TrainingConfig],
-    dataset: "DatasetIdentity",
-    watcher: "Watcher",
-    only_shown: bool = False,
-) -> "tuple[earlier.Store | None, Plan]":
-    from mlflow_project.connection import client
-
-    if dataset.is_sample:
-        watcher.warning(
-            f"training on the embedded sample of {dataset.training_pictures:,} pictures; "
-            "give the full data by --data-dir DIR, or --download"
-        )
-    store = None
-    aliases = _keyed(request, configs)
-    try:
-        opened = client()
-        store = earlier.Store(opened)
-        return store, make_plan(configs, dataset, store, aliases, only_shown)
-    except StoreError as error:
-        watcher.warning(f"{error}; what was done before is taken from this machine alone")
-        return store, make_plan(configs, dataset, None, aliases, only_shown)
 
 
 def carry_out(
@@ -221,7 +129,7 @@ def _round(
             results[cell.sha256] = Result(cell.sha256, NOT_DONE)
     results |= _delivered(prepared, plan, results, interruption)
     data_dir = request.data_dir.expanduser().absolute() if request.data_dir else None
-    tasks = stage.tasks(plan, parent.tags, request.register, data_dir)
+    tasks = make_tasks(plan, parent.tags, request.register, data_dir)
     if not tasks:
         return
     names = {cell.sha256: cell.config.name for cell in plan.cells}
@@ -264,20 +172,6 @@ def _engine(request: Request) -> Engine:
 
         return RayCluster(request.workers, request.address)
     return InProcess() if request.workers == 1 else Processes(request.workers)
-
-
-def _divided(config: TrainingConfig, request: Request) -> TrainingConfig:
-    """Without threads asked for, each of several workers has its share of them."""
-    if config.threads or request.workers == 1:
-        return config
-    import torch
-
-    return dataclasses.replace(config, threads=max(1, torch.get_num_threads() // request.workers))
-
-
-def _keyed(request: Request, configs: Sequence[TrainingConfig]) -> dict[TrainingConfig, tuple[str, ...]]:
-    pairs = zip(request.configs, configs, strict=True)
-    return {config: request.aliases.get(asked, ()) for asked, config in pairs}
 
 
 def _wait_for(

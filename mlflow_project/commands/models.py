@@ -11,7 +11,8 @@ from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
     from mlflow_project.alias_history import Change
-    from mlflow_project.registry import Registry, Version
+    from mlflow_project.registry import Registry
+    from mlflow_project.versions import Version
 
 _LISTED = ("lr", "epochs", "seed", "test_accuracy", "dataset")
 
@@ -58,7 +59,7 @@ def find(
     \b
     mlflow-project models find --lr 0.1 --epochs 8 --min-test-accuracy 0.98
     """
-    from mlflow_project.registry import Criteria
+    from mlflow_project.versions import Criteria
 
     said = {key: str(value) for key, value in tags.items() if value is not None}
     found = _registry(name).versions(Criteria(said, min_test_accuracy, dataset_sha256))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from mlflow_project.console import Console
-    from mlflow_project.outlier_test import OutlierTest
+    from mlflow_project.outlier_result import OutlierTest
 
 MODELS = "champion"
 MOST_EXAMPLES = 100  # one figure shows them all
@@ -78,7 +78,8 @@ def outliers(
     from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
     from mlflow_project.outlier_test import run_outlier_test
-    from mlflow_project.registry import Registry, split_models
+    from mlflow_project.registry import Registry
+    from mlflow_project.versions import split_models
 
     if not 1 <= examples <= MOST_EXAMPLES:
         raise click.UsageError(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
     from mlflow_project.parent import Parent
-    from mlflow_project.stage import Result
-    from mlflow_project.sweeping import Prepared
+    from mlflow_project.sweep_request import Prepared
+    from mlflow_project.task import Result
 
 OUTPUT = "report.html"
 COLUMNS = (
@@ -65,12 +65,12 @@ def reproduce(
     mlflow-project reproduce --data-dir data
     """
     from mlflow_project import report
-    from mlflow_project.commands.sweep import checked_request
     from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
     from mlflow_project.links import experiment_command
     from mlflow_project.study import STUDY
-    from mlflow_project.sweeping import carry_out, prepare, raise_failure
+    from mlflow_project.sweep_request import checked_request, prepare
+    from mlflow_project.sweeping import carry_out, raise_failure
 
     base = configuration(**given)
     configs = {model.config(base): (model.alias,) for model in STUDY}
@@ -101,12 +101,12 @@ def follow_up(
 ) -> str:
     """What the study does with its models: garments for three, a comparison of all, a report; the verdicts."""
     from mlflow_project import report, study
-    from mlflow_project.commands.compare import said
     from mlflow_project.comparing import compare_stored
+    from mlflow_project.comparison_text import render_comparison
     from mlflow_project.connection import client
     from mlflow_project.outlier_test import run_outlier_test
     from mlflow_project.registry import Registry
-    from mlflow_project.runs import registered_name
+    from mlflow_project.run_plan import registered_name
     from mlflow_project.selection import Selection
 
     name = registered_name(prepared.plan.cells[0].config, prepared.pictures.dataset)
@@ -135,7 +135,7 @@ def follow_up(
     parent.attach(report.NAME, html)
     report.write(output, html)
     console.note(f"the report is in {output}")
-    return said(comparison)
+    return render_comparison(comparison)
 
 
 def point_aliases(prepared: "Prepared", parent: "Parent") -> None:
@@ -143,7 +143,7 @@ def point_aliases(prepared: "Prepared", parent: "Parent") -> None:
     from mlflow_project.connection import client
     from mlflow_project.earlier import Store
     from mlflow_project.errors import StoreError
-    from mlflow_project.runs import registered_name
+    from mlflow_project.run_plan import registered_name
 
     store = Store(client())
     for cell in prepared.plan.cells:

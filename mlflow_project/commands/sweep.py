@@ -16,16 +16,15 @@ from mlflow_project.options import (
     switch_option,
 )
 from mlflow_project.output import format_option, print_rows
+from mlflow_project.sweep_request import ENGINES, checked_request, plan_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
-    from hw2.configuration import TrainingConfig
     from mlflow_project.console import Console
     from mlflow_project.parent import Parent
-    from mlflow_project.sweeping import Planned, Prepared, Request
+    from mlflow_project.sweep_request import Planned, Prepared
 
-ENGINES = ("local", "ray")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -123,7 +122,8 @@ def sweep(
     from mlflow_project.links import experiment_command
     from mlflow_project.parent import SHOWN, summary
     from mlflow_project.sweep import Grid
-    from mlflow_project.sweeping import add_report, carry_out, prepare, preview, raise_failure
+    from mlflow_project.sweep_request import prepare, preview
+    from mlflow_project.sweeping import add_report, carry_out, raise_failure
 
     base = configuration(**given)
     grid = Grid(
@@ -153,38 +153,6 @@ def sweep(
     return 0
 
 
-def checked_request(
-    name: str,
-    configs: "Sequence[TrainingConfig]",
-    data_dir: Path | None,
-    download: bool,
-    register: bool,
-    engine: str,
-    workers: int,
-    address: str | None,
-    aliases: "Mapping[TrainingConfig, tuple[str, ...]] | None" = None,
-) -> "Request":
-    """What the options ask for; UsageError where they don't go together."""
-    from mlflow_project.errors import UsageError
-    from mlflow_project.sweeping import Request
-
-    if workers < 1:
-        raise UsageError(f"--workers is {workers}; it must be at least 1")
-    if address and engine != "ray":
-        raise UsageError("--address is of a Ray cluster; add --engine ray")
-    return Request(
-        name,
-        configs,
-        data_dir,
-        download,
-        register,
-        engine,
-        workers,
-        address,
-        aliases or {},
-    )
-
-
 def print_plan(planned: "Planned", format_: str) -> int:
     """What would be done, on stdout; how much of it there is, on stderr."""
     from mlflow_project.sweep import rows
@@ -192,19 +160,6 @@ def print_plan(planned: "Planned", format_: str) -> int:
     print_rows(rows(planned.plan), format_)
     click.echo(plan_line(planned), err=True)
     return 0
-
-
-def plan_line(planned: "Planned") -> str:
-    """How much there is to do."""
-    plan = planned.plan
-    to_do = sum(len(stage.cells) for stage in plan.stages)
-    seconds = planned.seconds()
-    time = "unknown time" if seconds is None else f"about {_duration(seconds)}"
-    alone = f" ({plan.epochs_alone} one by one)" if plan.epochs_alone > plan.epochs else ""
-    return (
-        f"{len(plan.cells)} cells, {len(plan.cells) - to_do} of them done or running already; to do: "
-        f"{plan.epochs} epochs{alone} in {len(plan.stages)} trainings, {time}"
-    )
 
 
 @contextmanager
@@ -241,9 +196,3 @@ def _warn_undelivered(parent: "Parent", console: "Console") -> None:
         console.warning(
             f"{pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync"
         )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

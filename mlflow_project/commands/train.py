@@ -10,9 +10,11 @@ from mlflow_project.options import configuration, configuration_options, data_op
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
-    from mlflow_project.console import Console, Introduced
+    from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
-    from mlflow_project.runs import Outcome, RunPlan, TrackedRun
+    from mlflow_project.progress import Introduced
+    from mlflow_project.run_plan import RunPlan, RunResult
+    from mlflow_project.runs import TrackedRun
 
 # How long the first line waits for the server to name the run; the training goes on meanwhile.
 NAME_SECONDS = 5.0
@@ -36,7 +38,7 @@ def train(
     """
     from mlflow_project.console import Console
     from mlflow_project.interruption import Interruption
-    from mlflow_project.runs import RunPlan
+    from mlflow_project.run_plan import RunPlan
 
     config = configuration(**given)
     with Interruption() as interruption, Console() as console:
@@ -48,7 +50,7 @@ def train(
     return _report(outcome, format_)
 
 
-def _start(plan: "RunPlan", download: bool, console: "Console", interruption: "Interruption") -> "Outcome":
+def _start(plan: "RunPlan", download: bool, console: "Console", interruption: "Interruption") -> "RunResult":
     import dataclasses
 
     from mlflow_project import pictures
@@ -67,14 +69,17 @@ def _start(plan: "RunPlan", download: bool, console: "Console", interruption: "I
         return SharedTraining([run], loaded, watcher, interruption).execute()[0]
 
 
-def _resume(name: str, data_dir: Path | None, console: "Console", interruption: "Interruption") -> "Outcome":
+def _resume(
+    name: str, data_dir: Path | None, console: "Console", interruption: "Interruption"
+) -> "RunResult":
     from contextlib import ExitStack
 
     from hw2.configuration import fingerprint
     from mlflow_project import pictures, state
     from mlflow_project.errors import RunError
     from mlflow_project.execution import SharedTraining, best_state, damage_told
-    from mlflow_project.runs import TrackedRun, adopter, read_plan
+    from mlflow_project.run_plan import read_plan
+    from mlflow_project.runs import TrackedRun, adopter
 
     local = state.find(name)
     if local.state == "finished":
@@ -112,8 +117,8 @@ def _resume(name: str, data_dir: Path | None, console: "Console", interruption: 
 
 def _introduced(run: "TrackedRun", loaded: Any, console: "Console") -> "Introduced":
     """Watches, with one line of what will happen before all others."""
-    from mlflow_project.console import Introduced
     from mlflow_project.database import shown
+    from mlflow_project.progress import Introduced
 
     runtime = loaded.runtime
     where = shown(run.journal.header.tracking_uri)
@@ -131,7 +136,7 @@ def _introduced(run: "TrackedRun", loaded: Any, console: "Console") -> "Introduc
     return Introduced(console, line, NAME_SECONDS)
 
 
-def _report(outcome: "Outcome", format_: str) -> int:
+def _report(outcome: "RunResult", format_: str) -> int:
     from mlflow_project.errors import RegistryError, RunError
     from mlflow_project.links import ui_command, undelivered
 

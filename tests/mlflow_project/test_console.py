@@ -2,7 +2,7 @@
 
 import threading
 
-from mlflow_project.console import Introduced, Silence
+from mlflow_project.progress import Introduced, Silence
 
 
 class Listener(Silence):

@@ -11,7 +11,7 @@ from mlflow_project import sweeping
 from mlflow_project.cli import run
 from mlflow_project.console import Console
 from mlflow_project.sweep import Grid, rows
-from mlflow_project.sweeping import Request
+from mlflow_project.sweep_request import Request
 from tests.mlflow_project.tiny import VALIDATION, options
 
 

@@ -9,12 +9,12 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project import journal_file, repair, sender, state
-from mlflow_project.console import Silence
 from mlflow_project.delivery import Deliverer
 from mlflow_project.errors import JournalError
 from mlflow_project.journal import Journal
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.open_run import OpenRun
+from mlflow_project.progress import Silence
 from mlflow_project.remote import open_client
 from mlflow_project.repair import RemoteRun
 from mlflow_project.sender import Sender, deliver
