@@ -173,12 +173,6 @@ class SharedTraining:
             self._ended.append((run, status, reason))
 
 
-def best_state(folders: Sequence[Path], fingerprint: str, least_epochs: int) -> "TrainingState | None":
-    """The state of `best_source`."""
-    _, state = best_source(folders, fingerprint, least_epochs)
-    return state
-
-
 def best_source(
     folders: Sequence[Path], fingerprint: str, least_epochs: int
 ) -> "tuple[Path, TrainingState] | tuple[None, None]":

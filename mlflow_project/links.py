@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlflow_project.run_plan import RunResult
     from mlflow_project.sender import Delivery
 
 # Without it MLflow opens an experiment as a page for language models.
@@ -20,11 +19,6 @@ def experiment_link(server: str, experiment_id: str) -> str:
 def run_link(server: str, experiment_id: str, run_id: str) -> str:
     """The page of one run."""
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}?{_WORKFLOW}"
-
-
-def ui_command(outcome: "RunResult") -> str:
-    """How to come to a training's page."""
-    return run_command(outcome.folder, outcome.run_id)
 
 
 def experiment_command(folder: Path) -> str:

@@ -28,6 +28,9 @@ class Watcher(Protocol):
     def epoch(self, result: "EpochResult", epochs: int) -> None:
         """An epoch has ended."""
 
+    def task(self, description: str, share: float) -> None:
+        """What other work is being done, and what share of the whole, 0 to 1, is done by now."""
+
 
 class Silence:
     """A watcher that says nothing."""
@@ -40,8 +43,10 @@ class Silence:
 
     def epoch(self, result: "EpochResult", epochs: int) -> None: ...
 
+    def task(self, description: str, share: float) -> None: ...
 
-class Introduced:
+
+class Introduced(Silence):
     """Passes on to a watcher, but first of all a line that may not be known yet: epochs' lines wait for it.
 
     The work never does: a thread asks for the line until it is said. As a context, it says the line at the end if

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_project.connection import client as open_store
 from mlflow_project.connection import translated
 from mlflow_project.errors import RegistryError, UsageError
 from mlflow_project.versions import Criteria, Version, parse_tags, stored_text
@@ -37,8 +38,8 @@ class LoadedModel:
 class Registry:
     """One registered model of a store."""
 
-    def __init__(self, client: "MlflowClient", name: str = DEFAULT_NAME) -> None:
-        self.client = client
+    def __init__(self, client: "MlflowClient | None" = None, name: str = DEFAULT_NAME) -> None:
+        self.client = client or open_store()
         self.name = name
 
     def versions(self, criteria: Criteria | None = None, run_id: str | None = None) -> list[Version]:

@@ -26,7 +26,7 @@ from mlflow_project.report_parts import (
     share,
     table,
 )
-from mlflow_project.selection import StoredRun
+from mlflow_project.stored_runs import StoredRun
 
 if TYPE_CHECKING:
     from hw2.comparison import Comparison

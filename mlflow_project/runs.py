@@ -35,11 +35,6 @@ def experiment_name() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
-def find_folder(run_id: str) -> Path:
-    """The local folder of a run that can go on; RunError where there is none."""
-    return state.find(run_id).folder
-
-
 class TrackedRun(OpenRun):
     """A training's run while it is open: with its plan and its checkpoint."""
 

@@ -41,6 +41,24 @@ class Grid:
     batch_size: tuple[int, ...]
     seed: tuple[int, ...]
 
+    @classmethod
+    def of(
+        cls,
+        base: TrainingConfig,
+        lr: Sequence[float] | None,
+        epochs: Sequence[int] | None,
+        batch_size: Sequence[int] | None,
+        seeds: Sequence[int] | None,
+    ) -> "Grid":
+        """The grid of these values; those of `base` where an axis has none."""
+        return cls(
+            base=base,
+            lr=tuple(lr or (base.lr,)),
+            epochs=tuple(epochs or (base.epochs,)),
+            batch_size=tuple(batch_size or (base.batch_size,)),
+            seed=tuple(seeds or (base.seed,)),
+        )
+
     def configs(self) -> list[TrainingConfig]:
         """One configuration a cell; `ConfigurationError` for a value that can't be trained."""
         values = product(*(getattr(self, axis) for axis in AXES))

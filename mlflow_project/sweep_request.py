@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 COMPLETION_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is to be done. aliases: of each configuration's registered version."""
+    """What is to be done. aliases: of each configuration's registered version. UsageError for what can't be."""
 
     name: str
     configs: Sequence[TrainingConfig]
@@ -33,6 +33,12 @@ class Request:
     workers: int = 1
     address: str | None = None
     aliases: Mapping[TrainingConfig, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError(f"--workers is {self.workers}; it must be at least 1")
+        if self.address and self.engine != "ray":
+            raise UsageError("--address is of a Ray cluster; add --engine ray")
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,40 +124,6 @@ def _divided(config: TrainingConfig, request: Request) -> TrainingConfig:
 def _keyed(request: Request, configs: Sequence[TrainingConfig]) -> dict[TrainingConfig, tuple[str, ...]]:
     pairs = zip(request.configs, configs, strict=True)
     return {config: request.aliases.get(asked, ()) for asked, config in pairs}
-
-
-ENGINES = ("local", "ray")
-
-
-def checked_request(
-    name: str,
-    configs: "Sequence[TrainingConfig]",
-    data_dir: Path | None,
-    download: bool,
-    register: bool,
-    engine: str,
-    workers: int,
-    address: str | None,
-    aliases: "Mapping[TrainingConfig, tuple[str, ...]] | None" = None,
-) -> "Request":
-    """What the options ask for; UsageError where they don't go together."""
-    from mlflow_project.sweep_request import Request
-
-    if workers < 1:
-        raise UsageError(f"--workers is {workers}; it must be at least 1")
-    if address and engine != "ray":
-        raise UsageError("--address is of a Ray cluster; add --engine ray")
-    return Request(
-        name,
-        configs,
-        data_dir,
-        download,
-        register,
-        engine,
-        workers,
-        address,
-        aliases or {},
-    )
 
 
 def plan_line(planned: "Planned") -> str:

@@ -3,25 +3,28 @@
 import dataclasses
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from hw2.configuration import TrainingConfig
 from hw2.errors import ExperimentError
-from mlflow_project import earlier, journal_file, stage, state
+from mlflow_project import earlier, journal_file, stage, state, train
+from mlflow_project.database import shown
 from mlflow_project.earlier import COMPLETED, ELSEWHERE
 from mlflow_project.engines import Engine, InProcess, Processes
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
+from mlflow_project.interruption import Interruption
 from mlflow_project.open_run import DELIVERY_SECONDS
-from mlflow_project.parent import Parent
+from mlflow_project.parent import Parent, summary
+from mlflow_project.progress import Silence, Watcher
 from mlflow_project.runs import SWEEP_TAG
 from mlflow_project.sender import deliver
-from mlflow_project.sweep import Cell, Plan, make_plan
-from mlflow_project.sweep_request import Prepared, Request
+from mlflow_project.sweep import Cell, Grid, Plan, make_plan
+from mlflow_project.sweep_request import Prepared, Request, plan_line, prepare
 from mlflow_project.task import FAILED, NOT_DONE, REUSED, Result, make_tasks
-
-if TYPE_CHECKING:
-    from mlflow_project.interruption import Interruption
-    from mlflow_project.progress import Watcher
 
 # For cells that another process has: one whose sweep was killed needs some seconds to notice and to end.
 ELSEWHERE_SECONDS = 30.0
@@ -29,8 +32,107 @@ ELSEWHERE_SECONDS = 30.0
 LONGEST_REPORT = 20
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """A sweep that has ended: its plan, and what became of each cell.
+
+    run_id: of the run above the cells' runs; None while the server hasn't named it. folder: that run's, here.
+    """
+
+    plan: Plan
+    results: Mapping[str, Result]
+    run_id: str | None
+    folder: Path
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a cell, in the grid's order."""
+        return summary(self.plan, self.results)
+
+    def raise_failure(self) -> None:
+        """`SweepError` unless every cell is complete and its model, if it was to be, registered."""
+        raise_failure(self.plan, self.results)
+
+
+def sweep(
+    base: TrainingConfig | None = None,
+    *,
+    lr: Sequence[float] = (),
+    epochs: Sequence[int] = (),
+    batch_size: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    listener: Watcher | None = None,
+    interruption: Interruption | None = None,
+    **how: Any,
+) -> SweepResult:
+    """Train every configuration of a grid as one run each, below a run for the grid; nothing is computed twice.
+
+    A cell that fails doesn't stop the others: see `SweepResult.raise_failure`.
+
+    Args:
+        base: What all cells have in common.
+        lr, epochs, batch_size, seeds: Values of each axis; that of `base` where none is given.
+        listener: Hears of the progress.
+        interruption: Notes signals.
+        how: Further fields of `Request`, such as data_dir, register and workers.
+
+    Raises:
+        Interrupted: A signal came; the same sweep again goes on.
+    """
+    grid = Grid.of(base or TrainingConfig(), lr, epochs, batch_size, seeds)
+    return run_request(Request(name=grid.name, configs=grid.configs(), **how), listener, interruption)
+
+
+def run_request(
+    request: Request, listener: Watcher | None = None, interruption: Interruption | None = None
+) -> SweepResult:
+    """Carry a request out, with a report of its cells; see `sweep`."""
+    listener = listener or Silence()
+    with interruption or Interruption() as interruption:
+        prepared = prepare(request, listener)
+        interruption.check()
+        with open_parent(prepared, listener) as parent:
+            results = carry_out(prepared, parent, listener, interruption)
+            add_report(prepared, parent, listener)
+    return SweepResult(
+        plan=prepared.plan, results=results, run_id=parent.journal.run_id, folder=parent.journal.folder
+    )
+
+
+@contextmanager
+def open_parent(prepared: Prepared, listener: Watcher) -> Iterator[Parent]:
+    """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
+    listener.note(plan_line(prepared))
+    parent = Parent(prepared.plan, prepared.request.name, listener)
+    run_id = parent.wait_for_id(train.NAME_SECONDS)
+    named = run_id or f"{parent.journal.header.key} (the server hasn't named it yet)"
+    again = "goes on in" if parent.resumed else "is"
+    listener.note(f"the sweep {again} run {named} in {shown(parent.journal.header.tracking_uri)}")
+    try:
+        with parent:
+            yield parent
+    finally:
+        _warn_undelivered(parent, listener)
+
+
+def _warn_undelivered(parent: Parent, listener: Watcher) -> None:
+    """Tells what the server hasn't got of an ended sweep, and what it will never take."""
+    delivery = parent.delivery
+    assert delivery is not None
+    results = parent.results.values()
+    for refused in dict.fromkeys(
+        [*delivery.refused, *(text for result in results for text in result.refused)]
+    ):
+        listener.warning(refused)
+    pending = delivery.pending + sum(result.undelivered for result in results)
+    if pending:
+        problem = f" ({delivery.problem})" if delivery.problem else ""
+        listener.warning(
+            f"{pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync"
+        )
+
+
 def carry_out(
-    prepared: Prepared, parent: Parent, watcher: "Watcher", interruption: "Interruption"
+    prepared: Prepared, parent: Parent, watcher: Watcher, interruption: Interruption
 ) -> dict[str, Result]:
     """Does what the plan says is missing; the result of every cell, by its SHA-256, also in `parent.results`.
 
@@ -47,7 +149,7 @@ def carry_out(
 
 
 def _all_rounds(
-    prepared: Prepared, parent: Parent, watcher: "Watcher", interruption: "Interruption"
+    prepared: Prepared, parent: Parent, watcher: Watcher, interruption: Interruption
 ) -> dict[str, Result]:
     results = parent.results
     _round(prepared, prepared.plan, parent, watcher, interruption, results)
@@ -60,7 +162,7 @@ def _all_rounds(
     return results
 
 
-def add_report(prepared: Prepared, parent: Parent, watcher: "Watcher") -> None:
+def add_report(prepared: Prepared, parent: Parent, watcher: Watcher) -> None:
     """Adds the page about the sweep's cells to its run, where that can be made: several cells, all delivered."""
     from mlflow_project import report
     from mlflow_project.selection import Selection
@@ -78,7 +180,7 @@ def add_report(prepared: Prepared, parent: Parent, watcher: "Watcher") -> None:
         watcher.note(f"no report is added to the sweep: {why}; make one with: report --sweep {name}")
         return
     try:
-        html, _ = report.make_report(prepared.store.client, Selection(runs=tuple(runs)))
+        html, _ = report.make_report(Selection(runs=tuple(runs)), prepared.store.client)
     except (ExperimentError, ServiceError) as error:
         watcher.warning(f"the sweep has no report: {error}")
         return
@@ -114,8 +216,8 @@ def _round(
     prepared: Prepared,
     plan: Plan,
     parent: Parent,
-    watcher: "Watcher",
-    interruption: "Interruption",
+    watcher: Watcher,
+    interruption: Interruption,
     results: dict[str, Result],
 ) -> None:
     request = prepared.request
@@ -141,7 +243,7 @@ def _round(
 
 
 def _delivered(
-    prepared: Prepared, plan: Plan, results: Mapping[str, Result], interruption: "Interruption"
+    prepared: Prepared, plan: Plan, results: Mapping[str, Result], interruption: Interruption
 ) -> dict[str, Result]:
     """The reused cells whose process died before MLflow had all of them; that is tried again, a bounded time."""
     reused = {sha256: result for sha256, result in results.items() if result.how == REUSED}
@@ -175,7 +277,7 @@ def _engine(request: Request) -> Engine:
 
 
 def _wait_for(
-    cells: Sequence[Cell], results: Mapping[str, Result], watcher: "Watcher", interruption: "Interruption"
+    cells: Sequence[Cell], results: Mapping[str, Result], watcher: Watcher, interruption: Interruption
 ) -> bool:
     """Waits a bounded time until another process has done with these cells; whether some are free now."""
     watcher.note(f"waiting for {len(cells)} cells that another process has")

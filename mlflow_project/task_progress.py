@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlflow_project.progress import epoch_line
+from mlflow_project.progress import Silence, epoch_line
 from mlflow_project.task import Task
 
 if TYPE_CHECKING:
-    from hw2.training import EpochResult, Progress
+    from hw2.training import EpochResult
     from mlflow_project.progress import Watcher
 
 
@@ -19,8 +19,8 @@ def label(task: Task) -> str:
     return last.name if first == last else last.name.replace(f"epochs={last.epochs}", f"epochs={epochs}")
 
 
-class Prefixed:
-    """A watcher that says of what it speaks."""
+class Prefixed(Silence):
+    """A watcher that says of what it speaks, without a bar: that belongs to one training, and here are several."""
 
     def __init__(self, watcher: "Watcher", task: Task) -> None:
         self._watcher = watcher
@@ -33,9 +33,6 @@ class Prefixed:
     def warning(self, text: str) -> None:
         """Something that a person should know."""
         self._watcher.warning(f"[{self._label}] {text}")
-
-    def progress(self, progress: "Progress", epochs: int) -> None:
-        """Left out: a bar belongs to one training, and here are several."""
 
     def epoch(self, result: "EpochResult", epochs: int) -> None:
         """An epoch has ended."""

@@ -63,10 +63,9 @@ def compare(
     mlflow-project compare --models m1,m2,"lr=0.1 epochs=8"
     mlflow-project compare --sweep RUN_ID --format csv --table pairs
     """
-    from mlflow_project.comparing import compare_stored
-    from mlflow_project.connection import client
+    from mlflow_project.comparing import compare_runs
 
-    found, selected = compare_stored(client(), selection(runs, sweep, models, name))
+    found, selected = compare_runs(selection(runs, sweep, models, name))
     for note in selected.notes:
         click.echo(f"Note: {note}", err=True)
     click.echo(render_comparison(found, format_, table))

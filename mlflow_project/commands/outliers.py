@@ -1,9 +1,8 @@
 """`outliers`: registered models meet pictures that are no digits."""
 
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +12,8 @@ from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.progress import Progress as Bar
 
-    from mlflow_project.console import Console
+    from mlflow_project.interruption import Interruption
     from mlflow_project.outlier_result import OutlierTest
 
 MODELS = "champion"
@@ -57,7 +55,10 @@ _TABLE_COLUMNS = (
 @name_option
 @data_options
 @format_option
+@click.pass_obj
 def outliers(
+    interruption: "Interruption",
+    /,
     models: str,
     sets: str,
     examples: int,
@@ -76,7 +77,6 @@ def outliers(
     """
     from mlflow_project.connection import client
     from mlflow_project.console import Console
-    from mlflow_project.interruption import Interruption
     from mlflow_project.outlier_test import run_outlier_test
     from mlflow_project.registry import Registry
     from mlflow_project.versions import split_models
@@ -85,12 +85,7 @@ def outliers(
         raise click.UsageError(
             f"--examples is {examples}; it must be a whole number from 1 to {MOST_EXAMPLES}"
         )
-    with Interruption() as interruption, Console() as console, _Progress(console) as progress:
-
-        def on_progress(what: str, share: float) -> None:
-            interruption.check()
-            progress.show(what, share)
-
+    with Console() as console:
         found = run_outlier_test(
             Registry(client(), name),
             split_models(models),
@@ -101,43 +96,9 @@ def outliers(
             download=download,
             run_id=os.environ.get("MLFLOW_RUN_ID"),
             asked={"models": models, "outliers": sets, "examples": str(examples)},
-            on_progress=on_progress,
+            interruption=interruption,
         )
     return _report(found, format_)
-
-
-class _Progress:
-    """A bar where there is a terminal, else a line for each part of the work that is begun."""
-
-    def __init__(self, console: "Console") -> None:
-        self._console = console
-        self._said = ""
-        self._bar: Bar | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def show(self, what: str, share: float) -> None:
-        """What is being done, and what share of the whole is done by now."""
-        if sys.stderr.isatty():
-            bar = self._bar or self._begin()
-            bar.update(bar.task_ids[0], completed=share, description=what)
-        elif what != self._said:
-            self._console.note(f"{share:4.0%}  {what}")
-        self._said = what
-
-    def _begin(self) -> "Bar":
-        from rich.console import Console as RichConsole
-        from rich.progress import Progress as Bar
-
-        self._bar = Bar(console=RichConsole(stderr=True), transient=True)
-        self._bar.add_task("", total=1.0)
-        self._bar.start()
-        return self._bar
 
 
 def _report(found: "OutlierTest", format_: str) -> int:

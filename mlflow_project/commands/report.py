@@ -29,10 +29,9 @@ def report(runs: str | None, sweep: str | None, models: str | None, name: str, o
     mlflow-project report --models m1,m2,m3,m4,m5 --output study.html
     mlflow-project report --sweep RUN_ID
     """
-    from mlflow_project.connection import client
     from mlflow_project.report import make_report, write
 
-    html, notes = make_report(client(), selection(runs, sweep, models, name))
+    html, notes = make_report(selection(runs, sweep, models, name))
     for note in notes:
         click.echo(f"Note: {note}", err=True)
     write(output, html)

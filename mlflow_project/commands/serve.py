@@ -10,6 +10,7 @@ from mlflow_project.hidden_password import STORE_VARIABLE, hide_password
 from mlflow_project.options import option
 
 if TYPE_CHECKING:
+    from mlflow_project.interruption import Interruption
     from mlflow_project.server import Server
 
 
@@ -52,7 +53,10 @@ if TYPE_CHECKING:
     help="Processes that answer; each opens up to 110 connections to PostgreSQL.",
 )
 @option("--access-log", is_flag=True, help="A line for each request.")
+@click.pass_obj
 def serve(
+    interruption: "Interruption",
+    /,
     store: str,
     artifacts: str | None,
     host: str,
@@ -75,7 +79,6 @@ def serve(
     """
     hide_password(store)
     from mlflow_project.errors import Interrupted, UsageError
-    from mlflow_project.interruption import Interruption
     from mlflow_project.server import Server
     from mlflow_project.server_auth import ADMINISTRATOR
     from mlflow_project.server_settings import Settings, hosts_of
@@ -83,18 +86,18 @@ def serve(
     if admin_password_file and not auth:
         raise UsageError("--admin-password-file is for --auth; add it")
     settings = Settings(
-        store,
-        artifacts,
-        host,
-        port,
-        hosts_of(allowed_hosts),
-        auth,
-        insecure,
-        admin_password_file,
-        workers,
-        access_log,
+        store=store,
+        artifacts=artifacts,
+        host=host,
+        port=port,
+        allowed_hosts=hosts_of(allowed_hosts),
+        auth=auth,
+        insecure=insecure,
+        password_file=admin_password_file,
+        workers=workers,
+        access_log=access_log,
     )
-    with Interruption() as interruption:
+    with interruption:
         try:
             with Server(settings, _note) as server:
                 if server.generated_password:

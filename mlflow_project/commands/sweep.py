@@ -1,7 +1,6 @@
 """`sweep`: a grid of configurations, of which nothing is computed twice."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,15 +15,12 @@ from mlflow_project.options import (
     switch_option,
 )
 from mlflow_project.output import format_option, print_rows
-from mlflow_project.sweep_request import ENGINES, checked_request, plan_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.sweep_request import Planned
 
-    from mlflow_project.console import Console
-    from mlflow_project.parent import Parent
-    from mlflow_project.sweep_request import Planned, Prepared
-
+ENGINES = ("local", "ray")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -93,7 +89,10 @@ def engine_options(command: _Command) -> _Command:
 @switch_option("register", "Register the models.", True)
 @switch_option("dry-run", "Only print the plan.", False)
 @format_option
+@click.pass_obj
 def sweep(
+    interruption: "Interruption",
+    /,
     lr: tuple[float, ...] | None,
     epochs: tuple[int, ...] | None,
     seeds: tuple[int, ...] | None,
@@ -117,82 +116,42 @@ def sweep(
     mlflow-project sweep --lr 0.1,0.01 --epochs 5,8
     mlflow-project sweep --lr 0.1,0.01 --seeds 0,1,2 --workers 2 --dry-run
     """
+    from mlflow_project import sweeping
     from mlflow_project.console import Console
-    from mlflow_project.interruption import Interruption
     from mlflow_project.links import experiment_command
-    from mlflow_project.parent import SHOWN, summary
+    from mlflow_project.parent import SHOWN
     from mlflow_project.sweep import Grid
-    from mlflow_project.sweep_request import prepare, preview
-    from mlflow_project.sweeping import add_report, carry_out, raise_failure
+    from mlflow_project.sweep_request import Request, preview
 
-    base = configuration(**given)
-    grid = Grid(
-        base,
-        lr or (base.lr,),
-        epochs or (base.epochs,),
-        batch_size or (base.batch_size,),
-        seeds or (base.seed,),
+    grid = Grid.of(configuration(**given), lr, epochs, batch_size, seeds)
+    request = Request(
+        name=grid.name,
+        configs=grid.configs(),
+        data_dir=data_dir,
+        download=download,
+        register=register,
+        engine=engine,
+        workers=workers,
+        address=address,
     )
-    request = checked_request(
-        grid.name, grid.configs(), data_dir, download, register, engine, workers, address
-    )
-    with Interruption() as interruption, Console() as console:
+    with Console() as console:
         if dry_run:
-            planned = preview(request, console)
-            interruption.check()
-            return print_plan(planned, format_)
-        prepared = prepare(request, console)
-        interruption.check()
-        with open_parent(prepared, console) as parent:
-            results = carry_out(prepared, parent, console, interruption)
-            add_report(prepared, parent, console)
-    columns = ("run", "state", "run_id", *SHOWN) if format_ == "table" else None
-    print_rows(summary(prepared.plan, results), format_, columns)
-    click.echo(experiment_command(parent.journal.folder), err=True)
-    raise_failure(prepared.plan, results)
+            with interruption:
+                planned = preview(request, console)
+                interruption.check()
+                return _print_plan(planned, format_)
+        result = sweeping.run_request(request, console, interruption)
+    print_rows(result.rows(), format_, ("run", "state", "run_id", *SHOWN) if format_ == "table" else None)
+    click.echo(experiment_command(result.folder), err=True)
+    result.raise_failure()
     return 0
 
 
-def print_plan(planned: "Planned", format_: str) -> int:
+def _print_plan(planned: "Planned", format_: str) -> int:
     """What would be done, on stdout; how much of it there is, on stderr."""
     from mlflow_project.sweep import rows
+    from mlflow_project.sweep_request import plan_line
 
     print_rows(rows(planned.plan), format_)
     click.echo(plan_line(planned), err=True)
     return 0
-
-
-@contextmanager
-def open_parent(prepared: "Prepared", console: "Console") -> "Iterator[Parent]":
-    """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
-    from mlflow_project.commands.train import NAME_SECONDS
-    from mlflow_project.database import shown
-    from mlflow_project.parent import Parent
-
-    console.note(plan_line(prepared))
-    parent = Parent(prepared.plan, prepared.request.name, console)
-    run_id = parent.wait_for_id(NAME_SECONDS)
-    named = run_id or f"{parent.journal.header.key} (the server hasn't named it yet)"
-    again = "goes on in" if parent.resumed else "is"
-    console.note(f"the sweep {again} run {named} in {shown(parent.journal.header.tracking_uri)}")
-    try:
-        with parent:
-            yield parent
-    finally:
-        _warn_undelivered(parent, console)
-
-
-def _warn_undelivered(parent: "Parent", console: "Console") -> None:
-    """Says what the server hasn't got of an ended sweep, and what it will never take."""
-    delivery = parent.delivery
-    assert delivery is not None
-    for refused in dict.fromkeys(
-        [*delivery.refused, *(r for x in parent.results.values() for r in x.refused)]
-    ):
-        console.warning(refused)
-    pending = delivery.pending + sum(result.undelivered for result in parent.results.values())
-    if pending:
-        problem = f" ({delivery.problem})" if delivery.problem else ""
-        console.warning(
-            f"{pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync"
-        )

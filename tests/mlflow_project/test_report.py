@@ -10,7 +10,7 @@ import pytest
 import mlflow_project
 from mlflow_project.cli import run
 from mlflow_project.report_verdicts import of_study
-from mlflow_project.selection import StoredRun
+from mlflow_project.stored_runs import StoredRun
 from tests.mlflow_project.stored import Kept
 
 CSS = Path(mlflow_project.__file__).parent / "templates" / "report.css"

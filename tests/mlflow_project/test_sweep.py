@@ -278,7 +278,7 @@ def test_a_sweep_while_the_server_is_away_is_kept_and_not_done_again(
     for place in (
         "engines.DELIVERY_SECONDS",
         "parent.KILLED_DELIVERY_SECONDS",
-        "commands.train.NAME_SECONDS",
+        "train.NAME_SECONDS",
     ):
         monkeypatch.setattr(f"mlflow_project.{place}", 0.1)
     command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
