@@ -22,7 +22,7 @@ class OutlierTest:
     classes have the numbers of digits, None where there is none.
     """
 
-    models: dict[str, LoadedModel]
+    models: "dict[str, LoadedModel]"
     digit_set: "ImageSet"
     outlier_sets: dict[str, "ImageSet"]
     digits: dict[str, "Judged"]
