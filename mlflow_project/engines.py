@@ -110,7 +110,7 @@ class Processes:
 def failed(task: Task, reason: str) -> Iterator[Result]:
     """Gives a task up."""
     for cell in task.stage.cells:
-        yield Result(cell.sha256, FAILED, reason=reason)
+        yield Result(sha256=cell.sha256, how=FAILED, reason=reason)
 
 
 def lost(task: Task, how: str, attempts: int, queue: "deque[Task]", watcher: "Watcher") -> Iterator[Result]:

@@ -94,7 +94,15 @@ class SharedTraining:
             run, status, reason = self._ended.pop(0)
             delivery = run.close(max(0.0, deadline - time.monotonic()), stopped)
             self.outcomes.append(
-                RunResult(run.plan, run.folder, run.journal.run_id, status, run.metrics, delivery, reason)
+                RunResult(
+                    plan=run.plan,
+                    folder=run.folder,
+                    run_id=run.journal.run_id,
+                    status=status,
+                    metrics=run.metrics,
+                    delivery=delivery,
+                    reason=reason,
+                )
             )
         return self.outcomes
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlflow_project.sender import Delivery
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class OutlierTest:
     """What was found.
 

@@ -167,7 +167,7 @@ def summary(plan: Plan, results: Mapping[str, Result]) -> list[dict[str, Any]]:
     """One row a cell, in the grid's order."""
     table = []
     for cell in plan.cells:
-        result = results.get(cell.sha256) or Result(cell.sha256, NOT_DONE)
+        result = results.get(cell.sha256) or Result(sha256=cell.sha256, how=NOT_DONE)
         row: dict[str, Any] = {"run": cell.config.name}
         row |= {axis: getattr(cell.config, axis) for axis in AXES}
         row |= {"state": result.how, "run_id": result.run_id or (result.folder and result.folder.name)}

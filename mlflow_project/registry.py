@@ -224,13 +224,13 @@ class Registry:
 def _version(entity: Any, aliases: Mapping[int, tuple[str, ...]]) -> Version:
     number = int(entity.version)
     return Version(
-        entity.name,
-        number,
-        entity.run_id,
-        entity.creation_timestamp,
-        dict(entity.tags),
-        aliases.get(number, ()),
-        _model_id(entity),
+        name=entity.name,
+        number=number,
+        run_id=entity.run_id,
+        created_ms=entity.creation_timestamp,
+        tags=dict(entity.tags),
+        aliases=aliases.get(number, ()),
+        model_id=_model_id(entity),
     )
 
 

@@ -24,7 +24,7 @@ IDENTITY = (
 )  # tags that a journal's header repeats, to be found at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunPlan:
     """A run that is to be: what it trains, on what, and what becomes of the model.
 
@@ -59,7 +59,7 @@ class RunPlan:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunResult:
     """How a run ended: FINISHED, FAILED or KILLED, with its last metrics and what is delivered of it."""
 

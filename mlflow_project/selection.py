@@ -98,13 +98,13 @@ def get_run(client: "MlflowClient", run_id: str) -> Any:
 def stored(run: Any) -> StoredRun:
     """MLflow's run as a value."""
     return StoredRun(
-        run.info.run_name or run.info.run_id,
-        run.info.run_id,
-        run.info.artifact_uri,
-        dict(run.data.params),
-        dict(run.data.metrics),
-        dict(run.data.tags),
-        tuple(_data_parts(run)),
+        name=run.info.run_name or run.info.run_id,
+        run_id=run.info.run_id,
+        artifact_uri=run.info.artifact_uri,
+        parameters=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+        data=tuple(_data_parts(run)),
     )
 
 
@@ -117,7 +117,11 @@ def _data_parts(run: Any) -> Iterator[DataPart]:
             profile = json.loads(used.dataset.profile or "{}")
             source = json.loads(used.dataset.source or "{}").get("uri", "")
             yield DataPart(
-                context, used.dataset.name, source, int(profile["pictures"]), str(profile["sha256"])
+                context=context,
+                name=used.dataset.name,
+                source=source,
+                pictures=int(profile["pictures"]),
+                sha256=str(profile["sha256"]),
             )
         except (ValueError, KeyError, AttributeError):
             continue  # logged by another program

@@ -71,7 +71,8 @@ class OpenStage:
             self._note(outcome)
         self._release()
         return [
-            self._results.get(cell.sha256, Result(cell.sha256, NOT_DONE)) for cell in self._task.stage.cells
+            self._results.get(cell.sha256, Result(sha256=cell.sha256, how=NOT_DONE))
+            for cell in self._task.stage.cells
         ]
 
     def _train(self) -> None:
@@ -107,7 +108,7 @@ class OpenStage:
         """Opens the cell's run, new or to be gone on with, where there is something to do."""
         lock = FileLock(lock_path(cell.sha256))
         if not lock.acquire():
-            self._results[cell.sha256] = Result(cell.sha256, ELSEWHERE)
+            self._results[cell.sha256] = Result(sha256=cell.sha256, how=ELSEWHERE)
             return
         self._locks.append(lock)
         found = earlier.found_locally([run for run in local if run.sha256 == cell.sha256])
@@ -120,8 +121,8 @@ class OpenStage:
             self._how[run.folder] = cell.sha256, RESUMED
         else:
             plan = RunPlan(
-                cell.config,
-                self._task.data_dir,
+                config=cell.config,
+                data_dir=self._task.data_dir,
                 tags=self._task.tags,
                 register=self._task.register,
                 aliases=cell.aliases,
@@ -157,16 +158,16 @@ class OpenStage:
     def _note(self, outcome: RunResult) -> None:
         sha256, how = self._how[outcome.folder]
         self._results[sha256] = Result(
-            sha256,
-            {"FINISHED": how, "FAILED": FAILED}.get(outcome.status, NOT_DONE),
-            outcome.run_id,
-            outcome.folder,
-            earlier.last_metrics(outcome.folder),
-            outcome.reason,
-            outcome.delivery.pending if outcome.delivery else 0,
-            self._shares.get(outcome.folder, ""),
-            outcome.delivery.refused if outcome.delivery else (),
-            outcome.unregistered,
+            sha256=sha256,
+            how={"FINISHED": how, "FAILED": FAILED}.get(outcome.status, NOT_DONE),
+            run_id=outcome.run_id,
+            folder=outcome.folder,
+            metrics=earlier.last_metrics(outcome.folder),
+            reason=outcome.reason,
+            undelivered=outcome.delivery.pending if outcome.delivery else 0,
+            shares=self._shares.get(outcome.folder, ""),
+            refused=outcome.delivery.refused if outcome.delivery else (),
+            unregistered=outcome.unregistered,
         )
 
     def _fail(self, reason: str) -> None:
@@ -175,7 +176,7 @@ class OpenStage:
                 run.end("FAILED", reason)
                 run.close(0.0)
         for cell in self._task.stage.cells:
-            self._results.setdefault(cell.sha256, Result(cell.sha256, FAILED, reason=reason))
+            self._results.setdefault(cell.sha256, Result(sha256=cell.sha256, how=FAILED, reason=reason))
 
     def _release(self) -> None:
         while self._locks:
@@ -184,8 +185,14 @@ class OpenStage:
 
 def _left(sha256: str, found: Found) -> Result:
     if found.state == ELSEWHERE or found.folder is None:
-        return Result(sha256, ELSEWHERE, found.run_id, found.folder)
-    return Result(sha256, REUSED, found.run_id, found.folder, earlier.last_metrics(found.folder))
+        return Result(sha256=sha256, how=ELSEWHERE, run_id=found.run_id, folder=found.folder)
+    return Result(
+        sha256=sha256,
+        how=REUSED,
+        run_id=found.run_id,
+        folder=found.folder,
+        metrics=earlier.last_metrics(found.folder),
+    )
 
 
 def lock_path(sha256: str) -> Path:

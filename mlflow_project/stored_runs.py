@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _THREADS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataPart:
     """Pictures that went into a run, and what for: training, validation or test."""
 
@@ -29,7 +29,7 @@ class DataPart:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredRun:
     """A completed run as MLflow keeps it, under the name by which it is spoken of here."""
 

@@ -31,7 +31,7 @@ MISSING = "missing"
 AXES = ("lr", "epochs", "batch_size", "seed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     """Values of each axis; `base` is all that the cells have in common."""
 

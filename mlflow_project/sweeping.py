@@ -225,10 +225,14 @@ def _round(
         if cell.found is not None and cell.state in (COMPLETED, ELSEWHERE):
             how = REUSED if cell.state == COMPLETED else ELSEWHERE
             results[cell.sha256] = Result(
-                cell.sha256, how, cell.found.run_id, cell.found.folder, cell.found.metrics
+                sha256=cell.sha256,
+                how=how,
+                run_id=cell.found.run_id,
+                folder=cell.found.folder,
+                metrics=cell.found.metrics,
             )
         else:
-            results[cell.sha256] = Result(cell.sha256, NOT_DONE)
+            results[cell.sha256] = Result(sha256=cell.sha256, how=NOT_DONE)
     results |= _delivered(prepared, plan, results, interruption)
     data_dir = request.data_dir.expanduser().absolute() if request.data_dir else None
     tasks = make_tasks(plan, parent.tags, request.register, data_dir)

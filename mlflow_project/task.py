@@ -11,7 +11,7 @@ from mlflow_project.sweep import Plan, Stage
 TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "failed", "not done"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """A stage with all that another process needs for it.
 
@@ -29,7 +29,7 @@ class Task:
     ignored: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """What became of a cell. how: TRAINED, RESUMED, REUSED, FAILED, ELSEWHERE or NOT_DONE."""
 
@@ -56,5 +56,16 @@ def make_tasks(plan: Plan, tags: Mapping[str, str], register: bool, data_dir: Pa
             for run in plan.local
             if (run.sha256 in sha256s or run.fingerprint == stage.fingerprint) and run.folder.name < since
         ]
-        made.append(Task(number, stage, tags, register, data_dir, tuple(known), since, plan.ignored))
+        made.append(
+            Task(
+                number=number,
+                stage=stage,
+                tags=tags,
+                register=register,
+                data_dir=data_dir,
+                known=tuple(known),
+                since=since,
+                ignored=plan.ignored,
+            )
+        )
     return made

@@ -49,7 +49,7 @@ def train(
         ConfigurationError, DataError: The configuration or its data can't be had, before there is a run.
     """
     config, listener = dataclasses.replace(config or TrainingConfig(), **options), listener or Silence()
-    plan = RunPlan(config, data_dir, run_id, register=register)
+    plan = RunPlan(config=config, data_dir=data_dir, run_id=run_id, register=register)
     with interruption or Interruption() as interruption:
         return _finished(_start(plan, download, listener, interruption), listener)
 

@@ -12,7 +12,7 @@ from mlflow_project.errors import UsageError
 SEARCHABLE: Mapping[str, type] = {"lr": float, "epochs": int, "batch_size": int, "seed": int}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Version:
     """One registered version, with the aliases that point to it."""
 
