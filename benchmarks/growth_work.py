@@ -39,13 +39,13 @@ def compare(models: int, folder: Path) -> float:
     """Seconds for the verdicts on so many models, from their files of predictions to the text that is printed."""
     from hw2.comparison import ModelPredictions, compare
     from hw2.predictions import read_predictions
-    from mlflow_project.commands.compare import said
+    from mlflow_project.comparison_text import render_comparison
 
     def whole(files: list[Path]) -> None:
         models = [
             ModelPredictions.of(file.stem, {"seed": file.stem}, read_predictions(file)) for file in files
         ]
-        said(compare(models))
+        render_comparison(compare(models))
 
     files = sorted(folder.glob("*.parquet"))
     whole(files[:2])  # the first time imports

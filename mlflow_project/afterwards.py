@@ -9,8 +9,10 @@ import os
 import sys
 import time
 
+from mlflow_project import state
 from mlflow_project.names import STATUS_TAG
 from mlflow_project.run_state import RunState
+from mlflow_project.store_uri import tracking_uri
 
 PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
@@ -55,3 +57,24 @@ def _alive(process: int) -> bool:
 
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]))
+
+
+def mark_failed(run_id: str, reason: str) -> None:
+    """Tells a run that exists in MLflow, and that no journal has taken up, why it failed. Best effort."""
+    for folder in state.folders():
+        try:
+            if state.local_run(folder).run_id == run_id:
+                return
+        except Exception:
+            continue
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    import mlflow
+
+    try:
+        client = mlflow.MlflowClient(tracking_uri())
+        client.set_tag(run_id, "status", "failed")
+        client.set_tag(run_id, "reason", reason[:5000])
+        client.set_terminated(run_id, "FAILED")
+    except Exception:
+        pass

@@ -28,7 +28,7 @@ _UPLOADING = ".artifact.uploading."
 _TRIES = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a backup holds. `files` maps paths below the backup to [SHA-256, bytes]."""
 
@@ -98,14 +98,14 @@ def _backup(store_uri: str, artifacts: Path, target: Path, on_file: Callable[[st
         if on_file:
             on_file(relative)
     manifest = Manifest(
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        copy.mlflow_version,
-        copy.kind,
-        str(artifacts),
-        copy.runs,
-        copy.versions,
-        files,
-        _missing(copy.ready_models, artifacts, files),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        mlflow=copy.mlflow_version,
+        store=copy.kind,
+        artifact_root=str(artifacts),
+        runs=copy.runs,
+        versions=copy.versions,
+        files=files,
+        missing=_missing(copy.ready_models, artifacts, files),
     )
     os.sync()  # the manifest vouches for all files, also after a power loss
     _write(target / MANIFEST, manifest)

@@ -12,7 +12,7 @@ import click
 
 from hw2.errors import ConfigurationError, ExperimentError
 from mlflow_project.errors import Interrupted, ServiceError
-from mlflow_project.interruption import came
+from mlflow_project.interruption import Interruption
 
 PROGRAM = "mlflow-project"
 
@@ -89,9 +89,10 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status. What a person can cause is one line on stderr, no traceback."""
     _quiet_libraries()
+    interruption = Interruption()  # each command that can stop in the middle opens it
     try:
-        result: Any = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
-        if came():
+        result: Any = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=interruption)
+        if interruption.noted:
             _keep_said()
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
@@ -140,7 +141,7 @@ def _mark_given_run(reason: str, status: int) -> None:
     """A run that `mlflow run` made for us, and that no command has taken up, is told why it failed."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id and status in (1, 2):
-        from mlflow_project.runs import mark_failed
+        from mlflow_project.afterwards import mark_failed
 
         mark_failed(run_id, reason)
 

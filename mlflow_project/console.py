@@ -2,9 +2,11 @@
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import click
+
+from mlflow_project.progress import Silence, epoch_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -12,40 +14,13 @@ if TYPE_CHECKING:
     from hw2.training import EpochResult, Progress
 
 
-class Watcher(Protocol):
-    """Is told what happens; a sweep's workers have another one than a person's terminal."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-
-    def warning(self, text: str) -> None:
-        """Something that a person should know or do something about."""
-
-    def progress(self, progress: "Progress", epochs: int) -> None:
-        """Where the training stands."""
-
-    def epoch(self, result: "EpochResult", epochs: int) -> None:
-        """An epoch has ended."""
-
-
-class Silence:
-    """A watcher that says nothing."""
-
-    def note(self, text: str) -> None: ...
-
-    def warning(self, text: str) -> None: ...
-
-    def progress(self, progress: "Progress", epochs: int) -> None: ...
-
-    def epoch(self, result: "EpochResult", epochs: int) -> None: ...
-
-
-class Console:
-    """A person's watcher; a context, so that the bar is taken away however the work ends."""
+class Console(Silence):
+    """A person's listener; a context, so that the bar is taken away however the work ends."""
 
     def __init__(self) -> None:
         self._bar: RichProgress | None = None
         self._loss = float("nan")
+        self._task = ""
 
     def __enter__(self) -> Self:
         return self
@@ -69,18 +44,13 @@ class Console:
 
     def progress(self, progress: "Progress", epochs: int) -> None:
         """Moves the bar, where there is a terminal."""
-        if not sys.stderr.isatty():
-            return
-        bar = self._bar or self._put_bar(progress, epochs)
         if progress.batch_losses:
             self._loss = progress.batch_losses[-1][1]
-        bar.update(
-            bar.task_ids[0],
-            completed=(progress.epoch - 1) * progress.images_total + progress.images_done,
-            description=f"epoch {progress.epoch}/{epochs}",
-            figures=f"loss {self._loss:.4f}  accuracy {progress.accuracy:.4f}  "
-            f"{progress.images_per_second:,.0f} pictures/s",
+        done = progress.epoch - 1 + progress.images_done / progress.images_total
+        figures = (
+            f"loss {self._loss:.4f}  accuracy {progress.accuracy:.4f}  {progress.images_per_second:,.0f}"
         )
+        self._move_bar(f"epoch {progress.epoch}/{epochs}", done / epochs, f"{figures} pictures/s")
 
     def epoch(self, result: "EpochResult", epochs: int) -> None:
         """One line an epoch, always the same figures in the same order."""
@@ -88,24 +58,24 @@ class Console:
         if result.epoch == epochs:
             self._take_bar_away()
 
-    def _put_bar(self, progress: "Progress", epochs: int) -> "RichProgress":
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
+    def task(self, description: str, share: float) -> None:
+        """Moves the bar where there is a terminal, else says in a line each part of the work that is begun."""
+        if not self._move_bar(description, share) and description != self._task:
+            self.note(f"{share:4.0%}  {description}")
+        self._task = description
 
-        self._bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[figures]}"),
-            TimeRemainingColumn(compact=True),
-            console=RichConsole(stderr=True),
-            transient=True,
-        )
-        before = (progress.epoch - 1) * progress.images_total
-        # A resumed training starts in the middle; the time left is reckoned from there.
-        self._bar.add_task("", total=epochs * progress.images_total, completed=before, figures="")
-        self._bar.start()
-        return self._bar
+    def _move_bar(self, description: str, share: float, figures: str = "") -> bool:
+        """Whether there is a terminal to show a bar on."""
+        if not sys.stderr.isatty():
+            return False
+        if self._bar is None:
+            self._bar = _new_bar()
+            # What is resumed starts in the middle; the time left is reckoned from there.
+            self._bar.add_task("", total=1.0, figures="")
+            self._bar.update(self._bar.task_ids[0], completed=share)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=share, description=description, figures=figures)
+        return True
 
     def _take_bar_away(self) -> None:
         if self._bar is not None:
@@ -113,15 +83,15 @@ class Console:
             self._bar = None
 
 
-def epoch_line(result: "EpochResult", epochs: int) -> str:
-    """The figures of an epoch in a line."""
-    validation = (
-        ""
-        if result.validation_loss is None
-        else f"  validation loss {result.validation_loss:.4f}  accuracy {result.validation_accuracy:.4f}"
-    )
-    return (
-        f"epoch {result.epoch:>{len(str(epochs))}}/{epochs}  "
-        f"loss {result.train_loss:.4f}  accuracy {result.train_accuracy:.4f}{validation}  "
-        f"{result.epoch_seconds:.1f} s  {result.images_per_second:,.0f} pictures/s"
+def _new_bar() -> "RichProgress":
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+        console=RichConsole(stderr=True),
+        transient=True,
     )

@@ -16,16 +16,15 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Protocol
 
-import click
-
 from mlflow_project.errors import Interrupted
 from mlflow_project.open_run import DELIVERY_SECONDS
-from mlflow_project.stage import FAILED, OpenStage, Result, Task
+from mlflow_project.stage import OpenStage
+from mlflow_project.task import FAILED, Result, Task
+from mlflow_project.task_progress import Lines, Prefixed
 
 if TYPE_CHECKING:
-    from hw2.training import EpochResult, Progress
-    from mlflow_project.console import Watcher
     from mlflow_project.interruption import Interruption
+    from mlflow_project.progress import Watcher
 
 ATTEMPTS = 3  # at a stage whose process dies; a stage that kills its process each time is given up
 # A worker that is told to end writes a checkpoint and delivers for 5 s; then it has had its time.
@@ -111,7 +110,7 @@ class Processes:
 def failed(task: Task, reason: str) -> Iterator[Result]:
     """Gives a task up."""
     for cell in task.stage.cells:
-        yield Result(cell.sha256, FAILED, reason=reason)
+        yield Result(sha256=cell.sha256, how=FAILED, reason=reason)
 
 
 def lost(task: Task, how: str, attempts: int, queue: "deque[Task]", watcher: "Watcher") -> Iterator[Result]:
@@ -211,50 +210,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def label(task: Task) -> str:
-    """What a person calls a stage's training."""
-    first, last = task.stage.cells[0].config, task.stage.cells[-1].config
-    epochs = ",".join(str(cell.config.epochs) for cell in task.stage.cells)
-    return last.name if first == last else last.name.replace(f"epochs={last.epochs}", f"epochs={epochs}")
-
-
-class Prefixed:
-    """A watcher that says of what it speaks."""
-
-    def __init__(self, watcher: "Watcher", task: Task) -> None:
-        self._watcher = watcher
-        self._label = label(task)
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-        self._watcher.note(f"[{self._label}] {text}")
-
-    def warning(self, text: str) -> None:
-        """Something that a person should know."""
-        self._watcher.warning(f"[{self._label}] {text}")
-
-    def progress(self, progress: "Progress", epochs: int) -> None:
-        """Left out: a bar belongs to one training, and here are several."""
-
-    def epoch(self, result: "EpochResult", epochs: int) -> None:
-        """An epoch has ended."""
-        from mlflow_project.console import epoch_line
-
-        self.note(epoch_line(result, epochs))
-
-
-class Lines(Prefixed):
-    """A worker's watcher: whole lines on the stderr that all workers share, and no bar."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(self, task)
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-        click.echo(f"[{self._label}] {text}", err=True)
-
-    def warning(self, text: str) -> None:
-        """Something that a person should know."""
-        click.echo(f"Warning: [{self._label}] {text}", err=True)

@@ -12,16 +12,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.engines import ENDING_SECONDS, Lines, failed, lost
+from mlflow_project.engines import ENDING_SECONDS, failed, lost
 from mlflow_project.errors import Interrupted, ServiceError, SweepError
-from mlflow_project.stage import OpenStage, Result, Task
+from mlflow_project.stage import OpenStage
 from mlflow_project.state_dir import home
 from mlflow_project.store_uri import absolute_uri, tracking_uri
+from mlflow_project.task import Result, Task
+from mlflow_project.task_progress import Lines
 from mlflow_project.text import first_line
 
 if TYPE_CHECKING:
-    from mlflow_project.console import Watcher
     from mlflow_project.interruption import Interruption
+    from mlflow_project.progress import Watcher
 
 _POLL_SECONDS = 0.5
 _OURS = ("MLFLOW_", "AWS_", "OMP_", "TORCH_", "XDG_", "HW2_")

@@ -10,13 +10,14 @@ from mlflow_project.delivery_status import undelivered
 from mlflow_project.errors import Interrupted, ServiceError
 from mlflow_project.names import CHECKPOINT
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.runs import Outcome, TrackedRun
+from mlflow_project.run_plan import RunResult
+from mlflow_project.runs import TrackedRun
 
 if TYPE_CHECKING:
     from hw2.training import EpochResult, Progress, TrainingState
-    from mlflow_project.console import Watcher
     from mlflow_project.interruption import Interruption
     from mlflow_project.pictures import Pictures
+    from mlflow_project.progress import Watcher
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -37,9 +38,9 @@ class SharedTraining:
         self._watcher = watcher
         self._interruption = interruption
         self._ended: list[tuple[TrackedRun, str, str]] = []  # with status and reason, still to be closed
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[RunResult] = []
 
-    def execute(self, start: "TrainingState | None" = None) -> list[Outcome]:
+    def execute(self, start: "TrainingState | None" = None) -> list[RunResult]:
         """`train`, then `close`."""
         self.train(start)
         return self.close()
@@ -75,7 +76,7 @@ class SharedTraining:
         """Whether MLflow has all that the ended runs have said, so that `close` needn't wait."""
         return all(run.delivered for run, _, _ in self._ended)
 
-    def close(self, seconds: float = DELIVERY_SECONDS) -> list[Outcome]:
+    def close(self, seconds: float = DELIVERY_SECONDS) -> list[RunResult]:
         """Waits for the delivery of the ended runs, so long for all of them together, and gives them free.
 
         A signal ends the wait.
@@ -94,7 +95,15 @@ class SharedTraining:
             run, status, reason = self._ended.pop(0)
             delivery = run.close(max(0.0, deadline - time.monotonic()), stopped)
             self.outcomes.append(
-                Outcome(run.plan, run.folder, run.journal.run_id, status, run.metrics, delivery, reason)
+                RunResult(
+                    plan=run.plan,
+                    folder=run.folder,
+                    run_id=run.journal.run_id,
+                    status=status,
+                    metrics=run.metrics,
+                    delivery=delivery,
+                    reason=reason,
+                )
             )
         return self.outcomes
 
@@ -171,12 +180,6 @@ class SharedTraining:
             run = self._open.pop(0)
             run.end(status, reason)
             self._ended.append((run, status, reason))
-
-
-def best_state(folders: Sequence[Path], fingerprint: str, least_epochs: int) -> "TrainingState | None":
-    """The state of `best_source`."""
-    _, state = best_source(folders, fingerprint, least_epochs)
-    return state
 
 
 def best_source(

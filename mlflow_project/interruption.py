@@ -7,12 +7,6 @@ from typing import Any, Self
 from mlflow_project.errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_latest: "Interruption | None" = None
-
-
-def came() -> bool:
-    """Whether a signal has come to the latest work that could be stopped by one."""
-    return _latest is not None and _latest.noted
 
 
 class Interruption:
@@ -23,8 +17,6 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        global _latest
-        _latest = self
         for number in _SIGNALS:
             try:
                 self._before[number] = signal.signal(number, self._note)

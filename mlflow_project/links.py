@@ -1,10 +1,6 @@
 """How a person gets from a command to MLflow's UI."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mlflow_project.runs import Outcome
 
 # Without it MLflow opens an experiment as a page for language models.
 _WORKFLOW = "workflowType=machine_learning"
@@ -19,11 +15,6 @@ def experiment_link(server: str, experiment_id: str) -> str:
 def run_link(server: str, experiment_id: str, run_id: str) -> str:
     """The page of one run."""
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}?{_WORKFLOW}"
-
-
-def ui_command(outcome: "Outcome") -> str:
-    """How to come to a training's page."""
-    return run_command(outcome.folder, outcome.run_id)
 
 
 def experiment_command(folder: Path) -> str:

@@ -1,36 +1,36 @@
-"""Options that several commands share. Their defaults are those of `TrainingConfig`.
-
-Every option takes an empty text as "not given", since an MLproject entry point has no other way to say it.
-"""
+"""Options that several commands share. Their defaults are those of `TrainingConfig`."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from hw2.configuration import DEVICES, OPTIMIZERS, PRECISIONS, TrainingConfig
+from mlflow_project.names import DEFAULT_NAME
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainingConfig)}
 
 
-class Given(click.ParamType[Any]):
-    """Another type, for which an empty text means "not given"."""
+class _Option(click.Option):
+    """An option that refuses an empty value: it is mostly a shell's variable that isn't set."""
 
-    def __init__(self, inner: click.ParamType[Any] | type) -> None:
-        self.inner = click.types.convert_type(inner)
-        self.name = self.inner.name
+    def consume_value(
+        self, ctx: click.Context, opts: Mapping[str, Any]
+    ) -> tuple[Any, click.core.ParameterSource]:
+        """The value and where it is from; BadParameter for an empty one from the command line."""
+        value, source = super().consume_value(ctx, opts)
+        given = value if isinstance(value, tuple | list) else (value,)
+        if source is click.core.ParameterSource.COMMANDLINE and "" in given:
+            raise click.BadParameter("it is empty; give it a value, or leave the option out", ctx, self)
+        return value, source
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """None for an empty text, else what the inner type makes of it."""
-        return None if value == "" else self.inner.convert(value, param, ctx)
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        """As the inner type shows itself."""
-        return self.inner.get_metavar(param, ctx)
+option = functools.partial(click.option, cls=_Option)
+"""`click.option`, of which no value may be empty. Every command's options are made by it."""
 
 
 class WholeNumber(click.ParamType[int]):
@@ -51,36 +51,8 @@ class WholeNumber(click.ParamType[int]):
         self.fail(f"{value!r} is not a whole number", param, ctx)
 
 
-def name_option(command: _Command) -> _Command:
-    """`--name`: of which registered model aliases, numbers and configurations are looked up; None if not given."""
-    option = click.option(
-        "--name", type=Given(str), default="mnist-base-cnn", show_default=True, help="The registered model."
-    )
-    return option(command)
-
-
-class Switch(click.ParamType[bool]):
-    """Yes or no as people write it."""
-
-    name = "yes|no"
-    _WORDS: ClassVar[dict[str, bool]] = {
-        "true": True,
-        "yes": True,
-        "1": True,
-        "on": True,
-        "false": False,
-        "no": False,
-        "0": False,
-        "off": False,
-    }
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
-        """Fails, naming the value, where it is neither."""
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() not in self._WORDS:
-            self.fail(f"{value!r} is neither yes nor no", param, ctx)
-        return self._WORDS[str(value).lower()]
+name_option = option("--name", default=DEFAULT_NAME, show_default=True, help="The registered model.")
+"""`--name`: of which registered model aliases, numbers and configurations are looked up."""
 
 
 def switch_option(name: str, help_: str, default: bool) -> Callable[[_Command], _Command]:
@@ -88,15 +60,15 @@ def switch_option(name: str, help_: str, default: bool) -> Callable[[_Command], 
 
     def decorate(command: _Command) -> _Command:
         variable = name.replace("-", "_")
-        off = click.option(
+        off = option(
             f"--no-{name}", f"no_{variable}", is_flag=True, default=False, help="The opposite.", hidden=True
         )
-        on = click.option(
+        on = option(
             f"--{name}",
             variable,
             is_flag=False,
             flag_value="yes",
-            type=Given(Switch()),
+            type=click.BOOL,
             default=default,
             metavar="[yes|no]",
             help=f"{help_}  [default: {'yes' if default else 'no'}; also --no-{name}]",
@@ -104,8 +76,7 @@ def switch_option(name: str, help_: str, default: bool) -> Callable[[_Command], 
 
         @functools.wraps(command)
         def both(*args: Any, **kwargs: Any) -> Any:
-            given = kwargs[variable]
-            kwargs[variable] = False if kwargs.pop(f"no_{variable}") else default if given is None else given
+            kwargs[variable] = not kwargs.pop(f"no_{variable}") and kwargs[variable]
             return command(*args, **kwargs)
 
         decorated: _Command = on(off(both))  # type: ignore[assignment]
@@ -121,7 +92,7 @@ def _default_text(name: str) -> str:
 
 def _option(name: str, type_: click.ParamType[Any] | type, help_: str) -> Callable[[_Command], _Command]:
     text = f"{help_}  [default: {_default_text(name)}]"
-    return click.option("--" + name.replace("_", "-"), type=Given(type_), default=None, help=text)
+    return option("--" + name.replace("_", "-"), type=type_, default=None, help=text)
 
 
 CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
@@ -157,9 +128,9 @@ def data_options(command: _Command) -> _Command:
     command = switch_option("download", "Let torchvision fetch a data set that isn't on the disk.", False)(
         command
     )
-    decorated: _Command = click.option(
+    decorated: _Command = option(
         "--data-dir",
-        type=Given(click.Path(path_type=Path)),
+        type=click.Path(path_type=Path),
         default=None,
         help="Folder of the full data (DIR/MNIST/raw, DIR/raw or DIR). Without it: torchvision's cache, else the "
         "embedded sample.",

@@ -18,8 +18,8 @@ from mlflow_project.values import Artifact, Metric, ModelInput, Parameter, Tag, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from mlflow_project.outlier_test import OutlierTest
-    from mlflow_project.registry import Version
+    from mlflow_project.outlier_result import OutlierTest
+    from mlflow_project.versions import Version
 
 
 def opening(

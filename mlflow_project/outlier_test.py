@@ -4,23 +4,21 @@ import dataclasses
 import itertools
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_project.descriptions import EXPERIMENT_DESCRIPTION
 from mlflow_project.errors import RegistryError, UsageError
+from mlflow_project.interruption import Interruption
 from mlflow_project.names import experiment_name
 from mlflow_project.open_run import OpenRun
-from mlflow_project.registry import SEARCHABLE, LoadedModel, Registry, Version
+from mlflow_project.outlier_result import OutlierTest
+from mlflow_project.progress import Silence, Watcher
+from mlflow_project.registry import LoadedModel, Registry
+from mlflow_project.versions import SEARCHABLE, Version
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from hw2.data import Dataset, ImageSet
-    from hw2.outlier_tables import Judged, Matches
-    from mlflow_project.console import Watcher
-    from mlflow_project.delivery_status import Delivery
 
 EXAMPLES = 10
 SETS = ("fashion-mnist",)
@@ -30,69 +28,78 @@ OnProgress = Callable[[str, float], None]
 SHOWING, MEASURING = 0.6, 0.25
 
 
-@dataclass(frozen=True, eq=False)
-class OutlierTest:
-    """What was found.
-
-    models: by the name that all tables use; digits: by model, outliers: by set and model. measures and
-    thresholds: see `hw2.outlier_tables`; examples: by set, an `outlier_table`; matches: of the sets whose
-    classes have the numbers of digits, None where there is none.
-    """
-
-    models: dict[str, LoadedModel]
-    digit_set: "ImageSet"
-    outlier_sets: dict[str, "ImageSet"]
-    digits: dict[str, "Judged"]
-    outliers: dict[str, dict[str, "Judged"]]
-    measures: "pd.DataFrame"
-    thresholds: "pd.DataFrame"
-    examples: dict[str, "pd.DataFrame"]
-    matches: "Matches | None"
-    run_id: str | None = None
-    folder: Path | None = None
-    delivery: "Delivery | None" = None
-
-
 def run_outlier_test(
     registry: Registry,
     models: Sequence[str],
     sets: Sequence[str] = SETS,
     examples: int = EXAMPLES,
     data_dir: Path | None = None,
-    watcher: "Watcher | None" = None,
+    listener: Watcher | None = None,
     *,
     download: bool = False,
     run_id: str | None = None,
     asked: Mapping[str, str] | None = None,
-    on_progress: OnProgress | None = None,
+    interruption: Interruption | None = None,
 ) -> OutlierTest:
-    """Shows all digits that the models were tested on, and all pictures of the sets, to every model.
+    """Show all digits that the models were tested on, and all pictures of the sets, to every model.
 
-    models: as `Registry.look_up` takes them; sets: as `hw2.outlier_sets.load_outliers` takes them; run_id: an
-    MLflow run that exists already; asked: its parameters, letter by letter as a person gave them, since MLflow
-    refuses to change what `mlflow run` has written.
+    Args:
+        registry: Of the models.
+        models: As `Registry.look_up` takes them.
+        sets: As `hw2.outlier_sets.load_outliers` takes them.
+        examples: Pictures that are shown one by one.
+        data_dir: Folder of the full data.
+        listener: Hears of the progress.
+        download: Whether torchvision may fetch a data set that isn't on the disk.
+        run_id: An MLflow run that exists already.
+        asked: Its parameters, letter by letter as a person gave them, since MLflow refuses to change what
+            `mlflow run` has written.
+        interruption: Notes signals.
 
-    RegistryError, UsageError or DataError, before there is a run, for what can't be had.
+    Raises:
+        RegistryError, UsageError, DataError: Something can't be had, before there is a run.
+        Interrupted: A signal came; the run is marked KILLED.
     """
-    from mlflow_project import outlier_records
-    from mlflow_project.console import Silence
-
     asked = asked or {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
-    watcher, told = watcher or Silence(), on_progress or _ignore
+    listener = listener or Silence()
+    with interruption or Interruption() as interruption:
+        return _run(
+            registry, models, sets, examples, data_dir, download, listener, run_id, asked, interruption
+        )
+
+
+def _run(
+    registry: Registry,
+    models: Sequence[str],
+    sets: Sequence[str],
+    examples: int,
+    data_dir: Path | None,
+    download: bool,
+    listener: Watcher,
+    run_id: str | None,
+    asked: Mapping[str, str],
+    interruption: Interruption,
+) -> OutlierTest:
+    from mlflow_project import outlier_records
+
+    def told(what: str, share: float) -> None:
+        interruption.check()
+        listener.task(what, share)
+
     versions = registry.look_up_all(models)
     loaded = {name: registry.load(version) for name, version in versions.items()}
     dataset = _digits(versions, data_dir, download)
-    shown = _outlier_sets(sets, dataset, data_dir, download, watcher)
+    shown = _outlier_sets(sets, dataset, data_dir, download, listener)
     for short, version in versions.items():
         said = " ".join(f"{key}={version.tags[key]}" for key in SEARCHABLE if key in version.tags)
-        watcher.note(f"{short}: {version.name} version {version.number}, {said}")
+        listener.note(f"{short}: {version.name} version {version.number}, {said}")
     name = f"outliers: {', '.join(versions)} on {', '.join(shown)}"
     with (
         tempfile.TemporaryDirectory(prefix="outliers-") as scratch,
         OpenRun.begin(
             name,
             experiment_name(),
-            watcher.warning,
+            listener.warning,
             run_id,
             *outlier_records.opening(versions, dataset.test, shown, asked),
             experiment_description=EXPERIMENT_DESCRIPTION,
@@ -242,7 +249,3 @@ def _ended(found: OutlierTest, run: OpenRun) -> OutlierTest:
     return dataclasses.replace(
         found, run_id=run.journal.run_id, folder=run.journal.folder, delivery=run.delivery
     )
-
-
-def _ignore(what: str, share: float) -> None:
-    """For a caller that doesn't listen."""

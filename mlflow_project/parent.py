@@ -29,13 +29,13 @@ from mlflow_project.names import (
 from mlflow_project.open_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS, OpenRun
 from mlflow_project.run_state import RunState
 from mlflow_project.runs import adopter
-from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.store_uri import tracking_uri
 from mlflow_project.sweep import AXES, Plan
+from mlflow_project.task import FAILED, NOT_DONE, REUSED, Result
 from mlflow_project.values import Artifact, Metric, RunStart, Tag
 
 if TYPE_CHECKING:
-    from mlflow_project.console import Watcher
+    from mlflow_project.progress import Watcher
 
 SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")
 
@@ -148,7 +148,7 @@ def summary(plan: Plan, results: Mapping[str, Result]) -> list[dict[str, Any]]:
     """One row a cell, in the grid's order."""
     table = []
     for cell in plan.cells:
-        result = results.get(cell.sha256) or Result(cell.sha256, NOT_DONE)
+        result = results.get(cell.sha256) or Result(sha256=cell.sha256, how=NOT_DONE)
         row: dict[str, Any] = {"run": cell.config.name}
         row |= {axis: getattr(cell.config, axis) for axis in AXES}
         row |= {"state": result.how, "run_id": result.run_id or (result.folder and result.folder.name)}

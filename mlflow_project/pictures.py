@@ -1,6 +1,5 @@
 """All the pictures that a run needs, loaded once, and the machine they are trained on."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,8 +91,3 @@ def check_enough(training: int, validation: int) -> None:
                 f"{found} {kind} pictures for the outlier score, expected at least {MIN_FIT_IMAGES}; "
                 f"use a larger data set, or a validation_size that leaves {MIN_FIT_IMAGES} on either side"
             )
-
-
-def with_threads(pictures: Pictures, threads: int) -> Pictures:
-    """The same pictures for a worker that has only so many processor threads."""
-    return dataclasses.replace(pictures, runtime=dataclasses.replace(pictures.runtime, threads=threads))

@@ -5,32 +5,36 @@ test that says that the present champion is better.
 """
 
 import re
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.errors import ExperimentError
 from mlflow_project.alias_history import Change, keep
 from mlflow_project.connection import translated
-from mlflow_project.errors import RegistryError, UsageError
-from mlflow_project.names import CHAMPION, PREDICTIONS
+from mlflow_project.errors import RegistryError, ServiceError, UsageError
+from mlflow_project.names import CHAMPION
+from mlflow_project.stored_runs import StoredRun, stored_predictions
 
 if TYPE_CHECKING:
-    from hw2.comparison import ModelPredictions
-    from mlflow_project.registry import Registry, Version
-
+    from mlflow_project.registry import Registry
+    from mlflow_project.versions import Version
 
 MOST_REASON = 1000  # characters of a reason
 
 
-def promote(registry: "Registry", version: "Version", alias: str, because: str = "") -> Change | None:
+def promote(
+    registry: "Registry", version: "Version | str", alias: str = CHAMPION, because: str = ""
+) -> Change | None:
     """Gives the alias to the version on evidence, and keeps the change; None if the version has it already.
+
+    version: Or what a person says of it, as `Registry.look_up` takes it.
 
     `RegistryError` where the evidence is lacking and `because` doesn't say why that doesn't matter; also, whatever
     it says, where files or weights are not those that were registered.
     """
     _refuse_bad_names(alias, because)
+    if isinstance(version, str):
+        version = registry.look_up(version)
     if alias in version.aliases:
         return None
     holder = registry.holder(alias)
@@ -148,10 +152,9 @@ def _not_worse(registry: "Registry", version: "Version", holder: "Version | None
 
     names = f"version {version.number}", f"version {holder.number} ({alias} now)"
     try:
-        found = compare(
-            [_predictions(registry, v, name) for v, name in zip((version, holder), names, strict=True)]
-        )
-    except (ExperimentError, RegistryError) as error:
+        runs = [_stored(registry, v, name) for v, name in zip((version, holder), names, strict=True)]
+        found = compare(stored_predictions(registry.client, runs))
+    except (ExperimentError, ServiceError) as error:
         return about, f"it can't be compared with version {holder.number}: {error}", False
     pair = found.pair(*names)
     return (
@@ -161,18 +164,12 @@ def _not_worse(registry: "Registry", version: "Version", holder: "Version | None
     )
 
 
-def _predictions(registry: "Registry", version: "Version", name: str) -> "ModelPredictions":
-    from mlflow.exceptions import MlflowException
-
-    from hw2.comparison import ModelPredictions
-    from hw2.predictions import read_predictions
-
-    with tempfile.TemporaryDirectory() as scratch, translated():
-        try:
-            path = registry.client.download_artifacts(version.run_id, PREDICTIONS, scratch)
-        except (MlflowException, OSError) as error:
-            raise RegistryError(f"run {version.run_id} has no {PREDICTIONS}") from error
-        return ModelPredictions.of(name, version.tags, read_predictions(Path(path)))
+def _stored(registry: "Registry", version: "Version", name: str) -> StoredRun:
+    with translated():
+        place = registry.client.get_run(version.run_id).info.artifact_uri
+    return StoredRun(
+        name=name, run_id=version.run_id, artifact_uri=place, parameters=version.tags, metrics={}, tags={}
+    )
 
 
 def _best_completed(registry: "Registry", versions: "Sequence[Version]") -> "Version | None":

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project import report_models, report_outliers, report_verdicts, study
-from mlflow_project.comparing import stored_predictions
+from mlflow_project.connection import client as open_store
 from mlflow_project.report_models import Material
-from mlflow_project.selection import Selection, StoredRun, fetch, select
+from mlflow_project.selection import Selection, select
+from mlflow_project.stored_runs import StoredRun, fetch, stored_predictions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,12 +20,13 @@ NAME = "report.html"
 TEMPLATE = "report.html.j2"
 
 
-def make_report(client: "MlflowClient", selection: Selection) -> tuple[str, tuple[str, ...]]:
+def make_report(selection: Selection, client: "MlflowClient | None" = None) -> tuple[str, tuple[str, ...]]:
     """The page of the selected models as HTML, and what a person should know of models left out.
 
     With the latest outlier test of these models, if there is one. RunError, RegistryError or ComparisonError
     where the models can't be had or compared.
     """
+    client = client or open_store()
     selected = select(client, selection)
     return page(client, selected.runs), selected.notes
 

@@ -28,7 +28,7 @@ from mlflow_project.report_parts import (
     short_sha,
     table,
 )
-from mlflow_project.selection import DataPart, StoredRun
+from mlflow_project.stored_runs import DataPart, StoredRun
 
 if TYPE_CHECKING:
     from hw2.comparison import Comparison, ModelPredictions

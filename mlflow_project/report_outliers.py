@@ -12,7 +12,8 @@ from mlflow_project import study
 from mlflow_project.names import experiment_name
 from mlflow_project.report_models import Material
 from mlflow_project.report_parts import Column, Picture, Table, count, frame_table, share
-from mlflow_project.selection import StoredRun, search, stored
+from mlflow_project.selection import search, stored
+from mlflow_project.stored_runs import StoredRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -128,7 +128,7 @@ def png_uri(png: bytes) -> str:
 
 def drawn(drawing: "Drawing", caption: str, alt: str, *tables: Table) -> Picture:
     """A figure that is drawn for the report."""
-    from hw2.figures import png
+    from hw2.figure_style import png
 
     return Picture(caption, alt, png_uri(png(drawing)), tables)
 

@@ -25,7 +25,7 @@ from mlflow_project.report_parts import (
     share,
     table,
 )
-from mlflow_project.selection import StoredRun
+from mlflow_project.stored_runs import StoredRun
 from mlflow_project.text import same_value
 
 if TYPE_CHECKING:

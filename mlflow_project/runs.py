@@ -1,18 +1,11 @@
 """One configuration as one MLflow run: what is kept of it on disk, and what it says at each turn."""
 
-import dataclasses
-import json
-import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw2.catalogue import SAMPLE_SUFFIX
-from hw2.configuration import TrainingConfig
 from mlflow_project import fsio, state
-from mlflow_project.connection import import_mlflow
 from mlflow_project.descriptions import EXPERIMENT_DESCRIPTION
 from mlflow_project.errors import JournalError, RunError
 from mlflow_project.journal import Journal
@@ -22,109 +15,23 @@ from mlflow_project.names import (
     JOURNAL_REFERENCE,
     NAME_TAG,
     NOTE_TAG,
-    REASON_TAG,
     RESUMED_TAG,
     STATUS_TAG,
     experiment_name,
 )
 from mlflow_project.open_run import OpenRun
+from mlflow_project.run_plan import IDENTITY, RunPlan, read_plan, registered_name
 from mlflow_project.run_state import RunState
 from mlflow_project.sender import deliver_leftovers
 from mlflow_project.store_uri import tracking_uri
 from mlflow_project.values import ModelFiles, RunStart, Tag
 
 if TYPE_CHECKING:
-    from hw2.data import Dataset
-    from hw2.stored_set import DatasetIdentity
     from hw2.training import EpochResult, Progress, TrainingState
-    from mlflow_project.console import Watcher
-    from mlflow_project.delivery_status import Delivery
     from mlflow_project.pictures import Pictures
+    from mlflow_project.progress import Watcher
 
 PLAN = state.PLAN
-IDENTITY = (
-    "configuration_sha256",
-    "fingerprint",
-)  # tags that a journal's header repeats, to be found at once
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """A run that is to be: what it trains, on what, and what becomes of the model.
-
-    config knows its validation_size. run_id: an MLflow run that exists already. tags: further tags of the run.
-    """
-
-    config: TrainingConfig
-    data_dir: Path | None = None
-    run_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    register: bool = True
-    aliases: tuple[str, ...] = ()
-
-    def to_json(self) -> str:
-        """All of it but the run's id, which the journal knows."""
-        plain = dataclasses.asdict(self)
-        plain["data_dir"] = None if self.data_dir is None else str(self.data_dir.expanduser().absolute())
-        return json.dumps(plain, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> "RunPlan":
-        """The inverse of `to_json`; ValueError, TypeError or KeyError where it can't be."""
-        plain = json.loads(text)
-        data_dir = plain.pop("data_dir")
-        return cls(
-            **{
-                **plain,
-                "config": TrainingConfig(**plain["config"]),
-                "data_dir": data_dir and Path(data_dir),
-                "aliases": tuple(plain["aliases"]),
-            }
-        )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: FINISHED, FAILED or KILLED, with its last metrics and what is delivered of it."""
-
-    plan: RunPlan
-    folder: Path
-    run_id: str | None
-    status: str
-    metrics: dict[str, float]
-    delivery: "Delivery | None"
-    reason: str = ""
-
-    @property
-    def unregistered(self) -> str:
-        """Why MLflow didn't register the model of a run that it has all of; empty where it did, or wasn't to."""
-        delivery = self.delivery
-        if (
-            self.status != "FINISHED"
-            or not self.plan.register
-            or delivery is None
-            or delivery.pending
-            or delivery.versions
-        ):
-            return ""
-        return next(
-            (said for said in delivery.refused if said.startswith(ModelFiles.__name__)), "no reason known"
-        )
-
-
-def registered_name(config: TrainingConfig, dataset: "Dataset | DatasetIdentity") -> str:
-    """The name of the registered model: `<dataset>-base-cnn`, or with another net's name; a sample's is its set's."""
-    return f"{dataset.name.removesuffix(SAMPLE_SUFFIX)}-{config.model_name}"
-
-
-def read_plan(folder: Path) -> RunPlan:
-    """What the run in `folder` was to be; RunError where that can't be read."""
-    try:
-        return RunPlan.from_json((folder / PLAN).read_text())
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(
-            f"{folder / PLAN} doesn't say what the run was to be ({error}); start a new run"
-        ) from error
 
 
 class TrackedRun(OpenRun):
@@ -281,25 +188,6 @@ class TrackedRun(OpenRun):
     @property
     def _again(self) -> str:
         return f"go on with: mlflow-project train --resume {self.name}"
-
-
-def mark_failed(run_id: str, reason: str) -> None:
-    """Tells a run that exists in MLflow, and that no journal has taken up, why it failed. Best effort."""
-    for folder in state.folders():
-        try:
-            if state.local_run(folder).run_id == run_id:
-                return
-        except Exception:
-            continue
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    try:
-        client = import_mlflow().MlflowClient(tracking_uri())
-        client.set_tag(run_id, STATUS_TAG, RunState.FAILED)
-        client.set_tag(run_id, REASON_TAG, reason[:5000])
-        client.set_terminated(run_id, RunState.FAILED.mlflow_status)
-    except Exception:
-        pass
 
 
 def adopter(run_id: str, resumed: Header, watcher: "Watcher") -> OpenRun:

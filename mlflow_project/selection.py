@@ -3,14 +3,13 @@
 import csv
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.connection import pages, translated
-from mlflow_project.errors import RunError, StoreError, UsageError
+from mlflow_project.errors import RunError, UsageError
 from mlflow_project.names import (
     CONTEXT_TAG,
     DEFAULT_NAME,
@@ -20,6 +19,7 @@ from mlflow_project.names import (
     experiment_name,
 )
 from mlflow_project.registry import Registry
+from mlflow_project.stored_runs import DataPart, StoredRun, download
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,31 +28,6 @@ LATEST = 10
 """As many configurations at most are taken where nobody says which."""
 IDENTITY = "configuration_sha256"
 _PAGE = 200
-_THREADS = 8
-
-
-@dataclass(frozen=True)
-class DataPart:
-    """Pictures that went into a run, and what for: training, validation or test."""
-
-    context: str
-    name: str
-    source: str
-    pictures: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A completed run as MLflow keeps it, under the name by which it is spoken of here."""
-
-    name: str
-    run_id: str
-    artifact_uri: str
-    parameters: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    data: tuple[DataPart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,47 +65,6 @@ def select(client: "MlflowClient", selection: Selection) -> Selected:
     else:
         found = _latest(client)
     return replace(found, runs=_with_names_of_their_own(found.runs))
-
-
-def fetch(
-    client: "MlflowClient", wanted: Iterable[tuple[StoredRun, str]], folder: Path
-) -> dict[tuple[str, str], Path | None]:
-    """Downloads artifacts side by side, by run id and path; None for one that the run hasn't got.
-
-    StoreError where the store can't say.
-    """
-    items = list(dict.fromkeys((run.run_id, run.artifact_uri, path) for run, path in wanted))
-
-    def one(item: tuple[str, str, str]) -> Path | None:
-        run_id, uri, path = item
-        return _download(client, run_id, uri, path, folder / run_id)
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        files = threads.map(one, items)
-        return {(run_id, path): file for (run_id, _, path), file in zip(items, files, strict=True)}
-
-
-def _download(client: "MlflowClient", run_id: str, uri: str, path: str, folder: Path) -> Path | None:
-    import mlflow.artifacts
-
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with translated():
-            return Path(
-                mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{path}", dst_path=str(folder))
-            )
-    except StoreError:
-        # MLflow's artifact stores say "not there" in as many ways as there are stores.
-        if path in artifact_paths(client, run_id, str(Path(path).parent)):
-            raise
-        return None
-
-
-def artifact_paths(client: "MlflowClient", run_id: str, folder: str = ".") -> list[str]:
-    """The paths of a run's artifacts in a folder."""
-    with translated():
-        found = client.list_artifacts(run_id, None if folder == "." else folder)
-    return [item.path for item in found]
 
 
 def _completed(client: "MlflowClient", run_id: str) -> StoredRun:
@@ -171,13 +105,13 @@ def get_run(client: "MlflowClient", run_id: str) -> Any:
 def stored(run: Any) -> StoredRun:
     """MLflow's run as a value."""
     return StoredRun(
-        run.info.run_name or run.info.run_id,
-        run.info.run_id,
-        run.info.artifact_uri,
-        dict(run.data.params),
-        dict(run.data.metrics),
-        dict(run.data.tags),
-        tuple(_data_parts(run)),
+        name=run.info.run_name or run.info.run_id,
+        run_id=run.info.run_id,
+        artifact_uri=run.info.artifact_uri,
+        parameters=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+        data=tuple(_data_parts(run)),
     )
 
 
@@ -190,7 +124,11 @@ def _data_parts(run: Any) -> Iterator[DataPart]:
             profile = json.loads(used.dataset.profile or "{}")
             source = json.loads(used.dataset.source or "{}").get("uri", "")
             yield DataPart(
-                context, used.dataset.name, source, int(profile["pictures"]), str(profile["sha256"])
+                context=context,
+                name=used.dataset.name,
+                source=source,
+                pictures=int(profile["pictures"]),
+                sha256=str(profile["sha256"]),
             )
         except (ValueError, KeyError, AttributeError):
             continue  # logged by another program
@@ -219,7 +157,7 @@ def _of_sweep(client: "MlflowClient", run_id: str) -> Selected:
 def _table_of(client: "MlflowClient", parent: Any) -> list[tuple[str, str]]:
     """Also names cells that were done before the sweep, and are no children of it."""
     with tempfile.TemporaryDirectory() as scratch:
-        table = _download(client, parent.info.run_id, parent.info.artifact_uri, SWEEP_TABLE, Path(scratch))
+        table = download(client, parent.info.run_id, parent.info.artifact_uri, SWEEP_TABLE, Path(scratch))
         if table is None:
             return []
         with table.open(newline="") as file:

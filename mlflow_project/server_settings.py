@@ -17,7 +17,7 @@ _WILDCARDS = ("0.0.0.0", "::")
 _NOWHERE = ipaddress.ip_address("192.0.2.1")  # no host has it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What is served to whom; refused by `check` where it would be open to strangers."""
 

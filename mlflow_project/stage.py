@@ -6,9 +6,7 @@ left, what was begun goes on from its last checkpoint, in the same runs.
 
 import dataclasses
 import platform
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,65 +20,16 @@ from mlflow_project.execution import SharedTraining, best_source, damage_told
 from mlflow_project.locks import FileLock
 from mlflow_project.names import JOURNAL_REFERENCE, SHARES_TAG
 from mlflow_project.open_run import DELIVERY_SECONDS
-from mlflow_project.runs import Outcome, RunPlan, TrackedRun, read_plan
-from mlflow_project.sweep import Cell, Plan, Stage
+from mlflow_project.run_plan import RunPlan, RunResult, read_plan
+from mlflow_project.runs import TrackedRun
+from mlflow_project.sweep import Cell
+from mlflow_project.task import FAILED, NOT_DONE, RESUMED, REUSED, TRAINED, Result, Task
 from mlflow_project.values import Tag
 
 if TYPE_CHECKING:
-    from mlflow_project.console import Watcher
     from mlflow_project.interruption import Interruption
     from mlflow_project.pictures import Pictures
-
-TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "failed", "not done"
-
-
-@dataclass(frozen=True)
-class Task:
-    """A stage with all that another process needs for it.
-
-    known: the local runs that bear on it, as they were when the plan was made; `since`: begin of the names of
-    folders that may have come later. ignored: names of folders that don't count.
-    """
-
-    number: int
-    stage: Stage
-    tags: Mapping[str, str]
-    register: bool
-    data_dir: Path | None
-    known: tuple[Local, ...]
-    since: str
-    ignored: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a cell. how: TRAINED, RESUMED, REUSED, FAILED, ELSEWHERE or NOT_DONE."""
-
-    sha256: str
-    how: str
-    run_id: str | None = None
-    folder: Path | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    reason: str = ""
-    undelivered: int = 0
-    shares: str = ""
-    refused: tuple[str, ...] = ()
-    unregistered: str = ""
-
-
-def tasks(plan: Plan, tags: Mapping[str, str], register: bool, data_dir: Path | None) -> list[Task]:
-    """One task a stage of the plan."""
-    since = time.strftime("%Y%m%dT%H%M", time.gmtime(time.time() - 60))
-    made = []
-    for number, stage in enumerate(plan.stages, 1):
-        sha256s = {cell.sha256 for cell in stage.cells}
-        known = [
-            run
-            for run in plan.local
-            if (run.sha256 in sha256s or run.fingerprint == stage.fingerprint) and run.folder.name < since
-        ]
-        made.append(Task(number, stage, tags, register, data_dir, tuple(known), since, plan.ignored))
-    return made
+    from mlflow_project.progress import Watcher
 
 
 class OpenStage:
@@ -119,7 +68,8 @@ class OpenStage:
             self._note(outcome)
         self._release()
         return [
-            self._results.get(cell.sha256, Result(cell.sha256, NOT_DONE)) for cell in self._task.stage.cells
+            self._results.get(cell.sha256, Result(sha256=cell.sha256, how=NOT_DONE))
+            for cell in self._task.stage.cells
         ]
 
     def _train(self) -> None:
@@ -155,7 +105,7 @@ class OpenStage:
         """Opens the cell's run, new or to be gone on with, where there is something to do."""
         lock = FileLock(lock_path(cell.sha256))
         if not lock.acquire():
-            self._results[cell.sha256] = Result(cell.sha256, ELSEWHERE)
+            self._results[cell.sha256] = Result(sha256=cell.sha256, how=ELSEWHERE)
             return
         self._locks.append(lock)
         found = earlier.found_locally([run for run in local if run.sha256 == cell.sha256])
@@ -168,8 +118,8 @@ class OpenStage:
             self._how[run.folder] = cell.sha256, RESUMED
         else:
             plan = RunPlan(
-                cell.config,
-                self._task.data_dir,
+                config=cell.config,
+                data_dir=self._task.data_dir,
                 tags=self._task.tags,
                 register=self._task.register,
                 aliases=cell.aliases,
@@ -201,19 +151,19 @@ class OpenStage:
                 self._shares[run.folder] = ", ".join(others)
                 run.journal.append(Tag(SHARES_TAG, self._shares[run.folder]))
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: RunResult) -> None:
         sha256, how = self._how[outcome.folder]
         self._results[sha256] = Result(
-            sha256,
-            {"FINISHED": how, "FAILED": FAILED}.get(outcome.status, NOT_DONE),
-            outcome.run_id,
-            outcome.folder,
-            earlier.last_metrics(outcome.folder),
-            outcome.reason,
-            outcome.delivery.pending if outcome.delivery else 0,
-            self._name_by_id(self._shares.get(outcome.folder, "")),
-            outcome.delivery.refused if outcome.delivery else (),
-            outcome.unregistered,
+            sha256=sha256,
+            how={"FINISHED": how, "FAILED": FAILED}.get(outcome.status, NOT_DONE),
+            run_id=outcome.run_id,
+            folder=outcome.folder,
+            metrics=earlier.last_metrics(outcome.folder),
+            reason=outcome.reason,
+            undelivered=outcome.delivery.pending if outcome.delivery else 0,
+            shares=self._shares.get(outcome.folder, ""),
+            refused=outcome.delivery.refused if outcome.delivery else (),
+            unregistered=outcome.unregistered,
         )
 
     def _name_by_id(self, shares: str) -> str:
@@ -228,7 +178,7 @@ class OpenStage:
                 run.end("FAILED", reason)
                 run.close(0.0)
         for cell in self._task.stage.cells:
-            self._results.setdefault(cell.sha256, Result(cell.sha256, FAILED, reason=reason))
+            self._results.setdefault(cell.sha256, Result(sha256=cell.sha256, how=FAILED, reason=reason))
 
     def _release(self) -> None:
         while self._locks:
@@ -237,8 +187,14 @@ class OpenStage:
 
 def _left(sha256: str, found: Found) -> Result:
     if found.state == ELSEWHERE or found.folder is None:
-        return Result(sha256, ELSEWHERE, found.run_id, found.folder)
-    return Result(sha256, REUSED, found.run_id, found.folder, earlier.last_metrics(found.folder))
+        return Result(sha256=sha256, how=ELSEWHERE, run_id=found.run_id, folder=found.folder)
+    return Result(
+        sha256=sha256,
+        how=REUSED,
+        run_id=found.run_id,
+        folder=found.folder,
+        metrics=earlier.last_metrics(found.folder),
+    )
 
 
 def lock_path(sha256: str) -> Path:

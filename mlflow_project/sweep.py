@@ -22,7 +22,7 @@ from mlflow_project import earlier
 from mlflow_project.earlier import COMPLETED, ELSEWHERE, RESUMABLE, Found, Local
 from mlflow_project.errors import RunError
 from mlflow_project.names import CHECKPOINT
-from mlflow_project.runs import read_plan, registered_name
+from mlflow_project.run_plan import read_plan, registered_name
 
 if TYPE_CHECKING:
     from hw2.stored_set import DatasetIdentity
@@ -31,7 +31,7 @@ MISSING = "missing"
 AXES = ("lr", "epochs", "batch_size", "seed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     """Values of each axis; `base` is all that the cells have in common."""
 
@@ -40,6 +40,24 @@ class Grid:
     epochs: tuple[int, ...]
     batch_size: tuple[int, ...]
     seed: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        base: TrainingConfig,
+        lr: Sequence[float] | None,
+        epochs: Sequence[int] | None,
+        batch_size: Sequence[int] | None,
+        seeds: Sequence[int] | None,
+    ) -> "Grid":
+        """The grid of these values; those of `base` where an axis has none."""
+        return cls(
+            base=base,
+            lr=tuple(lr or (base.lr,)),
+            epochs=tuple(epochs or (base.epochs,)),
+            batch_size=tuple(batch_size or (base.batch_size,)),
+            seed=tuple(seeds or (base.seed,)),
+        )
 
     def configs(self) -> list[TrainingConfig]:
         """One configuration a cell; `ConfigurationError` for a value that can't be trained."""

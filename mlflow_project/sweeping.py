@@ -3,127 +3,135 @@
 import dataclasses
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hw2.configuration import TrainingConfig
 from hw2.errors import ExperimentError
-from mlflow_project import earlier, journal_file, pictures, stage
+from mlflow_project import earlier, journal_file, stage
 from mlflow_project.earlier import COMPLETED, ELSEWHERE
 from mlflow_project.engines import Engine, InProcess, Processes
-from mlflow_project.errors import Interrupted, ServiceError, StoreError, SweepError
+from mlflow_project.errors import Interrupted, ServiceError, SweepError
+from mlflow_project.interruption import Interruption
 from mlflow_project.locks import is_locked
 from mlflow_project.names import SWEEP_TAG
 from mlflow_project.open_run import DELIVERY_SECONDS
-from mlflow_project.parent import ParentRun
+from mlflow_project.parent import ParentRun, summary
+from mlflow_project.progress import Silence, Watcher
 from mlflow_project.sender import deliver
-from mlflow_project.stage import FAILED, NOT_DONE, REUSED, Result
-from mlflow_project.sweep import Cell, Plan, make_plan
-
-if TYPE_CHECKING:
-    from hw2.stored_set import DatasetIdentity
-    from mlflow_project.console import Watcher
-    from mlflow_project.interruption import Interruption
-    from mlflow_project.pictures import Pictures
+from mlflow_project.store_uri import redact
+from mlflow_project.sweep import Cell, Grid, Plan, make_plan
+from mlflow_project.sweep_request import Prepared, Request, plan_line, prepare
+from mlflow_project.task import FAILED, NOT_DONE, REUSED, Result, make_tasks
 
 # For cells that another process has: one whose sweep was killed needs some seconds to notice and to end.
 ELSEWHERE_SECONDS = 30.0
-# Test, figures, export and registration of a cell on one core.
-COMPLETION_SECONDS = 5.0
 # Cells; a page with more figures is read by nobody, and `report --runs` makes one of those that matter.
 LONGEST_REPORT = 20
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be done. aliases: of each configuration's registered version."""
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """A sweep that has ended: its plan, and what became of each cell.
 
-    name: str
-    configs: Sequence[TrainingConfig]
-    data_dir: Path | None = None
-    download: bool = False
-    register: bool = True
-    engine: str = "local"
-    workers: int = 1
-    address: str | None = None
-    aliases: Mapping[TrainingConfig, tuple[str, ...]] = field(default_factory=dict)
+    run_id: of the run above the cells' runs; None while the server hasn't named it. folder: that run's, here.
+    """
 
-
-@dataclass(frozen=True, eq=False)
-class Planned:
-    """A request with its plan; store is None while the tracking server is away."""
-
-    request: Request
-    dataset: "DatasetIdentity"
-    store: "earlier.Store | None"
     plan: Plan
+    results: Mapping[str, Result]
+    run_id: str | None
+    folder: Path
 
-    def seconds(self) -> float | None:
-        """How long it will take, reckoned from earlier runs on this host; None where there was none."""
-        import platform
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a cell, in the grid's order."""
+        return summary(self.plan, self.results)
 
-        if self.store is None or not self.plan.stages:
-            return None if self.plan.stages else 0.0
-        config = self.plan.stages[0].cells[0].config
-        speed = self.store.images_per_second(platform.node(), config)
-        if speed is None:
-            return None
-        cells = sum(len(stage.cells) for stage in self.plan.stages)
-        each = self.dataset.training_pictures - (config.validation_size or 0)
-        return self.plan.seconds(speed, each, self.request.workers) + cells * COMPLETION_SECONDS
+    def raise_failure(self) -> None:
+        """`SweepError` unless every cell is complete and its model, if it was to be, registered."""
+        raise_failure(self.plan, self.results)
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared(Planned):
-    """All that it takes to carry the plan out."""
+def sweep(
+    base: TrainingConfig | None = None,
+    *,
+    lr: Sequence[float] = (),
+    epochs: Sequence[int] = (),
+    batch_size: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    listener: Watcher | None = None,
+    interruption: Interruption | None = None,
+    **how: Any,
+) -> SweepResult:
+    """Train every configuration of a grid as one run each, below a run for the grid; nothing is computed twice.
 
-    pictures: "Pictures"
+    A cell that fails doesn't stop the others: see `SweepResult.raise_failure`.
+
+    Args:
+        base: What all cells have in common.
+        lr, epochs, batch_size, seeds: Values of each axis; that of `base` where none is given.
+        listener: Hears of the progress.
+        interruption: Notes signals.
+        how: Further fields of `Request`, such as data_dir, register and workers.
+
+    Raises:
+        Interrupted: A signal came; the same sweep again goes on.
+    """
+    grid = Grid.of(base or TrainingConfig(), lr, epochs, batch_size, seeds)
+    return run_request(Request(name=grid.name, configs=grid.configs(), **how), listener, interruption)
 
 
-def prepare(request: Request, watcher: "Watcher") -> Prepared:
-    """Loads the pictures and makes the plan; says what a person should know about either."""
-    configs = [_divided(config, request) for config in request.configs]
-    _, loaded = pictures.load(configs[0], request.data_dir, request.download)
-    dataset = loaded.dataset.identity
-    return Prepared(request, dataset, *_plan(request, configs, dataset, watcher), loaded)
+def run_request(
+    request: Request, listener: Watcher | None = None, interruption: Interruption | None = None
+) -> SweepResult:
+    """Carry a request out, with a report of its cells; see `sweep`."""
+    listener = listener or Silence()
+    with interruption or Interruption() as interruption:
+        prepared = prepare(request, listener)
+        interruption.check()
+        with open_parent(prepared, listener) as parent:
+            results = carry_out(prepared, parent, listener, interruption)
+            add_report(prepared, parent, listener)
+    return SweepResult(
+        plan=prepared.plan, results=results, run_id=parent.journal.run_id, folder=parent.journal.folder
+    )
 
 
-def preview(request: Request, watcher: "Watcher") -> Planned:
-    """The plan alone, for somebody to see; in half the time, since nothing imports PyTorch for it."""
-    configs = [_divided(config, request) for config in request.configs]
-    _, dataset = pictures.identify(configs[0], request.data_dir, request.download)
-    return Planned(request, dataset, *_plan(request, configs, dataset, watcher, only_shown=True))
-
-
-def _plan(
-    request: Request,
-    configs: Sequence[TrainingConfig],
-    dataset: "DatasetIdentity",
-    watcher: "Watcher",
-    only_shown: bool = False,
-) -> "tuple[earlier.Store | None, Plan]":
-    from mlflow_project.connection import client
-
-    if dataset.is_sample:
-        watcher.warning(
-            f"training on the embedded sample of {dataset.training_pictures:,} pictures; "
-            "give the full data by --data-dir DIR, or --download"
-        )
-    store = None
-    aliases = _keyed(request, configs)
+@contextmanager
+def open_parent(prepared: Prepared, listener: Watcher) -> Iterator[ParentRun]:
+    """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
+    listener.note(plan_line(prepared))
+    parent = ParentRun(prepared.plan, prepared.request.name, listener)
+    again, where = "goes on in" if parent.resumed else "is", redact(parent.journal.header.tracking_uri)
+    parent.when_named(lambda run_id: listener.note(f"the sweep {again} run {run_id} in {where}"))
     try:
-        opened = client()
-        store = earlier.Store(opened)
-        return store, make_plan(configs, dataset, store, aliases, only_shown)
-    except StoreError as error:
-        watcher.warning(f"{error}; what was done before is taken from this machine alone")
-        return store, make_plan(configs, dataset, None, aliases, only_shown)
+        with parent:
+            yield parent
+    finally:
+        _warn_undelivered(parent, listener)
+
+
+def _warn_undelivered(parent: ParentRun, listener: Watcher) -> None:
+    """Tells what the server hasn't got of an ended sweep, and what it will never take."""
+    delivery = parent.delivery
+    assert delivery is not None
+    results = parent.results.values()
+    for refused in dict.fromkeys(
+        [*delivery.refused, *(text for result in results for text in result.refused)]
+    ):
+        listener.warning(refused)
+    pending = delivery.pending + sum(result.undelivered for result in results)
+    if pending:
+        problem = f" ({delivery.problem})" if delivery.problem else ""
+        listener.warning(
+            f"{pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync"
+        )
 
 
 def carry_out(
-    prepared: Prepared, parent: ParentRun, watcher: "Watcher", interruption: "Interruption"
+    prepared: Prepared, parent: ParentRun, watcher: Watcher, interruption: Interruption
 ) -> dict[str, Result]:
     """Does what the plan says is missing; the result of every cell, by its SHA-256, also in `parent.results`.
 
@@ -140,7 +148,7 @@ def carry_out(
 
 
 def _all_rounds(
-    prepared: Prepared, parent: ParentRun, watcher: "Watcher", interruption: "Interruption"
+    prepared: Prepared, parent: ParentRun, watcher: Watcher, interruption: Interruption
 ) -> dict[str, Result]:
     results = parent.results
     _round(prepared, prepared.plan, parent, watcher, interruption, results)
@@ -153,7 +161,7 @@ def _all_rounds(
     return results
 
 
-def add_report(prepared: Prepared, parent: ParentRun, watcher: "Watcher") -> None:
+def add_report(prepared: Prepared, parent: ParentRun, watcher: Watcher) -> None:
     """Adds the page about the sweep's cells to its run, where that can be made: several cells, all delivered."""
     from mlflow_project import report
     from mlflow_project.selection import Selection
@@ -171,7 +179,7 @@ def add_report(prepared: Prepared, parent: ParentRun, watcher: "Watcher") -> Non
         watcher.note(f"no report is added to the sweep: {why}; make one with: report --sweep {name}")
         return
     try:
-        html, _ = report.make_report(prepared.store.client, Selection(runs=tuple(runs)))
+        html, _ = report.make_report(Selection(runs=tuple(runs)), prepared.store.client)
     except (ExperimentError, ServiceError) as error:
         watcher.warning(f"the sweep has no report: {error}")
         return
@@ -207,8 +215,8 @@ def _round(
     prepared: Prepared,
     plan: Plan,
     parent: ParentRun,
-    watcher: "Watcher",
-    interruption: "Interruption",
+    watcher: Watcher,
+    interruption: Interruption,
     results: dict[str, Result],
 ) -> None:
     request = prepared.request
@@ -216,13 +224,17 @@ def _round(
         if cell.found is not None and cell.state in (COMPLETED, ELSEWHERE):
             how = REUSED if cell.state == COMPLETED else ELSEWHERE
             results[cell.sha256] = Result(
-                cell.sha256, how, cell.found.run_id, cell.found.folder, cell.found.metrics
+                sha256=cell.sha256,
+                how=how,
+                run_id=cell.found.run_id,
+                folder=cell.found.folder,
+                metrics=cell.found.metrics,
             )
         else:
-            results[cell.sha256] = Result(cell.sha256, NOT_DONE)
+            results[cell.sha256] = Result(sha256=cell.sha256, how=NOT_DONE)
     results |= _delivered(prepared, plan, results, interruption)
     data_dir = request.data_dir.expanduser().absolute() if request.data_dir else None
-    tasks = stage.tasks(plan, parent.tags, request.register, data_dir)
+    tasks = make_tasks(plan, parent.tags, request.register, data_dir)
     if not tasks:
         return
     names = {cell.sha256: cell.config.name for cell in plan.cells}
@@ -234,7 +246,7 @@ def _round(
 
 
 def _delivered(
-    prepared: Prepared, plan: Plan, results: Mapping[str, Result], interruption: "Interruption"
+    prepared: Prepared, plan: Plan, results: Mapping[str, Result], interruption: Interruption
 ) -> dict[str, Result]:
     """The reused cells whose process died before MLflow had all of them; that is tried again, a bounded time."""
     reused = {sha256: result for sha256, result in results.items() if result.how == REUSED}
@@ -267,22 +279,8 @@ def _engine(request: Request) -> Engine:
     return InProcess() if request.workers == 1 else Processes(request.workers)
 
 
-def _divided(config: TrainingConfig, request: Request) -> TrainingConfig:
-    """Without threads asked for, each of several workers has its share of them."""
-    if config.threads or request.workers == 1:
-        return config
-    import torch
-
-    return dataclasses.replace(config, threads=max(1, torch.get_num_threads() // request.workers))
-
-
-def _keyed(request: Request, configs: Sequence[TrainingConfig]) -> dict[TrainingConfig, tuple[str, ...]]:
-    pairs = zip(request.configs, configs, strict=True)
-    return {config: request.aliases.get(asked, ()) for asked, config in pairs}
-
-
 def _wait_for(
-    cells: Sequence[Cell], results: Mapping[str, Result], watcher: "Watcher", interruption: "Interruption"
+    cells: Sequence[Cell], results: Mapping[str, Result], watcher: Watcher, interruption: Interruption
 ) -> bool:
     """Waits a bounded time until another process has done with these cells; whether some are free now."""
     watcher.note(f"waiting for {len(cells)} cells that another process has")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mlflow_project.hidden_password import hide_password
+from mlflow_project.options import option
 from mlflow_project.output import format_option, print_rows
 from mlflow_project.store_uri import STORE_VARIABLE
 
@@ -15,13 +16,13 @@ def _size(count: int) -> str:
 
 @click.command(short_help="Copy store and artifacts while they are being written to.")
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option(
+@option(
     "--store",
     metavar="URL",
     envvar=STORE_VARIABLE,
     help=f"sqlite:///... or postgresql://..., not the server's address; also from {STORE_VARIABLE}.",
 )
-@click.option("--artifacts", type=click.Path(path_type=Path), help="The artifact folder, such as mlruns.")
+@option("--artifacts", type=click.Path(path_type=Path), help="The artifact folder, such as mlruns.")
 @format_option
 def backup(target: Path, store: str | None, artifacts: Path | None, format_: str) -> int:
     """Copy the whole service into the new folder TARGET, as of one moment, with a SHA-256 of every file.
@@ -46,14 +47,14 @@ def backup(target: Path, store: str | None, artifacts: Path | None, format_: str
 
 @click.command(short_help="Put a backup back, where nothing is overwritten.")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option(
+@option(
     "--store",
     metavar="URL",
     required=True,
     envvar=STORE_VARIABLE,
     help=f"A store that doesn't exist yet or has no tables; also from {STORE_VARIABLE}.",
 )
-@click.option("--artifacts", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
+@option("--artifacts", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
 @format_option
 def restore(source: Path, store: str, artifacts: Path, format_: str) -> int:
     """Check every file of the backup SOURCE by its SHA-256, then put it back.

@@ -6,20 +6,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_project.errors import RegistryError, ServiceError
-from mlflow_project.options import Given, WholeNumber
+from mlflow_project.options import WholeNumber, name_option, option
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
     from mlflow_project.alias_history import Change
-    from mlflow_project.registry import Registry, Version
+    from mlflow_project.registry import Registry
+    from mlflow_project.versions import Version
 
 _LISTED = ("lr", "epochs", "seed", "test_accuracy", "dataset")
-
-
-def _name_option(command: Any) -> Any:
-    return click.option("--name", default="mnist-base-cnn", show_default=True, help="The registered model.")(
-        command
-    )
 
 
 @click.group(short_help="Look registered models up, show them, verify them.")
@@ -32,7 +27,7 @@ def models() -> None:
 
 
 @models.command(name="list", short_help="All versions, newest first.")
-@_name_option
+@name_option
 @format_option
 def list_(name: str, format_: str) -> None:
     """All versions, newest first.
@@ -44,15 +39,13 @@ def list_(name: str, format_: str) -> None:
 
 
 @models.command(short_help="Versions by configuration, accuracy or data.")
-@_name_option
-@click.option("--lr", type=Given(float), help="Learning rate.")
-@click.option("--epochs", type=Given(WholeNumber()), help="Epochs.")
-@click.option("--batch-size", type=Given(WholeNumber()), help="Batch size.")
-@click.option("--seed", type=Given(WholeNumber()), help="Seed.")
-@click.option("--min-test-accuracy", type=Given(click.FloatRange(0, 1)), help="At least this share of 1.")
-@click.option(
-    "--dataset-sha256", type=Given(str), help="Trained and tested on these pictures; its beginning will do."
-)
+@name_option
+@option("--lr", type=float, help="Learning rate.")
+@option("--epochs", type=WholeNumber(), help="Epochs.")
+@option("--batch-size", type=WholeNumber(), help="Batch size.")
+@option("--seed", type=WholeNumber(), help="Seed.")
+@option("--min-test-accuracy", type=click.FloatRange(0, 1), help="At least this share of 1.")
+@option("--dataset-sha256", help="Trained and tested on these pictures; its beginning will do.")
 @format_option
 def find(
     name: str,
@@ -66,7 +59,7 @@ def find(
     \b
     mlflow-project models find --lr 0.1 --epochs 8 --min-test-accuracy 0.98
     """
-    from mlflow_project.registry import Criteria
+    from mlflow_project.versions import Criteria
 
     said = {key: str(value) for key, value in tags.items() if value is not None}
     found = _registry(name).versions(Criteria(said, min_test_accuracy, dataset_sha256))
@@ -77,7 +70,7 @@ def find(
 
 @models.command(short_help="All that is known of one version.")
 @click.argument("model")
-@_name_option
+@name_option
 @format_option
 def show(model: str, name: str, format_: str) -> None:
     """All that is known of one version. MODEL: an alias, a number, "lr=0.1 epochs=8", a models:/ or runs:/ URI.
@@ -103,8 +96,8 @@ def show(model: str, name: str, format_: str) -> None:
 
 @models.command(short_help="Check files and weights against their recorded SHA-256.")
 @click.argument("model", required=False)
-@click.option("--all", "all_", is_flag=True, help="Every version of every registered model.")
-@_name_option
+@option("--all", "all_", is_flag=True, help="Every version of every registered model.")
+@name_option
 @format_option
 def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
     """Check files and weights against their recorded SHA-256. Exit status 1 where one differs.
@@ -136,22 +129,21 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
 
 @models.command(short_help="Give an alias to a version, on evidence.")
 @click.argument("model", required=False)
-@click.option("--alias", default="champion", show_default=True, help="What to give.")
-@click.option("--best", is_flag=True, help="The completed version with the best validation accuracy.")
-@click.option(
+@option("--alias", default="champion", show_default=True, help="What to give.")
+@option("--best", is_flag=True, help="The completed version with the best validation accuracy.")
+@option(
     "--dataset-sha256",
-    type=Given(str),
     help="With --best: of these pictures; those of the champion if not said.",
 )
-@click.option("--because", type=Given(str), default="", help="Why, where the evidence speaks against it.")
-@_name_option
+@option("--because", default="", help="Why, where the evidence speaks against it.")
+@name_option
 @format_option
 def promote(
     model: str | None,
     alias: str,
     best: bool,
     dataset_sha256: str | None,
-    because: str | None,
+    because: str,
     name: str,
     format_: str,
 ) -> None:
@@ -171,7 +163,7 @@ def promote(
         raise click.UsageError("name one MODEL, or --best")
     registry = _registry(name)
     version = registry.look_up(model) if model else promotion.best(registry, dataset_sha256)
-    change = promotion.promote(registry, version, alias, because or "")
+    change = promotion.promote(registry, version, alias, because)
     if change is None:
         click.echo(f"version {version.number} is {alias} already", err=True)
         return
@@ -179,8 +171,8 @@ def promote(
 
 
 @models.command(short_help="Every change of an alias: when, who, from, to, why.")
-@click.option("--alias", type=Given(str), help="Of this one alone.")
-@_name_option
+@option("--alias", help="Of this one alone.")
+@name_option
 @format_option
 def history(alias: str | None, name: str, format_: str) -> None:
     """Every change of an alias, oldest first: when, by whom, from and to which version, and on what evidence.

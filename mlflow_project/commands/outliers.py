@@ -1,22 +1,20 @@
 """`outliers`: registered models meet pictures that are no digits."""
 
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.options import Given, WholeNumber, data_options, name_option
+from mlflow_project.options import WholeNumber, data_options, name_option, option
 from mlflow_project.outlier_test import EXAMPLES, SETS
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.progress import Progress as Bar
 
-    from mlflow_project.console import Console
-    from mlflow_project.outlier_test import OutlierTest
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.outlier_result import OutlierTest
 
 MODELS = "champion"
 MOST_EXAMPLES = 100  # one figure shows them all
@@ -33,25 +31,23 @@ _TABLE_COLUMNS = (
 
 
 @click.command(short_help="Show registered models pictures that are no digits.")
-@click.option(
+@option(
     "--models",
-    type=Given(str),
     default=MODELS,
     show_default=True,
     help='Several with commas: champion,m1,3,"lr=0.1 epochs=8", models:/ and runs:/ URIs.',
 )
-@click.option(
+@option(
     "--outliers",
     "sets",
-    type=Given(str),
     default=",".join(SETS),
     show_default=True,
     help="Several with commas: fashion-mnist, letters, rotated, inverted, noise, another data set's name, or a "
     "folder of IDX files.",
 )
-@click.option(
+@option(
     "--examples",
-    type=Given(WholeNumber()),
+    type=WholeNumber(),
     default=EXAMPLES,
     show_default=True,
     help=f"Pictures that are shown one by one, {MOST_EXAMPLES} at most.",
@@ -59,11 +55,14 @@ _TABLE_COLUMNS = (
 @name_option
 @data_options
 @format_option
+@click.pass_obj
 def outliers(
-    models: str | None,
-    sets: str | None,
-    examples: int | None,
-    name: str | None,
+    interruption: "Interruption",
+    /,
+    models: str,
+    sets: str,
+    examples: int,
+    name: str,
     data_dir: Path | None,
     download: bool,
     format_: str,
@@ -78,25 +77,17 @@ def outliers(
     """
     from mlflow_project.connection import client
     from mlflow_project.console import Console
-    from mlflow_project.interruption import Interruption
-    from mlflow_project.names import DEFAULT_NAME
     from mlflow_project.outlier_test import run_outlier_test
-    from mlflow_project.registry import Registry, split_models
+    from mlflow_project.registry import Registry
+    from mlflow_project.versions import split_models
 
-    models, sets = models or MODELS, sets or ",".join(SETS)
-    examples = EXAMPLES if examples is None else examples
     if not 1 <= examples <= MOST_EXAMPLES:
         raise click.UsageError(
             f"--examples is {examples}; it must be a whole number from 1 to {MOST_EXAMPLES}"
         )
-    with Interruption() as interruption, Console() as console, _Progress(console) as progress:
-
-        def on_progress(what: str, share: float) -> None:
-            interruption.check()
-            progress.show(what, share)
-
+    with Console() as console:
         found = run_outlier_test(
-            Registry(client(), name or DEFAULT_NAME),
+            Registry(client(), name),
             split_models(models),
             [name.strip() for name in sets.split(",") if name.strip()],
             examples,
@@ -105,43 +96,9 @@ def outliers(
             download=download,
             run_id=os.environ.get("MLFLOW_RUN_ID"),
             asked={"models": models, "outliers": sets, "examples": str(examples)},
-            on_progress=on_progress,
+            interruption=interruption,
         )
     return _report(found, format_)
-
-
-class _Progress:
-    """A bar where there is a terminal, else a line for each part of the work that is begun."""
-
-    def __init__(self, console: "Console") -> None:
-        self._console = console
-        self._said = ""
-        self._bar: Bar | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def show(self, what: str, share: float) -> None:
-        """What is being done, and what share of the whole is done by now."""
-        if sys.stderr.isatty():
-            bar = self._bar or self._begin()
-            bar.update(bar.task_ids[0], completed=share, description=what)
-        elif what != self._said:
-            self._console.note(f"{share:4.0%}  {what}")
-        self._said = what
-
-    def _begin(self) -> "Bar":
-        from rich.console import Console as RichConsole
-        from rich.progress import Progress as Bar
-
-        self._bar = Bar(console=RichConsole(stderr=True), transient=True)
-        self._bar.add_task("", total=1.0)
-        self._bar.start()
-        return self._bar
 
 
 def _report(found: "OutlierTest", format_: str) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.options import name_option
+from mlflow_project.options import name_option, option
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _TABLE_COLUMNS = ("picture", "answer", "probability", "outlier_score", "in_words
 
 @click.command(short_help="What a registered model says to pictures.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option(
+@option(
     "--model",
     default="champion",
     show_default=True,
@@ -26,7 +26,7 @@ _TABLE_COLUMNS = ("picture", "answer", "probability", "outlier_score", "in_words
 )
 @name_option
 @format_option
-def predict(files: tuple[Path, ...], model: str, name: str | None, format_: str) -> int:
+def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int:
     """What a registered model says to pictures: PNG, JPEG or IDX, of any size and colour.
 
     A picture is made into what the model saw in training, and what was guessed for that is said; 28 x 28 grey
@@ -39,10 +39,9 @@ def predict(files: tuple[Path, ...], model: str, name: str | None, format_: str)
     pictures, bad = _read(files)
     if pictures:
         from mlflow_project.connection import client
-        from mlflow_project.names import DEFAULT_NAME
         from mlflow_project.registry import Registry
 
-        registry = Registry(client(), name or DEFAULT_NAME)
+        registry = Registry(client(), name)
         rows = answers(registry.load(registry.look_up(model)), pictures)
         if format_ == "table":
             _print_table(rows)

@@ -5,21 +5,21 @@ from pathlib import Path
 import click
 
 from mlflow_project.commands.compare import selection, selection_options
-from mlflow_project.options import Given
+from mlflow_project.options import option
+
+NAME = "report.html"
 
 
 @click.command(short_help="One HTML page about several models, to read, print and send.")
 @selection_options
-@click.option(
+@option(
     "--output",
-    type=Given(click.Path(dir_okay=False, path_type=Path)),
-    default="report.html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=NAME,
     show_default=True,
     help="The file to write.",
 )
-def report(
-    runs: str | None, sweep: str | None, models: str | None, name: str | None, output: Path | None
-) -> int:
+def report(runs: str | None, sweep: str | None, models: str | None, name: str, output: Path) -> int:
     """Write one HTML page about models: data, configurations, figures, verdicts and observations.
 
     It opens without a server and needs nothing from elsewhere. The latest outlier test of models on the same
@@ -29,13 +29,11 @@ def report(
     mlflow-project report --models m1,m2,m3,m4,m5 --output study.html
     mlflow-project report --sweep RUN_ID
     """
-    from mlflow_project.connection import client
-    from mlflow_project.report import NAME, make_report, write
+    from mlflow_project.report import make_report, write
 
-    html, notes = make_report(client(), selection(runs, sweep, models, name))
+    html, notes = make_report(selection(runs, sweep, models, name))
     for note in notes:
         click.echo(f"Note: {note}", err=True)
-    path = output or Path(NAME)
-    write(path, html)
-    click.echo(str(path))
+    write(output, html)
+    click.echo(str(output))
     return 0

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from mlflow_project.hidden_password import hide_password
+from mlflow_project.options import option
 from mlflow_project.store_uri import STORE_VARIABLE
 
 if TYPE_CHECKING:
+    from mlflow_project.interruption import Interruption
     from mlflow_project.server import Server
 
 
 @click.command(short_help="The tracking server and UI, for one person or a team.")
-@click.option(
+@option(
     "--store",
     metavar="URL",
     envvar=STORE_VARIABLE,
@@ -22,39 +24,40 @@ if TYPE_CHECKING:
     help="sqlite:///FILE or postgresql://...; also from MLFLOW_BACKEND_STORE_URI, where `ps` shows no password.  "
     "[default: sqlite:///mlflow.db]",
 )
-@click.option(
+@option(
     "--artifacts",
     metavar="DIR|URL",
     help="A folder or s3://...  [default: mlartifacts beside a SQLite store]",
 )
-@click.option(
+@option(
     "--host", default="127.0.0.1", show_default=True, help="Where to listen; others can't reach loopback."
 )
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Where to listen."
-)
-@click.option(
+@option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Where to listen.")
+@option(
     "--allowed-hosts",
     multiple=True,
     metavar="NAME,...",
     help="Names by which others call this machine; requests to other names are refused.",
 )
-@click.option("--auth", is_flag=True, help="Users and permissions; without more, a user may read.")
-@click.option(
+@option("--auth", is_flag=True, help="Users and permissions; without more, a user may read.")
+@option(
     "--admin-password-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="For the first start with --auth; else MLFLOW_AUTH_ADMIN_PASSWORD, else one is made and redact once.",
+    help="For the first start with --auth; else MLFLOW_AUTH_ADMIN_PASSWORD, else one is made and shown once.",
 )
-@click.option("--insecure", is_flag=True, help="Listen beyond loopback without --auth.")
-@click.option(
+@option("--insecure", is_flag=True, help="Listen beyond loopback without --auth.")
+@option(
     "--workers",
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
     help="Processes that answer; each opens up to 110 connections to PostgreSQL.",
 )
-@click.option("--access-log", is_flag=True, help="A line for each request.")
+@option("--access-log", is_flag=True, help="A line for each request.")
+@click.pass_obj
 def serve(
+    interruption: "Interruption",
+    /,
     store: str,
     artifacts: str | None,
     host: str,
@@ -77,7 +80,6 @@ def serve(
     """
     hide_password(store)
     from mlflow_project.errors import Interrupted, UsageError
-    from mlflow_project.interruption import Interruption
     from mlflow_project.server import Server
     from mlflow_project.server_auth import ADMINISTRATOR
     from mlflow_project.server_settings import Settings, hosts_of
@@ -85,25 +87,25 @@ def serve(
     if admin_password_file and not auth:
         raise UsageError("--admin-password-file is for --auth; add it")
     settings = Settings(
-        store,
-        artifacts,
-        host,
-        port,
-        hosts_of(allowed_hosts),
-        auth,
-        insecure,
-        admin_password_file,
-        workers,
-        access_log,
+        store=store,
+        artifacts=artifacts,
+        host=host,
+        port=port,
+        allowed_hosts=hosts_of(allowed_hosts),
+        auth=auth,
+        insecure=insecure,
+        password_file=admin_password_file,
+        workers=workers,
+        access_log=access_log,
     )
-    with Interruption() as interruption:
+    with interruption:
         try:
             with Server(settings, _note) as server:
                 if server.generated_password:
                     # Before it is ready: whoever stops it in between needs the password at the next start.
                     _note(
                         f"administrator: {ADMINISTRATOR}, password: {server.generated_password} "
-                        "(keep it; it isn't redact again)"
+                        "(keep it; it isn't shown again)"
                     )
                 _note("starting the server (some seconds)")
                 server.wait_until_ready(interruption.check)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlflow_project.options import option
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ COLUMNS = ("run", "run_id", "state", "pending", "where", "what_to_do")
 
 
 @click.command(short_help="Runs that are alive, interrupted or undelivered, and what to do.")
-@click.option("--all", "all_", is_flag=True, help="Also list runs that ended and are delivered.")
-@click.option("--repair", is_flag=True, help="Mark runs that died as KILLED; forget those that never began.")
+@option("--all", "all_", is_flag=True, help="Also list runs that ended and are delivered.")
+@option("--repair", is_flag=True, help="Mark runs that died as KILLED; forget those that never began.")
 @format_option
 def status(all_: bool, repair: bool, format_: str) -> int:
     """List the runs that need attention, on this machine and, by their heartbeat, on others.

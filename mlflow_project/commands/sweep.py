@@ -1,29 +1,24 @@
 """`sweep`: a grid of configurations, of which nothing is computed twice."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mlflow_project.options import (
-    Given,
     WholeNumber,
     configuration,
     configuration_options,
     data_options,
+    option,
     switch_option,
 )
 from mlflow_project.output import format_option, print_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from hw2.configuration import TrainingConfig
-    from mlflow_project.console import Console
-    from mlflow_project.parent import ParentRun
-    from mlflow_project.sweeping import Planned, Prepared, Request
+    from mlflow_project.interruption import Interruption
+    from mlflow_project.sweep_request import Planned
 
 ENGINES = ("local", "ray")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -49,28 +44,27 @@ class Several(click.ParamType["tuple[Any, ...]"]):
 
 
 def _axis(name: str, type_: click.ParamType[Any] | type, help_: str) -> Callable[[_Command], _Command]:
-    return click.option(f"--{name}", type=Given(Several(type_)), default=None, help=help_)
+    return option(f"--{name}", type=Several(type_), default=None, help=help_)
 
 
 def engine_options(command: _Command) -> _Command:
     """Where the trainings are carried out."""
     for decorate in reversed(
         (
-            click.option(
+            option(
                 "--engine",
-                type=Given(click.Choice(ENGINES)),
+                type=click.Choice(ENGINES),
                 default=ENGINES[0],
                 help="local: processes of this machine; ray: a Ray cluster.  [default: local]",
             ),
-            click.option(
+            option(
                 "--workers",
-                type=Given(WholeNumber()),
+                type=WholeNumber(),
                 default=1,
                 help="Trainings at a time; without --threads, the threads are divided among them.  [default: 1]",
             ),
-            click.option(
+            option(
                 "--address",
-                type=Given(str),
                 default=None,
                 help="Of the Ray cluster; without it, one is started on this machine.",
             ),
@@ -95,15 +89,18 @@ def engine_options(command: _Command) -> _Command:
 @switch_option("register", "Register the models.", True)
 @switch_option("dry-run", "Only print the plan.", False)
 @format_option
+@click.pass_obj
 def sweep(
+    interruption: "Interruption",
+    /,
     lr: tuple[float, ...] | None,
     epochs: tuple[int, ...] | None,
     seeds: tuple[int, ...] | None,
     batch_size: tuple[int, ...] | None,
     data_dir: Path | None,
     download: bool,
-    engine: str | None,
-    workers: int | None,
+    engine: str,
+    workers: int,
     address: str | None,
     register: bool,
     dry_run: bool,
@@ -119,130 +116,42 @@ def sweep(
     mlflow-project sweep --lr 0.1,0.01 --epochs 5,8
     mlflow-project sweep --lr 0.1,0.01 --seeds 0,1,2 --workers 2 --dry-run
     """
+    from mlflow_project import sweeping
     from mlflow_project.console import Console
-    from mlflow_project.interruption import Interruption
     from mlflow_project.links import experiment_command
-    from mlflow_project.parent import SHOWN, summary
+    from mlflow_project.parent import SHOWN
     from mlflow_project.sweep import Grid
-    from mlflow_project.sweeping import add_report, carry_out, prepare, preview, raise_failure
+    from mlflow_project.sweep_request import Request, preview
 
-    base = configuration(**given)
-    grid = Grid(
-        base,
-        lr or (base.lr,),
-        epochs or (base.epochs,),
-        batch_size or (base.batch_size,),
-        seeds or (base.seed,),
+    grid = Grid.of(configuration(**given), lr, epochs, batch_size, seeds)
+    request = Request(
+        name=grid.name,
+        configs=grid.configs(),
+        data_dir=data_dir,
+        download=download,
+        register=register,
+        engine=engine,
+        workers=workers,
+        address=address,
     )
-    request = checked_request(
-        grid.name, grid.configs(), data_dir, download, register, engine, workers, address
-    )
-    with Interruption() as interruption, Console() as console:
+    with Console() as console:
         if dry_run:
-            planned = preview(request, console)
-            interruption.check()
-            return print_plan(planned, format_)
-        prepared = prepare(request, console)
-        interruption.check()
-        with open_parent(prepared, console) as parent:
-            results = carry_out(prepared, parent, console, interruption)
-            add_report(prepared, parent, console)
-    columns = ("run", "state", "run_id", *SHOWN) if format_ == "table" else None
-    print_rows(summary(prepared.plan, results), format_, columns)
-    click.echo(experiment_command(parent.journal.folder), err=True)
-    raise_failure(prepared.plan, results)
+            with interruption:
+                planned = preview(request, console)
+                interruption.check()
+                return _print_plan(planned, format_)
+        result = sweeping.run_request(request, console, interruption)
+    print_rows(result.rows(), format_, ("run", "state", "run_id", *SHOWN) if format_ == "table" else None)
+    click.echo(experiment_command(result.folder), err=True)
+    result.raise_failure()
     return 0
 
 
-def checked_request(
-    name: str,
-    configs: "Sequence[TrainingConfig]",
-    data_dir: Path | None,
-    download: bool,
-    register: bool,
-    engine: str | None,
-    workers: int | None,
-    address: str | None,
-    aliases: "Mapping[TrainingConfig, tuple[str, ...]] | None" = None,
-) -> "Request":
-    """What the options ask for; UsageError where they don't go together."""
-    from mlflow_project.errors import UsageError
-    from mlflow_project.sweeping import Request
-
-    workers = 1 if workers is None else workers
-    if workers < 1:
-        raise UsageError(f"--workers is {workers}; it must be at least 1")
-    if address and engine != "ray":
-        raise UsageError("--address is of a Ray cluster; add --engine ray")
-    return Request(
-        name,
-        configs,
-        data_dir,
-        download,
-        register,
-        engine or ENGINES[0],
-        workers,
-        address,
-        aliases or {},
-    )
-
-
-def print_plan(planned: "Planned", format_: str) -> int:
+def _print_plan(planned: "Planned", format_: str) -> int:
     """What would be done, on stdout; how much of it there is, on stderr."""
     from mlflow_project.sweep import rows
+    from mlflow_project.sweep_request import plan_line
 
     print_rows(rows(planned.plan), format_)
     click.echo(plan_line(planned), err=True)
     return 0
-
-
-def plan_line(planned: "Planned") -> str:
-    """How much there is to do."""
-    plan = planned.plan
-    to_do = sum(len(stage.cells) for stage in plan.stages)
-    seconds = planned.seconds()
-    time = "unknown time" if seconds is None else f"about {_duration(seconds)}"
-    alone = f" ({plan.epochs_alone} one by one)" if plan.epochs_alone > plan.epochs else ""
-    return (
-        f"{len(plan.cells)} cells, {len(plan.cells) - to_do} of them done or running already; to do: "
-        f"{plan.epochs} epochs{alone} in {len(plan.stages)} trainings, {time}"
-    )
-
-
-@contextmanager
-def open_parent(prepared: "Prepared", console: "Console") -> "Iterator[ParentRun]":
-    """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
-    from mlflow_project.parent import ParentRun
-    from mlflow_project.store_uri import redact
-
-    console.note(plan_line(prepared))
-    parent = ParentRun(prepared.plan, prepared.request.name, console)
-    again, where = "goes on in" if parent.resumed else "is", redact(parent.journal.header.tracking_uri)
-    parent.when_named(lambda run_id: console.note(f"the sweep {again} run {run_id} in {where}"))
-    try:
-        with parent:
-            yield parent
-    finally:
-        _warn_undelivered(parent, console)
-
-
-def _warn_undelivered(parent: "ParentRun", console: "Console") -> None:
-    """Says what the server hasn't got of an ended sweep, and what it will never take."""
-    delivery = parent.delivery
-    assert delivery is not None
-    for refused in dict.fromkeys(
-        [*delivery.refused, *(r for x in parent.results.values() for r in x.refused)]
-    ):
-        console.warning(refused)
-    pending = delivery.pending + sum(result.undelivered for result in parent.results.values())
-    if pending:
-        problem = f" ({delivery.problem})" if delivery.problem else ""
-        console.warning(
-            f"{pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync"
-        )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

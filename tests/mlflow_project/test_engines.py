@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from mlflow_project.cli import run
-from mlflow_project.stage import Result, Task
+from mlflow_project.task import Result, Task
 from tests.mlflow_project.sweeps import begin
 from tests.mlflow_project.tiny import kept, move, options, weights
 

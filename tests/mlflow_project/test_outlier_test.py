@@ -230,14 +230,16 @@ def test_a_model_is_not_tested_on_other_digits_than_its_own(
 def test_a_signal_ends_the_run_as_killed(registered: Registered) -> None:
     from mlflow_project.connection import client
     from mlflow_project.outlier_test import run_outlier_test
+    from mlflow_project.progress import Silence
     from mlflow_project.registry import Registry
 
-    def on_progress(what: str, share: float) -> None:
-        raise Interrupted(signal.SIGTERM)
+    class Listener(Silence):
+        def task(self, description: str, share: float) -> None:
+            raise Interrupted(signal.SIGTERM)
 
     store = client(registered.uri)
     with pytest.raises(Interrupted):
-        run_outlier_test(Registry(store), ["m1"], ["inverted"], on_progress=on_progress)
+        run_outlier_test(Registry(store), ["m1"], ["inverted"], listener=Listener())
     experiment = store.get_experiment_by_name("mnist-base-cnn")
     assert experiment is not None
     (found,) = store.search_runs([experiment.experiment_id])

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 
-from mlflow_project.output import render
+from mlflow_project.tables import render
 
 ROWS = [{"run": "lr=0.1, epochs=8", "accuracy": 0.98613, "pictures": 10_000}, {"run": "b", "accuracy": None}]
 

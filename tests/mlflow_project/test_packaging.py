@@ -1,6 +1,7 @@
 """A model's files: what MLflow loads of them answers as the class does, without pickle, and without this project."""
 
 import ast
+import io
 import json
 import shutil
 import subprocess
@@ -80,6 +81,26 @@ def test_weights_of_another_net_are_refused() -> None:
     weights = new_model(0).state_dict()
     with pytest.raises(ValueError, match="of 36 bytes, expected 40"):
         exported.exported_program({**weights, "fc1.bias": torch.zeros(9)})
+
+
+@pytest.mark.parametrize(
+    ("place", "other"),
+    [
+        ("_LAYOUT", {"archive_format": b"pt2", "archive_version": b"99"}),
+        ("_TABLE", "data/weights/of_another_pytorch.json"),
+        ("_WEIGHTS", "data/elsewhere/"),
+    ],
+)
+def test_an_archive_laid_out_otherwise_is_traced_with_the_weights_themselves(
+    place: str, other: object, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model(1).eval()
+    monkeypatch.setattr(exported, place, other)
+    program = torch.export.load(io.BytesIO(exported.exported_program(model.state_dict())))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(images[:3]), model(images[:3]))
+    with pytest.raises(ValueError, match="weights of another net"):
+        exported.exported_program({"fc1.weight": torch.zeros(10, 12544)})
 
 
 def test_the_graph_is_traced_once_and_a_damaged_one_again(monkeypatch: pytest.MonkeyPatch) -> None:

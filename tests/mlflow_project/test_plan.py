@@ -18,7 +18,9 @@ def cells(*epochs: int) -> list[Cell]:
 
 
 def test_a_grid_has_a_cell_for_each_combination() -> None:
-    grid = Grid(TrainingConfig(momentum=0.5), (0.1, 0.01), (8, 5), (64,), (0, 1))
+    grid = Grid(
+        base=TrainingConfig(momentum=0.5), lr=(0.1, 0.01), epochs=(8, 5), batch_size=(64,), seed=(0, 1)
+    )
     configs = grid.configs()
     assert len(set(configs)) == 8
     assert {(c.lr, c.epochs, c.seed, c.momentum) for c in configs} == set(
@@ -29,7 +31,7 @@ def test_a_grid_has_a_cell_for_each_combination() -> None:
 
 def test_a_value_that_cannot_be_trained_is_refused_before_anything_starts() -> None:
     with pytest.raises(ConfigurationError, match="lr is -1"):
-        Grid(TrainingConfig(), (0.1, -1.0), (5,), (64,), (0,)).configs()
+        Grid(base=TrainingConfig(), lr=(0.1, -1.0), epochs=(5,), batch_size=(64,), seed=(0,)).configs()
 
 
 def test_cells_that_differ_in_epochs_alone_are_one_training() -> None:

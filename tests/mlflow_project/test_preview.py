@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 
 from hw2.configuration import TrainingConfig
-from mlflow_project import sweeping
+from mlflow_project import sweep_request
 from mlflow_project.cli import run
 from mlflow_project.console import Console
 from mlflow_project.sweep import Grid, rows
-from mlflow_project.sweeping import Request
+from mlflow_project.sweep_request import Request
 from tests.mlflow_project.tiny import VALIDATION, options
 
 
 def request_for(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...]) -> Request:
     base = TrainingConfig(dataset=str(tiny), validation_size=VALIDATION, threads=1)
-    return Request("some", Grid(base, lr, epochs, (64,), (0,)).configs())
+    return Request(
+        name="some", configs=Grid(base=base, lr=lr, epochs=epochs, batch_size=(64,), seed=(0,)).configs()
+    )
 
 
 def test_what_is_shown_is_what_would_be_done(tiny: Path, store: str) -> None:
@@ -25,7 +27,7 @@ def test_what_is_shown_is_what_would_be_done(tiny: Path, store: str) -> None:
     assert run(["train", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
     request = request_for(tiny, (0.02, 0.03), (1, 2))
     with Console() as console:
-        shown, prepared = sweeping.preview(request, console), sweeping.prepare(request, console)
+        shown, prepared = sweep_request.preview(request, console), sweep_request.prepare(request, console)
     assert rows(shown.plan) == rows(prepared.plan)
     assert [row["epochs_trained"] for row in rows(shown.plan)] == [1, 1, 0, 1]
     assert shown.seconds() == prepared.seconds() is not None

@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from mlflow_project.alias_history import CHANGE_TAG, MOST_CHARACTERS, Change, changes, history, keep
 from mlflow_project.cli import run
 from mlflow_project.errors import UsageError
-from mlflow_project.registry import Registry, Version
+from mlflow_project.registry import Registry
+from mlflow_project.versions import Version
 from tests.mlflow_project.swept import NAME, Swept, copy, sweep
 
 

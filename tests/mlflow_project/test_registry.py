@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from mlflow_project import cli
 from mlflow_project.connection import client
 from mlflow_project.errors import RegistryError, UsageError
-from mlflow_project.registry import Criteria, Registry, split_models
+from mlflow_project.registry import Registry
+from mlflow_project.versions import Criteria, split_models
 from tests.mlflow_project.conftest import Registered
 
 

@@ -10,7 +10,7 @@ import pytest
 import mlflow_project
 from mlflow_project.cli import run
 from mlflow_project.report_verdicts import of_study
-from mlflow_project.selection import StoredRun
+from mlflow_project.stored_runs import StoredRun
 from tests.mlflow_project.stored import Kept
 
 CSS = Path(mlflow_project.__file__).parent / "templates" / "report.css"
@@ -265,7 +265,19 @@ def test_what_was_held_out_is_said_beside_the_study(kept: Kept) -> None:
 
 def test_the_study_s_figures_stand_beside_a_run_however_its_numbers_were_written() -> None:
     said = {"lr": "1e-1", "epochs": "5", "batch_size": "64", "optimizer": "sgd", "momentum": "0"}
-    model = of_study(StoredRun("m2", "id", "", said, {}, {}))
+    model = of_study(StoredRun(name="m2", run_id="id", artifact_uri="", parameters=said, metrics={}, tags={}))
     assert model is not None
     assert model.alias == "m2"
-    assert of_study(StoredRun("other", "id", "", {**said, "momentum": "0.9"}, {}, {})) is None
+    assert (
+        of_study(
+            StoredRun(
+                name="other",
+                run_id="id",
+                artifact_uri="",
+                parameters={**said, "momentum": "0.9"},
+                metrics={},
+                tags={},
+            )
+        )
+        is None
+    )

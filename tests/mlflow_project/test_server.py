@@ -64,7 +64,7 @@ def test_it_does_not_listen_beyond_loopback_without_users(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
 def test_loopback_needs_no_users(host: str) -> None:
-    assert Settings("sqlite:///x.db", host=host).is_local
+    assert Settings(store="sqlite:///x.db", host=host).is_local
 
 
 def test_all_interfaces_need_a_name_by_which_to_be_called(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,17 +73,21 @@ def test_all_interfaces_need_a_name_by_which_to_be_called(capsys: pytest.Capture
 
 
 def test_names_are_allowed_with_and_without_the_port_and_loopback_stays() -> None:
-    settings = Settings("sqlite:///x.db", host="0.0.0.0", port=5001, allowed_hosts=hosts_of(["a, b:80", "c"]))
+    settings = Settings(
+        store="sqlite:///x.db", host="0.0.0.0", port=5001, allowed_hosts=hosts_of(["a, b:80", "c"])
+    )
     assert settings.hosts() == (
         "a,a:5001,b:80,c,c:5001,localhost,localhost:5001,127.0.0.1,127.0.0.1:5001,[::1],[::1]:5001"
     )
     assert settings.url == "http://a:5001"
-    anywhere = Settings("sqlite:///x.db", host="::", allowed_hosts=hosts_of(["*.example", "2001:db8::1,c"]))
+    anywhere = Settings(
+        store="sqlite:///x.db", host="::", allowed_hosts=hosts_of(["*.example", "2001:db8::1,c"])
+    )
     assert str(anywhere.hosts()).startswith("*.example,*.example:5000,[2001:db8::1],[2001:db8::1]:5000,c,")
     assert anywhere.url == "http://[2001:db8::1]:5000"
-    assert "*" not in Settings("sqlite:///x.db", host="::", allowed_hosts=("*.example",)).url
-    assert Settings("sqlite:///x.db").hosts() is None
-    assert Settings("sqlite:///x.db", host="2001:db8::1").url == "http://[2001:db8::1]:5000"
+    assert "*" not in Settings(store="sqlite:///x.db", host="::", allowed_hosts=("*.example",)).url
+    assert Settings(store="sqlite:///x.db").hosts() is None
+    assert Settings(store="sqlite:///x.db", host="2001:db8::1").url == "http://[2001:db8::1]:5000"
 
 
 def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +212,7 @@ class TestPasswords:
         assert secret in secrets(uri)
 
     def test_nothing_secret_is_in_the_command_line_of_the_server(self) -> None:
-        settings = Settings("postgresql://u:secret@h/d", auth=True)
+        settings = Settings(store="postgresql://u:secret@h/d", auth=True)
         assert "secret" not in " ".join(server._command(settings, "/artifacts"))
         assert server._environment(settings, with_driver(settings.store))[STORE_VARIABLE] == (
             "postgresql+psycopg://u:secret@h/d"
@@ -262,7 +266,7 @@ class TestPasswords:
 
     def test_what_the_server_prints_is_cleared_of_secrets(self) -> None:
         said: list[str] = []
-        watching = server.Server(Settings("sqlite:///x.db"), said.append)
+        watching = server.Server(Settings(store="sqlite:///x.db"), said.append)
         watching._secrets = ("secret",)
         watching._pass_on(io.BytesIO(b"no: secret!\n"))
         assert said == ["no: ***!"]

@@ -325,7 +325,9 @@ def make_plan_of(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...], uri
     base = TrainingConfig(dataset=str(tiny), validation_size=VALIDATION, threads=1)
     _, loaded = pictures.load(base)
     return make_plan(
-        Grid(base, lr, epochs, (64,), (0,)).configs(), loaded.dataset.identity, Store(client(uri))
+        Grid(base=base, lr=lr, epochs=epochs, batch_size=(64,), seed=(0,)).configs(),
+        loaded.dataset.identity,
+        Store(client(uri)),
     )
 
 

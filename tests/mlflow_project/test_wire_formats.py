@@ -24,7 +24,7 @@ from mlflow_project.alias_history import CHANGE_TAG, Change, changes
 from mlflow_project.backup import Manifest, backup, verify
 from mlflow_project.journal_file import Cursor, Header, line_of, value_of
 from mlflow_project.packaging import CHECKSUMS
-from mlflow_project.runs import RunPlan
+from mlflow_project.run_plan import RunPlan
 from mlflow_project.served import COLUMNS
 from mlflow_project.values import (
     Artifact,

@@ -1,0 +1,71 @@
+"""What crosses the borders of processes in a sweep: the tasks, and what became of their cells."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow_project.earlier import Local
+from mlflow_project.sweep import Plan, Stage
+
+TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "failed", "not done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A stage with all that another process needs for it.
+
+    known: the local runs that bear on it, as they were when the plan was made; `since`: begin of the names of
+    folders that may have come later. ignored: names of folders that don't count.
+    """
+
+    number: int
+    stage: Stage
+    tags: Mapping[str, str]
+    register: bool
+    data_dir: Path | None
+    known: tuple[Local, ...]
+    since: str
+    ignored: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of a cell. how: TRAINED, RESUMED, REUSED, FAILED, ELSEWHERE or NOT_DONE."""
+
+    sha256: str
+    how: str
+    run_id: str | None = None
+    folder: Path | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    undelivered: int = 0
+    shares: str = ""
+    refused: tuple[str, ...] = ()
+    unregistered: str = ""
+
+
+def make_tasks(plan: Plan, tags: Mapping[str, str], register: bool, data_dir: Path | None) -> list[Task]:
+    """One task a stage of the plan."""
+    since = time.strftime("%Y%m%dT%H%M", time.gmtime(time.time() - 60))
+    made = []
+    for number, stage in enumerate(plan.stages, 1):
+        sha256s = {cell.sha256 for cell in stage.cells}
+        known = [
+            run
+            for run in plan.local
+            if (run.sha256 in sha256s or run.fingerprint == stage.fingerprint) and run.folder.name < since
+        ]
+        made.append(
+            Task(
+                number=number,
+                stage=stage,
+                tags=tags,
+                register=register,
+                data_dir=data_dir,
+                known=tuple(known),
+                since=since,
+                ignored=plan.ignored,
+            )
+        )
+    return made
