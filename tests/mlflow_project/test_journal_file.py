@@ -1,5 +1,6 @@
 """Whatever bytes a journal holds: what was written is read, the rest is named damage, and little memory is used."""
 
+import hashlib
 import random
 import tracemalloc
 from pathlib import Path
@@ -14,6 +15,7 @@ from mlflow_project.journal_file import Damage, Entry, Header
 from mlflow_project.values import (
     Artifact,
     Metric,
+    ModelFiles,
     RunEnd,
     Tag,
     Value,
@@ -106,3 +108,35 @@ def test_reading_holds_one_line_and_never_a_whole_file(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert len([item for item in items if isinstance(item, Entry)]) == 5
     assert peak < 3 * journal_file.LONGEST_LINE
+
+
+def test_lines_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    # As they were before a journal described its experiment and its registered model.
+    header = (
+        b'{"sha256":"%b","entry":{"n":0,"kind":"journal","data":{"key":"k","tracking_uri":"u","experiment":"e",'
+        b'"run_name":"n","run_id":null,"start_time_ms":1,"tags":{"a":"b"},"artifact_root":"/r","host":"h"}}}\n'
+    )
+    model = (
+        b'{"sha256":"%b","entry":{"n":1,"kind":"model","data":{"name":"model","directory":"d","registered_name":"r",'
+        b'"version_tags":{"lr":"0.1"},"aliases":["m1"],"description":"card","params":{},"step":3}}}\n'
+    )
+    lines = []
+    for line in (header, model):
+        entry = line.partition(b'"entry":')[2][:-2]
+        lines.append(line.replace(b"%b", hashlib.sha256(entry).hexdigest().encode()))
+    (tmp_path / journal_file.JOURNAL).write_bytes(b"".join(lines))
+    first, second = journal_file.read(tmp_path)
+    assert isinstance(first, Entry)
+    assert isinstance(first.value, Header)
+    assert (first.value.tags, first.value.host, first.value.experiment_description) == ({"a": "b"}, "h", "")
+    assert isinstance(second, Entry)
+    assert second.value == ModelFiles(
+        "model",
+        tmp_path / "files" / "d",
+        "r",
+        version_tags={"lr": "0.1"},
+        aliases=("m1",),
+        description="card",
+        step=3,
+        registered_description=None,
+    )
