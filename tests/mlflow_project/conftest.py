@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mlflow_project.tiny import make_tiny
+from tests.support.tiny import make_tiny
 
 SEEDS = (0, 2, 3)
 

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project import afterwards
-from tests.mlflow_project.tiny import VALIDATION, make_tiny
+from tests.support.tiny import VALIDATION, make_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 

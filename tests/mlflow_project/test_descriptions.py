@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from hw2.wording import below_one, percent
 from mlflow_project import descriptions
-from tests.mlflow_project.swept import EXPERIMENT, NAME, Swept, sweep
+from tests.support.swept import EXPERIMENT, NAME, Swept, sweep
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 from mlflow_project.cli import run
 from mlflow_project.stage import Result, Task
-from tests.mlflow_project.sweeps import begin
-from tests.mlflow_project.tiny import kept, move, options, weights
+from tests.support.sweeps import begin
+from tests.support.tiny import kept, move, options, weights
 
 LR = "0.03,0.02"
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project.cli import run
-from tests.mlflow_project.swept import NAME, Swept, copy, sweep
+from tests.support.swept import NAME, Swept, copy, sweep
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tracked_runs.py"
 

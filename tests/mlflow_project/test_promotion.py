@@ -11,7 +11,7 @@ from mlflow_project.alias_history import CHANGE_TAG, MOST_CHARACTERS, Change, ch
 from mlflow_project.cli import run
 from mlflow_project.errors import UsageError
 from mlflow_project.registry import Registry, Version
-from tests.mlflow_project.swept import NAME, Swept, copy, sweep
+from tests.support.swept import NAME, Swept, copy, sweep
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow_project import study
 from mlflow_project.alias_history import history
 from mlflow_project.cli import run
-from tests.mlflow_project.tiny import kept
+from tests.support.tiny import kept
 
 NAME = "mnist-base-cnn"
 

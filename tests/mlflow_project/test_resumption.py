@@ -18,8 +18,8 @@ from mlflow_project.journal import Journal
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.runs import CHECKPOINT
 from mlflow_project.values import RunEnd
-from tests.mlflow_project.synced import watch_syncs
-from tests.mlflow_project.tiny import FIGURES, full, only_run, options
+from tests.support.synced import watch_syncs
+from tests.support.tiny import FIGURES, full, only_run, options
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

@@ -15,8 +15,8 @@ from hw2.configuration import TrainingConfig
 from mlflow_project.cli import run
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.sweep import Grid, Plan, make_plan
-from tests.mlflow_project.sweeps import begin, start
-from tests.mlflow_project.tiny import VALIDATION, full, kept, move, options, table, weights
+from tests.support.sweeps import begin, start
+from tests.support.tiny import VALIDATION, full, kept, move, options, table, weights
 
 
 def test_a_forked_model_is_bit_for_bit_the_one_that_is_trained_alone(

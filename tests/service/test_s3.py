@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 
 from mlflow_project.cli import run
 from tests.faults.server import free_port
-from tests.mlflow_project.tiny import make_tiny, only_run, options
 from tests.service.serving import Serving, start
+from tests.support.tiny import make_tiny, only_run, options
 
 BUCKET = "tracked"
 KEYS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mlflow_project.tiny import make_tiny, options
+from tests.support.tiny import make_tiny, options
 
 NAME = "tiny-base-cnn"
 EXPERIMENT = "mnist-base-cnn"
