@@ -16,6 +16,8 @@ import requests
 from hw2.data import load_dataset
 from mlflow_project.served import COLUMNS
 
+pytestmark = pytest.mark.server
+
 # Read by Python at its start: as on a machine where our packages aren't installed.
 HIDDEN = "import sys\nsys.modules['hw2'] = sys.modules['mlflow_project'] = None\n"
 READY_SECONDS = 240

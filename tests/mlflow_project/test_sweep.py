@@ -195,6 +195,7 @@ def test_a_run_that_was_deleted_is_missing(tiny: Path, store: str) -> None:
     assert cell.tags["weights_sha256"] == deleted.tags["weights_sha256"]
 
 
+@pytest.mark.process
 def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
     tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
     assert weights(undisturbed) == survived
 
 
+@pytest.mark.process
 def test_a_sweep_with_workers_that_is_asked_to_end_marks_its_runs_and_goes_on_later(
     tiny: Path, store: str, tmp_path: Path
 ) -> None:
@@ -255,6 +257,7 @@ def test_a_sweep_with_workers_that_is_asked_to_end_marks_its_runs_and_goes_on_la
     assert sum(stage.start > (0, 0) for stage in plan.stages) >= 1
 
 
+@pytest.mark.process
 def test_workers_of_a_killed_sweep_end_by_themselves_and_another_takes_their_runs_over(
     tiny: Path, store: str, tmp_path: Path
 ) -> None:

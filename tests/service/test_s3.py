@@ -16,6 +16,8 @@ from tests.faults.server import free_port
 from tests.service.serving import Serving, start
 from tests.support.tiny import make_tiny, only_run, options
 
+pytestmark = pytest.mark.server
+
 BUCKET = "tracked"
 KEYS = {
     "AWS_ACCESS_KEY_ID": "somebody",

@@ -16,6 +16,8 @@ from tests.service.serving import Serving, family, start
 from tests.service.test_serving import assert_fifty_clients_lose_nothing, status
 from tests.support.tiny import kept, make_tiny, options, weights
 
+pytestmark = pytest.mark.database
+
 READER, READER_PASSWORD = "reader", "reads and no more"
 
 
