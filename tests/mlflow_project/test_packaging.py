@@ -19,7 +19,7 @@ from hw2.model import Net, new_model
 from mlflow_project import exported, packaging
 from mlflow_project.errors import RegistryError
 from mlflow_project.served import COLUMNS, ServedModel
-from tests.mlflow_project.conftest import Registered
+from tests.support.registered import Registered
 
 SIZES = (1, 2, 257)
 

@@ -11,17 +11,7 @@ from mlflow_project.alias_history import CHANGE_TAG, MOST_CHARACTERS, Change, ch
 from mlflow_project.cli import run
 from mlflow_project.errors import UsageError
 from mlflow_project.registry import Registry, Version
-from tests.support.swept import NAME, Swept, copy, sweep
-
-
-@pytest.fixture(scope="module")
-def swept_once(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    return sweep(tmp_path_factory.mktemp("swept"), migrated_store)
-
-
-@pytest.fixture
-def swept(swept_once: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Swept:
-    return copy(swept_once, tmp_path / "swept", monkeypatch)
+from tests.support.swept import NAME, Swept
 
 
 @pytest.fixture

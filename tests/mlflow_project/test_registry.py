@@ -11,7 +11,7 @@ from mlflow_project import cli
 from mlflow_project.connection import client
 from mlflow_project.errors import RegistryError, UsageError
 from mlflow_project.registry import Criteria, Registry, split_models
-from tests.mlflow_project.conftest import Registered
+from tests.support.registered import Registered
 
 
 @pytest.fixture
