@@ -22,7 +22,7 @@ from mlflow_project.database import driven, shown
 from mlflow_project.errors import StoreError, UsageError
 from mlflow_project.hidden_password import STORE_VARIABLE, hide_password
 from mlflow_project.server_settings import Settings, hosts_of
-from tests.faults.server import free_port
+from tests.support.ports import free_port
 
 SECRETS = [
     ("postgresql://u:secret@h/d", "secret"),
