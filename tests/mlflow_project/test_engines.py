@@ -52,7 +52,6 @@ def in_process(
     return weights(uri)
 
 
-@pytest.mark.process
 def test_two_processes_give_the_weights_of_one_and_a_killed_one_is_replaced(
     tiny: Path,
     store: str,

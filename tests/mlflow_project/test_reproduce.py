@@ -56,6 +56,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(
     assert not (tmp_path / "file").read_bytes()
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("short_study")
 def test_the_study_is_done_under_its_names_and_again_only_where_something_is_missing(
     store: str, capsys: pytest.CaptureFixture[str]
