@@ -56,19 +56,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def migrated_store(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite store with MLflow's tables and no run, kept between sessions: making one takes seconds."""
+    from tests.support.shared import locked
+
     cache = pytestconfig.cache
     folder = cache.mkdir("mlflow-store") if cache is not None else tmp_path_factory.mktemp("store")
     kept = folder / f"{version('mlflow')}-{version('sqlalchemy')}.db"
-    if not kept.exists():
-        from mlflow.tracking import MlflowClient
+    with locked(folder / "lock"):
+        if not kept.exists():
+            from mlflow.tracking import MlflowClient
 
-        fresh = tmp_path_factory.mktemp("fresh-store") / "mlflow.db"
-        client = MlflowClient(f"sqlite:///{fresh}", registry_uri=f"sqlite:///{fresh}")
-        client.search_experiments()
-        client.search_registered_models()
-        part = folder / f"{os.getpid()}.part"
-        shutil.copyfile(fresh, part)
-        part.replace(kept)
+            fresh = tmp_path_factory.mktemp("fresh-store") / "mlflow.db"
+            client = MlflowClient(f"sqlite:///{fresh}", registry_uri=f"sqlite:///{fresh}")
+            client.search_experiments()
+            client.search_registered_models()
+            part = folder / f"{os.getpid()}.part"
+            shutil.copyfile(fresh, part)
+            part.replace(kept)
     return kept
 
 

@@ -97,6 +97,7 @@ def project_store(project: Path, migrated_store: Path) -> dict[str, str]:
     return {"MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
 
 
+@pytest.mark.process
 def test_without_conda_the_plain_command_runs_in_the_projects_own_environment(
     project: Path, project_store: dict[str, str]
 ) -> None:
@@ -111,6 +112,7 @@ def test_without_conda_the_plain_command_runs_in_the_projects_own_environment(
     assert parameters(project) == {"lr": "0.1", "batch_size": "8"}, "what nobody gave is not logged"
 
 
+@pytest.mark.process
 def test_the_plain_command_trains_and_registers_a_model(store: str, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -128,6 +130,7 @@ def test_the_plain_command_trains_and_registers_a_model(store: str, tmp_path: Pa
     assert version.run_id == run.info.run_id
 
 
+@pytest.mark.process
 def test_the_plain_command_goes_on_with_a_run_that_was_killed_and_both_say_so(
     store: str, tmp_path: Path
 ) -> None:
@@ -159,6 +162,7 @@ def test_the_plain_command_goes_on_with_a_run_that_was_killed_and_both_say_so(
     assert steps == list(range(1, 11))
 
 
+@pytest.mark.process
 def test_a_sweep_and_an_outlier_test_by_the_plain_command(store: str, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -184,6 +188,7 @@ def test_a_sweep_and_an_outlier_test_by_the_plain_command(store: str, tmp_path: 
     }
 
 
+@pytest.mark.process
 def test_a_project_that_the_environment_does_not_fit_ends_as_failed_with_the_next_step(
     project: Path, project_store: dict[str, str]
 ) -> None:
@@ -198,6 +203,7 @@ def test_a_project_that_the_environment_does_not_fit_ends_as_failed_with_the_nex
     assert runs(project) == ["FAILED"]
 
 
+@pytest.mark.process
 def test_a_conda_that_exists_is_the_one_that_is_used(
     project: Path, project_store: dict[str, str], conda: Path
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ SCRIPTS = sorted(
     for path in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run", ROOT / "scripts/conda-front/bin/conda"]
     if path.is_file() and path.read_text().startswith("#!") and "sh" in path.read_text().splitlines()[0]
 )
+WORKERS = "-n logical --maxprocesses 8 --dist worksteal"
 
 
 def program(path: Path, text: str) -> None:
@@ -125,21 +127,38 @@ def test_setup_refuses_an_environment_that_was_moved(checkout: Checkout) -> None
     ("command", "called"),
     [
         ("scripts/run", "mlflow run . --env-manager local -P lr=0.1 a b"),
-        ("scripts/test", "python -m pytest -P lr=0.1 a b"),
+        ("scripts/test --all", f"python -m pytest {WORKERS} -P lr=0.1 a b"),
         ("scripts/serve", "python -m mlflow_project serve -P lr=0.1 a b"),
     ],
 )
 def test_what_follows_goes_on(checkout: Checkout, command: str, called: str) -> None:
-    assert checkout.call(command, "-P", "lr=0.1", "a b").returncode == 0
+    assert checkout.call(*command.split(), "-P", "lr=0.1", "a b").returncode == 0
     assert checkout.calls()[-1] == called
 
 
 @pytest.mark.parametrize(("check", "test", "status"), [(0, 0, 0), (1, 0, 1), (0, 5, 1), (1, 1, 1)])
 def test_ci_does_both_and_fails_when_one_does(checkout: Checkout, check: int, test: int, status: int) -> None:
     for name, result in (("check", check), ("test", test)):
-        program(checkout.folder / "scripts" / name, f"echo {name} $CI >>'{checkout.noted}'; exit {result}")
+        script = f"echo {name} $* $CI >>'{checkout.noted}'; exit {result}"
+        program(checkout.folder / "scripts" / name, script)
     assert checkout.call(".ci/run").returncode == status
-    assert checkout.calls() == ["check true", "test true"]
+    assert checkout.calls() == ["check true", "test --all -ra true"]
+
+
+def test_what_is_left_out_is_every_mark_and_is_named(checkout: Checkout) -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    marks = [line.partition(":")[0] for line in settings["markers"]]
+    done = checkout.call("scripts/test", "-x")
+    assert checkout.calls()[-1] == f"python -m pytest {WORKERS} -m not ({' or '.join(marks)}) -x"
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("test: ")]
+    assert f"marked {', '.join(marks)} " in line
+    assert "scripts/test --all" in line
+    assert "left out" not in checkout.call("scripts/test", "--all").stderr
+
+
+def test_the_status_of_the_tests_is_that_of_the_script(checkout: Checkout) -> None:
+    checkout.call("scripts/setup", "test")
+    assert checkout.call("scripts/test", PIP="3").returncode == 3
 
 
 class TestDebianPackages:

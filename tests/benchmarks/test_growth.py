@@ -97,6 +97,7 @@ def checked(report: Report, *expected: tuple[str, int | str]) -> None:
         assert row["size"] == "exponent" or float(row[MEMORY]) > 20
 
 
+@pytest.mark.campaign
 def test_growth_against_pictures_at_tiny_sizes() -> None:
     report = measured("--only", "pictures", "--pictures", "128", "64")
     checked(report, ("pictures", 64), ("pictures", 128), ("pictures", "exponent"))
@@ -113,6 +114,7 @@ def ready_store(migrated_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("ready_store")
 def test_growth_against_models_at_tiny_sizes() -> None:
     report = measured("--only", "models", "--models", "2", "3", "--predictions", "100")
@@ -121,6 +123,7 @@ def test_growth_against_models_at_tiny_sizes() -> None:
     checked(report, *series)
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("ready_store")
 def test_growth_against_epochs_at_a_tiny_size() -> None:
     report = measured("--only", "epochs", "--epochs", "1")
@@ -129,6 +132,7 @@ def test_growth_against_epochs_at_a_tiny_size() -> None:
     assert float(report.rows[0]["checkpoint, KB"]) > 144_266 * 4 / 1000  # the weights alone
 
 
+@pytest.mark.campaign
 def test_growth_against_runs_at_a_tiny_size(monkeypatch: pytest.MonkeyPatch) -> None:
     some = ("status", "models show champion", "compare --models")
     monkeypatch.setattr(growth, "COMMANDS", {name: growth.COMMANDS[name] for name in some})

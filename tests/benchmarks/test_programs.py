@@ -47,6 +47,7 @@ def measured(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     return written
 
 
+@pytest.mark.campaign
 def test_every_candidate_logs_a_whole_run_and_ours_is_told_stage_by_stage(tmp_path: Path) -> None:
     written = measured(tmp_path, "run", "--rounds", "1", "--epochs", "1")
     # One epoch on so few pictures leaves accuracies far apart; nothing else may be wrong.
@@ -64,6 +65,7 @@ def test_every_candidate_logs_a_whole_run_and_ours_is_told_stage_by_stage(tmp_pa
     assert {"torch", "numba", "mlflow", "lightning"} <= set(written["machine"]["versions"])
 
 
+@pytest.mark.campaign
 def test_the_shared_trainings_leave_the_weights_of_those_alone(tmp_path: Path) -> None:
     written = measured(tmp_path, "sweep", "--rounds", "1", "--divide-epochs", "4", "--without-usual")
     assert written["wrong"] == []

@@ -2,9 +2,12 @@
 
 from argparse import ArgumentParser
 
+import pytest
+
 from benchmarks import service
 
 
+@pytest.mark.campaign
 def test_every_command_answers_on_a_filled_store() -> None:
     parser = ArgumentParser()
     service.options(parser)

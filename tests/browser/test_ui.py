@@ -13,6 +13,8 @@ from mlflow_project.records import BATCH_METRIC, EPOCH_METRICS
 from tests.browser.conftest import MODEL, NAMES, Site
 from tests.browser.page import Page
 
+pytestmark = pytest.mark.browser
+
 FIGURES = (
     "confusion_matrix.png",
     "dataset_examples.png",

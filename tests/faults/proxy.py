@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from tests.support.ports import free_port
+
 FAULTS = {
     "reset": "the connection is reset before the server sees the request",
     "500": "error 500, and the server never sees the request",
@@ -50,7 +52,7 @@ class Proxy:
         self.struck: list[tuple[str, str]] = []
         """Each fault and the first line of the request that it struck."""
         self._listener: socket.socket | None = None
-        self.port = 0
+        self.port = free_port()
         self.up()
 
     @property
@@ -64,7 +66,6 @@ class Proxy:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
         listener.listen(128)
-        self.port = listener.getsockname()[1]
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 

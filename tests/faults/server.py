@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 
 @contextmanager
@@ -54,12 +55,6 @@ def tracking_server(folder: Path, migrated_store: Path | None = None, seconds: f
     finally:
         # The server is a small family; its session holds exactly those that were started here.
         end_session(process)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(url: str, process: "subprocess.Popen[bytes]", seconds: float, log: Path) -> None:

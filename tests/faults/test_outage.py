@@ -16,6 +16,8 @@ from tests.faults.check import differences
 from tests.faults.proxy import Proxy
 from tests.faults.rounds import Run
 
+pytestmark = pytest.mark.campaign
+
 EPOCHS = 2
 
 

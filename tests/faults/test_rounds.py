@@ -8,6 +8,8 @@ import pytest
 from tests.faults.proxy import Proxy
 from tests.faults.rounds import play_round
 
+pytestmark = pytest.mark.campaign
+
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_run_killed_and_cut_off_at_random_ends_as_if_undisturbed(

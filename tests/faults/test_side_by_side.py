@@ -14,6 +14,8 @@ from tests.faults.proxy import Proxy
 from tests.faults.rounds import ROOT
 from tests.faults.test_outage import EPOCHS
 
+pytestmark = pytest.mark.campaign
+
 RUNS = 8
 
 

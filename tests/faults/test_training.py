@@ -8,6 +8,8 @@ import pytest
 from tests.faults import training
 from tests.faults.proxy import Proxy
 
+pytestmark = pytest.mark.campaign
+
 
 def test_a_training_under_faults_equals_one_left_alone(
     server: int, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

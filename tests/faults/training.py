@@ -22,7 +22,7 @@ from mlflow_project import journal_file, state
 from mlflow_project.connection import open_client
 from tests.faults.proxy import FAULTS, Proxy, drawn, well
 from tests.faults.rounds import ROOT, Round
-from tests.mlflow_project.tiny import make_tiny, options
+from tests.support.tiny import make_tiny, options
 
 EPOCHS = 12
 EXPERIMENT = "trained-under-faults"

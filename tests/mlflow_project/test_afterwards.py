@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project import afterwards
-from tests.mlflow_project.tiny import VALIDATION, make_tiny
+from tests.support.tiny import VALIDATION, make_tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +39,7 @@ def test_what_a_run_has_said_of_its_end_stands_again_once_its_parent_has_ended(
     assert (info.status, info.end_time) == (kept, 1_234_567)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_training_that_is_stopped_under_mlflow_run_stays_killed(
     number: signal.Signals, store: str, tmp_path: Path

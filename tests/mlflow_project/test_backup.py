@@ -15,7 +15,7 @@ from mlflow_project.errors import BackupError
 from mlflow_project.journal import Journal
 from mlflow_project.sender import deliver
 from mlflow_project.values import Artifact, Metric, ModelFiles, RunEnd
-from tests.mlflow_project.tiny import full
+from tests.support.tiny import full
 
 
 def write_run(store: str, files: Path, number: int) -> str:

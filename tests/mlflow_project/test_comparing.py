@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from mlflow_project.cli import run
-from tests.mlflow_project.stored import SHA, Kept
+from tests.support.stored import SHA, Kept
 
 Capture = pytest.CaptureFixture[str]
 

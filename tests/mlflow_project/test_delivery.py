@@ -31,7 +31,7 @@ from mlflow_project.values import (
     RunStart,
     Tag,
 )
-from tests.mlflow_project.synced import watch_syncs
+from tests.support.synced import watch_syncs
 
 
 @pytest.fixture

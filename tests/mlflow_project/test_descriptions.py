@@ -1,7 +1,6 @@
 """What MLflow's UI says of runs, models and experiments, in words."""
 
 import re
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -10,12 +9,7 @@ from hw2.wording import below_one, percent
 from mlflow_project import descriptions
 from mlflow_project.names import NOTE_TAG
 from mlflow_project.values import VERSION_PLACE
-from tests.mlflow_project.swept import EXPERIMENT, NAME, Swept, sweep
-
-
-@pytest.fixture(scope="module")
-def swept(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    return sweep(tmp_path_factory.mktemp("swept"), migrated_store)
+from tests.support.swept import EXPERIMENT, NAME, Swept
 
 
 @pytest.fixture

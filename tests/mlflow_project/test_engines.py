@@ -10,8 +10,8 @@ import pytest
 
 from mlflow_project.cli import run
 from mlflow_project.task import Result, Task
-from tests.mlflow_project.sweeps import begin
-from tests.mlflow_project.tiny import kept, move, options, weights
+from tests.support.sweeps import begin
+from tests.support.tiny import kept, move, options, weights
 
 LR = "0.03,0.02"
 
@@ -73,6 +73,7 @@ def test_two_processes_give_the_weights_of_one_and_a_killed_one_is_replaced(
     assert in_process(tiny, "1,8", tmp_path / "one", migrated_store, monkeypatch) == by_two
 
 
+@pytest.mark.cluster
 def test_a_ray_cluster_gives_the_same_weights_and_a_killed_worker_is_replaced(
     tiny: Path,
     store: str,
@@ -95,6 +96,7 @@ def test_a_ray_cluster_gives_the_same_weights_and_a_killed_worker_is_replaced(
     assert in_process(tiny, "1,8", tmp_path / "one", migrated_store, monkeypatch) == by_ray
 
 
+@pytest.mark.cluster
 def test_a_ray_sweep_that_is_asked_to_end_marks_its_runs(tiny: Path, store: str, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason=RAY)
     command = ["sweep", "--lr", LR, "--epochs", "500", "--workers", "2", "--engine", "ray", *options(tiny)]
@@ -107,6 +109,7 @@ def test_a_ray_sweep_that_is_asked_to_end_marks_its_runs(tiny: Path, store: str,
     assert {parent.status, *(cell.status for cell in cells)} == {"KILLED"}
 
 
+@pytest.mark.cluster
 def test_a_ray_cluster_that_is_there_already_is_used_by_its_address(
     tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +133,7 @@ def test_a_ray_worker_has_a_part_of_one_gpu_or_whole_ones(gpus: int, workers: in
     assert _gpus(gpus, workers) == share
 
 
+@pytest.mark.cluster
 def test_what_our_own_code_raises_in_a_ray_worker_is_said_and_not_tried_again(
     tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

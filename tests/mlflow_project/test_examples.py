@@ -9,19 +9,9 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project.cli import run
-from tests.mlflow_project.swept import NAME, Swept, copy, sweep
+from tests.support.swept import NAME, Swept
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tracked_runs.py"
-
-
-@pytest.fixture(scope="module")
-def swept_once(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    return sweep(tmp_path_factory.mktemp("swept"), migrated_store)
-
-
-@pytest.fixture
-def swept(swept_once: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Swept:
-    return copy(swept_once, tmp_path / "swept", monkeypatch)
 
 
 def python(*arguments: str, **environment: str) -> str:
@@ -39,6 +29,7 @@ def python(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.process
 def test_the_example_runs_without_our_packages(swept: Swept) -> None:
     assert run(["models", "promote", "--best", "--name", NAME]) == 0
     out = python(
@@ -51,6 +42,7 @@ def test_the_example_runs_without_our_packages(swept: Swept) -> None:
     assert "not_a_digit" in out
 
 
+@pytest.mark.process
 def test_mlflow_gc_removes_a_deleted_run_and_leaves_the_others(swept: Swept) -> None:
     client = MlflowClient(swept.uri, registry_uri=swept.uri)
     gone, kept = (client.get_model_version(NAME, number).run_id for number in ("1", "2"))

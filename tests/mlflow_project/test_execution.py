@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow_project.cli import run
 from mlflow_project.delivery import Deliverer
 from mlflow_project.runs import TrackedRun
-from tests.mlflow_project.tiny import kept, options
+from tests.support.tiny import kept, options
 
 
 def stopped_before(method: str, patch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,8 @@ from mlflow_project.values import (
     Tag,
     Value,
 )
-from tests.mlflow_project.journals import create, values_of
-from tests.mlflow_project.synced import watch_syncs
+from tests.support.journals import create, values_of
+from tests.support.synced import watch_syncs
 
 
 def test_every_kind_of_value_is_read_back_as_it_was_appended(file: Path, model: Path) -> None:

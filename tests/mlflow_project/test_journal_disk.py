@@ -16,8 +16,8 @@ from mlflow_project.values import (
     Metric,
     RunEnd,
 )
-from tests.mlflow_project.journals import create, journal_end, values_of
-from tests.mlflow_project.tiny import full
+from tests.support.journals import create, journal_end, values_of
+from tests.support.tiny import full
 
 
 class Disk:

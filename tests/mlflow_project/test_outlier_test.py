@@ -15,7 +15,7 @@ from hw2.data import load_dataset, load_split
 from hw2.idx import write_idx
 from mlflow_project.cli import run
 from mlflow_project.errors import Interrupted
-from tests.mlflow_project.conftest import Registered
+from tests.support.registered import Registered
 
 
 def test_two_models_and_two_sets_are_one_run(

@@ -21,7 +21,7 @@ from hw2.net import Net
 from mlflow_project import exported, packaging
 from mlflow_project.errors import RegistryError
 from mlflow_project.served import COLUMNS, ServedModel
-from tests.mlflow_project.conftest import Registered
+from tests.support.registered import Registered
 
 SIZES = (1, 2, 257)
 

@@ -10,7 +10,7 @@ from hw2 import catalogue
 from hw2.configuration import TrainingConfig
 from hw2.errors import ConfigurationError
 from mlflow_project import cli, pictures
-from tests.mlflow_project.tiny import TEST, TRAIN, make_tiny, options
+from tests.support.tiny import TEST, TRAIN, make_tiny, options
 
 LAYOUTS = ("{set}/raw", "raw", ".")
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mlflow_project.cli import run
-from tests.mlflow_project.conftest import Registered
+from tests.support.registered import Registered
 
 
 def picture(path: Path, image: np.ndarray) -> Path:

@@ -12,7 +12,7 @@ from mlflow_project.cli import run
 from mlflow_project.console import Console
 from mlflow_project.sweep import Grid, rows
 from mlflow_project.sweep_request import Request
-from tests.mlflow_project.tiny import VALIDATION, options
+from tests.support.tiny import VALIDATION, options
 
 
 def request_for(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...]) -> Request:

@@ -12,17 +12,7 @@ from mlflow_project.cli import run
 from mlflow_project.errors import UsageError
 from mlflow_project.registry import Registry
 from mlflow_project.versions import Version
-from tests.mlflow_project.swept import NAME, Swept, copy, sweep
-
-
-@pytest.fixture(scope="module")
-def swept_once(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    return sweep(tmp_path_factory.mktemp("swept"), migrated_store)
-
-
-@pytest.fixture
-def swept(swept_once: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Swept:
-    return copy(swept_once, tmp_path / "swept", monkeypatch)
+from tests.support.swept import NAME, Swept
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from mlflow_project.selection import Selection
 from mlflow_project.sweeping import sweep
 from mlflow_project.syncing import sync
 from mlflow_project.train import resume, train
-from tests.mlflow_project.tiny import VALIDATION
+from tests.support.tiny import VALIDATION
 
 
 class Listener(Silence):

@@ -12,7 +12,7 @@ from mlflow_project.connection import client
 from mlflow_project.errors import RegistryError, UsageError
 from mlflow_project.registry import Registry
 from mlflow_project.versions import Criteria, split_models
-from tests.mlflow_project.conftest import Registered
+from tests.support.registered import Registered
 
 
 @pytest.fixture

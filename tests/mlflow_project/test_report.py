@@ -11,7 +11,7 @@ import mlflow_project
 from mlflow_project.cli import run
 from mlflow_project.report_verdicts import of_study
 from mlflow_project.stored_runs import StoredRun
-from tests.mlflow_project.stored import Kept
+from tests.support.stored import Kept
 
 CSS = Path(mlflow_project.__file__).parent / "templates" / "report.css"
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow_project import study
 from mlflow_project.alias_history import history
 from mlflow_project.cli import run
-from tests.mlflow_project.tiny import kept
+from tests.support.tiny import kept
 
 NAME = "mnist-base-cnn"
 
@@ -56,6 +56,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(
     assert not (tmp_path / "file").read_bytes()
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("short_study")
 def test_the_study_is_done_under_its_names_and_again_only_where_something_is_missing(
     store: str, capsys: pytest.CaptureFixture[str]

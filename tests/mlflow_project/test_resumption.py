@@ -18,10 +18,11 @@ from mlflow_project.journal import Journal
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.names import CHECKPOINT
 from mlflow_project.values import RunEnd
-from tests.mlflow_project.synced import watch_syncs
-from tests.mlflow_project.tiny import FIGURES, full, only_run, options
+from tests.support.synced import watch_syncs
+from tests.support.tiny import FIGURES, full, only_run, options
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_ends_the_run_as_killed_and_the_run_goes_on_from_there(
     number: signal.Signals, tiny: Path, store: str, tmp_path: Path

@@ -24,7 +24,7 @@ from mlflow_project.values import (
     RunStart,
     Tag,
 )
-from tests.mlflow_project.tiny import full
+from tests.support.tiny import full
 
 
 def test_a_server_that_is_away_is_a_problem_in_one_line_and_no_exception() -> None:

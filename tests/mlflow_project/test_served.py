@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,17 +14,13 @@ import requests
 
 from hw2.data import load_dataset
 from mlflow_project.served import COLUMNS
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.server
 
 # Read by Python at its start: as on a machine where our packages aren't installed.
 HIDDEN = "import sys\nsys.modules['hw2'] = sys.modules['mlflow_project'] = None\n"
 READY_SECONDS = 240
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from mlflow_project.errors import StoreError, UsageError
 from mlflow_project.hidden_password import hide_password
 from mlflow_project.server_settings import Settings, hosts_of
 from mlflow_project.store_uri import STORE_VARIABLE, redact, secrets, with_driver
-from tests.faults.server import free_port
+from tests.support.ports import free_port
 
 SECRETS = [
     ("postgresql://u:secret@h/d", "secret"),

@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mlflow_project.cli import run
-from tests.mlflow_project.tiny import options
 from tests.mlflow_project.unpacked import golden
+from tests.support.tiny import options
 
 NAMES = golden("names.json")
 BY_MLFLOW = "mlflow.source."

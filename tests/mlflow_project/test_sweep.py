@@ -15,8 +15,8 @@ from hw2.configuration import TrainingConfig
 from mlflow_project.cli import run
 from mlflow_project.kept_files import KeptFiles
 from mlflow_project.sweep import Grid, Plan, make_plan
-from tests.mlflow_project.sweeps import begin, start
-from tests.mlflow_project.tiny import VALIDATION, full, kept, move, options, table, weights
+from tests.support.sweeps import begin, start
+from tests.support.tiny import VALIDATION, full, kept, move, options, table, weights
 
 
 def test_a_forked_model_is_bit_for_bit_the_one_that_is_trained_alone(
@@ -195,6 +195,7 @@ def test_a_run_that_was_deleted_is_missing(tiny: Path, store: str) -> None:
     assert cell.tags["weights_sha256"] == deleted.tags["weights_sha256"]
 
 
+@pytest.mark.process
 def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
     tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
     assert weights(undisturbed) == survived
 
 
+@pytest.mark.process
 def test_a_sweep_with_workers_that_is_asked_to_end_marks_its_runs_and_goes_on_later(
     tiny: Path, store: str, tmp_path: Path
 ) -> None:
@@ -255,6 +257,7 @@ def test_a_sweep_with_workers_that_is_asked_to_end_marks_its_runs_and_goes_on_la
     assert sum(stage.start > (0, 0) for stage in plan.stages) >= 1
 
 
+@pytest.mark.process
 def test_workers_of_a_killed_sweep_end_by_themselves_and_another_takes_their_runs_over(
     tiny: Path, store: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from hw2 import catalogue
 from mlflow_project import cli
-from tests.mlflow_project.tiny import FIGURES, TEST, TRAIN, VALIDATION, only_run, options
+from tests.support.tiny import FIGURES, TEST, TRAIN, VALIDATION, only_run, options
 
 PARAMETERS = {
     "lr",

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project import cli
-from tests.mlflow_project.tiny import only_run, options
+from tests.support.tiny import only_run, options
 
 
 def refuse_registration(monkeypatch: pytest.MonkeyPatch) -> None:

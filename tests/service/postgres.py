@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.faults.server import free_port
+from tests.support.ports import free_port
 
 USER = "team"
 # Each of these characters has broken something that builds an address out of a password.

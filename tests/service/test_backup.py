@@ -12,6 +12,8 @@ from mlflow_project.errors import BackupError
 from tests.mlflow_project.test_backup import assert_whole, write_run
 from tests.service.postgres import PASSWORD, Postgres
 
+pytestmark = pytest.mark.database
+
 
 def test_a_backup_of_postgresql_made_while_runs_write_is_put_back_whole(
     postgres: Postgres, tmp_path: Path

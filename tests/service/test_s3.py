@@ -12,9 +12,11 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project.cli import run
-from tests.faults.server import free_port
-from tests.mlflow_project.tiny import make_tiny, only_run, options
 from tests.service.serving import Serving, start
+from tests.support.ports import free_port
+from tests.support.tiny import make_tiny, only_run, options
+
+pytestmark = pytest.mark.server
 
 BUCKET = "tracked"
 KEYS = {

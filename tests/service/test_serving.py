@@ -27,6 +27,8 @@ from mlflow_project.values import Metric as Point
 from mlflow_project.values import RunEnd
 from tests.service.serving import Serving, family, start
 
+pytestmark = pytest.mark.server
+
 
 def status(url: str, data: bytes | None = None, method: str | None = None, **headers: str) -> int:
     """Of the answer; headers by their names with `_` for `-`."""

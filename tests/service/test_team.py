@@ -10,11 +10,13 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project.cli import COMMANDS, run
-from tests.mlflow_project.tiny import kept, make_tiny, options, weights
 from tests.service.conftest import ADMIN_PASSWORD
 from tests.service.postgres import PASSWORD, Postgres
 from tests.service.serving import Serving, family, start
 from tests.service.test_serving import assert_fifty_clients_lose_nothing, status
+from tests.support.tiny import kept, make_tiny, options, weights
+
+pytestmark = pytest.mark.database
 
 READER, READER_PASSWORD = "reader", "reads and no more"
 
