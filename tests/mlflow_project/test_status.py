@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_project import cli, journal_file, repair, sender, state, state_dir
+from mlflow_project import cli, delivery_status, journal_file, repair, sender, state, state_dir
 from mlflow_project.connection import open_client
 from mlflow_project.errors import RunBusyError, RunError
 from mlflow_project.journal import Journal
@@ -164,7 +164,7 @@ def test_sync_asks_a_server_that_is_away_once(
         journal.close()
     asked: list[Path] = []
 
-    def counted(folder: Path, **more: Any) -> sender.Delivery:
+    def counted(folder: Path, **more: Any) -> delivery_status.Delivery:
         asked.append(folder)
         return deliver(folder, **more)
 
