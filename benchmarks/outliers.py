@@ -138,7 +138,7 @@ def judge(model: BaseCNN, pictures: Pictures) -> Result:
     alternatives = Alternatives(training, held_out)
     temperature = best_temperature(held_out)
     evaluations = {
-        name: evaluate(model, images) for name, images in {"test": pictures.test, **pictures.outliers}.items()
+        name: evaluate(model, image_set) for name, image_set in {"test": pictures.test, **pictures.outliers}.items()
     }
     scores: dict[str, Scores] = {}
     for name, evaluation in evaluations.items():

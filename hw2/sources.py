@@ -109,13 +109,13 @@ def read_any(folder: Path) -> tuple[Pixels, Labels | None]:
     """Test pictures of a folder, else its training pictures, else its only pictures; labels if any."""
     place = folder / "raw" if is_folder(folder / "raw") else folder
     names = listing(place)
-    pictures = [name for name in names if re.search(r"images[-.]idx3-ubyte(\.gz)?$", name)]
+    image_names = [name for name in names if re.search(r"images[-.]idx3-ubyte(\.gz)?$", name)]
     for stem in (*FILE_STEMS["test"], *FILE_STEMS["train"]):
-        chosen = [name for name in pictures if stem in name]
+        chosen = [name for name in image_names if stem in name]
         if chosen:
             break
     else:
-        chosen = pictures
+        chosen = image_names
     stems = {name.removesuffix(".gz") for name in chosen}
     if len(stems) != 1:
         found = f"{len(stems)} files of pictures" if stems else "no file of pictures"

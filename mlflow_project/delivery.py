@@ -156,12 +156,13 @@ class Deliverer:
                     raise TypeError(f"no way to deliver {value!r}")
         if points or parameters or tags:
             from mlflow.entities import Metric as Point
-            from mlflow.entities import Param, RunTag
+            from mlflow.entities import Param as RunParam
+            from mlflow.entities import RunTag
 
             self.session.client.log_batch(
                 self.session.open_run(),
                 metrics=[Point(p.key, p.value, p.timestamp_ms, p.step) for p in points],
-                params=[Param(key, value) for key, value in parameters.items()],
+                params=[RunParam(key, value) for key, value in parameters.items()],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
             self._known().update(parameters)
@@ -234,9 +235,9 @@ class Deliverer:
             full = Path(name) / path.name
             shutil.copyfile(image.file, full)
             small = full.with_name(f"{path.stem}+compressed.webp")
-            with Image.open(full) as picture:
-                picture.thumbnail((256, 256))
-                picture.save(small)
+            with Image.open(full) as thumbnail:
+                thumbnail.thumbnail((256, 256))
+                thumbnail.save(small)
             for file in (small, full):
 
                 def send(file: Path = file) -> None:

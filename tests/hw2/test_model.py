@@ -7,7 +7,7 @@ from hw2.model_factory import model_from_weights, new_model, weights_sha256
 from hw2.net import preprocess
 
 
-def pictures(count: int = 5) -> torch.Tensor:
+def raw_images(count: int = 5) -> torch.Tensor:
     return torch.randint(
         0, 256, (count, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
     )
@@ -39,7 +39,7 @@ def test_a_pixel_goes_from_0_to_255_to_the_scale_that_was_measured() -> None:
 
 
 def test_every_shape_and_type_of_raw_pictures_gives_the_same_logits() -> None:
-    model, images = new_model(0).eval(), pictures()
+    model, images = new_model(0).eval(), raw_images()
     logits = model(images)
     torch.testing.assert_close(model(images.unsqueeze(1)), logits)
     torch.testing.assert_close(model(images.float()), logits)
@@ -50,12 +50,12 @@ def test_the_second_convolution_has_no_activation_behind_it() -> None:
     with torch.no_grad():
         model.conv2.weight.zero_()
         model.conv2.bias.fill_(-3.0)
-    torch.testing.assert_close(model.outputs(pictures()).pool_means, torch.full((5, 64), -3.0))
+    torch.testing.assert_close(model.outputs(raw_images()).pool_means, torch.full((5, 64), -3.0))
 
 
 def test_one_pass_gives_logits_and_the_means_of_both_feature_maps() -> None:
     model = new_model(0)
-    images = pictures()
+    images = raw_images()
     outputs = model.outputs(images)
     first = torch.relu(model.conv1(preprocess(images)))
     torch.testing.assert_close(outputs.relu_means, first.mean(dim=(2, 3)))
@@ -88,6 +88,6 @@ def test_a_digest_knows_values_and_names_but_no_memory_layout() -> None:
 def test_a_model_comes_back_from_its_weights() -> None:
     model = new_model(3).eval()
     again = model_from_weights(model.state_dict())
-    assert torch.equal(again(pictures()), model(pictures()))
+    assert torch.equal(again(raw_images()), model(pictures()))
     assert not again.training
     assert not any(p.requires_grad for p in again.parameters())

@@ -15,7 +15,7 @@ from mlflow_project.cli import run
 from tests.support.registered import Registered
 
 
-def picture(path: Path, image: np.ndarray) -> Path:
+def write_image(path: Path, image: np.ndarray) -> Path:
     Image.fromarray(image).save(path)
     return path
 
@@ -24,7 +24,7 @@ def picture(path: Path, image: np.ndarray) -> Path:
 def digit(tmp_path: Path) -> Path:
     from hw2.data import load_dataset
 
-    return picture(tmp_path / "digit.png", load_dataset("mnist-sample").test.images[0].numpy())
+    return write_image(tmp_path / "digit.png", load_dataset("mnist-sample").test.images[0].numpy())
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def garment(tmp_path: Path) -> Path:
     from hw2.data import load_split
 
     images = load_split("fashion-mnist-sample", "test").images
-    return picture(tmp_path / "garment.png", images[0].numpy())
+    return write_image(tmp_path / "garment.png", images[0].numpy())
 
 
 @pytest.mark.usefixtures("registered")
