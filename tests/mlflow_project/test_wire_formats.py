@@ -251,7 +251,9 @@ def test_the_detector_of_a_registered_model_is_read_and_written_alike(tmp_path: 
     assert {name: (tuple(t.shape), t.dtype) for name, t in state.items()} == DETECTOR_SHAPES
     again = Detector.from_state_dict(state).state_dict()
     assert list(again) == list(DETECTOR_SHAPES)
-    assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
+    for name, tensor in state.items():
+        assert again[name].dtype == tensor.dtype
+        assert torch.equal(again[name], tensor)
 
 
 def test_the_files_of_a_registered_model_are_where_they_were() -> None:
