@@ -7,19 +7,19 @@ from pathlib import Path
 
 from benchmarks.common import Report, machine, show, write
 from benchmarks.every_part import run_all
-from hw2.errors import ExperimentError
-from mlflow_project.errors import ServiceError
+from hw2.common.errors import Hw2Error
+from mlflow_project.common.errors import ServiceError
 
 PARTS = {
-    "training": "pictures per second of the training step against the loop that everybody writes",
+    "training": "images per second of the training step against the loop that everybody writes",
     "run": "a whole run, from the command to a registered model, against what a person would write instead",
     "sweep": "the study's five models as one sweep, against each alone",
     "outliers": "every outlier score on every outlier set, over several seeds",
     "outlier_test": "the command outliers over three models, all digits and all garments",
     "profile": "where a training step's time goes, operator by operator",
-    "serving": "the time that a picture takes through mlflow models serve",
+    "serving": "the time that an image takes through mlflow models serve",
     "service": "commands, the UI and writers on a store with 10,000 runs",
-    "growth": "time and memory against pictures, epochs, models in compare and runs in the store",
+    "growth": "time and memory against images, epochs, models in compare and runs in the store",
 }
 ALL = "all"
 
@@ -43,7 +43,7 @@ def main() -> None:
     facts = machine()
     try:
         report: Report = import_module(f"benchmarks.{arguments.part}").run(arguments)
-    except (ExperimentError, ServiceError) as error:
+    except (Hw2Error, ServiceError) as error:
         raise SystemExit(f"scripts/benchmark: {error}") from error
     show(report, facts)
     write(report, facts, path)

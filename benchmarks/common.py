@@ -18,8 +18,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hw2.configuration import code_sha256, native_bfloat16
-from hw2.step import implementation
+from hw2.train_step.factory import backend_name
+from hw2.training.fingerprint import code_hash
+from hw2.training.runtime import native_bfloat16
 
 Cell = str | float | int
 
@@ -69,8 +70,8 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "versions": {name: found for name in _TELLING if (found := _version(name))},
-        "step": implementation("cpu"),
-        "code_sha256": code_sha256(),
+        "step": backend_name("cpu"),
+        "code_sha256": code_hash(),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
     }
 

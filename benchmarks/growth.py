@@ -1,4 +1,4 @@
-"""Time and memory against what grows: pictures, epochs, models in `compare`, runs in the store."""
+"""Time and memory against what grows: images, epochs, models in `compare`, runs in the store."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def options(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Report:
     """Every size as a process of its own."""
-    measured = {"pictures": _pictures, "epochs": _epochs, "models": _models, "runs": _runs}
+    measured = {"pictures": _images, "epochs": _epochs, "models": _models, "runs": _runs}
     found: list[Series] = []
     for name, series in measured.items():
         if name in arguments.only:
@@ -64,7 +64,7 @@ def run(arguments: Namespace) -> Report:
     )
 
 
-def _pictures(sizes: Sequence[int], arguments: Namespace, folder: Path) -> Iterable[Series]:
+def _images(sizes: Sequence[int], arguments: Namespace, folder: Path) -> Iterable[Series]:
     data = [str(arguments.data_dir.resolve())] if arguments.data_dir else []
 
     def one(size: int) -> Values:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hw2.predictions import LOGIT_COLUMNS, write_predictions
-from hw2.types import IntArray
+from hw2.common.types import IntArray
+from hw2.evaluation.predictions import LOGIT_COLUMNS, write_predictions
 
 LEAST, MOST = 0.96, 0.99
 """Accuracies of the models, evenly between."""
@@ -43,7 +43,7 @@ def store_of_models(store: str, count: int, predictions: int, folder: Path) -> l
 
 
 def _frame(labels: IntArray, chance: np.random.Generator, accuracy: float) -> pd.DataFrame:
-    """Predictions with about that share right, each mistake the next digit."""
+    """Predictions with about that accuracy, each mistake the next digit."""
     wrong = chance.random(len(labels)) > accuracy
     predicted = (labels + wrong) % 10
     logits = chance.standard_normal((len(labels), 10), dtype=np.float32)

@@ -9,26 +9,27 @@ import time
 from pathlib import Path
 
 
-def train(pictures: int, threads: int, data_dir: Path | None) -> float:
-    """Seconds of one epoch on so many pictures: the training set, repeated and cut."""
+def train(images: int, threads: int, data_dir: Path | None) -> float:
+    """Seconds of one epoch on so many images: the training set, repeated and cut."""
     import torch
 
-    from hw2.configuration import TrainingConfig, resolve
-    from hw2.data import ImageSet, load_split
-    from hw2.step import make_step  # noqa: F401
-    from hw2.training import Training
+    from hw2.data.image_set import ImageSet, load_split
+    from hw2.train_step.factory import make_train_step  # noqa: F401
+    from hw2.training.config import TrainingConfig
+    from hw2.training.runtime import resolve_runtime
+    from hw2.training.trainer import Trainer
 
-    if not pictures:
+    if not images:
         return 0.0
     published = load_split("mnist", "train", data_dir)
-    repeated = published.take(torch.arange(pictures) % len(published))
+    repeated = published.take(torch.arange(images) % len(published))
     del published
-    size = min(64, pictures)
+    size = min(64, images)
     config = TrainingConfig(lr=0.01, epochs=1, batch_size=size, validation_size=0, threads=threads)
-    runtime = resolve(config)
+    runtime = resolve_runtime(config)
 
     def epoch(images: ImageSet) -> float:
-        (result,) = Training(config, runtime, images.sha256, images, None).epochs()
+        (result,) = Trainer(config, runtime, images.sha256, images, None).epochs()
         return result.epoch_seconds
 
     epoch(repeated.take(torch.arange(size)))  # the first batch waits for the kernels
@@ -37,9 +38,10 @@ def train(pictures: int, threads: int, data_dir: Path | None) -> float:
 
 def compare(models: int, folder: Path) -> float:
     """Seconds for the verdicts on so many models, from their files of predictions to the text that is printed."""
-    from hw2.comparison import ModelPredictions, compare
-    from hw2.predictions import read_predictions
-    from mlflow_project.comparison_text import render_comparison
+    from hw2.comparison.compare import compare
+    from hw2.comparison.model_predictions import ModelPredictions
+    from hw2.evaluation.predictions import read_predictions
+    from mlflow_project.analysis.comparison_text import render_comparison
 
     def whole(files: list[Path]) -> None:
         models = [

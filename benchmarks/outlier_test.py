@@ -6,8 +6,8 @@ from pathlib import Path
 
 from benchmarks.common import Report, median_and_spread
 from benchmarks.programs import Place, fresh_store, home, run_program
-from hw2.data import load_dataset
-from hw2.outlier_sets import load_outliers
+from hw2.data.image_set import load_dataset
+from hw2.outliers.datasets import load_outliers
 
 SEEDS = "0,2,3"  # one model each; how well they are trained doesn't change the time
 LIMIT_SECONDS = 60.0
@@ -46,6 +46,6 @@ def run(arguments: Namespace) -> Report:
     }
     notes = [
         f"{dataset.name} and {outliers.name}, {arguments.rounds} rounds; the whole command: look-up, verification, the "
-        "training pictures that scores are fitted on, both sets, all scores with intervals, figures, delivery."
+        "training images that scores are fitted on, both sets, all scores with intervals, figures, delivery."
     ]
     return Report("The outlier test", [row], notes, raw={"seconds": seconds})

@@ -12,21 +12,24 @@ from scipy.optimize import minimize_scalar
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks.common import Cell, Report
-from hw2 import checkpoint
-from hw2.configuration import TrainingConfig, fingerprint, resolve
-from hw2.data import Dataset, ImageSet, load_dataset
-from hw2.detector import Curve, Detector, fit_sets
-from hw2.errors import DivergenceError
-from hw2.evaluation import evaluate
-from hw2.evaluation_result import Evaluation
-from hw2.model import BaseCNN
-from hw2.outlier_measures import measure
-from hw2.outlier_sets import load_outliers
-from hw2.outlier_statistics import ClassGaussians, doubt
-from hw2.outliers import Scorer, energy, entropy, joint_scores, max_softmax
-from hw2.split import split_validation
-from hw2.training import Training
-from hw2.types import FloatArray
+from hw2.common.errors import DivergenceError
+from hw2.common.types import FloatArray
+from hw2.data.image_set import Dataset, ImageSet, load_dataset
+from hw2.evaluation.evaluate import evaluate
+from hw2.evaluation.result import Evaluation
+from hw2.models.base_cnn import BaseCNN
+from hw2.outliers.datasets import load_outliers
+from hw2.outliers.detector import OutlierDetector, TailCalibration
+from hw2.outliers.fit_sets import fit_sets
+from hw2.outliers.metrics import ood_metrics
+from hw2.outliers.scores import Scorer, energy, entropy, max_softmax, score_ensemble
+from hw2.outliers.statistics import ClassGaussians, log_odds
+from hw2.training import checkpoint
+from hw2.training.config import TrainingConfig
+from hw2.training.fingerprint import fingerprint
+from hw2.training.runtime import resolve_runtime
+from hw2.training.split import split_validation
+from hw2.training.trainer import Trainer
 
 Scores = dict[str, FloatArray]
 
@@ -38,7 +41,7 @@ MEASURES = ("auroc", "outliers_accepted")
 console = Console(stderr=True)
 
 
-class Pictures(NamedTuple):
+class Images(NamedTuple):
     train: ImageSet
     validation: ImageSet
     test: ImageSet
@@ -83,18 +86,18 @@ def run(arguments: Namespace) -> Report:
     dataset = load_dataset("mnist", arguments.data_dir)
     results: dict[int, Result] = {}
     notes = []
-    pictures: Pictures | None = None
+    images: Images | None = None
     for seed in map(int, arguments.seeds.split(",")):
         config = TrainingConfig(
             lr=arguments.lr, epochs=arguments.epochs, seed=seed, threads=arguments.threads
         ).for_training_set(len(dataset.train))
-        pictures = pictures or _pictures(dataset, config, arguments.data_dir)
+        images = images or _images(dataset, config, arguments.data_dir)
         try:
-            model = trained(config, dataset, pictures, arguments.trained)
+            model = trained(config, dataset, images, arguments.trained)
         except DivergenceError as error:
             notes.append(f"Seed {seed} is not among the models: {error}.")
             continue
-        results[seed] = judge(model, pictures)
+        results[seed] = judge(model, images)
         console.print(f"seed {seed}: {results[seed].kept}")
     together = joint(list(results.values())) if len(results) > 1 else {}
     return Report(
@@ -109,19 +112,19 @@ def run(arguments: Namespace) -> Report:
     )
 
 
-def _pictures(dataset: Dataset, config: TrainingConfig, data_dir: Path | None) -> Pictures:
+def _images(dataset: Dataset, config: TrainingConfig, data_dir: Path | None) -> Images:
     train, validation = split_validation(dataset.train, config.validation_size or 0)
     assert validation is not None
     outliers = {name: load_outliers(name, data_dir, dataset.test) for name in SETS}
-    return Pictures(train, validation, dataset.test, outliers)
+    return Images(train, validation, dataset.test, outliers)
 
 
-def trained(config: TrainingConfig, dataset: Dataset, pictures: Pictures, folder: Path) -> BaseCNN:
+def trained(config: TrainingConfig, dataset: Dataset, images: Images, folder: Path) -> BaseCNN:
     """The model of a configuration, from `folder` as far as it was trained before."""
-    runtime = resolve(config)
+    runtime = resolve_runtime(config)
     path = folder / f"{fingerprint(config, dataset.sha256, runtime)}.pt"
     state = checkpoint.load(path) if path.exists() else None
-    training = Training(config, runtime, dataset.sha256, pictures.train, pictures.validation, state)
+    training = Trainer(config, runtime, dataset.sha256, images.train, images.validation, state)
     folder.mkdir(parents=True, exist_ok=True)
     for result in training.epochs():
         checkpoint.save(path, training.state())
@@ -129,16 +132,17 @@ def trained(config: TrainingConfig, dataset: Dataset, pictures: Pictures, folder
     return training.state().model()
 
 
-def judge(model: BaseCNN, pictures: Pictures) -> Result:
+def judge(model: BaseCNN, images: Images) -> Result:
     """All scores of one model on the test digits and on every outlier set."""
-    chosen = fit_sets(pictures.train, pictures.validation)
+    chosen = fit_sets(images.train, images.validation)
     training, held_out = evaluate(model, chosen.training), evaluate(model, chosen.held_out)
-    detector = Detector.fit(training, held_out)
+    detector = OutlierDetector.fit(training, held_out)
     scorer = Scorer.fit(training, chosen.training.labels.numpy())
     alternatives = Alternatives(training, held_out)
     temperature = best_temperature(held_out)
     evaluations = {
-        name: evaluate(model, image_set) for name, image_set in {"test": pictures.test, **pictures.outliers}.items()
+        name: evaluate(model, image_set)
+        for name, image_set in {"test": images.test, **images.outliers}.items()
     }
     scores: dict[str, Scores] = {}
     for name, evaluation in evaluations.items():
@@ -185,18 +189,18 @@ class Alternatives:
         self._strokes = ClassGaussians.fit(training.relu_means.astype(np.float64), one, 1)
         self._shapes = ClassGaussians.fit(training.pool_means.astype(np.float64), one, 1)
         self._search = NearestNeighbors(n_neighbors=4).fit(training.logits)
-        self._curves = [Curve.fit(values) for values in self._statistics(held_out)]
+        self._curves = [TailCalibration.fit(values) for values in self._statistics(held_out)]
 
     def _statistics(self, evaluation: Evaluation) -> list[FloatArray]:
         one = np.zeros(evaluation.n, dtype=np.int64)
         return [
-            doubt(evaluation.logits.astype(np.float64)),
+            log_odds(evaluation.logits.astype(np.float64)),
             self._strokes.distance(evaluation.relu_means.astype(np.float64), one),
             self._shapes.distance(evaluation.pool_means.astype(np.float64), one),
             self._search.kneighbors(evaluation.logits)[0][:, -1],
         ]
 
-    def scores(self, evaluation: Evaluation, detector: Detector) -> Scores:
+    def scores(self, evaluation: Evaluation, detector: OutlierDetector) -> Scores:
         """Sums of -log10 p, by what is summed."""
         doubtful, strokes, shapes, logits = (
             curve(values) / np.log(10)
@@ -205,16 +209,16 @@ class Alternatives:
         parts = detector.parts(evaluation)
         everything = np.sum(list(parts.values()), axis=0)
         return {
-            "prototype: doubt, strokes, shapes of any digit, neighbours in logits": (
+            "prototype: doubt, strokes, shapes of any digit, neighbors in logits": (
                 doubtful + strokes + shapes + logits
             ),
-            "shipped, neighbours in logits": everything - parts["direction"] + logits,
+            "shipped, neighbors in logits": everything - parts["direction"] + logits,
             "shipped, strokes and shapes of any digit": (
                 parts["doubt"] + strokes + shapes + parts["direction"]
             ),
             **{f"shipped without {part}": everything - values for part, values in parts.items()},
             **{f"{part} alone": values for part, values in parts.items()},
-            "neighbours in logits alone": logits,
+            "neighbors in logits alone": logits,
         }
 
 
@@ -224,7 +228,7 @@ def joint(results: list[Result]) -> dict[str, Scores]:
         name: {
             **{
                 f"all models: {score}": values
-                for score, values in joint_scores([result.evaluations[name] for result in results]).items()
+                for score, values in score_ensemble([result.evaluations[name] for result in results]).items()
             },
             ENSEMBLE: np.mean([result.scores[name][SHIPPED] for result in results], axis=0),
         }
@@ -238,7 +242,7 @@ def table(results: list[Result], together: Mapping[str, Scores]) -> list[dict[st
     for name in SETS:
         for score in results[0].scores[name]:
             measured = [
-                measure(result.scores["test"][score], result.scores[name][score], resamples=0)
+                ood_metrics(result.scores["test"][score], result.scores[name][score], resamples=0)
                 for result in results
             ]
             for what in MEASURES:
@@ -246,7 +250,7 @@ def table(results: list[Result], together: Mapping[str, Scores]) -> list[dict[st
                 spread = np.std(values, ddof=1) if len(values) > 1 else np.nan
                 columns[what, score][name] = f"{np.mean(values):.5f} ± {spread:.5f}"
         for score, values_of in together.get(name, {}).items():
-            one = measure(together["test"][score], values_of, resamples=0)
+            one = ood_metrics(together["test"][score], values_of, resamples=0)
             for what in MEASURES:
                 columns[what, score][name] = f"{getattr(one, what).value:.5f}"
     return [

@@ -13,27 +13,27 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import Cell, Report
-from benchmarks.training import BATCH_SIZE, PICTURE_FLOP, FastStep
-from hw2 import step_kernels, step_winograd
-from hw2.configuration import native_bfloat16
-from hw2.data import load_dataset
-from hw2.step import implementation
+from benchmarks.training import BATCH_SIZE, IMAGE_FLOP, FastStep
+from hw2.data.image_set import load_dataset
+from hw2.train_step import winograd, winograd_kernels
+from hw2.train_step.factory import backend_name
+from hw2.training.runtime import native_bfloat16
 
-# Each of conv2's three products, for one picture.
-_PRODUCT_FLOP = 2 * step_kernels.PLACES * step_kernels.TILES * 32 * 64
+# Each of conv2's three products, for one image.
+_PRODUCT_FLOP = 2 * winograd_kernels.PLACES * winograd_kernels.TILES * 32 * 64
 _PRODUCTS = {64: "products: conv2", 32: "products: conv2, gradient of input"}
 
 # What is timed: where it is looked up, its name there, what it is for.
 _PLACES: list[tuple[Any, str, str]] = [
-    (step_kernels, "forward", "gather, preprocess, conv1, ReLU, transform"),
-    (step_kernels, "pool", "transform back, bias, max-pool"),
-    (step_kernels, "logits", "fc1"),
-    (step_kernels, "cross_entropy", "softmax, loss and their gradient"),
-    (step_kernels, "unpool", "gradients of fc1's input, max-pool, transform"),
-    (step_kernels, "backward", "gradients of transform, ReLU, conv1"),
-    (step_winograd.WinogradStep, "_update_fc1", "fc1: gradient and update"),
+    (winograd_kernels, "forward", "gather, preprocess, conv1, ReLU, transform"),
+    (winograd_kernels, "pool", "transform back, bias, max-pool"),
+    (winograd_kernels, "logits", "fc1"),
+    (winograd_kernels, "cross_entropy", "softmax, loss and their gradient"),
+    (winograd_kernels, "unpool", "gradients of fc1's input, max-pool, transform"),
+    (winograd_kernels, "backward", "gradients of transform, ReLU, conv1"),
+    (winograd.WinogradStep, "_update_fc1", "fc1: gradient and update"),
     (
-        step_winograd.WinogradStep,
+        winograd.WinogradStep,
         "_update_others",
         "sum of the parts' gradients, update, transform of weights",
     ),
@@ -60,7 +60,7 @@ class _Clock:
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--batches", type=int, default=100, help=f"of {BATCH_SIZE} pictures; default 100")
+    parser.add_argument("--batches", type=int, default=100, help=f"of {BATCH_SIZE} images; default 100")
     default = "bfloat16" if native_bfloat16() else "float32"
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default=default, help=f"default {default}"
@@ -95,12 +95,12 @@ def run(arguments: Namespace) -> Report:
         )
     wall = statistics.median(walls)
     return Report(
-        title=f"Processor time of one step of {BATCH_SIZE} pictures in {arguments.precision}",
+        title=f"Processor time of one step of {BATCH_SIZE} images in {arguments.precision}",
         rows=rows,
         notes=[
-            f"{implementation('cpu')}; {total / batches * 1e3:.1f} ms of processor time a batch; without these "
-            f"clocks {wall * 1e3:.1f} ms by the clock on the wall, {BATCH_SIZE / wall:,.0f} pictures/s, "
-            f"{BATCH_SIZE / wall * PICTURE_FLOP / 1e9:.0f} GFLOP/s by the direct count."
+            f"{backend_name('cpu')}; {total / batches * 1e3:.1f} ms of processor time a batch; without these "
+            f"clocks {wall * 1e3:.1f} ms by the clock on the wall, {BATCH_SIZE / wall:,.0f} images/s, "
+            f"{BATCH_SIZE / wall * IMAGE_FLOP / 1e9:.0f} GFLOP/s by the direct count."
         ],
     )
 

@@ -18,8 +18,8 @@ from benchmarks.stages import EXIT
 EXPORTED = "exported"  # of the state folder
 ROOT = Path(__file__).resolve().parent.parent
 ACCURACY_TOLERANCE = 0.01
-"""Same net, data, batch and epochs: what is left between programs is another order of pictures, and rounding."""
-TEST_PICTURES = 10_000
+"""Same net, data, batch and epochs: what is left between programs is another order of images, and rounding."""
+TEST_IMAGES = 10_000
 """Of the full set, whose accuracies that tolerance is for."""
 
 
@@ -50,12 +50,12 @@ class Logged:
     weights_sha256: str | None
 
 
-def allowed_difference(accuracy: float, pictures: int) -> float:
-    """How far two programs' accuracies on so many test pictures may be apart.
+def allowed_difference(accuracy: float, images: int) -> float:
+    """How far two programs' accuracies on so many test images may be apart.
 
-    Three standard deviations of the difference of two shares, which for few pictures is more than the tolerance.
+    Three standard deviations of the difference of two shares, which for few images is more than the tolerance.
     """
-    return float(max(ACCURACY_TOLERANCE, 3 * (2 * accuracy * (1 - accuracy) / pictures) ** 0.5))
+    return float(max(ACCURACY_TOLERANCE, 3 * (2 * accuracy * (1 - accuracy) / images) ** 0.5))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from statistics import median
 
 from benchmarks.common import Cell, Report, alternate, median_and_spread
 from benchmarks.programs import (
-    TEST_PICTURES,
+    TEST_IMAGES,
     Logged,
     Place,
     allowed_difference,
@@ -22,7 +22,7 @@ from benchmarks.programs import (
 )
 from benchmarks.stages import TESTING, TRAINING
 from benchmarks.usual import torchvision_folder
-from hw2.data import load_dataset
+from hw2.data.image_set import load_dataset
 
 OURS = "this service, train"
 # The others compute on the processor, so ours does.
@@ -60,11 +60,11 @@ def run(arguments: Namespace) -> Report:
     """Every candidate as a process of its own with a fresh store, in turn."""
     dataset = load_dataset("mnist", arguments.data_dir)
     done: dict[str, list[Done]] = {}
-    with torchvision_folder(dataset) as pictures, tempfile.TemporaryDirectory() as scratch:
+    with torchvision_folder(dataset) as images, tempfile.TemporaryDirectory() as scratch:
         place = settled(Path(scratch))
-        said = [str(pictures), str(arguments.lr), str(arguments.epochs)]
+        said = [str(images), str(arguments.lr), str(arguments.epochs)]
         # The embedded sample is no published set, so it is found by being asked for nothing else.
-        data = [] if dataset.is_sample else ["--data-dir", str(pictures)]
+        data = [] if dataset.is_sample else ["--data-dir", str(images)]
         ours = ["train", "--lr", said[1], "--epochs", said[2], *data, *OPTIONS]
         programs = {
             OURS: ["mlflow_project", *ours],
@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> Report:
         alternate(candidates, arguments.rounds)
         parts = _stages(place, ours, arguments.rounds) if OURS in chosen else {}
     about = (
-        f"{dataset.name}, lr {arguments.lr}, {arguments.epochs} epochs, all {len(dataset.train):,} training pictures, "
+        f"{dataset.name}, lr {arguments.lr}, {arguments.epochs} epochs, all {len(dataset.train):,} training images, "
         f"{arguments.rounds} rounds; whole processes with a SQLite store of their own, kernels compiled before; "
         "medians (smallest to largest)."
     )
@@ -90,7 +90,7 @@ def report(
     done: Mapping[str, Sequence[Done]],
     parts: Mapping[str, Sequence[float]],
     about: str,
-    test_pictures: int = TEST_PICTURES,
+    test_images: int = TEST_IMAGES,
 ) -> Report:
     """done: by candidate, each round; parts: seconds of our command's stages, each round."""
     ours = done.get(OURS)
@@ -124,14 +124,14 @@ def report(
     if ours:
         notes.append(f"Limit: {_verdict(median(one.memory_mb for one in ours), MEMORY_MB, 'MB')}.")
     raw = {"done": {name: [asdict(one) for one in rounds] for name, rounds in done.items()}, "stages": parts}
-    return Report("One run, end to end", rows, notes, raw, _wrong(done, test_pictures))
+    return Report("One run, end to end", rows, notes, raw, _wrong(done, test_images))
 
 
-def _wrong(done: Mapping[str, Sequence[Done]], test_pictures: int) -> list[str]:
+def _wrong(done: Mapping[str, Sequence[Done]], test_images: int) -> list[str]:
     """What would make the comparison unfair."""
     accuracies = {name: _accuracy(rounds) for name, rounds in done.items()}
     furthest = max(accuracies.values()) - min(accuracies.values())
-    allowed = allowed_difference(min(accuracies.values()), test_pictures)
+    allowed = allowed_difference(min(accuracies.values()), test_images)
     wrong = []
     if furthest > allowed:
         wrong.append(f"test accuracies differ by {furthest:.4f}, allowed are {allowed:.4f}: {accuracies}")

@@ -17,7 +17,7 @@ import requests
 
 from benchmarks.common import Cell, Report
 from benchmarks.filled_store import LEARNING_RATES, environment, fill, train_one
-from mlflow_project.names import DEFAULT_NAME
+from mlflow_project.common.names import DEFAULT_NAME
 from tests.service import postgres
 from tests.service.serving import start
 

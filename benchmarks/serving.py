@@ -17,11 +17,11 @@ import requests
 import torch
 
 from benchmarks.common import Report
-from hw2.data import load_dataset
-from hw2.detector import Detector
-from hw2.evaluation import evaluate
-from hw2.model_factory import new_model
-from mlflow_project.packaging import write_model_files
+from hw2.data.image_set import load_dataset
+from hw2.evaluation.evaluate import evaluate
+from hw2.models.factory import new_model
+from hw2.outliers.detector import OutlierDetector
+from mlflow_project.packaging.model_files import write_model_files
 
 READY_SECONDS = 180
 FITTED_ON = 1000
@@ -29,7 +29,7 @@ FITTED_ON = 1000
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--requests", type=int, default=300, help="of each size, after ten that don't count")
-    parser.add_argument("--pictures", type=int, nargs="+", default=[1, 100], help="in one request")
+    parser.add_argument("--images", type=int, nargs="+", default=[1, 100], help="in one request")
 
 
 def run(arguments: Namespace) -> Report:
@@ -39,12 +39,12 @@ def run(arguments: Namespace) -> Report:
         _write(files, dataset.train.images[:2].clone())
         with served(files) as (address, ready):
             rows = []
-            for pictures in arguments.pictures:
-                body = {"inputs": dataset.test.images[:pictures].tolist()}
+            for images in arguments.images:
+                body = {"inputs": dataset.test.images[:images].tolist()}
                 spent = _ask(address, body, arguments.requests)
                 rows.append(
                     {
-                        "pictures in a request": pictures,
+                        "images in a request": images,
                         "requests": len(spent),
                         "median ms": round(1000 * statistics.median(spent), 1),
                         "95 % within ms": round(1000 * statistics.quantiles(spent, n=20)[-1], 1),
@@ -60,7 +60,7 @@ def _write(files: Path, example: torch.Tensor) -> None:
     model = new_model(0).eval()
     train = load_dataset("mnist-sample").train
     fitted, held_out = (evaluate(model, train.take(torch.arange(n, n + FITTED_ON))) for n in (0, FITTED_ON))
-    write_model_files(files, model, Detector.fit(fitted, held_out), example)
+    write_model_files(files, model, OutlierDetector.fit(fitted, held_out), example)
 
 
 @contextmanager

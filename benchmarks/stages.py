@@ -17,16 +17,16 @@ from typing import Any
 START, REST, EXIT = "start of Python and imports", "between these", "exit"
 TRAINING, TESTING = "training", "tests on digits and outliers, the outlier score"
 STAGES = {
-    "reading the pictures": ["mlflow_project.pictures:load"],
-    "opening the run": ["mlflow_project.runs:TrackedRun.start"],
-    "loading the kernels": ["hw2.training:Training.__init__"],
-    TRAINING: ["mlflow_project.execution:SharedTraining._train"],
-    "checkpoints": ["mlflow_project.runs:TrackedRun.save"],
-    TESTING: ["hw2.assessment:assess"],
-    "export of the model": ["mlflow_project.packaging:write_model_files"],
-    "figures and tables": ["mlflow_project.records:files"],
-    "registration and the rest of the journal": ["mlflow_project.runs:TrackedRun.complete"],
-    "waiting for the delivery": ["mlflow_project.execution:SharedTraining.close"],
+    "reading the images": ["mlflow_project.training.inputs:load"],
+    "opening the run": ["mlflow_project.training.tracked_run:TrackedRun.start"],
+    "loading the kernels": ["hw2.training.trainer:Training.__init__"],
+    TRAINING: ["mlflow_project.training.shared_training:SharedTraining._train"],
+    "checkpoints": ["mlflow_project.training.tracked_run:TrackedRun.save"],
+    TESTING: ["hw2.outliers.assessment:assess"],
+    "export of the model": ["mlflow_project.packaging.model_files:write_model_files"],
+    "figures and tables": ["mlflow_project.training.log_values:files"],
+    "registration and the rest of the journal": ["mlflow_project.training.tracked_run:TrackedRun.complete"],
+    "waiting for the delivery": ["mlflow_project.training.shared_training:SharedTraining.close"],
 }
 
 
@@ -91,9 +91,9 @@ def _watch(clock: Clock) -> None:
 
 
 def main(file: str, started: str, *arguments: str) -> None:
-    from mlflow_project.cli import run, settle
+    from mlflow_project.cli.main import run, tune_gc
 
-    settle()
+    tune_gc()
     clock = Clock(float(started))
     _watch(clock)
     status = run(list(arguments))

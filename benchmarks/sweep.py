@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import Cell, Report, alternate, median_and_spread
+from benchmarks.common import Report, Trial, alternate, median_and_spread
 from benchmarks.programs import (
-    TEST_PICTURES,
+    TEST_IMAGES,
     Logged,
     Place,
     allowed_difference,
@@ -19,10 +19,10 @@ from benchmarks.programs import (
 )
 from benchmarks.run import OPTIONS
 from benchmarks.usual import torchvision_folder
-from hw2.data import load_dataset
+from hw2.data.image_set import load_dataset
 
 OURS, ALONE, USUAL = "this service, shared trainings", "this service, each alone", "usual loop, each alone"
-# (lr, epochs): three shared trainings, which a grid says as two lists and one single cell.
+# (lr, epochs): three shared trainings, which a grid says as two lists and one single trial.
 MODELS = ((0.001, 10), (0.1, 5), (0.1, 8), (0.01, 5), (0.01, 8))
 
 
@@ -40,16 +40,16 @@ def run(arguments: Namespace) -> Report:
     dataset = load_dataset("mnist", arguments.data_dir)
     models = [(lr, max(1, epochs // arguments.divide_epochs)) for lr, epochs in MODELS]
     found: dict[str, list[list[Logged]]] = {}
-    with torchvision_folder(dataset) as pictures, tempfile.TemporaryDirectory() as scratch:
+    with torchvision_folder(dataset) as images, tempfile.TemporaryDirectory() as scratch:
         place = settled(Path(scratch))
-        common = [*([] if dataset.is_sample else ["--data-dir", str(pictures)]), *OPTIONS]
+        common = [*([] if dataset.is_sample else ["--data-dir", str(images)]), *OPTIONS]
         (long, *grid) = models
         shared = [
             ["sweep", "--lr", "0.1,0.01", "--epochs", ",".join(sorted({str(n) for _, n in grid})), *common],
             ["sweep", "--lr", str(long[0]), "--epochs", str(long[1]), *common],
         ]
         alone = [["train", "--lr", str(lr), "--epochs", str(epochs), *common] for lr, epochs in models]
-        usual = [["benchmarks.opponents.loop", str(pictures), str(lr), str(epochs)] for lr, epochs in models]
+        usual = [["benchmarks.opponents.loop", str(images), str(lr), str(epochs)] for lr, epochs in models]
         ways = {
             OURS: [["mlflow_project", *command] for command in shared],
             ALONE: [["mlflow_project", *command] for command in alone],
@@ -71,10 +71,10 @@ def report(
     seconds: Mapping[str, Sequence[float]],
     found: Mapping[str, Sequence[Sequence[Logged]]],
     about: str,
-    test_pictures: int = TEST_PICTURES,
+    test_images: int = TEST_IMAGES,
 ) -> Report:
     """seconds: by way, each round; found: what each round has left in its store."""
-    rows: list[dict[str, Cell]] = []
+    rows: list[dict[str, Trial]] = []
     for name, times in seconds.items():
         ratios = [t / ours for t, ours in zip(times, seconds[OURS], strict=True)]
         accuracies = ", ".join(f"{run.accuracy:.4f}" for run in _sorted(found[name][-1]))
@@ -89,10 +89,10 @@ def report(
     raw = {"seconds": seconds, "accuracies": {row["way"]: row["test accuracies"] for row in rows}}
     order = ", ".join(f"lr={run.lr:g} epochs={run.epochs}" for run in _sorted(found[OURS][-1]))
     notes = [about, f"Accuracies in the order {order}."]
-    return Report("The study's five models", rows, notes, raw, _wrong(found, test_pictures))
+    return Report("The study's five models", rows, notes, raw, _wrong(found, test_images))
 
 
-def _wrong(found: Mapping[str, Sequence[Sequence[Logged]]], test_pictures: int) -> list[str]:
+def _wrong(found: Mapping[str, Sequence[Sequence[Logged]]], test_images: int) -> list[str]:
     """What would make the comparison worthless: other models, or other weights than alone."""
     wrong = []
     expected = _sorted(found[OURS][0])
@@ -105,7 +105,7 @@ def _wrong(found: Mapping[str, Sequence[Sequence[Logged]]], test_pictures: int) 
                 what = f"lr={run.lr:g} epochs={run.epochs}: {name}"
                 if name != USUAL and run.weights_sha256 != other.weights_sha256:
                     wrong.append(f"{what} ended with other weights than {OURS}")
-                if abs(run.accuracy - other.accuracy) > allowed_difference(other.accuracy, test_pictures):
+                if abs(run.accuracy - other.accuracy) > allowed_difference(other.accuracy, test_images):
                     wrong.append(f"{what} reached {run.accuracy:.4f}, {OURS} {other.accuracy:.4f}")
     return wrong
 

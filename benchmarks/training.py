@@ -11,19 +11,19 @@ from torch import Tensor
 
 from benchmarks.common import Cell, Report, alternate, median_and_spread
 from benchmarks.usual import UsualLoop, torchvision_folder
-from hw2.configuration import native_bfloat16
-from hw2.data import Dataset, load_dataset
-from hw2.model_factory import new_model
-from hw2.step import make_step
+from hw2.data.image_set import Dataset, load_dataset
+from hw2.models.factory import new_model
+from hw2.train_step.factory import make_train_step
+from hw2.training.runtime import native_bfloat16
 
 BATCH_SIZE = 64
 LR = 0.05
-# Multiplications and additions of one picture: forward, then twice that for the gradients of weights and
-# activations, less the gradient of the picture itself.
+# Multiplications and additions of one image: forward, then twice that for the gradients of weights and
+# activations, less the gradient of the image itself.
 _CONV1, _CONV2, _FC1 = 784 * 9 * 32 * 2, 784 * 288 * 64 * 2, 12544 * 10 * 2
-PICTURE_FLOP = 3 * (_CONV1 + _CONV2 + _FC1) - _CONV1
+IMAGE_FLOP = 3 * (_CONV1 + _CONV2 + _FC1) - _CONV1
 ACCURACY_TOLERANCE = (
-    0.01  # same start and same order of pictures: what is left is rounding, amplified by training
+    0.01  # same start and same order of images: what is left is rounding, amplified by training
 )
 
 # The three products that conv2 is made of, for a batch of 64, and a large square one.
@@ -33,7 +33,7 @@ SHAPES = {"2048 x 2048 x 2048": (2048, 2048, 2048), "50176 x 288 x 64": (50176, 
 class FastStep:
     def __init__(self, dataset: Dataset, precision: str) -> None:
         model = new_model(0)
-        self._step = make_step(
+        self._step = make_train_step(
             model, lr=LR, momentum=0.0, precision=precision, device="cpu", batch_size=BATCH_SIZE
         )
         self._train = self._step.prepare(dataset.train.images)
@@ -68,18 +68,17 @@ class MatrixMultiply:
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="default 7")
     parser.add_argument(
-        "--pictures", type=int, default=3200, help="trained by each candidate in each round; default 3200"
+        "--images", type=int, default=3200, help="trained by each candidate in each round; default 3200"
     )
 
 
 def run(arguments: Namespace) -> Report:
     dataset = load_dataset("mnist", arguments.data_dir)
-    pictures = min(arguments.pictures, len(dataset.train))
+    images = min(arguments.images, len(dataset.train))
     precisions = ["float32", "bfloat16"] if native_bfloat16() else ["float32"]
     generator = torch.Generator().manual_seed(0)
     orders = [
-        torch.randperm(len(dataset.train), generator=generator)[:pictures]
-        for _ in range(arguments.rounds + 1)
+        torch.randperm(len(dataset.train), generator=generator)[:images] for _ in range(arguments.rounds + 1)
     ]
     with ExitStack() as stack:
         folder = stack.enter_context(torchvision_folder(dataset))
@@ -106,24 +105,24 @@ def run(arguments: Namespace) -> Report:
     rows: list[dict[str, Cell]] = []
     for name in trainers:
         precision = name.rpartition(" ")[2]
-        rates = [pictures / s for s in seconds[name]]
+        rates = [images / s for s in seconds[name]]
         row: dict[str, Cell] = {
             "training": name,
-            "pictures/s": median_and_spread(rates),
+            "images/s": median_and_spread(rates),
             "times the usual loop": median_and_spread(
                 [u / s for u, s in zip(usual, seconds[name], strict=True)], 2
             ),
-            "GFLOP/s": round(statistics.median(rates) * PICTURE_FLOP / 1e9, 1),
+            "GFLOP/s": round(statistics.median(rates) * IMAGE_FLOP / 1e9, 1),
         }
         for shape in SHAPES:
             speed = speeds[f"matmul {shape}, {precision}"]
-            shares = [rate * PICTURE_FLOP / s for rate, s in zip(rates, speed, strict=True)]
+            shares = [rate * IMAGE_FLOP / s for rate, s in zip(rates, speed, strict=True)]
             row[f"share of matmul {shape}"] = f"{statistics.median(shares):.0%}"
         row["test accuracy"] = f"{accuracies[name]:.4f}"
         rows.append(row)
     notes = [
-        f"{dataset.name}: {arguments.rounds} rounds of {pictures} pictures, batch {BATCH_SIZE}, lr {LR}; medians "
-        f"(smallest to largest); ratios are formed round by round; {PICTURE_FLOP / 1e6:.1f} MFLOP a picture.",
+        f"{dataset.name}: {arguments.rounds} rounds of {images} images, batch {BATCH_SIZE}, lr {LR}; medians "
+        f"(smallest to largest); ratios are formed round by round; {IMAGE_FLOP / 1e6:.1f} MFLOP an image.",
         *(f"{name}: {median_and_spread([s / 1e9 for s in speed])} GFLOP/s" for name, speed in speeds.items()),
     ]
     furthest = max(accuracies.values()) - min(accuracies.values())
@@ -136,7 +135,7 @@ def run(arguments: Namespace) -> Report:
         title="Training BaseCNN",
         rows=rows,
         notes=notes,
-        raw={"seconds": seconds, "accuracies": accuracies, "pictures_a_round": pictures},
+        raw={"seconds": seconds, "accuracies": accuracies, "images_a_round": images},
         wrong=wrong,
     )
 

@@ -11,9 +11,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from hw2.data import Dataset, ImageSet
-from hw2.model_factory import new_model
-from hw2.net import MEAN, SCALE
+from hw2.data.image_set import Dataset, ImageSet
+from hw2.models.factory import new_model
+from hw2.models.net import MEAN, SCALE
 
 
 class Net(nn.Module):
@@ -33,7 +33,7 @@ class Net(nn.Module):
 
 
 class UsualLoop:
-    """Trains on pictures in a given order, so that candidates differ in nothing but how they compute."""
+    """Trains on images in a given order, so that candidates differ in nothing but how they compute."""
 
     def __init__(self, folder: Path, lr: float, batch_size: int) -> None:
         transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (SCALE,))])
@@ -62,7 +62,7 @@ class UsualLoop:
 
 @contextmanager
 def torchvision_folder(dataset: Dataset) -> Iterator[Path]:
-    """The pictures as torchvision keeps them after a download."""
+    """The images as torchvision keeps them after a download."""
     with TemporaryDirectory() as folder:
         raw = Path(folder) / "MNIST" / "raw"
         raw.mkdir(parents=True)

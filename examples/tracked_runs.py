@@ -39,7 +39,7 @@ client = mlflow.MlflowClient()
 for point in client.get_metric_history(runs.loc[0, "run_id"], "validation_accuracy"):
     print(f"epoch {point.step}: {point.value:.4f}")
 
-# %% The files of a run: its predictions for every test picture
+# %% The files of a run: its predictions for every test image
 with tempfile.TemporaryDirectory() as folder:
     path = mlflow.artifacts.download_artifacts(
         run_id=runs.loc[0, "run_id"], artifact_path="predictions/test.parquet", dst_path=folder
@@ -52,17 +52,17 @@ with tempfile.TemporaryDirectory() as folder:
 print("downloaded", *downloaded)
 print(f"right: {(predictions['label'] == predictions['predicted']).mean():.4f} of {len(predictions):,}")
 
-# %% The champion as a PyTorch module: pictures in, logits out
-pictures = np.zeros((2, 28, 28), dtype=np.uint8)
-pictures[1, 4:24, 13:16] = 255  # a bar: a one
+# %% The champion as a PyTorch module: images in, logits out
+images = np.zeros((2, 28, 28), dtype=np.uint8)
+images[1, 4:24, 13:16] = 255  # a bar: a one
 module = mlflow.pytorch.load_model(f"models:/{MODEL}@champion")
-print("logits", tuple(module(torch.from_numpy(pictures)).shape))
+print("logits", tuple(module(torch.from_numpy(images)).shape))
 
 # %% The champion with its outlier score
 # Over HTTP: mlflow models serve --model-uri models:/mnist-base-cnn@champion --env-manager local --port 5001
-# answers the same to {"inputs": [[[0, ...], ...]]} posted to /invocations; tests/mlflow_project/test_served.py does so.
-answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion").predict(pictures)
+# answers the same to {"inputs": [[[0, ...], ...]]} posted to /invocations; tests/mlflow_project/packaging/test_pyfunc_model.py does so.
+answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion").predict(images)
 print(answers)
 
 # %% What was deleted, removed for good; only where a store may be changed, so not here
-# mlflow gc --backend-store-uri URL          tests/mlflow_project/test_examples.py does so
+# mlflow gc --backend-store-uri URL          tests/mlflow_project/cli/test_examples.py does so

@@ -1,1 +1,1 @@
-"""The experiment: pictures, model, training, evaluation and figures. Knows nothing of MLflow and prints nothing."""
+"""The experiment: images, model, training, evaluation and figures. Knows nothing of MLflow and prints nothing."""

@@ -1,5 +1,5 @@
 """`python -m mlflow_project`."""
 
-from mlflow_project.cli import main
+from mlflow_project.cli.main import main
 
 main()

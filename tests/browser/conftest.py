@@ -33,7 +33,7 @@ def site(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         pytest.skip(reason)
     from mlflow import MlflowClient
 
-    from mlflow_project.cli import run
+    from mlflow_project.cli.main import run
 
     folder = tmp_path_factory.mktemp("site")
     with tracking_server(folder / "server", migrated_store) as port, pytest.MonkeyPatch.context() as patch:

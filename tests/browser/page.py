@@ -52,7 +52,7 @@ class Page:
         return str(self.driver.execute_script("return document.body ? document.body.innerText : ''"))
 
     def wait(self, what: str, condition: Callable[[], object], seconds: float = SECONDS) -> None:
-        """Until `condition` holds; AssertionError, with the page's text and a picture, where it doesn't."""
+        """Until `condition` holds; AssertionError, with the page's text and an image, where it doesn't."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -101,13 +101,13 @@ class Page:
 
         self.wait(f"{css} {text!r} to scroll to", scrolled)
 
-    def loaded_pictures(self) -> list[str]:
-        """The addresses of the pictures that have arrived and are shown."""
+    def loaded_images(self) -> list[str]:
+        """The addresses of the images that have arrived and are shown."""
         script = "return [...document.images].filter(i => i.complete && i.naturalWidth > 100).map(i => i.src)"
         return list(self.driver.execute_script(script))
 
     def shot(self, name: str) -> Path:
-        """A picture of the window, without MLflow's assistant, which takes a quarter of it."""
+        """An image of the window, without MLflow's assistant, which takes a quarter of it."""
         for close in self.all('button[aria-label="Close"]'):
             if close.is_displayed():
                 close.click()

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from mlflow_project.links import experiment_link
-from mlflow_project.records import BATCH_METRIC, EPOCH_METRICS
+from mlflow_project.cli.shared.hints import experiment_link
+from mlflow_project.training.log_values import BATCH_METRIC, EPOCH_METRICS
 from tests.browser.conftest import MODEL, NAMES, Site
 from tests.browser.page import Page
 
@@ -97,11 +97,11 @@ def test_figures_stand_side_by_side(browser: Page, site: Site) -> None:
     for figure in FIGURES:
         browser.show(f'[aria-label="{figure}"]')
     for figure in ("outlier_predictions.png", "confusion_matrix.png"):
-        before = set(browser.loaded_pictures())  # those of another figure say nothing of this one
+        before = set(browser.loaded_images())  # those of another figure say nothing of this one
         browser.click(f'[aria-label="{figure}"]')
         browser.wait(
-            f"{len(NAMES)} pictures of {figure}",
-            lambda before=before: len(set(browser.loaded_pictures()) - before) >= len(NAMES),  # type: ignore[misc]
+            f"{len(NAMES)} images of {figure}",
+            lambda before=before: len(set(browser.loaded_images()) - before) >= len(NAMES),  # type: ignore[misc]
         )
         browser.show('[aria-label="collapse Artifacts"]')
         browser.shot(f"comparison_{figure.removesuffix('.png')}")
@@ -141,14 +141,14 @@ def test_the_image_grids_of_the_chart_view_have_the_figures_of_all_runs(browser:
     seen: dict[str, set[str]] = {figure: set() for figure in IN_THE_GRID}
 
     def seen_on_the_way_down() -> bool:
-        for address in browser.loaded_pictures():
-            for figure, pictures in seen.items():
+        for address in browser.loaded_images():
+            for figure, images in seen.items():
                 if f"images%2F{figure}%2B" in address:
-                    pictures.add(address)
+                    images.add(address)
         scroll_down(browser)
-        return all(len(pictures) == len(NAMES) for pictures in seen.values())
+        return all(len(images) == len(NAMES) for images in seen.values())
 
-    browser.wait(f"{len(NAMES)} pictures of each of {IN_THE_GRID}", seen_on_the_way_down)
+    browser.wait(f"{len(NAMES)} images of each of {IN_THE_GRID}", seen_on_the_way_down)
     browser.shot("image_grid")
 
 
@@ -162,7 +162,7 @@ def test_the_registered_model_says_what_it_is_and_which_version_to_use(browser: 
 def test_a_version_has_its_model_card(browser: Page, site: Site) -> None:
     browser.open(f"/#/models/{MODEL}/versions/1")
     browser.reads(
-        "of 1,000 test pictures right",
+        "of 1,000 test images right",
         "95 % interval",
         "has an AUROC of",
         "Its threshold",
@@ -176,7 +176,7 @@ def test_a_version_has_its_model_card(browser: Page, site: Site) -> None:
 def test_the_report_of_a_sweep_fits_a_phone_and_prints(
     browser: Page, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow_project.cli import run
+    from mlflow_project.cli.main import run
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", site.address)
     page = tmp_path / "report.html"

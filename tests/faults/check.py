@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from mlflow_project.names import KEY_TAG
+from mlflow_project.common.names import KEY_TAG
 from tests.faults import play
 
 

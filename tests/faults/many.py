@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from mlflow_project.connection import import_mlflow
+from mlflow_project.tracking.delivery.client import import_mlflow
 from tests.faults.play import play
 
 

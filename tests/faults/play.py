@@ -12,20 +12,20 @@ import random
 import time
 from pathlib import Path
 
-from mlflow_project.fsio import replace
-from mlflow_project.journal import Journal
-from mlflow_project.sender import Sender
-from mlflow_project.values import (
+from mlflow_project.tracking.delivery.background import BackgroundUploader
+from mlflow_project.tracking.journal.entities import (
     Artifact,
     DatasetInput,
     LoggedImage,
     Metric,
-    ModelFiles,
-    Parameter,
-    RunEnd,
-    RunStart,
+    ModelArtifact,
+    Param,
+    RunEnded,
+    RunResumed,
     Tag,
 )
+from mlflow_project.tracking.journal.fsio import replace
+from mlflow_project.tracking.journal.writer import Journal
 
 EXPERIMENT = "faults"
 REGISTERED = "faults-model"
@@ -58,7 +58,7 @@ def weights(seed: int) -> bytes:
     return hashlib.sha256(str(seed).encode()).digest() * 3000
 
 
-def write(folder: Path, seed: int) -> tuple[list[Artifact], ModelFiles, Path]:
+def write(folder: Path, seed: int) -> tuple[list[Artifact], ModelArtifact, Path]:
     from PIL import Image
 
     for path, content in files(seed).items():
@@ -68,15 +68,15 @@ def write(folder: Path, seed: int) -> tuple[list[Artifact], ModelFiles, Path]:
     model.mkdir(parents=True, exist_ok=True)
     (model / "model.pt2").write_bytes(weights(seed))
     (model.parent / "MLmodel").write_text("flavors: {}\nmodel_id: null\n")
-    picture = folder / "picture.png"
-    Image.new("RGB", (64, 64), (seed % 256, 0, 0)).save(picture)
+    image = folder / "image.png"
+    Image.new("RGB", (64, 64), (seed % 256, 0, 0)).save(image)
     artifacts = [Artifact(path, folder / path) for path in files(seed)]
     return (
         artifacts,
-        ModelFiles(
+        ModelArtifact(
             "model", model.parent, REGISTERED, version_tags={"seed": str(seed)}, aliases=(f"s{seed}",)
         ),
-        picture,
+        image,
     )
 
 
@@ -84,14 +84,14 @@ def play(uri: str, key_file: Path, seed: int, epochs: int, pause: float, wait: f
     """The number of values that are not delivered when the process ends."""
     if key_file.exists():
         journal = Journal.open(Path(key_file.read_text()))
-        journal.append(RunStart(), Tag("status", "started"))
+        journal.append(RunResumed(), Tag("status", "started"))
         first = journal.last_step("train_loss") or 1
     else:
         journal = Journal.create(uri, EXPERIMENT, f"seed={seed}")
         replace(key_file, str(journal.folder).encode())
         first = 1
-    sender = Sender(journal).start()
-    journal.append(*(Parameter(key, value) for key, value in parameters(seed).items()))
+    sender = BackgroundUploader(journal).start()
+    journal.append(*(Param(key, value) for key, value in parameters(seed).items()))
     journal.append(DatasetInput("mnist-sample", "abc", "embedded"), Tag("status", "started"))
     for epoch in range(first, epochs + 1):
         for key, step, value in points(seed, epoch):
@@ -99,9 +99,9 @@ def play(uri: str, key_file: Path, seed: int, epochs: int, pause: float, wait: f
             time.sleep(pause / BATCHES)
         journal.sync()
     made = journal.folder / "made"
-    artifacts, model, picture = write(made, seed)
-    journal.append(LoggedImage("confusion_matrix", epochs, picture), *artifacts, model)
-    journal.append(Tag("status", "completed"), RunEnd())
+    artifacts, model, image = write(made, seed)
+    journal.append(LoggedImage("confusion_matrix", epochs, image), *artifacts, model)
+    journal.append(Tag("status", "completed"), RunEnded())
     journal.sync()
     delivery = sender.wait(wait)
     sender.stop()

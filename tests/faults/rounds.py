@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_project import state
-from mlflow_project.connection import open_client
-from mlflow_project.sender import deliver
+from mlflow_project.tracking.delivery.background import deliver
+from mlflow_project.tracking.delivery.client import open_client
+from mlflow_project.tracking.journal import local_runs
 from tests.faults.check import differences
 from tests.faults.proxy import FAULTS, Proxy, drawn, well
 
@@ -99,7 +99,7 @@ def play_round(folder: Path, proxy: Proxy, port: int, seed: int, epochs: int = 3
             result.differences.append(f"not delivered: {delivery}")
         proxy.plan = well
         client = open_client(f"http://127.0.0.1:{port}")
-        key = state.local_run(run.folder).key
+        key = local_runs.local_run(run.folder).key
         result.differences += differences(client, key, seed, epochs)
     finally:
         run.kill()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_project import journal_file
-from mlflow_project.connection import open_client
-from mlflow_project.journal import Journal
-from mlflow_project.sender import Sender, deliver
-from mlflow_project.values import DatasetInput, LoggedImage, Metric, Parameter, RunEnd, Tag
+from mlflow_project.tracking.delivery.background import BackgroundUploader, deliver
+from mlflow_project.tracking.delivery.client import open_client
+from mlflow_project.tracking.journal import format
+from mlflow_project.tracking.journal.entities import DatasetInput, LoggedImage, Metric, Param, RunEnded, Tag
+from mlflow_project.tracking.journal.writer import Journal
 from tests.faults import play
 from tests.faults.check import differences
 from tests.faults.proxy import Proxy
@@ -24,13 +24,13 @@ EPOCHS = 2
 def journal_of(uri: str, seed: int) -> Journal:
     """All that a run of this seed has to say, in this process, without a sender."""
     journal = Journal.create(uri, play.EXPERIMENT, f"seed={seed}")
-    journal.append(*(Parameter(key, value) for key, value in play.parameters(seed).items()))
+    journal.append(*(Param(key, value) for key, value in play.parameters(seed).items()))
     journal.append(DatasetInput("mnist-sample", "abc", "embedded"), Tag("status", "started"))
     for epoch in range(1, EPOCHS + 1):
         journal.append(*(Metric(key, value, step) for key, step, value in play.points(seed, epoch)))
-    artifacts, model, picture = play.write(journal.folder / "made", seed)
-    journal.append(LoggedImage("confusion_matrix", EPOCHS, picture), *artifacts, model)
-    journal.append(Tag("status", "completed"), RunEnd())
+    artifacts, model, image = play.write(journal.folder / "made", seed)
+    journal.append(LoggedImage("confusion_matrix", EPOCHS, image), *artifacts, model)
+    journal.append(Tag("status", "completed"), RunEnded())
     return journal
 
 
@@ -83,7 +83,7 @@ def test_a_run_begins_while_the_server_is_away_and_becomes_a_normal_run(server: 
     proxy.down()
     seed = random.randrange(1 << 30)
     journal = journal_of(proxy.url, seed)
-    sender = Sender(journal).start()
+    sender = BackgroundUploader(journal).start()
     assert sender.wait_for_run(0.5) is None
     delivery = sender.wait(0.5)
     assert (delivery.run_id, delivery.pending) == (None, journal.count)
@@ -104,12 +104,12 @@ def test_saying_and_syncing_never_wait_for_the_server(server: int, proxy: Proxy)
 
     proxy.plan = hold
     journal = Journal.create(proxy.url, play.EXPERIMENT, "held")
-    sender = Sender(journal).start()
+    sender = BackgroundUploader(journal).start()
     for step in range(2000):
         journal.append(Metric("m", step, step))
     assert journal.sync()
     assert sender.delivery().delivered == 0  # all of this happened while no request was answered
-    on_disk = sum(isinstance(item, journal_file.Entry) for item in journal_file.read(journal.folder))
+    on_disk = sum(isinstance(item, format.Entry) for item in format.read_spec(journal.folder))
     assert on_disk == 2001
     answer.set()
     assert sender.wait(60).complete

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_project.connection import open_client
-from mlflow_project.sender import deliver
+from mlflow_project.tracking.delivery.background import deliver
+from mlflow_project.tracking.delivery.client import open_client
 from tests.faults.check import differences
 from tests.faults.proxy import Proxy
 from tests.faults.rounds import ROOT

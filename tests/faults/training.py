@@ -18,8 +18,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from mlflow_project import journal_file, state
-from mlflow_project.connection import open_client
+from mlflow_project.tracking.delivery.client import open_client
+from mlflow_project.tracking.journal import format, local_runs
 from tests.faults.proxy import FAULTS, Proxy, drawn, well
 from tests.faults.rounds import ROOT, Round
 from tests.support.tiny import make_tiny, options
@@ -86,7 +86,7 @@ class Command:
     @property
     def run_folder(self) -> Path | None:
         """The folder of the run, once it has begun so far that it can be resumed."""
-        found = sorted((self.folder / "state" / "runs").glob(f"*/{journal_file.JOURNAL}"))
+        found = sorted((self.folder / "state" / "runs").glob(f"*/{format.JOURNAL}"))
         ready = [path.parent for path in found if (path.parent / "plan.json").exists()]
         return ready[-1] if ready else None
 
@@ -216,7 +216,7 @@ def damage(chance: random.Random, folder: Path) -> str:
     """What a power loss does to the newest files; what was done."""
     kind = chance.choice(["nothing", "truncated", "zeroed", "torn journal", "cut journal", "no cursor"])
     newest = folder / "checkpoint.pt"
-    journal = folder / journal_file.JOURNAL
+    journal = folder / format.JOURNAL
     if kind in ("truncated", "zeroed") and newest.exists() and (folder / "checkpoint.previous.pt").exists():
         content = newest.read_bytes()
         at = chance.randrange(len(content))
@@ -229,11 +229,11 @@ def damage(chance: random.Random, folder: Path) -> str:
         lines = journal.read_bytes().splitlines(keepends=True)
         ends = list(itertools.accumulate(map(len, lines)))
         synced = [end for end, line in zip(ends, lines, strict=True) if b'"images_per_second"' in line]
-        least = max([journal_file.Cursor.load(folder).position, *synced[-1:]])
+        least = max([format.Cursor.load(folder).position, *synced[-1:]])
         if synced:
             os.truncate(journal, chance.choice([end for end in ends if end >= least] or ends[-1:]))
     elif kind == "no cursor":
-        (folder / journal_file.CURSOR).unlink(missing_ok=True)
+        (folder / format.CURSOR).unlink(missing_ok=True)
     return kind
 
 
@@ -294,13 +294,13 @@ def _next(command: Command, data: Path, net: int) -> list[str]:
     folder = command.run_folder
     if folder is None:
         return arguments(data, net)
-    run_id = journal_file.Cursor.load(folder).run_id
+    run_id = format.Cursor.load(folder).run_id
     return ["train", "--resume", run_id or folder.name]
 
 
 def _is_finished(command: Command) -> bool:
     folder = command.run_folder
-    return folder is not None and state.local_run(folder).state == "finished"
+    return folder is not None and local_runs.local_run(folder).state == "finished"
 
 
 def _disturb(
@@ -312,7 +312,7 @@ def _disturb(
     away = False
     while process.poll() is None and time.monotonic() < deadline:
         folder = command.run_folder
-        if lines and folder and (folder / journal_file.JOURNAL).read_bytes().count(b"\n") >= lines:
+        if lines and folder and (folder / format.JOURNAL).read_bytes().count(b"\n") >= lines:
             break
         time.sleep(0.01)
         if chance.random() < 0.003:
@@ -323,5 +323,5 @@ def _disturb(
 
 
 def prepare(folder: Path) -> Path:
-    """The pictures that all of these runs train on."""
+    """The images that all of these runs train on."""
     return make_tiny(folder / "data")

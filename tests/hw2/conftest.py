@@ -1,11 +1,11 @@
-"""What tests of data sets need: nothing downloaded, and a `mnist` of few pictures."""
+"""What tests of data sets need: nothing downloaded, and a `mnist` of few images."""
 
 from pathlib import Path
 
 import pytest
 
-from hw2 import catalogue
-from hw2.constants import DIGITS
+from hw2.common.constants import DIGITS
+from hw2.data import catalog
 
 
 @pytest.fixture
@@ -17,6 +17,6 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def small_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`mnist` is published with 30 and 20 pictures, without sums."""
-    small = catalogue.KnownSet("MNIST", DIGITS, (30, 20))
-    monkeypatch.setitem(catalogue.DATASETS, "mnist", small)
+    """`mnist` is published with 30 and 20 images, without sums."""
+    small = catalog.DatasetSpec("MNIST", DIGITS, (30, 20))
+    monkeypatch.setitem(catalog.DATASETS, "mnist", small)

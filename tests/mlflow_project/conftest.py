@@ -1,4 +1,4 @@
-"""Tiny pictures, and stores with trained models, which are made once a session and copied for each test."""
+"""Tiny images, and stores with trained models, which are made once a session and copied for each test."""
 
 from pathlib import Path
 

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from hw2.configuration import TrainingConfig
-from mlflow_project.comparing import compare_runs
-from mlflow_project.errors import RunError, UsageError
-from mlflow_project.progress import Silence
-from mlflow_project.promotion import promote
-from mlflow_project.registry import Registry
-from mlflow_project.selection import Selection
-from mlflow_project.sweeping import sweep
-from mlflow_project.syncing import sync
-from mlflow_project.train import resume, train
+from hw2.training.config import TrainingConfig
+from mlflow_project.analysis.compare_runs import compare_runs
+from mlflow_project.analysis.run_selection import Selection
+from mlflow_project.common.errors import RunError, UsageError
+from mlflow_project.registry.promotion import promote
+from mlflow_project.registry.registered_model import RegisteredModel
+from mlflow_project.sweeps.sweep import sweep
+from mlflow_project.tracking.sync import sync
+from mlflow_project.training.progress import NullListener
+from mlflow_project.training.train import resume, train
 from tests.support.tiny import VALIDATION
 
 
-class Listener(Silence):
+class Listener(NullListener):
     """Keeps what it hears."""
 
     def __init__(self) -> None:
@@ -51,7 +51,9 @@ def test_train_sweep_compare_promote_and_sync_return_values_and_print_nothing(
     assert [run.run_id for run in selected.runs] == list(ids)
     assert len(comparison.pairs) == 1
 
-    change = promote(Registry(name=f"{tiny.name}-base-cnn"), "lr=0.05 epochs=1", "mine", because="a test")
+    change = promote(
+        RegisteredModel(name=f"{tiny.name}-base-cnn"), "lr=0.05 epochs=1", "mine", because="a test"
+    )
     assert change is not None
     assert change.alias == "mine"
 

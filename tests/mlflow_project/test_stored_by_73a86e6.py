@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.artifacts import list_artifacts
 from mlflow.entities import Run
 
-from mlflow_project.cli import run
-from tests.mlflow_project.unpacked import golden, unpack
+from mlflow_project.cli.main import run
+from tests.support.unpacked import golden, unpack
 
 EXPECTED = golden("expected.json")
 

@@ -7,9 +7,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from mlflow_project.cli import run
-from tests.mlflow_project.unpacked import golden
+from mlflow_project.cli.main import run
 from tests.support.tiny import options
+from tests.support.unpacked import golden
 
 NAMES = golden("names.json")
 BY_MLFLOW = "mlflow.source."

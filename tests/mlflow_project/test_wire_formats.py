@@ -15,30 +15,30 @@ import numpy as np
 import pytest
 import torch
 
-from hw2.checkpoint import load, save
-from hw2.configuration import TrainingConfig
-from hw2.detector import Detector
-from hw2.predictions import PREDICTION_COLUMNS, read_predictions
-from hw2.training import EpochResult, TrainingState
-from mlflow_project.alias_history import CHANGE_TAG, Change, changes
-from mlflow_project.backup import Manifest, backup, verify
-from mlflow_project.journal_file import Cursor, Header, line_of, value_of
-from mlflow_project.packaging import CHECKSUMS
-from mlflow_project.run_plan import RunPlan
-from mlflow_project.served import COLUMNS
-from mlflow_project.values import (
+from hw2.evaluation.predictions import PREDICTION_COLUMNS, read_predictions
+from hw2.outliers.detector import OutlierDetector
+from hw2.training.checkpoint import load, save
+from hw2.training.config import TrainingConfig
+from hw2.training.trainer import EpochResult, TrainingState
+from mlflow_project.packaging.model_files import CHECKSUMS
+from mlflow_project.packaging.pyfunc_model import COLUMNS
+from mlflow_project.server.backup import Manifest, backup, verify
+from mlflow_project.tracking.delivery.alias_log import CHANGE_TAG, AliasChange, changes
+from mlflow_project.tracking.journal.entities import (
     Artifact,
     DatasetInput,
     LoggedImage,
     Metric,
-    ModelFiles,
+    ModelArtifact,
     ModelInput,
-    Parameter,
-    RunEnd,
-    RunStart,
+    Param,
+    RunEnded,
+    RunResumed,
     Tag,
 )
-from tests.mlflow_project.unpacked import FIXTURES
+from mlflow_project.tracking.journal.format import Cursor, Header, decode_line, encode_line
+from mlflow_project.training.run_spec import RunSpec
+from tests.support.unpacked import FIXTURES
 
 WIRE = FIXTURES / "wire"
 FILES = Path("files")
@@ -55,9 +55,9 @@ VALUES: list[tuple[Any, str | None]] = [
         None,
     ),
     (Header("key", "http://127.0.0.1:5000", "experiment", "name", "0123456789abcdef", TIME), None),
-    (RunStart(TIME), None),
-    (RunEnd("KILLED", TIME), None),
-    (Parameter("lr", "0.1"), None),
+    (RunResumed(TIME), None),
+    (RunEnded("KILLED", TIME), None),
+    (Param("lr", "0.1"), None),
     (Metric("train_loss", 0.25, 3, TIME), None),
     (Metric("outlier_auroc", float("inf"), 0, TIME), None),
     (Metric("outlier_auroc", float("-inf"), 0, TIME), None),
@@ -70,9 +70,9 @@ VALUES: list[tuple[Any, str | None]] = [
     ),
     (DatasetInput("mnist", "a1b2", "raw"), None),
     (ModelInput("m-0123"), None),
-    (ModelFiles("model", FILES / "ef"), "ef"),
+    (ModelArtifact("model", FILES / "ef"), "ef"),
     (
-        ModelFiles(
+        ModelArtifact(
             "model", FILES / "ef", "mnist-base-cnn", MODEL_TAGS, ("m1", "champion"), "A card.", {"p": "1"}, 8
         ),
         "ef",
@@ -81,19 +81,19 @@ VALUES: list[tuple[Any, str | None]] = [
 
 
 def test_each_value_is_the_same_line_of_a_journal() -> None:
-    lines = [line_of(n, value, place) for n, (value, place) in enumerate(VALUES)]
+    lines = [encode_line(n, value, place) for n, (value, place) in enumerate(VALUES)]
     assert b"".join(lines) == (WIRE / "journal.jsonl").read_bytes()
 
 
 def test_each_line_of_a_journal_is_the_same_value() -> None:
     lines = (WIRE / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    assert [value_of(line, FILES) for line in lines] == [(n, value) for n, (value, _) in enumerate(VALUES)]
+    assert [decode_line(line, FILES) for line in lines] == [(n, value) for n, (value, _) in enumerate(VALUES)]
 
 
 def test_a_metric_that_is_no_number_is_one_on_disk_as_well() -> None:
-    line = line_of(0, Metric("m", float("nan"), 0, TIME))
+    line = encode_line(0, Metric("m", float("nan"), 0, TIME))
     assert json.loads(line)["entry"]["data"]["value"] == "nan"
-    _, value = value_of(line, FILES)
+    _, value = decode_line(line, FILES)
     assert isinstance(value, Metric)
     assert np.isnan(value.value)
 
@@ -128,8 +128,8 @@ OWN = TrainingConfig(
     0.1, 8, 32, "sgd", 0.9, 7, "kmnist", 500, "float32", "cpu", 2, "net.py:Net", "class Net: ...\n"
 )
 PLANS = {
-    "plan.json": RunPlan(TrainingConfig(validation_size=5000)),
-    "plan_full.json": RunPlan(OWN, Path("/data"), None, {"sweep_sha256": "ab"}, False, ("m1", "champion")),
+    "plan.json": RunSpec(TrainingConfig(validation_size=5000)),
+    "plan_full.json": RunSpec(OWN, Path("/data"), None, {"sweep_sha256": "ab"}, False, ("m1", "champion")),
 }
 
 
@@ -137,10 +137,10 @@ PLANS = {
 def test_a_plan_is_the_same_file(name: str) -> None:
     text = (WIRE / name).read_text()
     assert PLANS[name].to_json() == text
-    assert RunPlan.from_json(text) == PLANS[name]
+    assert RunSpec.from_json(text) == PLANS[name]
 
 
-CHANGE = Change(
+CHANGE = AliasChange(
     "champion", None, 4, "2026-11-28 12:42:23 UTC", "somebody@host", {"weights": "weights verified (ab)"},
     ("version 3 is better – by far",), "smaller",
 )  # fmt: skip
@@ -249,7 +249,7 @@ DETECTOR_SHAPES = {
 def test_the_detector_of_a_registered_model_is_read_and_written_alike(tmp_path: Path) -> None:
     state = torch.load(stored_file(tmp_path, "extra_files/detector.pt", "m-f439a3cc"), weights_only=True)
     assert {name: (tuple(t.shape), t.dtype) for name, t in state.items()} == DETECTOR_SHAPES
-    again = Detector.from_state_dict(state).state_dict()
+    again = OutlierDetector.from_state_dict(state).state_dict()
     assert list(again) == list(DETECTOR_SHAPES)
     for name, tensor in state.items():
         assert again[name].dtype == tensor.dtype

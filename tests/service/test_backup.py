@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_project import backup as backups
-from mlflow_project.connection import open_client
-from mlflow_project.errors import BackupError
-from tests.mlflow_project.test_backup import assert_whole, write_run
+from mlflow_project.common.errors import BackupError
+from mlflow_project.server import backup as backups
+from mlflow_project.tracking.delivery.client import open_client
+from tests.mlflow_project.server.test_backup import assert_whole, write_run
 from tests.service.postgres import PASSWORD, Postgres
 
 pytestmark = pytest.mark.database

@@ -11,7 +11,7 @@ import boto3
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_project.cli import run
+from mlflow_project.cli.main import run
 from tests.service.serving import Serving, start
 from tests.support.ports import free_port
 from tests.support.tiny import make_tiny, only_run, options
@@ -102,8 +102,8 @@ def test_a_run_and_its_model_are_kept_in_the_bucket_and_come_back_whole(
     assert path.stat().st_size == kept[figure]
     capfd.readouterr()
     assert run(["models", "verify", "--all", "--name", "tiny-base-cnn"]) == 0
-    pictures = str(tiny / "raw" / "t10k-images-idx3-ubyte")
-    assert run(["predict", "--model", "1", "--name", "tiny-base-cnn", pictures]) == 0
+    images = str(tiny / "raw" / "t10k-images-idx3-ubyte")
+    assert run(["predict", "--model", "1", "--name", "tiny-base-cnn", images]) == 0
     assert len(capfd.readouterr().out.splitlines()) > 200
 
     # A file that somebody has changed in the bucket is told from the one that was registered.

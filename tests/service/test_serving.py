@@ -20,11 +20,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from mlflow_project.journal import Journal
-from mlflow_project.journal_file import Cursor
-from mlflow_project.sender import Sender
-from mlflow_project.values import Metric as Point
-from mlflow_project.values import RunEnd
+from mlflow_project.tracking.delivery.background import BackgroundUploader
+from mlflow_project.tracking.journal.entities import Metric as Point
+from mlflow_project.tracking.journal.entities import RunEnded
+from mlflow_project.tracking.journal.format import Cursor
+from mlflow_project.tracking.journal.writer import Journal
 from tests.service.serving import Serving, family, start
 
 pytestmark = pytest.mark.server
@@ -192,7 +192,7 @@ def test_restarted_under_writing_clients_it_loses_nothing(
     first.wait_until_ready()
     below = [pid for pid in family(first.process) if pid != first.process.pid]
     journal = Journal.create(first.url, "restarted", "written")
-    sender = Sender(journal).start()
+    sender = BackgroundUploader(journal).start()
     writing, steps = threading.Event(), itertools.count(1)
 
     def write() -> None:
@@ -224,7 +224,7 @@ def test_restarted_under_writing_clients_it_loses_nothing(
         writing.set()
         for writer in writers:
             writer.result()
-        journal.append(RunEnd())
+        journal.append(RunEnded())
         delivery = sender.wait(120)
         assert delivery.complete, delivery
         for writer_run, counted in ((str(delivery.run_id), steps), (run_id, plain_steps)):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from mlflow_project.cli import COMMANDS, run
+from mlflow_project.cli.main import COMMANDS, run
 from tests.service.conftest import ADMIN_PASSWORD
 from tests.service.postgres import PASSWORD, Postgres
 from tests.service.serving import Serving, family, start

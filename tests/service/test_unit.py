@@ -7,7 +7,7 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
-from mlflow_project.commands.serve import serve
+from mlflow_project.cli.commands.serve import serve
 
 UNIT = Path(__file__).resolve().parents[2] / "deploy" / "mlflow-project.service"
 

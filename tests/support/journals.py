@@ -3,23 +3,23 @@
 from pathlib import Path
 from typing import Any
 
-from mlflow_project import journal_file
-from mlflow_project.journal import Journal
-from mlflow_project.journal_file import Damage, Entry, Header
-from mlflow_project.values import RunEnd, Value
+from mlflow_project.tracking.journal import format
+from mlflow_project.tracking.journal.entities import Entity, RunEnded
+from mlflow_project.tracking.journal.format import CorruptSpan, Entry, Header
+from mlflow_project.tracking.journal.writer import Journal
 
 
 def create(**more: Any) -> Journal:
     return Journal.create("sqlite:///mlflow.db", "experiment", "lr=0.1 epochs=8", **more)
 
 
-def values_of(folder: Path) -> list[Value | Header]:
-    items = list(journal_file.read(folder))
-    assert not [item for item in items if isinstance(item, Damage)]
+def values_of(folder: Path) -> list[Entity | Header]:
+    items = list(format.read_spec(folder))
+    assert not [item for item in items if isinstance(item, CorruptSpan)]
     return [item.value for item in items if isinstance(item, Entry)][1:]
 
 
 def journal_end(journal: Journal) -> int:
     """When the run ended, by its journal."""
-    (end,) = [value for value in values_of(journal.folder) if isinstance(value, RunEnd)]
+    (end,) = [value for value in values_of(journal.folder) if isinstance(value, RunEnded)]
     return end.timestamp_ms

@@ -48,14 +48,15 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from hw2.assessment import assess
-    from hw2.configuration import TrainingConfig
-    from hw2.data import load_dataset, load_split
-    from hw2.model_factory import new_model, weights_sha256
-    from mlflow_project import packaging, records
-    from mlflow_project.journal import Journal
-    from mlflow_project.sender import deliver
-    from mlflow_project.values import ModelFiles, RunEnd
+    from hw2.data.image_set import load_dataset, load_split
+    from hw2.models.factory import new_model, weights_sha256
+    from hw2.outliers.assessment import assess
+    from hw2.training.config import TrainingConfig
+    from mlflow_project.packaging import model_files
+    from mlflow_project.tracking.delivery.background import deliver
+    from mlflow_project.tracking.journal.entities import ModelArtifact, RunEnded
+    from mlflow_project.tracking.journal.writer import Journal
+    from mlflow_project.training import log_values
 
     dataset, outliers = load_dataset("mnist-sample"), load_split("fashion-mnist-sample", "test")
     train, validation = (dataset.train.take(torch.arange(n, n + 500)) for n in (0, 500))
@@ -72,11 +73,11 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
     journal = Journal.create(uri, "tests", config.name)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "model"
-        packaging.write_model_files(files, model, found.detector, dataset.test.images[:2].clone())
-        digest, sums = weights_sha256(model.state_dict()), packaging.files_sha256(files)
-        tags = records.version_tags(config, dataset, "fixture", found, digest, sums)
+        model_files.write_model_files(files, model, found.detector, dataset.test.images[:2].clone())
+        digest, sums = weights_sha256(model.state_dict()), model_files.files_sha256(files)
+        tags = log_values.version_tags(config, dataset, "fixture", found, digest, sums)
         aliases = (alias, "champion") if champion else (alias,)
-        journal.append(ModelFiles("model", files, "mnist-base-cnn", tags, aliases), RunEnd())
+        journal.append(ModelArtifact("model", files, "mnist-base-cnn", tags, aliases), RunEnded())
     journal.close()
     delivery = deliver(journal.folder)
     assert delivery.complete, delivery.problem

@@ -12,26 +12,26 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
-from hw2.figure_style import png
-from hw2.predictions import LOGIT_COLUMNS, write_predictions
+from hw2.evaluation.predictions import LOGIT_COLUMNS, write_predictions
+from hw2.figures.style import png
 
-PICTURES = 200
+IMAGES = 200
 SHA = "a1" * 32
 DATA = "d0" * 32
 NAME = "mnist-base-cnn"
 
 
-def frame(wrong: Sequence[int], sha256: str = SHA, pictures: int = PICTURES) -> pd.DataFrame:
-    """Predictions of digits in turn, right but for the pictures at `wrong`, which are taken for the next digit."""
-    labels = np.arange(pictures) % 10
+def frame(wrong: Sequence[int], sha256: str = SHA, images: int = IMAGES) -> pd.DataFrame:
+    """Predictions of digits in turn, right but for the images at `wrong`, which are taken for the next digit."""
+    labels = np.arange(images) % 10
     predicted = labels.copy()
     predicted[list(wrong)] = (labels[list(wrong)] + 1) % 10
     made = pd.DataFrame(np.eye(10, dtype=np.float32)[predicted], columns=LOGIT_COLUMNS)
-    made.insert(0, "index", np.arange(pictures))
+    made.insert(0, "index", np.arange(images))
     made.insert(1, "label", labels)
     made.insert(2, "predicted", predicted)
     made["outlier_score"] = 0.0
-    made["rejected"] = pd.array([False] * pictures, dtype="boolean")
+    made["rejected"] = pd.array([False] * images, dtype="boolean")
     made.attrs = {"name": "mnist", "sha256": sha256}
     return made
 
@@ -88,7 +88,7 @@ class Kept:
         metrics = {"train_seconds": 100.0 * parameters["epochs"], "model_size_bytes": 579_605.0}
         for key, number in (metrics | {"train_accuracy": 0.99, "test_seconds": 1.5}).items():
             self.client.log_metric(run_id, key, number)
-        for context, n in (("training", 60_000), ("test", PICTURES)):
+        for context, n in (("training", 60_000), ("test", IMAGES)):
             self._data(run_id, "mnist", context, n)
         with tempfile.TemporaryDirectory() as scratch:
             if wrong is not None:
@@ -109,7 +109,7 @@ class Kept:
         return run_id
 
     def sweep(self, rows: Sequence[Mapping[str, str]] | None) -> str:
-        """A sweep's run with its table of cells, or without one."""
+        """A sweep's run with its table of trials, or without one."""
         run_id = self._begin("sweep the grid", {"sweep_sha256": "5", "status": "completed"})
         if rows is not None:
             self.table(run_id, "sweep", pd.DataFrame(rows))
@@ -140,7 +140,7 @@ class Kept:
         self.table(run_id, "outlier_measures", pd.DataFrame(rows))
         found = {"digits_kept": 0.955, "accuracy_on_kept": 0.98, "outliers_rejected": rejected / 10}
         ends = {f"{name}_{end}": {"low": 0.5, "high": 1.0}[end] for name in found for end in ("low", "high")}
-        kept = {"pictures": 10, "digits": PICTURES, **found, **ends}
+        kept = {"pictures": 10, "digits": IMAGES, **found, **ends}
         rows = [{"outliers": "fashion-mnist", "model": model, **kept} for model in models]
         self.table(run_id, "thresholds", pd.DataFrame(rows))
         return run_id
@@ -164,8 +164,8 @@ class Kept:
         run = self.client.create_run(self.experiment, self.started * 1000, dict(tags), name)
         return str(run.info.run_id)
 
-    def _data(self, run_id: str, name: str, context: str, pictures: int) -> None:
-        profile = json.dumps({"pictures": pictures, "sha256": context[0] * 64})
+    def _data(self, run_id: str, name: str, context: str, images: int) -> None:
+        profile = json.dumps({"pictures": images, "sha256": context[0] * 64})
         dataset = Dataset(name, context, "local", json.dumps({"uri": "data"}), profile=profile)
         self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 

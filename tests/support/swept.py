@@ -32,7 +32,7 @@ class Swept:
 
 def sweep(folder: Path, migrated_store: Path) -> None:
     """Train the grid into `folder`."""
-    from mlflow_project.cli import run
+    from mlflow_project.cli.main import run
 
     shutil.copyfile(migrated_store, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:

@@ -57,8 +57,8 @@ class Kept:
     metrics: dict[str, float]
 
     @property
-    def cell(self) -> str:
-        """What tells it from the other cells of a grid."""
+    def trial(self) -> str:
+        """What tells it from the other trials of a grid."""
         return " ".join(f"{key}={self.params[key]}" for key in ("lr", "epochs", "seed"))
 
 
@@ -77,7 +77,7 @@ def full(*_: object) -> None:
 
 
 def kept(uri: str) -> tuple[list[Kept], list[Kept]]:
-    """The parents and the cells in a store, oldest first."""
+    """The parents and the trials in a store, oldest first."""
     client = MlflowClient(uri, registry_uri=uri)
     found = client.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()],
@@ -91,16 +91,16 @@ def kept(uri: str) -> tuple[list[Kept], list[Kept]]:
 
 
 def weights(uri: str) -> dict[str, str]:
-    """The SHA-256 of every cell's weights; fails where a cell has two runs, or a run isn't complete."""
-    _, cells = kept(uri)
-    names = [run.cell for run in cells]
+    """The SHA-256 of every trial's weights; fails where a trial has two runs, or a run isn't complete."""
+    _, trials = kept(uri)
+    names = [run.trial for run in trials]
     assert len(names) == len(set(names)), names
-    assert {run.status for run in cells} == {"FINISHED"}, [(run.cell, run.status) for run in cells]
-    return {run.cell: run.tags["weights_sha256"] for run in cells}
+    assert {run.status for run in trials} == {"FINISHED"}, [(run.trial, run.status) for run in trials]
+    return {run.trial: run.tags["weights_sha256"] for run in trials}
 
 
 def table(uri: str, run_id: str) -> list[dict[str, str]]:
-    """The parent's table of all cells."""
+    """The parent's table of all trials."""
     from mlflow.artifacts import download_artifacts
 
     with open(download_artifacts(run_id=run_id, artifact_path="tables/sweep.csv", tracking_uri=uri)) as file:

@@ -1,0 +1,1 @@
+"""Constants, errors, number formats and array types that every other part uses."""

@@ -1,0 +1,112 @@
+"""The predictions of one model, as a comparison takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from hw2.common.formatting import parse_number
+from hw2.common.types import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    from hw2.evaluation.predictions import Predictions
+
+SEED = "seed"
+
+
+# What doesn't make another configuration: repetitions may differ in these.
+REPEATED = (SEED, "threads")
+
+
+Setting = str | int | float
+
+
+Configuration = tuple[tuple[str, Setting], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPredictions:
+    """One model's answers to the images that `images_sha256` names.
+
+    configuration: what was asked, values as they are or as text, with the seed under "seed"; labels and
+    predicted: int64 [N]; train_seconds and model_size_bytes: None where unknown.
+    """
+
+    name: str
+    configuration: Mapping[str, object]
+    labels: IntArray
+    predicted: IntArray
+    images_sha256: str
+    train_seconds: float | None = None
+    model_size_bytes: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        configuration: Mapping[str, object],
+        stored: Predictions,
+        train_seconds: float | None = None,
+        model_size_bytes: int | None = None,
+    ) -> Self:
+        """From predictions as they are read from a file."""
+        return cls(
+            name,
+            configuration,
+            stored.labels,
+            stored.predicted,
+            stored.sha256,
+            train_seconds,
+            model_size_bytes,
+        )
+
+    @property
+    def n(self) -> int:
+        """How many images."""
+        return len(self.labels)
+
+    @cached_property
+    def correct(self) -> BoolArray:
+        """Whether each prediction is the label, bool [N]."""
+        return np.asarray(self.predicted == self.labels, dtype=np.bool_)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images predicted correctly."""
+        return float(self.correct.mean())
+
+    @cached_property
+    def settings(self) -> dict[str, Setting]:
+        """The configuration with numbers as numbers, however they were written: "0.10" is 0.1."""
+        return {key: parse_number(value) for key, value in self.configuration.items()}
+
+    @property
+    def seed(self) -> Setting | None:
+        """The seed, None where the configuration has none."""
+        return self.settings.get(SEED)
+
+    @cached_property
+    def without_seed(self) -> Configuration:
+        """The configuration apart from seed and threads: equal for models that are repetitions of each other."""
+        return tuple(sorted((key, value) for key, value in self.settings.items() if key not in REPEATED))
+
+
+def configuration_labels(configurations: Sequence[Configuration]) -> list[str]:
+    """Each configuration as a person says it: lr and epochs, and whatever else differs among them."""
+    differing = {
+        key
+        for configuration in configurations
+        for key, value in configuration
+        if any(dict(other).get(key) != value for other in configurations)
+    }
+    labels = []
+    for configuration in configurations:
+        chosen = dict(configuration)
+        keys: list[str] = [key for key in ("lr", "epochs") if key in chosen]
+        keys += sorted(key for key in chosen if key in differing and key not in keys)
+        labels.append(" ".join(f"{key}={chosen[key]}" for key in keys) or "(no settings)")
+    return labels

@@ -1,0 +1,276 @@
+"""Files of images and labels: found, downloaded, read, and refused where they are damaged."""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw2.common.constants import IMAGE_SIZE
+from hw2.common.errors import DataError
+from hw2.common.types import IntArray
+from hw2.data import idx
+from hw2.data.catalog import DATASETS, DatasetSpec
+
+Pixels = NDArray[np.uint8]
+Labels = IntArray
+CONNECTION_SECONDS = 60.0
+FILE_STEMS = {"train": ("train",), "test": ("t10k", "test")}
+OWN_IMAGES = ", or give a folder of your own images as the data set itself, by its path"
+
+
+class DatasetNotFoundError(DataError):
+    """The files are not where they were looked for, as opposed to being there and damaged."""
+
+
+def download_dir() -> Path:
+    """Where downloads go: datasets/vision in torch's cache ($TORCH_HOME, else ~/.cache/torch)."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return expanded(Path(os.environ.get("TORCH_HOME") or f"{cache}/torch")) / "datasets" / "vision"
+
+
+def find_known(
+    name: str, known: DatasetSpec, splits: Sequence[str], data_dir: Path | None, download: bool
+) -> Path | None:
+    """The folder with files of these splits; None where no place was asked for and the cache has none."""
+    root = expanded(data_dir) if data_dir is not None else download_dir()
+    if data_dir is not None and not download:
+        listing(root)
+    places = [root / known.folder / "raw"]
+    if data_dir is not None:
+        places += [root / "raw", root]
+    place = _place(places, splits, known.prefix)
+    if place is None and download:
+        _download(name, known, root)
+        place = _place(places, splits, known.prefix)
+    if place is None and (data_dir is not None or download):
+        wanted = " and ".join(_expected(split, known.prefix) for split in splits)
+        raise DatasetNotFoundError(
+            f"{root}: found no {wanted} in {known.folder}/raw, raw or the folder itself; "
+            f"put the files of {name} there, or let them be downloaded (download=true)"
+        )
+    return place
+
+
+def find_beside(
+    name: str, known: DatasetSpec, splits: Sequence[str], data_dir: Path | None, download: bool
+) -> Path | None:
+    """Where a set is found of which `data_dir` has its own folder or nothing; else the cache's, or None.
+
+    The raw/ of a `data_dir` that was given for another set, or its top, holds that set's files under these names.
+    """
+    roots = [download_dir()] if data_dir is None else [expanded(data_dir), download_dir()]
+    places = [root / known.folder / "raw" for root in roots]
+    place = _place(places, splits, known.prefix)
+    if place is None and download:
+        _download(name, known, roots[0])
+        place = _place(places, splits, known.prefix)
+    return place
+
+
+def find_folder(folder: Path, splits: Sequence[str]) -> Path:
+    """The folder itself or its raw/, whichever has the files of these splits."""
+    listing(folder)
+    place = _place([folder / "raw", folder], splits, "")
+    if place is None:
+        wanted = " and ".join(_expected(split, "") for split in splits)
+        raise DatasetNotFoundError(f"{folder}: found no {wanted} in it or its raw/; give another folder")
+    return place
+
+
+def read_split(
+    folder: Path, split: str, classes: int, known: DatasetSpec | None = None
+) -> tuple[Pixels, Labels]:
+    """Images (uint8 [N, 28, 28]) and labels (int64 [N], below `classes`); for a known set as published."""
+    names = listing(folder)
+    prefix = known.prefix if known else ""
+    images_name, labels_name = (_file(names, split, kind, prefix) for kind in ("images", "labels"))
+    if images_name is None or labels_name is None:
+        kind = "pictures" if images_name is None else "labels"
+        raise DataError(
+            f"{folder}: found no file of the {kind} of the {split} set, expected it beside "
+            f"{images_name or labels_name}; copy or download it again"
+        )
+    images_path, labels_path = folder / images_name, folder / labels_name
+    images = _read_images(images_path, transposed=known is not None and known.transposed)
+    labels = _read_labels(labels_path, classes, images_path, len(images))
+    if known is not None:
+        _check_published(known, split, images_path, labels_path, images, labels)
+    return images, labels
+
+
+def read_any(folder: Path) -> tuple[Pixels, Labels | None]:
+    """Test images of a folder, else its training images, else its only images; labels if any."""
+    place = folder / "raw" if is_folder(folder / "raw") else folder
+    names = listing(place)
+    image_names = [name for name in names if re.search(r"images[-.]idx3-ubyte(\.gz)?$", name)]
+    for stem in (*FILE_STEMS["test"], *FILE_STEMS["train"]):
+        chosen = [name for name in image_names if stem in name]
+        if chosen:
+            break
+    else:
+        chosen = image_names
+    stems = {name.removesuffix(".gz") for name in chosen}
+    if len(stems) != 1:
+        found = f"{len(stems)} files of images" if stems else "no file of images"
+        raise DatasetNotFoundError(
+            f"{place}: found {found}, expected one named like t10k-images-idx3-ubyte[.gz]"
+        )
+    images_path = place / min(chosen)
+    images = _read_images(images_path, transposed=images_path.name.startswith("emnist-"))
+    label_stem = stems.pop().replace("images", "labels").replace("idx3", "idx1")
+    for label_name in (label_stem, f"{label_stem}.gz"):
+        if label_name in names:
+            return images, _read_labels(place / label_name, 256, images_path, len(images))
+    return images, None
+
+
+def listing(folder: Path, empty_is_wrong: bool = True) -> list[str]:
+    """Names in a folder; AbsentError where it is missing or empty, DataError where it may not be read."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    if empty_is_wrong and not names:
+        raise DatasetNotFoundError(f"{folder}: an empty folder, expected IDX files; check data_dir")
+    return names
+
+
+def expanded(path: Path) -> Path:
+    """With `~` replaced; DataError for the home of a person whom this machine doesn't know."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: found no such person's home folder; write the whole path") from error
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; DataError where that can't be told."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(folder: Path, error: OSError) -> DataError:
+    # What is there but may not be read must not be replaced by an embedded sample, as what is absent may be.
+    kind = DatasetNotFoundError if isinstance(error, FileNotFoundError | NotADirectoryError) else DataError
+    return kind(f"{folder}: not a readable folder ({error.strerror}); check data_dir")
+
+
+def _place(places: Sequence[Path], splits: Sequence[str], prefix: str) -> Path | None:
+    """The first folder that has images of every split; a missing file of labels is told when it is read."""
+    for place in places:
+        # As one that lists it would see it: what is there but may not be read is an error, not an absence.
+        if is_folder(place) or place.is_symlink():
+            names = listing(place, empty_is_wrong=False)
+            if all(_file(names, split, "images", prefix) for split in splits):
+                return place
+    return None
+
+
+def _file(names: Sequence[str], split: str, kind: str, prefix: str) -> str | None:
+    """The plain file if there is one, else the gzip; `kind` is images or labels."""
+    dimensions = 3 if kind == "images" else 1
+    for stem in FILE_STEMS[split]:
+        for separator in "-.":
+            base = f"{prefix}{stem}-{kind}{separator}idx{dimensions}-ubyte"
+            for candidate in (base, f"{base}.gz"):
+                if candidate in names:
+                    return candidate
+    return None
+
+
+def _expected(split: str, prefix: str) -> str:
+    return f"{prefix}{FILE_STEMS[split][-1 if prefix else 0]}-images-idx3-ubyte[.gz]"
+
+
+def _read_images(path: Path, transposed: bool) -> Pixels:
+    images = idx.read_idx(path)
+    if images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+        found = " x ".join(str(side) for side in images.shape)
+        raise DataError(
+            f"{path}: found values of shape {found}, expected images, N x {IMAGE_SIZE} x {IMAGE_SIZE}"
+        )
+    if len(images) == 0:
+        raise DataError(f"{path}: holds no image, expected one at least; copy or download it again")
+    return np.ascontiguousarray(images.transpose(0, 2, 1)) if transposed else images
+
+
+def _read_labels(path: Path, classes: int, images_path: Path, count: int) -> Labels:
+    labels = idx.read_idx(path)
+    if labels.ndim != 1:
+        raise DataError(f"{path}: found {labels.ndim} dimensions, expected 1; is it a file of images?")
+    if len(labels) != count:
+        raise DataError(
+            f"{path}: found {len(labels):,} labels, expected {count:,} as {images_path.name} has images; "
+            "the two files do not belong together"
+        )
+    if int(labels.max()) >= classes:
+        first = int(np.flatnonzero(labels >= classes)[0])
+        raise DataError(
+            f"{path}: found label {int(labels[first])} at position {first}, expected 0 to {classes - 1}; "
+            "the file is damaged or of another data set"
+        )
+    return labels.astype(np.int64)
+
+
+def _check_published(
+    known: DatasetSpec, split: str, images_path: Path, labels_path: Path, images: Pixels, labels: Labels
+) -> None:
+    expected = known.sizes[split == "test"]
+    if len(images) != expected:
+        raise DataError(
+            f"{images_path}: found {len(images):,} images, expected {expected:,} as published; "
+            f"copy or download it again{OWN_IMAGES}"
+        )
+    files = (("images", images_path, images), ("labels", labels_path, labels.astype(np.uint8)))
+    for kind, path, values in files:
+        key = f"{split}-{kind}"
+        # The files of several sets have the same names, and not of every set a sum is known.
+        others = {} if kind == "labels" else {its.md5[key]: its for its in DATASETS.values() if its.md5}
+        published = known.md5.get(key)
+        if published is None and not others:
+            continue
+        digest = hashlib.md5(idx.header(values.shape), usedforsecurity=False)
+        digest.update(values.data)
+        found = digest.hexdigest()
+        if found == published:
+            continue
+        if found in others:
+            raise DataError(
+                f"{path}: found the images of {others[found].folder} by their MD5, expected those of "
+                f"{known.folder}; give the data_dir of {known.folder}, or the other data set's name"
+            )
+        if published is not None:
+            raise DataError(
+                f"{path}: found MD5 {found} (unpacked), expected {published} as published; "
+                f"copy or download it again{OWN_IMAGES}"
+            )
+
+
+def _download(name: str, known: DatasetSpec, root: Path) -> None:
+    """Fetch with torchvision, which checks the published MD5 sums of the packed files."""
+    from torchvision import datasets
+
+    before = socket.getdefaulttimeout()
+    # torchvision sets no time-out of its own, and reports on the terminal, which is the caller's.
+    socket.setdefaulttimeout(CONNECTION_SECONDS)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            options = {"split": known.prefix.split("-")[1]} if known.prefix else {}
+            getattr(datasets, known.folder)(str(root), download=True, **options)
+    except (OSError, RuntimeError, EOFError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise DataError(
+            f"{name} could not be downloaded to {root} ({reason}); "
+            "check the network and the space on the disk, or give a data_dir that has the files"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)

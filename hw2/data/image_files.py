@@ -1,0 +1,275 @@
+"""Image files of any kind, made into what a model saw in training.
+
+A model saw 28 x 28 grey values, white on black, laid out as MNIST's digits. Files differ in size, color,
+polarity and place; what had to be guessed to bridge that is said in words beside each image.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from torch import Tensor
+
+from hw2.common.constants import IMAGE_SIZE
+from hw2.common.errors import DataError
+from hw2.common.formatting import first_line
+from hw2.data.idx import GZIP_MAGIC, pixel_limit_problem, read_idx
+from hw2.data.mnist_layout import BOX, CENTER, center_like_mnist
+
+MAX_PIXELS = 64_000_000
+WORKING_SIDE = 1024  # images are made no larger than this before they are looked at
+CUT_OUT_SIDE = 4 * BOX
+MIN_CONTRAST = 16  # grey values; below it an image counts as one color
+LOSSY_FLOOR = 12.0  # grey values that JPEG may add around a stroke
+OUTLINE = 96  # grey values; of those tried, the best at giving back digits that were enlarged
+# Strokes of MNIST are 2 to 4 pixels wide in the box of 20; below the first a stroke is made as wide as the
+# second.
+THIN_STROKE = 1.3
+USUAL_STROKE = 2.2
+USUAL_DISTANCE = (
+    2.0  # pixels from where MNIST puts the center of mass; no digit of the sample is further away
+)
+NEXT_STEP = "give a PNG, JPEG or IDX file"
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """One image as a model takes it.
+
+    name: the file, with a position if it holds several; image: uint8 [28, 28], 0 is background; notes: what
+    was guessed or changed; none where the image is as it was.
+    """
+
+    name: str
+    image: Tensor
+    notes: tuple[str, ...] = ()
+
+
+def read_images(path: Path) -> Iterator[PreparedImage]:
+    """The images of one file: PNG, JPEG, or IDX (plain or gzip), told by content.
+
+    28 x 28 grey values with a dark border are taken as they are, whatever the file's kind; all else is laid out
+    anew. Raises DataError, before anything is decoded, for what is empty, of another kind, or of more than 64
+    million pixels; and for what can't be decoded or prepared.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {NEXT_STEP}") from error
+    if not start:
+        raise DataError(f"{path}: an empty file of 0 bytes; {NEXT_STEP}")
+    if start[:3] == b"\0\0\x08" or start[:2] == GZIP_MAGIC:
+        yield from _read_idx_images(path)
+    elif start == b"\x89PNG\r\n\x1a\n":
+        yield _read_image(path, PngImageFile)
+    elif start[:3] == b"\xff\xd8\xff":
+        yield _read_image(path, JpegImageFile)
+    else:
+        raise DataError(f"{path}: no image that can be read, it begins with 0x{start.hex()}; {NEXT_STEP}")
+
+
+def _read_idx_images(path: Path) -> Iterator[PreparedImage]:
+    images = read_idx(path, MAX_PIXELS)
+    if images.ndim not in (2, 3) or images.size == 0:
+        found = " x ".join(str(side) for side in images.shape)
+        raise DataError(f"{path}: found values of shape {found}, expected images: N x height x width")
+    several = images.ndim == 3
+    for position, image in enumerate(images if several else images[None]):
+        name = f"{path}[{position}]" if several else str(path)
+        yield _prepared(name, _shrunk(Image.fromarray(image)), [], lossy=False)
+
+
+def _read_image(path: Path, opener: type[PngImageFile] | type[JpegImageFile]) -> PreparedImage:
+    notes: list[str] = []
+    try:
+        # Not through Image.open, whose guard against large images is a warning that says no width and
+        # height.
+        with opener(path) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise pixel_limit_problem(path, file.width, file.height, MAX_PIXELS)
+            image = _upright(_eight_bits(file), notes)
+    except DataError:
+        raise
+    except Exception as error:  # decoders meet damage with almost any exception
+        raise DataError(f"{path}: a damaged image ({first_line(error)}); {NEXT_STEP}") from error
+    return _prepared(str(path), image, notes, lossy=opener is JpegImageFile)
+
+
+def _eight_bits(file: Image.Image) -> Image.Image:
+    """Decoded, as "L", "RGB" or "RGBA", and no larger than is looked at."""
+    if file.mode.startswith("I"):  # PNG's 16-bit grey
+        wide = np.asarray(file).astype(np.int64)
+        image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
+    elif file.has_transparency_data:
+        image = file.convert("RGBA")
+    else:
+        image = file.convert("L" if file.mode in ("1", "L") else "RGB")
+    image = _shrunk(image)
+    image.info["exif"] = file.info.get("exif", b"")
+    return image
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    if max(image.size) > WORKING_SIDE:
+        image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    return image
+
+
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    turned = ImageOps.exif_transpose(image)
+    if turned.tobytes() != image.tobytes():
+        notes.append("turned upright as its camera says")
+    return turned
+
+
+def _prepared(name: str, image: Image.Image, notes: list[str], lossy: bool) -> PreparedImage:
+    try:
+        return _laid_out(name, image, notes, lossy)
+    except Exception as error:  # whatever one image does, the others are to be answered
+        raise DataError(
+            f"{name}: can't be made into {IMAGE_SIZE} x {IMAGE_SIZE} pixels ({first_line(error)}); give another image"
+        ) from error
+
+
+def _laid_out(name: str, image: Image.Image, notes: list[str], lossy: bool) -> PreparedImage:
+    values = _without_alpha(image, notes)
+    grey = bool((values == values[..., :1]).all())
+    if (
+        grey
+        and values.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE)
+        and np.median(_border(values)) < 128
+        and not notes
+    ):
+        return PreparedImage(name, torch.from_numpy(values[..., 0].copy()), _off_center(values[..., 0]))
+    ink = _ink(values, grey, notes, LOSSY_FLOOR if lossy else 0.0)
+    bounds = _bounds(ink) if ink is not None else None
+    if ink is None or bounds is None:
+        notes.append("nothing to be seen: one color throughout")
+        return PreparedImage(name, torch.zeros(IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8), tuple(notes))
+    cut = ink.crop(bounds)
+    if cut.width > 2 * cut.height:
+        notes.append("more than twice as wide as high: perhaps several characters")
+    laid_out = _saturated(center_like_mnist(_thickened(cut, notes)))
+    notes.append(f"cut out of {image.width} x {image.height} pixels, scaled and centered")
+    return PreparedImage(name, torch.from_numpy(laid_out), tuple(notes))
+
+
+def _off_center(values: NDArray[np.uint8]) -> tuple[str, ...]:
+    """A note where the middle of the ink isn't where every digit's is."""
+    mass = float(values.sum(dtype=np.int64))
+    if mass == 0:
+        return ()
+    places = np.arange(IMAGE_SIZE)
+    down, across = (float(values.sum(axis=axis) @ places) / mass - CENTER for axis in (1, 0))
+    away = float(np.hypot(down, across))
+    if away <= USUAL_DISTANCE:
+        return ()
+    return (f"taken as it is, though its ink is {away:.0f} pixels away from where a digit's would be",)
+
+
+def _without_alpha(image: Image.Image, notes: list[str]) -> NDArray[np.uint8]:
+    """Values [height, width, 1 or 3]; what is transparent becomes the paper that the rest stands out from."""
+    values = np.asarray(image)
+    if values.ndim == 2:
+        return values[..., None]
+    if values.shape[2] == 3:
+        return values
+    alpha = values[..., 3:].astype(np.float32) / 255
+    color = values[..., :3].astype(np.float32)
+    if (alpha == 1).all():
+        return values[..., :3].copy()
+    seen = float(alpha.sum())
+    paper, word = 255.0, "white"
+    if seen > 0 and float((color * alpha).sum()) / (3 * seen) > 127:
+        paper, word = 0.0, "black"
+    notes.append(f"what is transparent taken as {word}")
+    blended: NDArray[np.uint8] = (color * alpha + paper * (1 - alpha)).round().astype(np.uint8)
+    return blended
+
+
+def _border(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels along the four sides, [M, channels]."""
+    width = max(1, min(values.shape[:2]) // 50)
+    sides = (values[:width], values[-width:], values[:, :width], values[:, -width:])
+    return np.concatenate([side.reshape(-1, values.shape[2]) for side in sides])
+
+
+def _ink(values: NDArray[np.uint8], grey: bool, notes: list[str], floor: float) -> Image.Image | None:
+    """How much each pixel differs from the paper towards the ink's color, 0 to 255; None without contrast.
+
+    The paper is the median along the border. The floor is what noise makes of paper, in grey values.
+    """
+    border = _border(values)
+    paper = np.median(border, axis=0).astype(np.float32)
+    difference = values.astype(np.float32) - paper
+    if float(np.abs(difference).max()) < MIN_CONTRAST:
+        return None
+    weights = np.square(difference).sum(axis=2, keepdims=True)
+    towards = (difference * weights).sum(axis=(0, 1))
+    length = float(np.linalg.norm(towards))
+    if length == 0:  # as much one way as the other: towards what differs most, of equals the brightest
+        colors = difference.reshape(-1, len(paper))
+        towards = colors[np.lexsort((colors.sum(axis=1), np.square(colors).sum(axis=1)))[-1]]
+        length = float(np.linalg.norm(towards))
+    towards = towards / length
+    # In grey values: a step from black to white is 255 whatever the number of channels.
+    amount = (difference @ towards) / float(np.abs(towards).sum())
+    if towards.sum() < 0:
+        notes.append("taken as dark on light, and inverted")
+    if not grey:
+        notes.append("color taken as distance from the background's")
+    on_paper = np.abs((border.astype(np.float32) - paper) @ towards) / float(np.abs(towards).sum())
+    noise = 4 * 1.4826 * float(np.median(on_paper))  # four standard deviations, from the median deviation
+    amount = amount.clip(0, None)
+    if not amount.any():  # what differs does so in colors that cancel out, but for rounding
+        return None
+    floor = min(max(floor, noise), float(amount.max()) / 2)
+    peak = float(np.percentile(amount[amount > floor], 99))
+    scaled = ((amount - floor) / max(peak - floor, 1.0)).clip(0, 1) * 255
+    ink = Image.fromarray(scaled.round().astype(np.uint8))
+    if noise > 0:
+        ink = ink.filter(ImageFilter.MedianFilter(3)).point(lambda value: value if value >= 32 else 0)
+    return ink
+
+
+def _bounds(ink: Image.Image) -> tuple[int, int, int, int] | None:
+    """The outline of what is drawn: where an enlarged image fades out, not where its last trace is."""
+    bounds = ink.getbbox()
+    if bounds is None or max(bounds[2] - bounds[0], bounds[3] - bounds[1]) <= 2 * BOX:
+        return bounds
+    return ink.point(lambda value: 255 if value >= OUTLINE else 0).getbbox()
+
+
+def _saturated(laid_out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """With strokes as white as MNIST's, which scaling down has made grey."""
+    drawn = laid_out[laid_out > 31]
+    if len(drawn) == 0:
+        return laid_out
+    brightest = float(np.percentile(drawn, 95))
+    saturated: NDArray[np.uint8] = (laid_out * (255 / brightest)).clip(0, 255).round().astype(np.uint8)
+    return saturated
+
+
+def _thickened(cut: Image.Image, notes: list[str]) -> Image.Image:
+    """Strokes too thin for 20 pixels made as wide as is usual; width is twice the area by its outline."""
+    if max(cut.size) > CUT_OUT_SIDE:
+        cut.thumbnail((CUT_OUT_SIDE, CUT_OUT_SIDE), Image.Resampling.BOX)
+        brightest = cut.getextrema()[1]
+        cut = cut.point(lambda value: value * 255 / brightest)
+    solid = np.pad(np.asarray(cut) > 127, 1)
+    inner = solid[1:-1, :-2] & solid[1:-1, 2:] & solid[:-2, 1:-1] & solid[2:, 1:-1]
+    outline = int((solid[1:-1, 1:-1] & ~inner).sum())
+    scale = BOX / max(cut.size)
+    width = 2 * int(solid.sum()) / max(outline, 1)
+    missing = round((USUAL_STROKE / scale - width) / 2)
+    if width * scale >= THIN_STROKE or missing < 1:
+        return cut
+    notes.append("thin strokes made thicker")
+    return ImageOps.expand(cut, missing).filter(ImageFilter.MaxFilter(2 * missing + 1))

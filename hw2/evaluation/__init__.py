@@ -1,0 +1,1 @@
+"""One pass of a model over an image set: logits, metrics, calibration, predictions on disk."""

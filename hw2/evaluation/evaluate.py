@@ -1,0 +1,53 @@
+"""One pass of a model over an image set."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from hw2.common.errors import DataError, Hw2Error
+from hw2.data.image_set import ImageSet
+from hw2.evaluation.inference import model_outputs
+from hw2.evaluation.result import Evaluation
+from hw2.models.net import Net
+
+
+def evaluate(
+    model: Net,
+    image_set: ImageSet,
+    batch_size: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Show the model every image once, in float32 and without gradients, on the device where the model is.
+
+    The model itself is left as it was. batch_size: images at a time, None for what is fastest; `on_progress` is
+    called after each batch with the number of images done so far.
+    Raises DataError for a set without images and ExperimentError for a model whose logits are no numbers.
+    """
+    if not len(image_set):
+        raise DataError(f"{image_set.name} {image_set.split}: no images to evaluate; expected at least one")
+    batches, done = [], 0
+    started = time.perf_counter()
+    for batch in model_outputs(model, image_set.images, batch_size):
+        batches.append(batch)
+        done += len(batch.logits)
+        if on_progress is not None:
+            on_progress(done)
+    seconds = time.perf_counter() - started
+    logits, relu_means, pool_means = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+    broken = int((~np.isfinite(logits)).any(axis=1).sum())
+    if broken:
+        raise Hw2Error(
+            f"the model's answer to {broken} of {len(image_set)} images of {image_set.name} is not a "
+            "number; its weights are unusable: train it again, with a smaller learning rate"
+        )
+    return Evaluation(
+        name=image_set.name,
+        sha256=image_set.sha256,
+        labels=image_set.labels.numpy().astype(np.int64),
+        logits=logits,
+        relu_means=relu_means,
+        pool_means=pool_means,
+        seconds=seconds,
+    )

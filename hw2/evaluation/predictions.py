@@ -1,0 +1,86 @@
+"""Predictions as they are stored: a frame with a row for each image, in parquet, and back to arrays."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hw2.common.constants import DIGITS
+from hw2.common.errors import DataError
+from hw2.common.formatting import first_line
+from hw2.common.types import BoolArray, FloatArray, IntArray
+from hw2.evaluation.result import Evaluation
+
+LOGIT_COLUMNS = [f"logit_{digit}" for digit in DIGITS]
+PREDICTION_COLUMNS = ["index", "label", "predicted", *LOGIT_COLUMNS, "outlier_score", "rejected"]
+
+
+def predictions_frame(
+    evaluation: Evaluation, outlier_score: FloatArray | None = None, rejected: BoolArray | None = None
+) -> pd.DataFrame:
+    """One row an image, in PREDICTION_COLUMNS; outlier_score and rejected are missing values where None.
+
+    The image set's name and SHA-256 are in the frame's `attrs`, which parquet keeps.
+    """
+    frame = pd.DataFrame(evaluation.logits, columns=LOGIT_COLUMNS)
+    frame.insert(0, "index", np.arange(evaluation.n))
+    frame.insert(1, "label", evaluation.labels)
+    frame.insert(2, "predicted", evaluation.predicted)
+    frame["outlier_score"] = np.full(evaluation.n, np.nan) if outlier_score is None else outlier_score
+    frame["rejected"] = pd.array([pd.NA] * evaluation.n if rejected is None else rejected, dtype="boolean")
+    frame.attrs = {"name": evaluation.name, "sha256": evaluation.sha256}
+    return frame
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Stored predictions as arrays: labels and predicted are int64 [N], logits float32 [N, 10]."""
+
+    name: str
+    sha256: str
+    labels: IntArray
+    predicted: IntArray
+    logits: NDArray[np.float32]
+    outlier_score: FloatArray | None
+    rejected: BoolArray | None
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> Self:
+        """The inverse of `predictions_frame`. Raises DataError where a column is missing."""
+        missing = [column for column in PREDICTION_COLUMNS if column not in frame.columns]
+        if missing:
+            raise DataError(
+                f"predictions without {', '.join(missing)}; "
+                f"expected the columns {', '.join(PREDICTION_COLUMNS)}"
+            )
+        score, rejected = frame["outlier_score"], frame["rejected"]
+        attrs: dict[Any, Any] = frame.attrs
+        return cls(
+            name=str(attrs.get("name", "")),
+            sha256=str(attrs.get("sha256", "")),
+            labels=frame["label"].to_numpy(dtype=np.int64),
+            predicted=frame["predicted"].to_numpy(dtype=np.int64),
+            logits=frame[LOGIT_COLUMNS].to_numpy(dtype=np.float32),
+            outlier_score=None if score.isna().all() else score.to_numpy(dtype=np.float64),
+            rejected=None if rejected.isna().all() else rejected.to_numpy(dtype=np.bool_),
+        )
+
+
+def write_predictions(path: Path, frame: pd.DataFrame) -> None:
+    """Write a `predictions_frame` as parquet."""
+    frame.to_parquet(path, engine="pyarrow", index=False)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote. Raises DataError, with the file's name, where it can't be read."""
+    try:
+        return Predictions.from_frame(pd.read_parquet(path, engine="pyarrow"))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these two
+        raise DataError(
+            f"{path}: not a readable file of predictions ({first_line(error)}); evaluate the model again"
+        ) from error

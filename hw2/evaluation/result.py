@@ -1,0 +1,80 @@
+"""What a model answers on an image set, and what follows from its answers; PyTorch is not needed for it."""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw2.common.types import BoolArray, FloatArray, IntArray
+from hw2.evaluation.metrics import calibration_error, cross_entropy, softmax, wilson_interval
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What one model says about every image of one image set; its arrays can't be written to.
+
+    labels: int64 [N]; logits: float32 [N, 10]; relu_means and pool_means: float32 [N, 32] and [N, 64] of BaseCNN,
+    the channel means that outlier scores are computed from; seconds: wall time of the one pass.
+    """
+
+    name: str
+    sha256: str
+    labels: IntArray
+    logits: NDArray[np.float32]
+    relu_means: NDArray[np.float32]
+    pool_means: NDArray[np.float32]
+    seconds: float
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                frozen = value.view()
+                frozen.setflags(write=False)
+                object.__setattr__(self, field.name, frozen)
+
+    @property
+    def n(self) -> int:
+        """How many images."""
+        return len(self.labels)
+
+    @cached_property
+    def predicted(self) -> IntArray:
+        """The digit with the largest logit, int64 [N]."""
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+
+    @cached_property
+    def probabilities(self) -> FloatArray:
+        """Softmax of the logits, float64 [N, 10]."""
+        return softmax(self.logits)
+
+    @cached_property
+    def confidence(self) -> FloatArray:
+        """The largest probability, float64 [N]."""
+        return np.asarray(self.probabilities.max(axis=1), dtype=np.float64)
+
+    @cached_property
+    def correct(self) -> BoolArray:
+        """Whether the prediction is the label, bool [N]."""
+        return np.asarray(self.predicted == self.labels, dtype=np.bool_)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all images that are predicted correctly."""
+        return float(self.correct.mean())
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """The accuracy's 95 % Wilson interval."""
+        return wilson_interval(int(self.correct.sum()), self.n)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return cross_entropy(self.labels, self.logits)
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error over 15 bins."""
+        return calibration_error(self.confidence, self.correct)

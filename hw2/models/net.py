@@ -1,0 +1,55 @@
+"""What every net is here: a classifier of raw images, with its preprocessing inside."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hw2.common.constants import IMAGE_SIZE
+
+# MNIST's mean pixel and a scale, both in units of [0, 1]. 0.5 instead of MNIST's deviation of 0.3081: at that
+# scale a learning rate of 0.1 diverges, at this one it is stable and meets the study's accuracies.
+MEAN = 0.1307
+SCALE = 0.5
+
+
+class ModelOutputs(NamedTuple):
+    """All that outlier scores need, from one pass over N images."""
+
+    logits: Tensor  # float32 [N, 10]
+    relu_means: Tensor  # float32 [N, 32], each channel's mean after the first ReLU
+    pool_means: Tensor  # float32 [N, 64], each channel's mean after pooling
+    # Of another net than BaseCNN: of an early and of a late layer, of any widths.
+
+
+def preprocess(images: Tensor) -> Tensor:
+    """Raw images as the net takes them.
+
+    images: uint8 or float, 0 to 255, [N, 28, 28] or [N, 1, 28, 28]. Returns float32 [N, 1, 28, 28].
+    """
+    scaled = images.reshape(-1, 1, IMAGE_SIZE, IMAGE_SIZE).to(torch.float32)
+    return (scaled * (1 / 255) - MEAN) * (1 / SCALE)
+
+
+# Another net than BaseCNN: its class, and the Python text that has it.
+CustomNetSource = tuple[str, str]
+
+
+class Net(nn.Module):
+    """A classifier of raw images (see `preprocess`) into ten classes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32 [N, 10], of raw images."""
+        return self.scores(preprocess(images))
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Logits [N, 10] of preprocessed images; all that a training needs."""
+        raise NotImplementedError
+
+    def outputs(self, images: Tensor) -> ModelOutputs:
+        """Logits and the channel means that outlier scores are computed from, in one pass."""
+        raise NotImplementedError
+
+    def layers(self) -> list[tuple[str, str, int]]:
+        """Each layer's name, output shape (one image, channels x height x width) and number of parameters."""
+        raise NotImplementedError

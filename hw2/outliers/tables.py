@@ -1,0 +1,177 @@
+"""What models make of images that are no digits, as tables: from predictions alone, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hw2.common.constants import NUM_CLASSES
+from hw2.common.types import BoolArray, FloatArray
+from hw2.data.image_set import ImageSet
+from hw2.evaluation.metrics import confusion_matrix, confusion_table, threshold_shares
+from hw2.evaluation.result import Evaluation
+from hw2.outliers.detector import OutlierDetector
+from hw2.outliers.metrics import RESAMPLES, ood_metrics
+from hw2.outliers.scores import Scorer, score_ensemble
+
+# The score that is registered with a model, by the name of its column among the predictions.
+DEFAULT_SCORE = "outlier_score"
+ENSEMBLE = "together"
+MEAN = f"mean_{DEFAULT_SCORE}"
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredEvaluation:
+    """One model's answers on one image set. scores: by name, each float64 [N], the shipped one first."""
+
+    evaluation: Evaluation
+    scores: Mapping[str, FloatArray]
+    rejected: BoolArray
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, detector: OutlierDetector, scorer: Scorer) -> "ScoredEvaluation":
+        """With every score of one model."""
+        shipped = detector.score(evaluation)
+        return cls(
+            evaluation, {DEFAULT_SCORE: shipped, **scorer.scores(evaluation)}, detector.rejected(shipped)
+        )
+
+
+ScoredEvaluations = Mapping[str, ScoredEvaluation]  # by model
+
+
+def ensemble_scores(judgements: ScoredEvaluations) -> dict[str, FloatArray]:
+    """By name, the scores of all models together: the mean of their shipped scores, then what their answers say.
+
+    None for a single model.
+    """
+    if len(judgements) < 2:
+        return {}
+    shipped = np.mean([judged.scores[DEFAULT_SCORE] for judged in judgements.values()], axis=0)
+    return {MEAN: shipped, **score_ensemble([judged.evaluation for judged in judgements.values()])}
+
+
+def metrics_table(
+    digits: ScoredEvaluations, outliers: Mapping[str, ScoredEvaluations], resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """Every score of every model, and those of the models together, against every set of outliers.
+
+    Columns: outliers, model (TOGETHER for a score of several), score, digits and images (how many), then
+    those of `Measures.row`.
+    """
+    rows = []
+    digits_together = ensemble_scores(digits)
+    for name, judgements in outliers.items():
+        scores = [(model, judged.scores, digits[model].scores) for model, judged in judgements.items()]
+        scores.append((ENSEMBLE, ensemble_scores(judgements), digits_together))
+        for model, of_outliers, of_digits in scores:
+            for score, values in of_outliers.items():
+                measured = ood_metrics(of_digits[score], values, resamples)
+                counts = {"digits": len(of_digits[score]), "pictures": len(values)}
+                rows.append({"outliers": name, "model": model, "score": score, **counts, **measured.row()})
+    return pd.DataFrame(rows)
+
+
+def thresholds_table(
+    digits: ScoredEvaluations, outliers: Mapping[str, ScoredEvaluations], thresholds: Mapping[str, float]
+) -> pd.DataFrame:
+    """What each model's own threshold does to images that it has never seen.
+
+    Columns: model, outliers, threshold, digits and images (how many), then digits_kept (share of all
+    digits), accuracy_on_kept (accuracy of those) and outliers_rejected, each with the ends of its 95 %
+    Wilson interval. Where no digit is kept, there is no accuracy on them.
+    """
+    rows = []
+    for name, judgements in outliers.items():
+        for model, judged in judgements.items():
+            of_digits = digits[model]
+            shares = threshold_shares(of_digits.evaluation.correct, of_digits.rejected, judged.rejected)
+            row: dict[str, str | float] = {
+                "model": model,
+                "outliers": name,
+                "threshold": thresholds[model],
+                "digits": len(of_digits.rejected),
+                "pictures": len(judged.rejected),
+            }
+            for share, (value, low, high) in shares.items():
+                row |= {share: value, f"{share}_low": low, f"{share}_high": high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def disagreements(table: pd.DataFrame) -> list[int]:
+    """The images of an `outlier_table`, by index, that its models take for different digits."""
+    votes = table.groupby("index")["predicted"].nunique()
+    return [int(index) for index in votes.index[votes > 1]]
+
+
+@dataclass(frozen=True)
+class LabelMatches:
+    """How many answers are the number of the image's class, as the study counts them."""
+
+    matched: int
+    answers: int
+
+    @classmethod
+    def of(cls, tables: Sequence[pd.DataFrame]) -> "LabelMatches":
+        """From `outlier_table`s of sets of ten classes; of any other set, a match would mean nothing."""
+        together = pd.concat(tables)
+        return cls(int(together["matches"].sum()), len(together))
+
+    @property
+    def blind(self) -> float:
+        """Probability that blind guessing among ten digits matches none of so many."""
+        return float((1 - 1 / NUM_CLASSES) ** self.answers)
+
+    def __str__(self) -> str:
+        said = f"{self.matched} of {self.answers} match"
+        if self.matched:
+            return f"{said}; a blind guess would match {self.answers / NUM_CLASSES:g} on average"
+        return (
+            f"{said}; a blind guess matches none of {self.answers} with a probability of "
+            f"{100 * self.blind:.2g} %, so this says little: see what is rejected"
+        )
+
+
+def outlier_table(
+    evaluations: Mapping[str, Evaluation],
+    image_set: ImageSet,
+    indices: Sequence[int] = tuple(range(10)),
+    rejected: Mapping[str, BoolArray] | None = None,
+) -> pd.DataFrame:
+    """What each model, by name, says to the images at `indices` of a set that all were evaluated on.
+
+    One row a model and image: model, index, label, class, predicted, predicted_class (the class with the
+    digit's number, as the study reads it; empty where there is none), matches (predicted = label),
+    confidence, rejected (empty where not given), probability_0 to probability_9.
+    """
+    classes = image_set.classes
+    rows = []
+    for model, evaluation in evaluations.items():
+        for index in indices:
+            label, predicted = int(evaluation.labels[index]), int(evaluation.predicted[index])
+            rows.append(
+                {
+                    "model": model,
+                    "index": index,
+                    "label": label,
+                    "class": classes[label],
+                    "predicted": predicted,
+                    "predicted_class": classes[predicted] if predicted < len(classes) else None,
+                    "matches": label == predicted,
+                    "confidence": evaluation.confidence[index],
+                    "rejected": None if rejected is None else bool(rejected[model][index]),
+                    **{f"probability_{n}": p for n, p in enumerate(evaluation.probabilities[index])},
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def outlier_matrix_table(evaluation: Evaluation, image_set: ImageSet) -> pd.DataFrame:
+    """Which digit each class is taken for: a `confusion_table` with the set's classes as labels."""
+    size = max(len(image_set.classes), 10)
+    matrix = confusion_matrix(evaluation.labels, evaluation.predicted, size)
+    return confusion_table(matrix[: len(image_set.classes), :10], image_set.classes)

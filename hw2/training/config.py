@@ -1,0 +1,116 @@
+"""What is asked of a training, what `auto` becomes here, and by which names both are found again.
+
+PyTorch is imported only where it is asked something, so that a command line can read the defaults at once.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from hw2.common.errors import ConfigurationError
+from hw2.common.formatting import format_float
+from hw2.models import net_source
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+DEVICES = ("auto", "cpu", "cuda")
+OPTIMIZERS = ("sgd",)
+VALIDATION_SIZE = 5_000
+_BOUNDS = {  # what PyTorch takes, and more threads or epochs than anybody has a use for
+    "epochs": (1, 1_000_000),
+    "batch_size": (1, 2**63 - 1),
+    "seed": (0, 2**63 - 1),
+    "threads": (0, 1_024),
+}
+SMALL_VALIDATION_SHARE = 12  # a set smaller than 60,000 gives a twelfth
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One configuration, as asked for; refuses what can't be trained (`ConfigurationError`).
+
+    lr: finite, above 0. momentum: 0 to below 1. validation_size: images taken from the training set, or None
+    for 5,000 (a twelfth of a set smaller than 60,000). epochs: 1 to 1,000,000. threads: processor threads, 0 for
+    all cores, to 1,024. model: `base-cnn`, or FILE.py:CLASS for a net of one's own (see `hw2.models.custom_net`); model_source is
+    that file's text, read when the configuration is made and part of it from then on.
+    """
+
+    lr: float = 0.001
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    seed: int = 0
+    dataset: str = "mnist"
+    validation_size: int | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+    model: str = net_source.BASE
+    model_source: str = dataclasses.field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        source = (
+            "" if self.model == net_source.BASE else self.model_source or net_source.read(str(self.model))
+        )
+        object.__setattr__(self, "model_source", source)
+        _require(
+            math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; it must be a finite number above 0"
+        )
+        _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; it must be at least 0 and below 1")
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            _require(
+                isinstance(value, int) and least <= value <= most,
+                f"{name} is {value}; it must be a whole number from {least:,} to {most:,}",
+            )
+        _require(
+            self.validation_size is None or self.validation_size >= 0,
+            f"validation_size is {self.validation_size}; it must be a whole number from 0",
+        )
+        for name, choices in (("precision", PRECISIONS), ("device", DEVICES), ("optimizer", OPTIMIZERS)):
+            value = getattr(self, name)
+            _require(value in choices, f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+    @property
+    def name(self) -> str:
+        """The configuration as a person says it: the two things the study varies, and what else is not default."""
+        words = [f"lr={format_float(self.lr)}", f"epochs={self.epochs}"]
+        said = ("batch_size", "momentum", "seed", "dataset", "precision")
+        words += [f"{k}={getattr(self, k)}" for k in said if getattr(self, k) != _DEFAULTS[k]]
+        words += [f"model={self.model_name}"] if self.model_source else []
+        return " ".join(words)
+
+    @property
+    def model_name(self) -> str:
+        """The net as it stands in names: `base-cnn`, or the class of another one written like that."""
+        return net_source.short_name(self.model)
+
+    @property
+    def own_net(self) -> tuple[str, str] | None:
+        """Class and source of a net of one's own, as `new_model` takes them; None for BaseCNN."""
+        return (net_source.class_name(self.model), self.model_source) if self.model_source else None
+
+    def for_training_set(self, images: int) -> "TrainingConfig":
+        """The same with `validation_size` decided, checked against a training set of `images`."""
+        size = self.validation_size
+        if size is None:
+            size = min(VALIDATION_SIZE, images // SMALL_VALIDATION_SHARE)
+        left = images - size
+        _require(
+            left > 0,
+            f"validation_size is {size} but the training set has {images} images; leave some to train on",
+        )
+        _require(
+            self.batch_size <= left,
+            f"batch_size is {self.batch_size} but only {left} images are trained on; it must not be larger",
+        )
+        return dataclasses.replace(self, validation_size=size)
+
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigurationError(message)

@@ -1,0 +1,49 @@
+"""What `auto` becomes on this machine."""
+
+import platform
+from dataclasses import dataclass
+
+from hw2.training.config import TrainingConfig, _require
+
+
+@dataclass(frozen=True)
+class ResolvedRuntime:
+    """What `auto` became on this machine."""
+
+    precision: str  # "float32" or "bfloat16"
+    device: str  # "cpu" or "cuda"
+    threads: int
+
+
+def native_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16 itself; where it is emulated it is 20 times slower than float32."""
+    import torch
+
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # oneDNN says yes to every AVX-512, also where it has to emulate.
+    emulated = platform.machine() in ("x86_64", "AMD64") and not (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+    return not emulated
+
+
+def resolve_runtime(config: TrainingConfig) -> ResolvedRuntime:
+    """What the configuration's `auto` means on this machine; `ConfigurationError` for what it hasn't got."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    _require(
+        config.device != "cuda" or gpu,
+        "device is cuda but PyTorch sees no GPU here; use --device cpu or auto",
+    )
+    device = "cuda" if gpu and config.device != "cpu" else "cpu"
+    native = (
+        torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else native_bfloat16()
+    )
+    _require(
+        config.precision != "bfloat16" or native,
+        f"precision is bfloat16 but this {device} doesn't compute in it natively; use --precision float32 or auto",
+    )
+    precision = "bfloat16" if native and config.precision != "float32" else "float32"
+    return ResolvedRuntime(precision, device, config.threads or torch.get_num_threads())

@@ -1,0 +1,234 @@
+"""Training as a stream of epochs whose state can be taken and put back at any 50th batch, bit for bit."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw2.common.errors import CheckpointError, DivergenceError
+from hw2.data.image_set import ImageSet
+from hw2.models.factory import model_from_weights, new_model
+from hw2.models.net import CustomNetSource, Net
+from hw2.train_step.factory import make_train_step
+from hw2.training.config import TrainingConfig
+from hw2.training.fingerprint import fingerprint
+from hw2.training.runtime import ResolvedRuntime
+
+BATCH_INTERVAL = 50  # batches between two reports of the loss
+PROGRESS_INTERVAL = 1.0  # so that a person who stops a training of large batches needn't wait for 50 of them
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch's figures. Losses are mean cross-entropies in nats, accuracies shares of 1.
+
+    train_* are taken while the epoch trains, each image with the weights of its batch; validation_* after it,
+    None without validation images. `epoch_seconds` is the training alone, without the validation and without what
+    `on_progress` takes.
+    """
+
+    epoch: int  # from 1
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    epoch_seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an epoch stands, every 50 batches and every second.
+
+    On a GPU only at its end, so that nothing waits for the host.
+    """
+
+    epoch: int
+    images_done: int  # of this epoch
+    images_total: int
+    accuracy: float  # of this epoch so far
+    images_per_second: float
+    batch_losses: tuple[
+        tuple[int, float], ...
+    ]  # (batches since the start of training, that batch's loss), new ones
+
+
+@dataclass
+class TrainingState:
+    """All that a training needs to go on exactly: the data order is a function of (seed, epoch) alone."""
+
+    fingerprint: str
+    weights: dict[str, Tensor]  # float32, standard layout; with momentum also "momentum.<name>"
+    epoch: int = 0  # complete epochs
+    batch: int = 0  # batches done in the one after
+    seconds: float = 0.0  # spent on those batches
+    losses: Tensor = field(default_factory=lambda: torch.zeros(0))  # float32 [batch]
+    correct: int = 0  # right answers in those batches
+    batch_losses: list[tuple[int, float]] = field(default_factory=list)  # all that `Progress` has reported
+    history: list[EpochResult] = field(default_factory=list)
+    own_net: CustomNetSource | None = None  # as in the configuration
+
+    def model(self) -> Net:
+        """The net with these weights, ready to predict."""
+        weights = {k: v for k, v in self.weights.items() if not k.startswith("momentum.")}
+        return model_from_weights(weights, self.own_net)
+
+
+def shuffled_indices(seed: int, epoch: int, images: int) -> Tensor:
+    """The order of an epoch's images, int64 [images]: a pure function of its arguments."""
+    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
+    return torch.randperm(images, generator=torch.Generator().manual_seed(mixed))
+
+
+class Trainer:
+    """One training, from the beginning or from a state.
+
+    config must know its `validation_size` (see `TrainingConfig.for_training_set`). A state of another fingerprint
+    is refused with `CheckpointError`. Sets PyTorch's number of threads, since it decides the last bits.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        runtime: ResolvedRuntime,
+        dataset_sha256: str,
+        train: ImageSet,
+        validation: ImageSet | None,
+        state: TrainingState | None = None,
+    ) -> None:
+        self.config = config
+        self.fingerprint = fingerprint(config, dataset_sha256, runtime)
+        self._on_gpu = runtime.device == "cuda"
+        torch.set_num_threads(runtime.threads)
+        model = new_model(config.seed, config.own_net)
+        self._step = make_train_step(
+            model,
+            lr=config.lr,
+            momentum=config.momentum,
+            precision=runtime.precision,
+            device=runtime.device,
+            batch_size=config.batch_size,
+        )
+        if state is None:
+            state = TrainingState(self.fingerprint, self._step.state(), own_net=config.own_net)
+        elif state.fingerprint != self.fingerprint:
+            raise CheckpointError(
+                f"the saved state has fingerprint {state.fingerprint[:12]}, this training {self.fingerprint[:12]}: "
+                "another configuration, data set, code or machine; start a new run instead"
+            )
+        else:
+            self._step.load(state.weights)
+        self.batches_per_epoch = math.ceil(len(train) / config.batch_size)
+        self._images = self._step.prepare(train.images)
+        self._labels = train.labels.to(runtime.device)
+        self._validation_images = None if validation is None else self._step.prepare(validation.images)
+        self._validation_labels = None if validation is None else validation.labels.to(runtime.device)
+        self._epoch = state.epoch
+        self._batch = state.batch
+        self._seconds = state.seconds
+        self._losses = torch.zeros(self.batches_per_epoch, device=runtime.device)
+        self._losses[: state.batch] = state.losses
+        self._correct = torch.tensor(state.correct, device=runtime.device)
+        self.history = list(state.history)
+        self.batch_losses = list(state.batch_losses)
+
+    def state(self) -> TrainingState:
+        """A copy of where the training stands; exact after an epoch and inside `on_progress`."""
+        return TrainingState(
+            fingerprint=self.fingerprint,
+            weights=self._step.state(),
+            epoch=self._epoch,
+            batch=self._batch,
+            seconds=self._seconds,
+            losses=self._losses[: self._batch].cpu().clone(),
+            correct=int(self._correct),
+            batch_losses=list(self.batch_losses),
+            history=list(self.history),
+            own_net=self.config.own_net,
+        )
+
+    def epochs(self, on_progress: Callable[[Progress], None] | None = None) -> Iterator[EpochResult]:
+        """Trains, and yields each epoch as it ends. `DivergenceError` when the loss is not a number any more.
+
+        What `on_progress` raises ends the training where it stands.
+        """
+        while self._epoch < self.config.epochs:
+            result = self._train_epoch(self._epoch + 1, on_progress)
+            self._epoch += 1
+            self._batch = 0
+            self._seconds = 0.0
+            self._correct.zero_()
+            self.history.append(result)
+            yield result
+
+    def _train_epoch(self, epoch: int, on_progress: Callable[[Progress], None] | None) -> EpochResult:
+        images = len(self._labels)
+        before = (epoch - 1) * self.batches_per_epoch
+        order = shuffled_indices(self.config.seed, epoch, images).to(self._labels.device)
+        batches = order.split(self.config.batch_size)
+        reported = self._batch
+        spent = self._seconds
+        started = looked = time.perf_counter()
+        while self._batch < len(batches):
+            loss, correct = self._step(self._images, self._labels, batches[self._batch])
+            self._losses[self._batch] = loss
+            self._correct += correct
+            self._batch += 1
+            last = self._batch == len(batches)
+            due = (
+                before + self._batch
+            ) % BATCH_INTERVAL == 0 or time.perf_counter() > looked + PROGRESS_INTERVAL
+            if last or (due and not self._on_gpu):
+                losses = self._finite_losses(epoch, before, reported)
+                looked = time.perf_counter()
+                self._seconds = spent + looked - started
+                progress = self._progress(epoch, before, reported, losses)
+                self.batch_losses += progress.batch_losses
+                reported = self._batch
+                if on_progress is not None:
+                    on_progress(progress)
+                    started += time.perf_counter() - looked
+        self._seconds = spent + time.perf_counter() - started
+        return self._result(epoch)
+
+    def _finite_losses(self, epoch: int, before: int, start: int) -> list[float]:
+        """The losses from batch `start` of this epoch to the present one, on the host."""
+        losses: list[float] = self._losses[start : self._batch].tolist()
+        for offset, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise DivergenceError(epoch, before + start + offset + 1, loss, self.config.lr)
+        return losses
+
+    def _progress(self, epoch: int, before: int, start: int, losses: list[float]) -> Progress:
+        done = min(self._batch * self.config.batch_size, len(self._labels))
+        steps = range(before + start + 1, before + self._batch + 1)
+        return Progress(
+            epoch=epoch,
+            images_done=done,
+            images_total=len(self._labels),
+            accuracy=int(self._correct) / done,
+            images_per_second=done / self._seconds,
+            batch_losses=tuple((s, x) for s, x in zip(steps, losses, strict=True) if s % BATCH_INTERVAL == 0),
+        )
+
+    def _result(self, epoch: int) -> EpochResult:
+        images = len(self._labels)
+        sizes = torch.full((self.batches_per_epoch,), float(self.config.batch_size), dtype=torch.float64)
+        sizes[-1] = images - self.config.batch_size * (self.batches_per_epoch - 1)
+        loss = float(self._losses.double().cpu() @ sizes) / images
+        validation: tuple[float, float] | tuple[None, None] = (None, None)
+        if self._validation_images is not None and self._validation_labels is not None:
+            validation = self._step.evaluate(self._validation_images, self._validation_labels)
+        return EpochResult(
+            epoch=epoch,
+            train_loss=loss,
+            train_accuracy=int(self._correct) / images,
+            validation_loss=validation[0],
+            validation_accuracy=validation[1],
+            epoch_seconds=self._seconds,
+            images_per_second=images / self._seconds,
+        )

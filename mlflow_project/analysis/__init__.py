@@ -1,0 +1,1 @@
+"""Stored runs compared; registered models evaluated on outlier images."""

@@ -1,0 +1,84 @@
+"""`backup` and `restore`: a copy of store and artifacts, made while people write to them, and put back."""
+
+from pathlib import Path
+
+import click
+
+from mlflow_project.cli.shared.argv_secrets import reexec_without_password
+from mlflow_project.cli.shared.options import option
+from mlflow_project.cli.shared.output import format_option, print_rows
+from mlflow_project.common.store_uri import STORE_VARIABLE
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+@click.command(short_help="Copy store and artifacts while they are being written to.")
+@click.argument("target", type=click.Path(path_type=Path))
+@option(
+    "--store",
+    metavar="URL",
+    envvar=STORE_VARIABLE,
+    help=f"sqlite:///... or postgresql://..., not the server's address; also from {STORE_VARIABLE}.",
+)
+@option("--artifacts", type=click.Path(path_type=Path), help="The artifact folder, such as mlruns.")
+@format_option
+def backup(target: Path, store: str | None, artifacts: Path | None, format_: str) -> int:
+    """Copy the whole service into the new folder TARGET, as of one moment, with a SHA-256 of every file.
+
+    \b
+    mlflow-project backup backups/monday --store sqlite:///mlflow.db --artifacts mlruns
+    """
+    reexec_without_password(store or "")
+    from mlflow_project.common.errors import BackupError
+    from mlflow_project.common.store_uri import tracking_uri
+    from mlflow_project.server import backup as backups
+
+    made = backups.backup(store or tracking_uri(), artifacts or Path("mlruns"), target)
+    print_rows([_row(target, made)], format_)
+    if made.missing:
+        raise BackupError(
+            f"{len(made.missing)} models have lost their files in the service itself, the first is "
+            f"{made.missing[0]}; the backup holds everything else"
+        )
+    return 0
+
+
+@click.command(short_help="Restore a backup into an empty store.")
+@click.argument("source", type=click.Path(path_type=Path))
+@option(
+    "--store",
+    metavar="URL",
+    required=True,
+    envvar=STORE_VARIABLE,
+    help=f"A store that doesn't exist yet or has no tables; also from {STORE_VARIABLE}.",
+)
+@option("--artifacts", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
+@format_option
+def restore(source: Path, store: str, artifacts: Path, format_: str) -> int:
+    """Check every file of the backup SOURCE by its SHA-256, then put it back.
+
+    \b
+    mlflow-project restore backups/monday --store sqlite:///new/mlflow.db --artifacts new/mlruns
+    """
+    reexec_without_password(store)
+    from mlflow_project.server import backup as backups
+
+    print_rows([_row(source, backups.restore(source, store, artifacts))], format_)
+    return 0
+
+
+def _row(folder: Path, manifest: object) -> dict[str, object]:
+    from mlflow_project.server.backup import Manifest
+
+    assert isinstance(manifest, Manifest)
+    return {
+        "backup": str(folder),
+        "store": manifest.store,
+        "created": manifest.created,
+        "runs": manifest.runs,
+        "versions": manifest.versions,
+        "files": len(manifest.files),
+        "size": _size(manifest.size),
+    }

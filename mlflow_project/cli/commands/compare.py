@@ -1,0 +1,72 @@
+"""`compare`: which of several models is better, and whether that can be told."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mlflow_project.analysis.comparison_text import TABLES, render_comparison
+from mlflow_project.cli.shared.options import name_option, option
+from mlflow_project.cli.shared.output import format_option
+
+if TYPE_CHECKING:
+    from mlflow_project.analysis.run_selection import Selection
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def selection_options(command: _Command) -> _Command:
+    """Which models are meant; see `selection`."""
+    for decorate in (
+        name_option,
+        option(
+            "--models", default=None,
+            help='Registered models, with commas: champion,m1,3,"lr=0.1 epochs=8", models:/ and runs:/ URIs.',
+        ),
+        option("--sweep", default=None, help="Run id of a sweep: all its trials."),
+        option(
+            "--runs", default=None,
+            help="Run ids, with commas. Without any of these: the latest run of each configuration, 10 at most.",
+        ),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+def selection(runs: str | None, sweep: str | None, models: str | None, name: str) -> "Selection":
+    """What `selection_options` say."""
+    from mlflow_project.analysis.run_selection import Selection
+    from mlflow_project.registry.versions import split_models
+
+    ids = [part.strip() for part in (runs or "").split(",")]
+    return Selection(tuple(filter(None, ids)), sweep, tuple(split_models(models or "")), name)
+
+
+@click.command(short_help="Compare models with paired significance tests.")
+@selection_options
+@option(
+    "--table",
+    type=click.Choice(TABLES),
+    default=None,
+    help="Only this table; csv has one table, accuracy unless another is named.",
+)
+@format_option
+def compare(
+    runs: str | None, sweep: str | None, models: str | None, name: str, table: str | None, format_: str
+) -> int:
+    """Compare models on the test images that all of them have answered, by their stored predictions.
+
+    Accuracies with 95 % Wilson intervals; for each pair the exact McNemar test with Holm's correction and its
+    verdict in words; Cochran's Q over all; over seeds, means and paired t-tests. No model is run.
+
+    \b
+    mlflow-project compare --models m1,m2,"lr=0.1 epochs=8"
+    mlflow-project compare --sweep RUN_ID --format csv --table pairs
+    """
+    from mlflow_project.analysis.compare_runs import compare_runs
+
+    found, selected = compare_runs(selection(runs, sweep, models, name))
+    for note in selected.notes:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(render_comparison(found, format_, table))
+    return 0

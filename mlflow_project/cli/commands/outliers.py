@@ -1,0 +1,164 @@
+"""`outliers`: registered models meet images that are no digits."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_project.analysis.outlier_test import EXAMPLES, SETS
+from mlflow_project.cli.shared.options import IntLike, data_options, name_option, option
+from mlflow_project.cli.shared.output import format_option, print_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlflow_project.analysis.outlier_result import OutlierTest
+    from mlflow_project.common.signals import GracefulShutdown
+
+MODELS = "champion"
+MOST_EXAMPLES = 100  # one figure shows them all
+_TABLE_COLUMNS = (
+    "outliers",
+    "model",
+    "auroc",
+    "outliers_accepted",
+    "digits_kept",
+    "accuracy_on_kept",
+    "outliers_rejected",
+    "matched",
+)
+
+
+@click.command(short_help="Evaluate registered models on outlier images.")
+@option(
+    "--models",
+    default=MODELS,
+    show_default=True,
+    help='Several with commas: champion,m1,3,"lr=0.1 epochs=8", models:/ and runs:/ URIs.',
+)
+@option(
+    "--outliers",
+    "sets",
+    default=",".join(SETS),
+    show_default=True,
+    help="Several with commas: fashion-mnist, letters, rotated, inverted, noise, another data set's name, or a "
+    "folder of IDX files.",
+)
+@option(
+    "--examples",
+    type=IntLike(),
+    default=EXAMPLES,
+    show_default=True,
+    help=f"Images that are shown one by one, {MOST_EXAMPLES} at most.",
+)
+@name_option
+@data_options
+@format_option
+@click.pass_obj
+def outliers(
+    interruption: "GracefulShutdown",
+    /,
+    models: str,
+    sets: str,
+    examples: int,
+    name: str,
+    data_dir: Path | None,
+    download: bool,
+    format_: str,
+) -> int:
+    """Show registered models images that are no digits, all of them, as one MLflow run.
+
+    Each model is verified before. Its own score and threshold are measured against all digits that it was tested
+    on, and every other score beside them.
+
+    \b
+    mlflow-project outliers --models m1,m2,m3 --outliers fashion-mnist,letters --data-dir data
+    """
+    from mlflow_project.analysis.outlier_test import run_outlier_test
+    from mlflow_project.cli.shared.console import Console
+    from mlflow_project.registry.registered_model import RegisteredModel
+    from mlflow_project.registry.versions import split_models
+    from mlflow_project.tracking.delivery.client import connect
+
+    if not 1 <= examples <= MOST_EXAMPLES:
+        raise click.UsageError(
+            f"--examples is {examples}; it must be a whole number from 1 to {MOST_EXAMPLES}"
+        )
+    with Console() as console:
+        found = run_outlier_test(
+            RegisteredModel(connect(), name),
+            split_models(models),
+            [name.strip() for name in sets.split(",") if name.strip()],
+            examples,
+            data_dir,
+            console,
+            download=download,
+            run_id=os.environ.get("MLFLOW_RUN_ID"),
+            asked={"models": models, "outliers": sets, "examples": str(examples)},
+            interruption=interruption,
+        )
+    return _report(found, format_)
+
+
+def _report(found: "OutlierTest", format_: str) -> int:
+    from hw2.outliers.tables import disagreements
+    from mlflow_project.cli.shared.hints import run_command
+    from mlflow_project.tracking.delivery.status import undelivered
+
+    if format_ == "table":
+        print_rows(_summary(found), format_, _TABLE_COLUMNS)
+    else:
+        print_rows(_all(found), format_)
+    if found.matches is not None:
+        click.echo(f"{found.matches}", err=True)
+    if len(found.models) > 1:
+        for name, table in found.examples.items():
+            indices = disagreements(table)
+            said = f": {', '.join(map(str, indices))}" if indices else ""
+            count = table["index"].nunique()
+            click.echo(f"{name}: the models disagree on {len(indices)} of {count} images{said}", err=True)
+    assert found.folder is not None
+    kept = undelivered(found.delivery, found.folder)
+    if kept is not None:
+        click.echo(f"Warning: {kept}", err=True)
+    click.echo(run_command(found.folder, found.run_id), err=True)
+    return 0
+
+
+def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _all(found: "OutlierTest") -> list[dict[str, Any]]:
+    """Every score's measures; beside the registered one's, what its threshold does, with intervals."""
+    from hw2.outliers.tables import DEFAULT_SCORE
+
+    thresholds = found.thresholds.assign(score=DEFAULT_SCORE)
+    return _rows(found.measures.merge(thresholds, how="left"))
+
+
+def _summary(found: "OutlierTest") -> list[dict[str, Any]]:
+    """A row for each set and model, of the score that is registered with it, then the scores of all together."""
+    from hw2.common.formatting import format_ci, format_ratio
+    from hw2.outliers.tables import DEFAULT_SCORE, ENSEMBLE
+
+    rows = []
+    thresholds = found.thresholds.set_index(["outliers", "model"])
+    for row in _rows(found.measures):
+        if row["score"] == DEFAULT_SCORE:
+            examples = found.examples[row["outliers"]]
+            examples = examples[examples["model"] == row["model"]]
+            at_threshold = thresholds.loc[(row["outliers"], row["model"])]
+            row |= {
+                name: format_ci(*(at_threshold[f"{name}{end}"] for end in ("", "_low", "_high")))
+                for name in ("digits_kept", "accuracy_on_kept", "outliers_rejected")
+            }
+            if len(found.outlier_sets[row["outliers"]].classes) == 10:
+                row["matched"] = f"{int(examples['matches'].sum())} of {len(examples)}"
+        elif row["model"] == ENSEMBLE:
+            row["model"] = f"together: {row['score']}"
+        else:
+            continue
+        rows.append(row | {"auroc": format_ratio(row["auroc"])})
+    return rows

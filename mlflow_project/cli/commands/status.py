@@ -1,0 +1,114 @@
+"""`status`: runs that are alive, interrupted or undelivered, and what to do about each."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_project.cli.shared.options import option
+from mlflow_project.cli.shared.output import format_option, print_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow_project.tracking.journal.local_runs import LocalRun
+    from mlflow_project.tracking.stale_runs import RemoteRun
+
+COLUMNS = ("run", "run_id", "state", "pending", "where", "what_to_do")
+
+
+@click.command(short_help="Runs that are alive, interrupted or undelivered, and what to do.")
+@option("--all", "all_", is_flag=True, help="Also list runs that ended and are delivered.")
+@option("--repair", is_flag=True, help="Mark dead runs KILLED; delete runs that never started.")
+@format_option
+def status(all_: bool, repair: bool, format_: str) -> int:
+    """List the runs that need attention, on this machine and, by their heartbeat, on others.
+
+    \b
+    mlflow-project status
+    mlflow-project status --repair
+    """
+    from mlflow_project.common.errors import ServiceError, StoreError
+    from mlflow_project.common.store_uri import absolute_uri, tracking_uri
+    from mlflow_project.tracking.journal import local_runs
+    from mlflow_project.tracking.stale_runs import mark_killed, mark_remote_run_killed, remote_running_runs
+
+    local = list(local_runs.local_runs(all_=all_))
+    if repair:
+        for run in local:
+            if run.state == "interrupted":
+                try:
+                    if run.is_stillborn:
+                        local_runs.delete_run(run.folder)
+                    else:
+                        mark_killed(run)
+                except ServiceError as error:
+                    click.echo(f"Warning: {error}", err=True)
+        local = list(local_runs.local_runs(all_=all_))
+    rows = [_local_row(run) for run in local if all_ or _needs_attention(run)]
+    rows += [_damaged_row(folder, reason) for folder, reason in local_runs.damaged()]
+    address = absolute_uri(tracking_uri())
+    try:
+        for other in remote_running_runs(address, {run.run_id for run in local if run.run_id}):
+            if repair and not other.is_alive:
+                mark_remote_run_killed(address, other)
+            else:
+                rows.append(_remote_row(other))
+    except StoreError as error:
+        click.echo(f"Warning: runs of other hosts aren't known: {error}", err=True)
+    if not rows:
+        click.echo("no run needs attention", err=True)
+    if rows or format_ != "table":
+        print_rows(rows, format_, COLUMNS)
+    return 0
+
+
+def _needs_attention(run: "LocalRun") -> bool:
+    return run.state in ("alive", "interrupted") or run.pending > 0 or bool(run.problems)
+
+
+def _local_row(run: "LocalRun") -> dict[str, Any]:
+    from mlflow_project.common.names import SWEEP_TAG
+
+    name = run.run_id or run.key
+    todo = []
+    if run.state == "interrupted":
+        again = ""
+        if SWEEP_TAG in run.header.tags:
+            again = "the same sweep again, or "
+        elif run.is_resumable:
+            again = f"mlflow-project train --resume {name}, or "
+        todo.append(f"{again}mlflow-project status --repair")
+    if run.pending and run.state != "alive" and not run.is_stillborn:
+        todo.append("mlflow-project sync")
+    todo += run.problems
+    where = run.header.host if run.state == "alive" else str(run.folder)
+    return {
+        "run": run.header.run_name,
+        "run_id": name,
+        "state": run.state,
+        "pending": run.pending,
+        "where": where,
+        "what_to_do": "; ".join(todo),
+    }
+
+
+def _damaged_row(folder: "Path", reason: str) -> dict[str, Any]:
+    return {
+        "run": folder.name,
+        "run_id": None,
+        "state": "damaged",
+        "pending": None,
+        "where": str(folder),
+        "what_to_do": f"{reason}; remove the folder when nothing in it is wanted",
+    }
+
+
+def _remote_row(run: "RemoteRun") -> dict[str, Any]:
+    return {
+        "run": run.name,
+        "run_id": run.run_id,
+        "state": "alive" if run.is_alive else "silent",
+        "pending": None,
+        "where": run.owner,
+        "what_to_do": "" if run.is_alive else f"not heard of since {run.heartbeat}: status --repair",
+    }

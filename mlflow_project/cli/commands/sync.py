@@ -1,0 +1,35 @@
+"""`sync`: deliver what a server that was away hasn't got yet."""
+
+import click
+
+from mlflow_project.cli.shared.output import format_option, print_rows
+
+
+@click.command(short_help="Upload pending run data to the tracking server.")
+@click.argument("runs", nargs=-1, metavar="[RUN_ID]...")
+@format_option
+def sync(runs: tuple[str, ...], format_: str) -> int:
+    """Deliver the values of runs that ended, or died, while their tracking server was away.
+
+    Without RUN_ID: all of them. A run that is alive delivers itself and is left alone.
+
+    \b
+    mlflow-project sync
+    """
+    from mlflow_project.common.errors import DeliveryError
+    from mlflow_project.tracking import sync as syncing
+
+    results = syncing.sync(runs)
+    for result in results:
+        for refused in result.refused:
+            click.echo(f"Warning: run {result.run_id}: {refused}", err=True)
+    if not results:
+        click.echo("everything is delivered", err=True)
+    if results or format_ != "table":
+        columns = ("run", "run_id", "delivered", "pending", "problem")
+        print_rows([vars(result) for result in results], format_, columns)
+    if late := [result for result in results if result.pending]:
+        raise DeliveryError(
+            f"{len(late)} of {len(results)} runs couldn't be delivered ({late[0].problem}); try again later"
+        )
+    return 0

@@ -1,0 +1,84 @@
+"""`train`: one configuration, one run."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_project.cli.shared.options import (
+    config_from_options,
+    configuration_options,
+    data_options,
+    option,
+    switch_option,
+)
+from mlflow_project.cli.shared.output import format_option, print_rows
+
+if TYPE_CHECKING:
+    from mlflow_project.common.signals import GracefulShutdown
+    from mlflow_project.training.run_spec import RunResult
+
+RESULT_COLUMNS = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")
+
+
+@click.command(short_help="Train one configuration as one MLflow run.")
+@configuration_options()
+@data_options
+@switch_option("register", "Register the model.", True)
+@option("--resume", metavar="RUN_ID", default=None, help="Resume an interrupted run.")
+@format_option
+@click.pass_obj
+def train(
+    interruption: "GracefulShutdown",
+    /,
+    data_dir: Path | None,
+    download: bool,
+    register: bool,
+    resume: str | None,
+    format_: str,
+    **given: Any,
+) -> int:
+    """Train and evaluate one configuration as one MLflow run, and register its model.
+
+    \b
+    mlflow-project train --lr 0.1 --epochs 8
+    mlflow-project train --resume 6f0c1d2e3b4a59687766554433221100
+    """
+    from mlflow_project.cli.shared.console import Console
+    from mlflow_project.training import train as training
+
+    config = config_from_options(**given)
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    with Console() as console:
+        if resume:
+            result = training.resume(
+                resume, data_dir=data_dir, given=run_id, listener=console, interruption=interruption
+            )
+        else:
+            result = training.train(
+                config,
+                data_dir=data_dir,
+                download=download,
+                register=register,
+                run_id=run_id,
+                listener=console,
+                interruption=interruption,
+            )
+    return _report(result, format_)
+
+
+def _report(result: "RunResult", format_: str) -> int:
+    from mlflow_project.cli.shared.hints import run_command
+    from mlflow_project.common.errors import RegistryError
+
+    row: dict[str, Any] = {"run": result.plan.config.name, "run_id": result.run_id or result.folder.name}
+    row |= result.metrics if format_ != "table" else {name: result.metrics[name] for name in RESULT_COLUMNS}
+    print_rows([row], format_)
+    click.echo(run_command(result.folder, result.run_id), err=True)
+    if result.unregistered:
+        raise RegistryError(
+            f"the model of run {row['run_id']} isn't registered: {result.unregistered}; "
+            "all else of it is in MLflow: register it there, or mend the cause and train again"
+        )
+    return 0

@@ -1,0 +1,97 @@
+"""What a person watching a training sees on stderr: a bar where there is a terminal, plain lines elsewhere."""
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from mlflow_project.training.progress import NullListener, epoch_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from hw2.training.trainer import EpochResult, Progress
+
+
+class Console(NullListener):
+    """A person's listener; a context, so that the bar is taken away however the work ends."""
+
+    def __init__(self) -> None:
+        self._bar: RichProgress | None = None
+        self._loss = float("nan")
+        self._task = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._take_bar_away()
+
+    def note(self, text: str) -> None:
+        """A line, above the bar where there is one."""
+        bar = self._bar  # another thread may take it away meanwhile
+        if bar is not None:
+            bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(text, err=True)
+
+    def warning(self, text: str) -> None:
+        """A line that says that it is a warning."""
+        self.note(f"Warning: {text}")
+
+    def progress(self, progress: "Progress", epochs: int) -> None:
+        """Moves the bar, where there is a terminal."""
+        if progress.batch_losses:
+            self._loss = progress.batch_losses[-1][1]
+        done = progress.epoch - 1 + progress.images_done / progress.images_total
+        figures = (
+            f"loss {self._loss:.4f}  accuracy {progress.accuracy:.4f}  {progress.images_per_second:,.0f}"
+        )
+        self._move_bar(f"epoch {progress.epoch}/{epochs}", done / epochs, f"{figures} images/s")
+
+    def epoch(self, result: "EpochResult", epochs: int) -> None:
+        """One line an epoch, always the same figures in the same order."""
+        self.note(epoch_line(result, epochs))
+        if result.epoch == epochs:
+            self._take_bar_away()
+
+    def task(self, description: str, share: float) -> None:
+        """Moves the bar where there is a terminal, else says in a line each part of the work that is begun."""
+        if not self._move_bar(description, share) and description != self._task:
+            self.note(f"{share:4.0%}  {description}")
+        self._task = description
+
+    def _move_bar(self, description: str, share: float, figures: str = "") -> bool:
+        """Whether there is a terminal to show a bar on."""
+        if not sys.stderr.isatty():
+            return False
+        if self._bar is None:
+            self._bar = _new_bar()
+            # What is resumed starts in the middle; the time left is reckoned from there.
+            self._bar.add_task("", total=1.0, figures="")
+            self._bar.update(self._bar.task_ids[0], completed=share)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=share, description=description, figures=figures)
+        return True
+
+    def _take_bar_away(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _new_bar() -> "RichProgress":
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+        console=RichConsole(stderr=True),
+        transient=True,
+    )

@@ -1,0 +1,45 @@
+"""How a person gets from a command to MLflow's UI."""
+
+from pathlib import Path
+
+# Without it MLflow opens an experiment as a page for language models.
+_WORKFLOW = "workflowType=machine_learning"
+LOCAL_SERVER = "http://127.0.0.1:5000"
+
+
+def experiment_link(server: str, experiment_id: str) -> str:
+    """The page that compares an experiment's runs."""
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}?{_WORKFLOW}"
+
+
+def run_link(server: str, experiment_id: str, run_id: str) -> str:
+    """The page of one run."""
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}?{_WORKFLOW}"
+
+
+def experiment_command(folder: Path) -> str:
+    """How to come to the page of the experiment in which the run of this folder is."""
+    return run_command(folder, None)
+
+
+def run_command(folder: Path, run_id: str | None) -> str:
+    """How to come to the page of a run: what to type for a store without a server, and where to look.
+
+    Without an id, to the page of its experiment.
+    """
+    from mlflow_project.tracking.journal.format import Cursor, read_header
+
+    uri = read_header(folder).tracking_uri
+    experiment_id = Cursor.load(folder).experiment_id
+    server = uri if uri.startswith("http") else LOCAL_SERVER
+    if experiment_id is None:
+        look = f"{server}/#/experiments"
+    elif run_id is None:
+        look = experiment_link(server, experiment_id)
+    else:
+        look = run_link(server, experiment_id, run_id)
+    if uri.startswith("http"):
+        return f"Look: {look}"
+    from mlflow_project.common.store_uri import redact
+
+    return f"Look: mlflow ui --backend-store-uri {redact(uri)}   then {look}"

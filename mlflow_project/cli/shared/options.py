@@ -1,0 +1,143 @@
+"""Options that several commands share. Their defaults are those of `TrainingConfig`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from hw2.training.config import DEVICES, OPTIMIZERS, PRECISIONS, TrainingConfig
+from mlflow_project.common.names import DEFAULT_NAME
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_FIELDS = {field.name: field for field in dataclasses.fields(TrainingConfig)}
+
+
+class _Option(click.Option):
+    """An option that refuses an empty value: it is mostly a shell's variable that isn't set."""
+
+    def consume_value(
+        self, ctx: click.Context, opts: Mapping[str, Any]
+    ) -> tuple[Any, click.core.ParameterSource]:
+        """The value and where it is from; BadParameter for an empty one from the command line."""
+        value, source = super().consume_value(ctx, opts)
+        given = value if isinstance(value, tuple | list) else (value,)
+        if source is click.core.ParameterSource.COMMANDLINE and "" in given:
+            raise click.BadParameter("it is empty; give it a value, or leave the option out", ctx, self)
+        return value, source
+
+
+option = functools.partial(click.option, cls=_Option)
+"""`click.option`, of which no value may be empty. Every command's options are made by it."""
+
+
+class IntLike(click.ParamType[int]):
+    """A whole number, also as `8.0`, which MLflow's own type check lets pass."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Fails, naming the value, where it is not a whole number."""
+        try:
+            number = float(value)
+            whole = int(value) if str(value).lstrip("+-").isdigit() else int(number)
+        except (ValueError, OverflowError):
+            self._refuse(value, param, ctx)
+        return whole if whole == number else self._refuse(value, param, ctx)
+
+    def _refuse(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
+        self.fail(f"{value!r} is not a whole number", param, ctx)
+
+
+name_option = option("--name", default=DEFAULT_NAME, show_default=True, help="The registered model.")
+"""`--name`: of which registered model aliases, numbers and configurations are looked up."""
+
+
+def switch_option(name: str, help_: str, default: bool) -> Callable[[_Command], _Command]:
+    """`--name`, `--no-name` and `--name yes|no`, so that an MLproject parameter can say it too."""
+
+    def decorate(command: _Command) -> _Command:
+        variable = name.replace("-", "_")
+        off = option(
+            f"--no-{name}", f"no_{variable}", is_flag=True, default=False, help="Disable.", hidden=True
+        )
+        on = option(
+            f"--{name}",
+            variable,
+            is_flag=False,
+            flag_value="yes",
+            type=click.BOOL,
+            default=default,
+            metavar="[yes|no]",
+            help=f"{help_}  [default: {'yes' if default else 'no'}; also --no-{name}]",
+        )
+
+        @functools.wraps(command)
+        def both(*args: Any, **kwargs: Any) -> Any:
+            kwargs[variable] = not kwargs.pop(f"no_{variable}") and kwargs[variable]
+            return command(*args, **kwargs)
+
+        decorated: _Command = on(off(both))  # type: ignore[assignment]
+        return decorated
+
+    return decorate
+
+
+def _default_text(name: str) -> str:
+    default = _FIELDS[name].default
+    return "5,000; a twelfth of a smaller set" if name == "validation_size" else f"{default}"
+
+
+def _option(name: str, type_: click.ParamType[Any] | type, help_: str) -> Callable[[_Command], _Command]:
+    text = f"{help_}  [default: {_default_text(name)}]"
+    return option("--" + name.replace("_", "-"), type=type_, default=None, help=text)
+
+
+CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "lr": _option("lr", float, "Learning rate of SGD."),
+    "epochs": _option("epochs", IntLike(), "Passes over the training set."),
+    "batch_size": _option("batch_size", IntLike(), "Batch size."),
+    "optimizer": _option("optimizer", click.Choice(OPTIMIZERS), "Optimizer."),
+    "momentum": _option("momentum", float, "Momentum of SGD, from 0 to below 1."),
+    "seed": _option("seed", IntLike(), "Random seed (weights and shuffling)."),
+    "dataset": _option("dataset", str, "mnist, fashion-mnist, kmnist, emnist-*, or a folder of IDX files."),
+    "validation_size": _option("validation_size", IntLike(), "Training images kept for validation."),
+    "precision": _option("precision", click.Choice(PRECISIONS), "Floating-point precision."),
+    "device": _option("device", click.Choice(DEVICES), "Where to train."),
+    "threads": _option("threads", IntLike(), "Processor threads; 0 for all cores."),
+    "model": _option("model", str, "Architecture: base-cnn or FILE.py:CLASS."),
+}
+
+
+def configuration_options(*left_out: str) -> Callable[[_Command], _Command]:
+    """All options of a `TrainingConfig` but those in `left_out`; each is None where it isn't given."""
+
+    def decorate(command: _Command) -> _Command:
+        for name in reversed(CONFIGURATION_OPTIONS):
+            if name not in left_out:
+                command = CONFIGURATION_OPTIONS[name](command)
+        return command
+
+    return decorate
+
+
+def data_options(command: _Command) -> _Command:
+    """Where the images come from."""
+    command = switch_option("download", "Let torchvision fetch a data set that isn't on the disk.", False)(
+        command
+    )
+    decorated: _Command = option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="Folder of the full data (DIR/MNIST/raw, DIR/raw or DIR). Without it: torchvision's cache, else the "
+        "embedded sample.",
+    )(command)
+    return decorated
+
+
+def config_from_options(**given: Any) -> TrainingConfig:
+    """A `TrainingConfig` of the options that were given; what is no field of it is left aside."""
+    return TrainingConfig(**{k: v for k, v in given.items() if k in _FIELDS and v is not None})

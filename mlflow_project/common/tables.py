@@ -1,0 +1,57 @@
+"""Rows as text: a table to read, or JSON or CSV for another program."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FORMATS = ("table", "json", "csv")
+Row = Mapping[str, Any]
+
+
+def render(rows: Sequence[Row], format_: str, columns: Sequence[str] | None = None) -> str:
+    """The rows as text. Without `columns`, those of all rows in order of appearance; a missing value is empty."""
+    if columns is None:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+    if format_ == "json":
+        return json.dumps([{name: _plain(row.get(name)) for name in columns} for row in rows], indent=2)
+    if format_ == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+        return text.getvalue().rstrip("\n")
+    return _table(rows, columns)
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    cells = [[_short(row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells), 0) for i, name in enumerate(columns)]
+    numeric = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in columns]
+
+    def line(values: Sequence[str]) -> str:
+        pairs = zip(values, widths, numeric, strict=True)
+        return "  ".join(v.rjust(w) if right else v.ljust(w) for v, w, right in pairs).rstrip()
+
+    return "\n".join([line(columns), line(["-" * w for w in widths]), *map(line, cells)])
+
+
+def _short(value: Any) -> str:
+    """A value as people read it: four digits after the point are what 10,000 images can tell."""
+    if isinstance(value, float) and math.isfinite(value):
+        if 0 < abs(value) < 0.001:
+            return f"{value:.4g}"  # a learning rate, say, of which four digits would leave nothing
+        return f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}"
+    return _cell(value)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | list | dict | type(None)) else str(value)

@@ -1,0 +1,214 @@
+"""A trained model as files: what MLflow loads and serves, and what says that they are unchanged.
+
+MLmodel                     two flavours: pytorch, and python_function with our answers
+data/model.pt2              for pytorch: the exported program, which gives logits
+extra_files/weights.pt      for python_function and for ourselves: the class is rebuilt from these two,
+extra_files/detector.pt     which need no pickle
+extra_files/CLASS.py        only of another net than BaseCNN: the Python text that has the class
+extra_files/SHA256SUMS
+code/                       the modules that python_function needs
+"""
+
+import hashlib
+import io
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hw2.common.constants import IMAGE_SIZE
+from hw2.common.errors import CheckpointError, ConfigurationError
+from hw2.models.custom_net import CustomNet, source_beside
+from hw2.models.factory import model_from_weights, weights_sha256
+from hw2.models.net import Net
+from hw2.outliers.detector import OutlierDetector
+from mlflow_project.common.errors import RegistryError
+from mlflow_project.common.text import first_line
+from mlflow_project.packaging.pyfunc_model import CHECKSUMS_FILE, COLUMNS, DETECTOR_FILE, WEIGHTS_FILE
+
+EXTRA = "extra_files"
+WEIGHTS = f"{EXTRA}/{WEIGHTS_FILE}"
+DETECTOR = f"{EXTRA}/{DETECTOR_FILE}"
+CHECKSUMS = f"{EXTRA}/{CHECKSUMS_FILE}"
+PROGRAM = "data/model.pt2"
+REQUIREMENTS = ("mlflow", "numpy", "pandas", "torch")
+MLMODEL_FILE = "MLmodel"
+# What is written into the card when it is delivered; nothing of it says how the model is loaded.
+DELIVERY_KEYS = ("artifact_path", "model_id", "model_uuid", "run_id")
+# MLflow adds the first when it hands a version out.
+_UNHASHED = ("registered_model_meta", CHECKSUMS)
+
+
+def write_model_files(folder: Path, model: Net, detector: OutlierDetector, example: Tensor) -> int:
+    """Fills `folder` (which must not exist) and returns the size of the weights' file in bytes.
+
+    example: uint8 [N, 28, 28], kept as an example of a request.
+    """
+    from mlflow_project.packaging.code_bundle import bundle_code
+    from mlflow_project.packaging.exported_program import exported_program
+
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    for path in (PROGRAM, WEIGHTS):
+        (folder / path).parent.mkdir(parents=True)
+    own = (model.name, model.source) if isinstance(model, CustomNet) else None
+    if own is not None:
+        (folder / EXTRA / f"{own[0]}.py").write_text(own[1], encoding="utf-8")
+    (folder / PROGRAM).write_bytes(exported_program(weights, own))
+    _save(weights, folder / WEIGHTS)
+    _save(detector.state_dict(), folder / DETECTOR)
+    _write_environment(folder)
+    _describe(folder, bundle_code(folder / "code"), example)
+    (folder / CHECKSUMS).write_text(_sums(folder))
+    return (folder / WEIGHTS).stat().st_size
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    # Written by us, because on a full disk PyTorch raises a RuntimeError about positions.
+    content = io.BytesIO()
+    torch.save(tensors, content)
+    path.write_bytes(content.getvalue())
+
+
+def _write_environment(folder: Path) -> None:
+    """What MLflow makes an environment of, with conda or without."""
+    pins = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
+    python = platform.python_version()
+    conda = {"name": "mlflow-env", "dependencies": [f"python={python}", "pip", {"pip": pins}]}
+    environment = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
+    (folder / "requirements.txt").write_text("\n".join(pins))
+    # JSON is YAML.
+    (folder / "conda.yaml").write_text(json.dumps(conda, indent=2))
+    (folder / "python_env.yaml").write_text(json.dumps(environment, indent=2))
+
+
+def _describe(folder: Path, loader: str, example: Tensor) -> None:
+    """Writes `MLmodel`, with its example of a request."""
+    import numpy as np
+
+    from mlflow_project.tracking.delivery.client import import_mlflow
+
+    import_mlflow()  # the sender's thread may be importing MLflow just now, and half of it is of no use
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    request = json.dumps({"inputs": example.tolist()}, separators=(",", ":"))
+    names = "input_example.json", "serving_input_example.json"
+    for name in names:
+        (folder / name).write_text(request)
+    card = Model(
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, IMAGE_SIZE, IMAGE_SIZE))]),
+            outputs=Schema([ColSpec(kind, name) for name, kind in COLUMNS.items()]),
+        ),
+        saved_input_example_info={
+            "artifact_path": names[0],
+            "serving_input_path": names[1],
+            "type": "ndarray",
+            "format": "tf-serving",
+        },
+    )
+    card.add_flavor("pytorch", model_data="data", pytorch_version=str(torch.__version__), code=None)
+    # As `mlflow.pyfunc.add_to_model` would, whose module warns of itself and takes a second to import.
+    card.add_flavor(
+        "python_function",
+        loader_module=loader,
+        python_version=platform.python_version(),
+        data=EXTRA,
+        code="code",
+        env={"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+    )
+    card.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    card.save(folder / MLMODEL_FILE)
+
+
+def files_sha256(folder: Path) -> str:
+    """One SHA-256 over the checksums of all files; kept with a registered version."""
+    return hashlib.sha256((folder / CHECKSUMS).read_bytes()).hexdigest()
+
+
+def verify(folder: Path, recorded: dict[str, str], name: str) -> None:
+    """`RegistryError` unless the files are those that were registered.
+
+    recorded: the version's tags; `weights_sha256` and `files_sha256` are looked at. name: how messages call it.
+    """
+    try:
+        expected = (folder / CHECKSUMS).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RegistryError(f"{name} can't be verified: {CHECKSUMS} can't be read ({error})") from error
+    sums, found = _by_name(expected), _by_name(_sums(folder))
+    if MLMODEL_FILE not in sums:  # of a version that is older than the sum of its card
+        found.pop(MLMODEL_FILE, None)
+    for file in sorted(sums.keys() | found.keys()):
+        if sums.get(file) == found.get(file):
+            continue
+        if file not in found:
+            reason = f"{file} is missing"
+        elif file not in sums:
+            reason = f"{file} was not in it"
+        else:
+            reason = f"{file} has SHA-256 {found[file]}, recorded is {sums[file]}"
+        raise RegistryError(f"{name} is not what was registered: {reason}")
+    if files_sha256(folder) != recorded.get("files_sha256"):
+        raise RegistryError(
+            f"{name} is not what was registered: its files' checksums differ from the version's tag files_sha256"
+        )
+    found_weights = weights_sha256(_read_tensors(folder / WEIGHTS, name))
+    if found_weights != recorded.get("weights_sha256"):
+        raise RegistryError(
+            f"{name} is not what was registered: its weights have SHA-256 {found_weights}, "
+            f"recorded is {recorded.get('weights_sha256')}"
+        )
+
+
+def read_model(folder: Path, name: str) -> tuple[Net, OutlierDetector]:
+    """The class with its weights, and the detector. Verify first: of a net of one's own, its Python text is run."""
+    try:
+        model = model_from_weights(_read_tensors(folder / WEIGHTS, name), source_beside(folder / EXTRA))
+        return model, OutlierDetector.from_state_dict(_read_tensors(folder / DETECTOR, name))
+    except (RuntimeError, CheckpointError, ConfigurationError) as error:
+        raise RegistryError(f"{name} can't be loaded: {first_line(error)}") from error
+
+
+def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Any] = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen kinds for a damaged file
+        raise RegistryError(f"{name} can't be loaded: {path.name} is no file of weights") from error
+    return tensors
+
+
+def _sums(folder: Path) -> str:
+    """In the format of `sha256sum`, by name; of the card without what delivery writes into it."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not _compiled(path))
+    names = sorted(path.relative_to(folder).as_posix() for path in files)
+    return "".join(f"{_sha256(folder, name)}  {name}\n" for name in names if name not in _UNHASHED)
+
+
+def _sha256(folder: Path, name: str) -> str:
+    content = (folder / name).read_bytes()
+    return hashlib.sha256(_undelivered(content) if name == MLMODEL_FILE else content).hexdigest()
+
+
+def _undelivered(card: bytes) -> bytes:
+    """A card as text that is the same before and after its delivery; as it is where it can't be read."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        said = yaml.safe_load(card)
+        return json.dumps({k: v for k, v in said.items() if k not in DELIVERY_KEYS}, sort_keys=True).encode()
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
+        return card
+
+
+def _compiled(path: Path) -> bool:
+    """Whether it is what Python leaves beside a module that was imported from these files."""
+    source = path.parent.parent / f"{path.name.partition('.')[0]}.py"
+    return path.parent.name == "__pycache__" and path.suffix == ".pyc" and source.is_file()
+
+
+def _by_name(sums: str) -> dict[str, str]:
+    return {line[66:]: line[:64] for line in sums.splitlines()}

@@ -1,0 +1,86 @@
+"""What a registered model answers with, by `predict` and by `mlflow models serve` alike.
+
+A copy of this module and of those of `hw2` that it needs travels with every model (`carried_code`), so that the
+model can be served where neither package is installed: it imports nothing else of this project.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from hw2.common.errors import CheckpointError
+from hw2.models.custom_net import source_beside
+from hw2.models.factory import model_from_weights
+from hw2.models.net import ModelOutputs, Net
+from hw2.outliers.detector import OutlierDetector
+
+WEIGHTS_FILE = "weights.pt"
+DETECTOR_FILE = "detector.pt"
+CHECKSUMS_FILE = "SHA256SUMS"
+# Its columns with their types in an MLflow schema.
+COLUMNS = {"label": "long", "probability": "double", "outlier_score": "double", "not_a_digit": "boolean"}
+BATCH = 1000
+
+
+class PyfuncModel:
+    """A model and its outlier score, as MLflow's `python_function` calls them."""
+
+    def __init__(self, model: Net, detector: OutlierDetector) -> None:
+        self.model = model
+        self.detector = detector
+
+    def predict(self, images: NDArray[np.uint8], params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row an image, in `COLUMNS`. images: uint8 [N, 28, 28], 0 is background, 255 is ink.
+
+        label: the class with the largest probability; outlier_score: -log10 of the share of digits that look as
+        strange; not_a_digit: whether that is above the model's own threshold.
+        """
+        # A copy: what came over the network is read-only, and PyTorch warns of that.
+        outputs = self.outputs(torch.from_numpy(np.array(images, dtype=np.uint8)))
+        logits = outputs.logits.double()
+        score = self.detector.score(outputs)
+        return pd.DataFrame(
+            {
+                "label": logits.argmax(dim=1).numpy(),
+                "probability": logits.softmax(dim=1).amax(dim=1).numpy(),
+                "outlier_score": score,
+                "not_a_digit": self.detector.rejected(score),
+            }
+        )
+
+    def outputs(self, images: torch.Tensor) -> ModelOutputs:
+        """The model's, of any number of images, uint8 [N, 28, 28]."""
+        with torch.inference_mode():
+            parts = [self.model.outputs(part) for part in images.split(BATCH)]
+        return ModelOutputs(*(torch.cat(several) for several in zip(*parts, strict=True)))
+
+
+def _load_pyfunc(folder: str) -> PyfuncModel:
+    """How MLflow loads the `python_function` flavour; `folder` holds weights and detector. No pickle.
+
+    CheckpointError where one of them isn't what the checksums beside it say.
+    """
+    weights, detector = (_tensors(Path(folder), name) for name in (WEIGHTS_FILE, DETECTOR_FILE))
+    model = model_from_weights(weights, source_beside(Path(folder)))
+    return PyfuncModel(model, OutlierDetector.from_state_dict(detector))
+
+
+def _tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    content = (folder / name).read_bytes()
+    sums = folder / CHECKSUMS_FILE
+    lines = sums.read_text().splitlines() if sums.is_file() else []
+    recorded = {line[66:].rpartition("/")[2]: line[:64] for line in lines}
+    found = hashlib.sha256(content).hexdigest()
+    if recorded.get(name, found) != found:
+        raise CheckpointError(
+            f"{name} is not what was registered: it has SHA-256 {found}, recorded is {recorded[name]}; "
+            "register the model again"
+        )
+    tensors: dict[str, torch.Tensor] = torch.load(io.BytesIO(content), weights_only=True)
+    return tensors

@@ -1,0 +1,1 @@
+"""Registered models: resolve, verify, load, promote."""

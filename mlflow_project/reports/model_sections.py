@@ -1,0 +1,366 @@
+"""The report's rooms about what was done: data, split, configurations, net, and each model's training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hw2.common.formatting import format_percent, format_ratio, join_names
+from hw2.evaluation.metrics import confusion_matrix, confusion_table
+from hw2.models.net_source import BASE, class_name
+from mlflow_project.common.names import LAYERS_TABLE
+from mlflow_project.registry.stored_runs import DatasetInputInfo, RunRecord
+from mlflow_project.reports.elements import (
+    Column,
+    ReportFigure,
+    Table,
+    count,
+    draw,
+    format_loss,
+    format_setting,
+    frame_table,
+    kib,
+    png_uri,
+    seconds,
+    share,
+    short_sha,
+    table,
+)
+
+if TYPE_CHECKING:
+    from hw2.comparison.compare import Comparison
+    from hw2.comparison.model_predictions import ModelPredictions
+
+EXAMPLES, LOSSES = "dataset_examples", "loss_curve"
+PATHS = (f"{LOSSES}.png", f"tables/{LOSSES}.csv")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """All that a report is made from: the runs, their comparison, and the files that were fetched."""
+
+    runs: Sequence[RunRecord]
+    comparison: "Comparison"
+    files: Mapping[tuple[str, str], Path | None]
+
+    def png(self, run_id: str, stem: str) -> str | None:
+        """A stored figure as it stands in the page; None where there is none."""
+        path = self.files.get((run_id, f"{stem}.png"))
+        return None if path is None else png_uri(path.read_bytes())
+
+    def frame(self, run_id: str, stem: str) -> pd.DataFrame | None:
+        """A stored table; None where there is none."""
+        path = self.files.get((run_id, f"tables/{stem}.csv"))
+        return None if path is None else pd.read_csv(path, keep_default_na=True)
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set, of the first run: all have the same test images."""
+        return self.runs[0].tags.get("dataset") or self.runs[0].parameters.get("dataset", "")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A net in a sentence, and its layers with shapes and parameters."""
+
+    sentence: str
+    layers: Table | None
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """One model: its name and configuration, its figures, and its loss curve."""
+
+    name: str
+    said: str
+    facts: Table
+    curve: ReportFigure | None
+
+
+def required_artifacts(runs: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, str]]:
+    """The files that these rooms need."""
+    yield runs[0], f"{EXAMPLES}.png"
+    yield runs[0], f"tables/{EXAMPLES}.csv"
+    for run in runs:
+        yield from ((run, path) for path in PATHS)
+        if "model" in run.parameters:
+            yield run, LAYERS_TABLE
+
+
+def parts_of_data(material: ReportData) -> list[DatasetInputInfo]:
+    """Each part of the data once, in the order in which it is used."""
+    parts: dict[tuple[str, str], DatasetInputInfo] = {}
+    for run in material.runs:
+        for part in run.data:
+            parts.setdefault((part.context, part.sha256), part)
+    order = ("training", "validation", "test")
+    return sorted(
+        parts.values(),
+        key=lambda part: order.index(part.context) if part.context in order else len(order),
+    )
+
+
+def total_images(run: RunRecord) -> int:
+    """In all parts of the data of one run; 0 where it doesn't say."""
+    return sum(part.images for part in run.data)
+
+
+def class_table(material: ReportData) -> Table:
+    """How many test images there are of each class."""
+    model = material.comparison.models[0]
+    counts = np.bincount(model.labels, minlength=10)
+    names = class_names(material)
+    rows = [
+        {"class": names.get(label, str(label)), "pictures": int(n), "share": n / model.n}
+        for label, n in enumerate(counts)
+        if n
+    ]
+    columns = [
+        Column("class", "Class"),
+        Column("pictures", "Test images", count),
+        Column("share", "Share", lambda value: format_percent(value, 1)),
+    ]
+    return table("Test images of each class", rows, columns)
+
+
+def class_names(material: ReportData) -> dict[int, str]:
+    """By label, from the examples' table."""
+    frame = material.frame(material.runs[0].run_id, EXAMPLES)
+    return (
+        {} if frame is None else {int(n): str(c) for n, c in zip(frame["label"], frame["class"], strict=True)}
+    )
+
+
+def examples(material: ReportData) -> ReportFigure | None:
+    """Images of each class, as the first run has drawn them."""
+    run_id = material.runs[0].run_id
+    uri, frame = material.png(run_id, EXAMPLES), material.frame(run_id, EXAMPLES)
+    if uri is None or frame is None:
+        return None
+    each = int(frame.groupby("label").size().max())
+    names = [str(name) for name in dict.fromkeys(frame["class"])]
+    caption = f"{each} examples of each of {len(names)} classes, from the training images"
+    alt = f"A column for each class ({', '.join(names)}), each with its first {each} training images."
+    said = frame_table("Which images these are", frame, [
+        Column("class", "Class"), Column("index", "Number among the training images", count),
+    ])  # fmt: skip
+    return ReportFigure(caption, alt, uri, (said,))
+
+
+def split(material: ReportData) -> Table:
+    """The parts of the data, and who used them."""
+    rows = []
+    total = total_images(material.runs[0]) or 1
+    for part in parts_of_data(material):
+        users = [run.name for run in material.runs if any(p.sha256 == part.sha256 for p in run.data)]
+        everybody = len(users) == len(material.runs)
+        rows.append(
+            {
+                "context": part.context,
+                "pictures": part.images,
+                "share": part.images / total,
+                "models": "all" if everybody else join_names(users),
+                "sha256": part.sha256,
+                "source": part.source,
+            }
+        )
+    columns = [
+        Column("context", "Part"),
+        Column("pictures", "Images", count),
+        Column("share", "Share of all", lambda value: format_percent(value, 1)),
+        Column("models", "Used by"),
+        Column("sha256", "SHA-256 (beginning)", short_sha),
+        Column("source", "From"),
+    ]
+    return table("The parts of the data", rows, columns)
+
+
+def configurations(material: ReportData) -> tuple[Table, Table]:
+    """What differs among the models, a row a model; and what all have in common."""
+    keys = list(dict.fromkeys(key for run in material.runs for key in run.parameters))
+    values = {key: {run.parameters.get(key) for run in material.runs} for key in keys}
+    differing = [key for key in keys if key in ("lr", "epochs") or len(values[key]) > 1]
+    rows = [
+        {"model": run.name, **{key: format_setting(run.parameters.get(key)) for key in differing}}
+        for run in material.runs
+    ]
+    columns = [Column("model", "Model"), *(Column(key, config_key(key).capitalize()) for key in differing)]
+    common = [
+        {"what": config_key(key), "value": material.runs[0].parameters[key]}
+        for key in keys
+        if key not in differing
+    ]
+    for key, heading in (
+        ("precision_used", "precision used"),
+        ("device_used", "device used"),
+        ("host", "host"),
+    ):
+        found = dict.fromkeys(run.tags.get(key, "") for run in material.runs)
+        common.append({"what": heading, "value": ", ".join(filter(None, found))})
+    return (
+        table("What each model was asked", rows, columns),
+        table("The same for all models", common, [Column("what", "Setting"), Column("value", "Value")]),
+    )
+
+
+def config_key(key: str) -> str:
+    """A parameter as people say it."""
+    return {"lr": "learning rate"}.get(key, key.replace("_", " "))
+
+
+def architectures(material: ReportData) -> list[Architecture]:
+    """Every net once, in the order of the models."""
+    from hw2.models.base_cnn import layer_table
+
+    users: dict[tuple[str, str], list[RunRecord]] = {}
+    for run in material.runs:
+        said = run.parameters.get("model", BASE)
+        users.setdefault((said, "" if said == BASE else run.tags.get("code_sha256", "")), []).append(run)
+    found = []
+    for (said, _), runs in users.items():
+        name = class_name(said)
+        who = "Every model is" if len(users) == 1 else f"{join_names([run.name for run in runs])}:"
+        if said == BASE:
+            layers: Sequence[tuple[str, str, int]] | None = layer_table()
+        else:
+            frame = material.frame(runs[0].run_id, Path(LAYERS_TABLE).stem)
+            layers = None if frame is None else list(frame.fillna("").itertuples(index=False, name=None))
+        if layers is None:
+            found.append(Architecture(f"{who} {name}; the table of its layers is missing.", None))
+            continue
+        total = sum(int(row[2]) for row in layers)
+        sentence = f"{who} a {name} with {total:,} parameters. Its preprocessing is part of it."
+        found.append(Architecture(sentence, _layers(name, layers, total)))
+    return found
+
+
+def _layers(name: str, layers: Sequence[tuple[str, str, int]], total: int) -> Table:
+    rows: list[Row] = [{"layer": layer, "shape": shape, "parameters": n} for layer, shape, n in layers]
+    rows.append({"layer": "in all", "shape": None, "parameters": total})
+    columns = [
+        Column("layer", "Layer"),
+        Column("shape", "Output for one image"),
+        Column("parameters", "Parameters", count),
+    ]
+    return table(f"{name}, layer by layer", rows, columns)
+
+
+_FACTS = (
+    ("train_loss", "training loss (nats)", format_loss),
+    ("train_accuracy", "training accuracy, last epoch", share),
+    ("validation_loss", "validation loss (nats)", format_loss),
+    ("validation_accuracy", "validation accuracy", share),
+    ("test_loss", "test loss (nats)", format_loss),
+    ("test_calibration_error", "calibration error", format_loss),
+    ("train_seconds", "training time (s)", seconds),
+    ("images_per_second", "images a second, last epoch", count),
+    ("test_seconds", "test time (s)", seconds),
+    ("model_size_bytes", "size (KiB)", kib),
+    ("test_rejected", "digits rejected as none", share),
+    ("outlier_rejected", "outliers rejected", share),
+    ("outlier_auroc", "outlier AUROC", format_ratio),
+)
+
+
+def model_sections(material: ReportData) -> list[ModelSection]:
+    """One for each model."""
+    return [
+        ModelSection(
+            run.name,
+            ", ".join(
+                f"{config_key(k)} {run.parameters[k]}"
+                for k in ("lr", "epochs", "seed")
+                if k in run.parameters
+            ),
+            _facts(run, model),
+            _curve(material, run),
+        )
+        for run, model in zip(material.runs, material.comparison.models, strict=True)
+    ]
+
+
+def _facts(run: RunRecord, model: "ModelPredictions") -> Table:
+    right = int(model.correct.sum())
+    rows = [
+        {"what": "test images right", "value": f"{right:,} of {model.n:,}"},
+        {"what": "test accuracy", "value": share(model.accuracy)},
+    ]
+    rows += [
+        {"what": heading, "value": say(run.metrics[key])}
+        for key, heading, say in _FACTS
+        if key in run.metrics
+    ]
+    rows += [
+        {"what": heading, "value": run.tags[key]}
+        for key, heading in (
+            ("shares_training_with", "shares its training with"),
+            ("resumed", "times resumed"),
+        )
+        if run.tags.get(key, "0") != "0"
+    ]
+    return table(f"Figures of {run.name}", rows, [Column("what", "Measure"), Column("value", "Value")])
+
+
+def _curve(material: ReportData, run: RunRecord) -> ReportFigure | None:
+    uri, frame = material.png(run.run_id, LOSSES), material.frame(run.run_id, LOSSES)
+    if uri is None or frame is None:
+        return None
+    frame = frame[[c for c in frame if c not in ("batch_losses",)]]
+    first, last = frame.iloc[0], frame.iloc[-1]
+    alt = (
+        f"Two curves over {len(frame)} epochs: training loss goes from {first['train_loss']:.4f} to "
+        f"{last['train_loss']:.4f}, training accuracy from {share(first['train_accuracy'])} to "
+        f"{share(last['train_accuracy'])}."
+    )
+    if "validation_accuracy" in frame:
+        alt += f" Validation accuracy ends at {share(last['validation_accuracy'])}."
+    formats = {"epoch": count, "epoch_seconds": seconds, "images_per_second": count}
+    columns = [
+        Column(
+            str(name),
+            str(name).replace("_", " "),
+            formats.get(str(name)) or (share if "accuracy" in str(name) else format_loss),
+        )
+        for name in frame
+    ]
+    said = frame_table(f"{run.name}, epoch by epoch", frame, columns)
+    return ReportFigure(f"Loss and accuracy of {run.name} by epoch", alt, uri, (said,))
+
+
+def confusion(material: ReportData) -> ReportFigure:
+    """The confusion matrices of the grid's models on one scale."""
+    from hw2 import figures
+    from hw2.comparison.findings import grid_models
+
+    models = grid_models(material.comparison.models)
+    tables = {m.name: confusion_table(confusion_matrix(m.labels, m.predicted)) for m in models}
+    names = list(tables)
+    caption = (
+        f"Confusion matrices of {join_names(names)}, on one scale: labels in rows, predictions in columns"
+    )
+    alt = " ".join(_confusion_caption(model) for model in models)
+    return draw(
+        figures.confusion_matrices(list(tables.items())),
+        caption,
+        alt,
+        *(
+            frame_table(f"{name}: how often each label (row) got each prediction", frame)
+            for name, frame in tables.items()
+        ),
+    )
+
+
+def _confusion_caption(model: "ModelPredictions") -> str:
+    matrix = confusion_matrix(model.labels, model.predicted)
+    said = f"{model.name}: {int(matrix.trace()):,} of {model.n:,} on the diagonal"
+    np.fill_diagonal(matrix, 0)
+    if not matrix.any():
+        return f"{said}, no mistake."
+    label, predicted = np.unravel_index(int(matrix.argmax()), matrix.shape)
+    often = int(matrix.max())
+    times = "once" if often == 1 else f"{often:,} times"
+    return f"{said}; its most frequent mistake is {label} taken for {predicted}, {times}."

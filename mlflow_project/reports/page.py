@@ -1,0 +1,118 @@
+"""One self-contained HTML page about several models, made from what MLflow keeps of them. No model is run."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project.analysis.run_selection import Selection, select
+from mlflow_project.registry.stored_runs import RunRecord, download_artifacts, stored_predictions
+from mlflow_project.reports import comparison_sections, model_sections, outlier_sections, reference_study
+from mlflow_project.reports.model_sections import ReportData
+from mlflow_project.tracking.delivery.client import connect as open_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+NAME = "report.html"
+TEMPLATE = "report.html.j2"
+
+
+def make_report(selection: Selection, client: "MlflowClient | None" = None) -> tuple[str, tuple[str, ...]]:
+    """The page of the selected models as HTML, and what a person should know of models left out.
+
+    With the latest outlier test of these models, if there is one. RunError, RegistryError or ComparisonError
+    where the models can't be had or compared.
+    """
+    client = client or open_store()
+    selected = select(client, selection)
+    return page(client, selected.runs), selected.notes
+
+
+def page(client: "MlflowClient", runs: Sequence[RunRecord]) -> str:
+    """The page of these runs as HTML."""
+    from hw2.comparison.compare import compare
+
+    comparison = compare(stored_predictions(client, runs))
+    outliers = outlier_sections.latest_test(client, runs)
+    wanted = [*model_sections.required_artifacts(runs), *outlier_sections.required_artifacts(runs, outliers)]
+    with tempfile.TemporaryDirectory(prefix="report-") as scratch:
+        material = ReportData(runs, comparison, download_artifacts(client, wanted, Path(scratch)))
+        return render(_content(material, outliers))
+
+
+def write(path: Path, html: str) -> None:
+    """Writes the page; UsageError where that can't be done."""
+    require_place(path)
+    with _told(path):
+        path.write_text(html, encoding="utf-8")
+
+
+def require_place(path: Path) -> None:
+    """Makes the folder that a page goes to; UsageError where the page couldn't be written. What is there stays."""
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        path.open("ab").close()
+        if new:
+            path.unlink()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    from mlflow_project.common.errors import UsageError
+
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{path} can't be written ({error.strerror}); name another file by --output"
+        ) from error
+
+
+def render(content: dict[str, Any]) -> str:
+    """The template with its content; every text is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(content)
+
+
+def _content(material: ReportData, outliers: outlier_sections.OutlierRun | None) -> dict[str, Any]:
+    comparison, runs = material.comparison, material.runs
+    configurations, common = model_sections.configurations(material)
+    best = comparison_sections.observed(comparison)[0][1][0]
+    return {
+        "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} on {material.dataset}",
+        "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "pictures": comparison.models[0].n,
+        "best": best,
+        "overall": comparison.overall_verdict,
+        "dataset": material.dataset,
+        "total": model_sections.total_images(runs[0]),
+        "study_data": reference_study.StudyData() if comparison_sections.is_digits(material) else None,
+        "classes": model_sections.class_table(material),
+        "examples": model_sections.examples(material),
+        "split": model_sections.split(material),
+        "configurations": configurations,
+        "common": common,
+        "nets": model_sections.architectures(material),
+        "models": model_sections.model_sections(material),
+        "confusion": model_sections.confusion(material),
+        "outliers": outlier_sections.outlier_section(material, outliers),
+        "side_by_side": comparison_sections.side_by_side(material),
+        "accuracies": comparison_sections.accuracies(material),
+        "pareto": comparison_sections.pareto(material),
+        "pairs": comparison_sections.pairs(comparison) if len(runs) > 1 else None,
+        "seeds": comparison_sections.over_seeds(comparison),
+        "observations": comparison_sections.observed(comparison),
+        "provenance": comparison_sections.provenance(runs),
+    }

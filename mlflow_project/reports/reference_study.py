@@ -1,0 +1,49 @@
+"""The study that `reproduce` repeats: its five models, and the figures that it gives for each."""
+
+from dataclasses import dataclass, replace
+
+from hw2.training.config import TrainingConfig
+
+OUTLIER_MODELS = ("m1", "m2", "m3")
+OUTLIER_EXAMPLES = 10
+MATCHED, ANSWERS = 0, 30
+"""Of the garments shown to these models, how many got the digit with the number of their class."""
+MODEL_KB = 565
+"""The size that it gives for every model."""
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """The data set as the study describes it."""
+
+    dataset: str = "mnist"
+    train: int = 60_000
+    test: int = 10_000
+    megabytes: float = 54.9
+    image_bytes: int = 785
+
+
+@dataclass(frozen=True)
+class StudyModel:
+    """A model of the study, by its alias here. Times are seconds, accuracies shares of 1, as the study says them."""
+
+    alias: str
+    epochs: int
+    lr: float
+    train_seconds: float
+    train_accuracy: float
+    test_seconds: float
+    test_accuracy: float
+
+    def config(self, base: TrainingConfig) -> TrainingConfig:
+        """Its configuration: all 60,000 training images are trained on."""
+        return replace(base, epochs=self.epochs, lr=self.lr, validation_size=0)
+
+
+STUDY = (
+    StudyModel("m1", 10, 0.001, 1125.44, 0.932, 6.48, 0.935),
+    StudyModel("m2", 5, 0.1, 570.09, 0.988, 6.67, 0.983),
+    StudyModel("m3", 8, 0.1, 850.39, 0.993, 7.01, 0.986),
+    StudyModel("m4", 5, 0.01, 573.23, 0.978, 6.51, 0.979),
+    StudyModel("m5", 8, 0.01, 858.87, 0.983, 6.57, 0.982),
+)

@@ -1,0 +1,1 @@
+"""The tracking server for one person or a team, its store, and its backup."""

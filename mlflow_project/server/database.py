@@ -1,0 +1,193 @@
+"""The store's database as a file: copied as of one moment, put back, and its paths changed to a new place."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from mlflow_project.common.errors import BackupError
+from mlflow_project.common.store_uri import kind_of, redact, scrub, sqlite_path, with_driver
+from mlflow_project.common.text import first_line
+
+LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+"""Columns that name artifacts by an absolute path, where no server stands between them and their reader."""
+
+_BUSY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class DatabaseDump:
+    """A copied database: its file, and what the rest of the backup needs to know of it."""
+
+    file: Path
+    kind: str
+    mlflow_version: str
+    runs: int
+    versions: int
+    ready_models: list[str] = field(default_factory=list)
+    """Artifact locations of models that are ready to be loaded."""
+
+
+def copy(store_uri: str, target: Path) -> DatabaseDump:
+    """Copy the database into the folder `target`, as of one moment, whoever writes to it."""
+    if kind_of(store_uri) == "sqlite":
+        file = _copy_sqlite(store_uri, target / "store.db")
+        copied = sqlite3.connect(file)
+        facts = _facts(lambda sql: copied.execute(sql).fetchall())
+        copied.close()
+        return DatabaseDump(file, "sqlite", version("mlflow"), *facts)
+    import sqlalchemy
+
+    file = target / "store.dump"
+    engine = sqlalchemy.create_engine(with_driver(store_uri))
+    try:
+        with engine.connect() as connection:
+            # The dump and these figures see the same moment.
+            connection.execute(sqlalchemy.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            snapshot = connection.execute(sqlalchemy.text("SELECT pg_export_snapshot()")).scalar_one()
+            options = ["--format=custom", f"--snapshot={snapshot}", f"--file={file}"]
+            _postgres("pg_dump", store_uri, options)
+            facts = _facts(lambda sql: connection.execute(sqlalchemy.text(sql)).fetchall())
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise BackupError(
+            f"{redact(store_uri)} can't be read: {scrub(first_line(error), store_uri)}"
+        ) from error
+    finally:
+        engine.dispose()
+    return DatabaseDump(file, "postgresql", version("mlflow"), *facts)
+
+
+def require_empty(store_uri: str, kind: str) -> None:
+    """BackupError unless this store is of the kind that was backed up and holds nothing."""
+    if kind_of(store_uri) != kind:
+        raise BackupError(f"the backup is of a {kind} store and can't be put back into {redact(store_uri)}")
+    path = sqlite_path(store_uri)
+    if path is not None:
+        if path.exists():
+            raise BackupError(f"{path} exists, and a restore overwrites nothing; choose another file")
+        return
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(with_driver(store_uri))
+    try:
+        tables = sqlalchemy.inspect(engine).get_table_names()
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise BackupError(
+            f"{redact(store_uri)} can't be opened: {scrub(first_line(error), store_uri)}"
+        ) from error
+    finally:
+        engine.dispose()
+    if tables:
+        raise BackupError(
+            f"{redact(store_uri)} has tables, and a restore overwrites nothing; make a new database"
+        )
+
+
+def restore_database(source: Path, store_uri: str, kind: str, old_root: str, new_root: str) -> None:
+    """Put the database of the backup `source` into an empty store, its paths below `old_root` below `new_root`."""
+    import sqlalchemy
+
+    path = sqlite_path(store_uri)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        shutil.copyfile(source / "store.db", temporary)
+        engine = sqlalchemy.create_engine(f"sqlite:///{temporary}")
+    else:
+        options = ["--no-owner", "--exit-on-error", "--single-transaction", "--dbname"]
+        _postgres("pg_restore", store_uri, options, [str(source / "store.dump")])
+        engine = sqlalchemy.create_engine(with_driver(store_uri))
+    try:
+        if old_root != new_root:
+            with engine.begin() as connection:
+                for table, column in LOCATIONS:
+                    for scheme in ("", "file://"):
+                        _move(connection, table, column, scheme + old_root, scheme + new_root)
+    finally:
+        engine.dispose()
+    if path is not None:
+        temporary.rename(path)
+
+
+def relative_to_root(location: str, root: Path) -> str | None:
+    """The path of an artifact location below the folder `root`; None if it lies elsewhere."""
+    if location.startswith("mlflow-artifacts:"):
+        return unquote(urlsplit(location).path).strip("/")
+    path = Path(unquote(urlsplit(location).path)) if location.startswith("file:") else Path(location)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else None
+
+
+def _copy_sqlite(store_uri: str, target: Path) -> Path:
+    path = sqlite_path(store_uri)
+    if path is None or not path.is_file():
+        raise BackupError(f"there is no store {path}")
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+        copied = sqlite3.connect(target)
+        try:
+            # In one step: a copy in several would begin again with each value that a run writes.
+            source.backup(copied)
+            (found,) = copied.execute("PRAGMA integrity_check").fetchone()
+            if found != "ok":
+                raise BackupError(f"the store {path} is damaged: {found}")
+            return target
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise BackupError(f"the store {path} can't be copied: {error}") from error
+            time.sleep(0.2)
+        except sqlite3.DatabaseError as error:
+            raise BackupError(f"the store {path} is damaged: {error}") from error
+        finally:
+            source.close()
+            copied.close()
+
+
+def _facts(fetch: Any) -> tuple[int, int, list[str]]:
+    runs, versions = (int(fetch(f"SELECT count(*) FROM {name}")[0][0]) for name in ("runs", "model_versions"))
+    ready = "SELECT artifact_location FROM logged_models WHERE status = 2 AND lifecycle_stage = 'active'"
+    return runs, versions, [str(row[0]) for row in fetch(ready)]
+
+
+def _move(connection: Any, table: str, column: str, old: str, new: str) -> None:
+    import sqlalchemy
+
+    statement = (
+        f"UPDATE {table} SET {column} = :new || substr({column}, :after) "
+        f"WHERE {column} = :old OR substr({column}, 1, :long) = :old_slash"
+    )
+    values = {"new": new, "old": old, "after": len(old) + 1, "long": len(old) + 1, "old_slash": old + "/"}
+    connection.execute(sqlalchemy.text(statement), values)
+
+
+def _postgres(program: str, store_uri: str, options: Sequence[str], more: Sequence[str] = ()) -> None:
+    """Run one of PostgreSQL's programs; the password goes through the environment, where `ps` can't see it."""
+    if shutil.which(program) is None:
+        raise BackupError(f"{program} isn't installed; Debian's package postgresql-client has it")
+    parts = urlsplit(store_uri)
+    address = f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if parts.query:
+        address += f"?{parts.query}"
+    environment = dict(os.environ)
+    if parts.username:
+        environment["PGUSER"] = unquote(parts.username)
+    if parts.password:
+        environment["PGPASSWORD"] = unquote(parts.password)
+    command = [program, *options, address, *more]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        raise BackupError(f"{program} failed on {redact(store_uri)}: {scrub(reason, store_uri)}")

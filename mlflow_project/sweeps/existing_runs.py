@@ -1,0 +1,207 @@
+"""What earlier work there is that a grid need not do again: in MLflow, and in this machine's state folder."""
+
+import socket
+import statistics
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project.common.errors import JournalError
+from mlflow_project.common.names import LIVE_TAGS, experiment_name
+from mlflow_project.common.store_uri import absolute_uri, tracking_uri
+from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
+from mlflow_project.tracking.delivery.client import mlflow_errors, pages
+from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
+from mlflow_project.tracking.journal import format
+from mlflow_project.tracking.journal import local_runs as state
+from mlflow_project.tracking.journal.entities import Metric
+from mlflow_project.training.tracked_run import RUN_SPEC_FILE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from hw2.training.config import TrainingConfig
+
+COMPLETED, ELSEWHERE, RESUMABLE = "completed", "running elsewhere", "resumable"
+_PAGE = 1000
+_SPEED_RUNS = 25
+
+
+@dataclass(frozen=True)
+class ExistingRun:
+    """A run of a configuration, as it was left: COMPLETED, ELSEWHERE (alive in another process) or RESUMABLE."""
+
+    state: str
+    run_id: str | None
+    folder: Path | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LocalRunInfo:
+    """A run's folder on this machine, by what its journal's header says of it."""
+
+    folder: Path
+    tags: Mapping[str, str]
+    run_id: str | None
+    name: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Of its configuration."""
+        return self.tags.get("configuration_sha256", "")
+
+    @property
+    def fingerprint(self) -> str:
+        """Under which its state can be continued."""
+        return self.tags.get("fingerprint", "")
+
+
+def local_runs(since: str = "") -> Iterator[LocalRunInfo]:
+    """Local runs of this store and experiment, oldest first, from the folder whose name begins with `since`."""
+    store, experiment = absolute_uri(tracking_uri()), experiment_name()
+    for folder in state.folders():
+        if folder.name < since:
+            continue
+        try:
+            header = format.read_header(folder)
+        except (JournalError, OSError):
+            continue
+        if (header.tracking_uri, header.experiment) == (store, experiment):
+            yield LocalRunInfo(folder, header.tags, header.run_id, header.run_name)
+
+
+def find_local_runs(runs: Collection[LocalRunInfo]) -> ExistingRun | None:
+    """The best that the local runs of one configuration offer: completed, else alive, else to be gone on with."""
+    found: dict[str, ExistingRun] = {}
+    for local in runs:
+        try:
+            run = state.local_run(local.folder)
+        except (JournalError, OSError):
+            continue
+        kind = {"finished": COMPLETED, "alive": ELSEWHERE}.get(run.state, RESUMABLE)
+        # Without a plan the run died before it had said anything, and nobody has heard of it.
+        if kind != RESUMABLE or (local.folder / RUN_SPEC_FILE).exists():
+            found[kind] = ExistingRun(kind, run.run_id, local.folder)
+    return next((found[kind] for kind in (COMPLETED, ELSEWHERE, RESUMABLE) if kind in found), None)
+
+
+def undelivered(folder: Path) -> state.LocalRun | None:
+    """The run of a process that is no more, if MLflow hasn't got all that it said."""
+    try:
+        run = state.local_run(folder)
+    except (JournalError, OSError):
+        return None
+    return run if run.pending and run.state != "alive" else None
+
+
+def last_metrics(folder: Path) -> dict[str, float]:
+    """The last value of each metric that a run has said."""
+    values = (item.value for item in format.read_spec(folder) if isinstance(item, format.Entry))
+    return {value.key: value.value for value in values if isinstance(value, Metric)}
+
+
+class ExperimentIndex:
+    """The experiment in MLflow, asked what is there."""
+
+    def __init__(self, client: "MlflowClient") -> None:
+        self.client = client
+        with mlflow_errors():
+            experiment = client.get_experiment_by_name(experiment_name())
+        self.experiment_ids = [] if experiment is None else [experiment.experiment_id]
+
+    def find(self, sha256s: Collection[str]) -> dict[str, ExistingRun]:
+        """By configuration, what is COMPLETED, or ELSEWHERE on another machine.
+
+        One query each: MLflow knows no "one of" for tags, and listing all runs to choose among costs more from
+        about 500 trials downwards (10,000 runs in SQLite: 0.13 s a query, 74 s a listing).
+        """
+        found: dict[str, ExistingRun] = {}
+        for sha256 in sha256s if self.experiment_ids else ():
+            for run in self._runs(f"tags.configuration_sha256 = '{sha256}'"):
+                kind = _kind(run)
+                if kind and (sha256 not in found or kind == COMPLETED):
+                    found[sha256] = ExistingRun(kind, run.info.run_id, metrics=dict(run.data.metrics))
+        return found
+
+    def is_there(self, run_id: str) -> bool:
+        """Whether the run exists and nobody has deleted it."""
+        from mlflow.exceptions import MlflowException
+
+        with mlflow_errors():
+            try:
+                return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
+
+    def version(self, name: str, run_id: str) -> str | None:
+        """The number of the version of the registered model `name` that this run has made."""
+        with mlflow_errors():
+            versions = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        return max((str(version.version) for version in versions), key=int, default=None)
+
+    def point(self, name: str, alias: str, version: str, evidence: str) -> None:
+        """Lets an alias name a version, and says so in the alias's history, if that is a change."""
+        with mlflow_errors():
+            held = self.client.get_registered_model(name).aliases
+            before = int(held[alias]) if alias in held else None  # a store says it as text or as a number
+            if before == int(version):
+                return
+            change = AliasChange(alias, before, int(version), evidence={"run": evidence})
+            record_change(self.client, name, change)
+            self.client.set_registered_model_alias(name, alias, version)
+
+    def images_per_second(self, host: str, config: "TrainingConfig") -> float | None:
+        """How fast the latest runs on this host were, the median; None where there was none like it.
+
+        Alike are those of which the same device and precision were asked; what `auto` becomes, the host decides.
+        """
+        if not self.experiment_ids:
+            return None
+        text = (
+            f"tags.host = '{host}' and tags.status = 'completed' and params.device = '{config.device}' "
+            f"and params.precision = '{config.precision}'"
+        )
+        with mlflow_errors():
+            runs = self.client.search_runs(
+                self.experiment_ids,
+                text,
+                max_results=_SPEED_RUNS,
+                order_by=["attributes.start_time DESC"],
+            )
+        speeds = [
+            (
+                run.data.params.get("batch_size") == str(config.batch_size),
+                run.data.metrics["images_per_second"],
+            )
+            for run in runs
+            if "images_per_second" in run.data.metrics
+        ]
+        alike = [speed for same, speed in speeds if same] or [speed for _, speed in speeds]
+        return statistics.median(alike) if alike else None
+
+    def _runs(self, text: str) -> Iterator[Any]:
+        return pages(
+            lambda token: self.client.search_runs(
+                self.experiment_ids, text, max_results=_PAGE, page_token=token
+            )
+        )
+
+
+def _kind(run: Any) -> str | None:
+    tags = run.data.tags
+    if tags.get("status") == "completed":
+        return COMPLETED
+    heartbeat, owner = (tags.get(tag, "") for tag in LIVE_TAGS)
+    # Of a run on this machine its folder's lock says exactly whether it lives.
+    elsewhere = owner.partition(" ")[0] not in ("", socket.gethostname())
+    if (
+        run.info.status == "RUNNING"
+        and elsewhere
+        and seconds_since_heartbeat(heartbeat) < STALE_AFTER_SECONDS
+    ):
+        return ELSEWHERE
+    return None

@@ -1,0 +1,194 @@
+"""The run above a sweep's runs: what the grid is, what became of each trial, and how much was saved."""
+
+import csv
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project.common.errors import JournalError, RunBusyError
+from mlflow_project.common.names import (
+    JOURNAL_REFERENCE,
+    NAME_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    RESUMED_TAG,
+    STATUS_TAG,
+    SWEEP_TABLE,
+    SWEEP_TAG,
+    experiment_name,
+)
+from mlflow_project.common.run_state import RunState
+from mlflow_project.common.store_uri import tracking_uri
+from mlflow_project.sweeps import existing_runs
+from mlflow_project.sweeps.existing_runs import ELSEWHERE
+from mlflow_project.sweeps.plan import AXES, SweepPlan
+from mlflow_project.sweeps.task import FAILED, NOT_DONE, REUSED, TrialResult
+from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS, ActiveRun
+from mlflow_project.tracking.journal import local_runs, state_dir
+from mlflow_project.tracking.journal.entities import Artifact, Metric, RunResumed, Tag
+from mlflow_project.tracking.journal.locks import FileLock
+from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.training.model_card import EXPERIMENT_DESCRIPTION
+from mlflow_project.training.tracked_run import redirect_run
+
+if TYPE_CHECKING:
+    from mlflow_project.training.progress import ProgressListener
+
+SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")
+
+
+class ParentRun(ActiveRun):
+    """The parent run while its sweep is at work. A grid that was interrupted goes on in the run that it had.
+
+    No other process works on the same grid meanwhile: RunBusyError if one does.
+    """
+
+    def __init__(self, plan: SweepPlan, name: str, watcher: "ProgressListener") -> None:
+        self.plan = plan
+        self.results: dict[str, TrialResult] = {}
+        """By the SHA-256 of the configuration: what became of the trials so far."""
+        self._started = time.monotonic()
+        lock_folder = state_dir.state_dir() / "sweeps"
+        lock_folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(lock_folder / f"{plan.sha256}.lock")
+        if not self._lock.acquire():
+            raise RunBusyError(
+                f"another process is at work on this sweep ({name}); wait for it or end it first"
+            )
+        given = os.environ.get("MLFLOW_RUN_ID")
+        folder = _interrupted(plan)
+        self._times = 0
+        if folder is None:
+            journal = Journal.create(
+                tracking_uri(),
+                experiment_name(),
+                f"sweep {name}",
+                given,
+                {SWEEP_TAG: plan.sha256},
+                experiment_description=EXPERIMENT_DESCRIPTION,
+                on_problem=watcher.warning,
+            )
+        else:
+            journal = Journal.open(folder, on_problem=watcher.warning)
+            self._times = local_runs.count_resume(folder)
+            journal.append(RunResumed(), Tag(RESUMED_TAG, str(self._times)))
+        self._other = None
+        if given and given != journal.run_id:
+            self._other = redirect_run(given, journal.header, watcher)
+            journal.append(Tag("resumed_by", given))
+        journal.append(
+            Tag(NAME_TAG, f"sweep {name}"),
+            Tag(STATUS_TAG, RunState.STARTED),
+            Tag("cells", str(len(plan.trials))),
+            Tag(NOTE_TAG, _note(plan, name)),
+        )
+        journal.sync()
+        super().__init__(journal)
+
+    @property
+    def resumed(self) -> bool:
+        """Return whether this is the run of an earlier, interrupted attempt."""
+        return self._times > 0
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return the tags of every run below this one. The journal stands for the run, which may have no id yet."""
+        return {PARENT_TAG: JOURNAL_REFERENCE + self.journal.header.key}
+
+    def attach(self, path: str, content: str) -> None:
+        """Log a text as an artifact."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            file = Path(scratch) / "artifact"
+            file.write_text(content, encoding="utf-8")
+            self.say(Artifact(path, file))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self._lock.release()
+            if self._other is not None:
+                if error is None:
+                    self._other.problem = self.problem
+                self._other.__exit__(kind, error, trace)
+
+    @property
+    def _again(self) -> str:
+        return "start the same sweep again"
+
+    def _delivery_seconds(self, killed: bool) -> float:
+        # A server that hasn't taken the trials won't take their parent either.
+        undelivered = any(result.undelivered for result in self.results.values())
+        return KILLED_DELIVERY_SECONDS if killed or undelivered else DELIVERY_SECONDS
+
+    def _log_results(self) -> None:
+        results = self.results.values()
+        done = [result for result in results if result.how not in (FAILED, NOT_DONE, ELSEWHERE)]
+        figures = {
+            "cells_completed": len(done),
+            "cells_reused": sum(result.how == REUSED for result in done),
+            "cells_failed": sum(result.how == FAILED for result in results),
+            "epochs_planned": self.plan.epochs,
+            "epochs_if_trained_alone": self.plan.epochs_alone,
+            "sweep_seconds": time.monotonic() - self._started,
+        }
+        self.say(*(Metric(key, value, self._times) for key, value in figures.items()))
+        with tempfile.TemporaryDirectory(dir=self.journal.folder) as scratch:
+            path = Path(scratch) / "sweep.csv"
+            _write(path, summary(self.plan, self.results))
+            self.say(Artifact(SWEEP_TABLE, path))
+
+
+def summary(plan: SweepPlan, results: Mapping[str, TrialResult]) -> list[dict[str, Any]]:
+    """One row a trial, in the grid's order."""
+    table = []
+    for trial in plan.trials:
+        result = results.get(trial.sha256) or TrialResult(sha256=trial.sha256, how=NOT_DONE)
+        row: dict[str, Any] = {"run": trial.config.name}
+        row |= {axis: getattr(trial.config, axis) for axis in AXES}
+        row |= {"state": result.how, "run_id": result.run_id or (result.folder and result.folder.name)}
+        row |= {name: result.metrics.get(name) for name in SHOWN}
+        row |= {"shares_training_with": result.shares, "reason": result.reason}
+        table.append(row)
+    return table
+
+
+def _interrupted(plan: SweepPlan) -> Path | None:
+    """The folder of this grid's parent run that has not finished."""
+    for local in reversed(list(plan.local)):
+        if local.tags.get(SWEEP_TAG) == plan.sha256 and local.folder.name not in plan.ignored:
+            try:
+                if local_runs.local_run(local.folder).state != "finished":
+                    return local.folder
+            except (JournalError, OSError):
+                continue
+            return None
+    return None
+
+
+def _note(plan: SweepPlan, name: str) -> str:
+    reused = [trial for trial in plan.trials if trial.state == existing_runs.COMPLETED]
+    lines = [
+        f"A grid of {len(plan.trials)} trials: {name}.",
+        "",
+        f"{plan.epochs} epochs in {len(plan.stages)} trainings; one by one they would be {plan.epochs_alone}. "
+        f"The table of all trials is in `{SWEEP_TABLE}`.",
+    ]
+    if reused:
+        lines += ["", "Done earlier and used again:", ""]
+        lines += [f"- {trial.config.name}: run {trial.found and trial.found.run_id}" for trial in reused]
+    return "\n".join(lines)
+
+
+def _write(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
+    columns: Iterable[str] = table[0].keys()
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)

@@ -1,0 +1,155 @@
+"""Stages of a sweep on a Ray cluster: the same tasks as everywhere, each in a process that Ray finds room for.
+
+Machines of a cluster must share the data, the state folder (`MLFLOW_PROJECT_STATE`) and the tracking store: a
+stage whose worker or machine is lost goes on elsewhere from the checkpoint in that folder.
+"""
+
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
+from mlflow_project.common.store_uri import absolute_uri, tracking_uri
+from mlflow_project.common.text import first_line
+from mlflow_project.sweeps.executors import ENDING_SECONDS, failed_results, retry_or_fail
+from mlflow_project.sweeps.stage import JobRunner
+from mlflow_project.sweeps.task import JobSpec, TrialResult
+from mlflow_project.sweeps.task_progress import WorkerListener
+from mlflow_project.tracking.journal.state_dir import state_dir
+
+if TYPE_CHECKING:
+    from mlflow_project.common.signals import GracefulShutdown
+    from mlflow_project.training.progress import ProgressListener
+
+_POLL_SECONDS = 0.5
+_OURS = ("MLFLOW_", "AWS_", "OMP_", "TORCH_", "XDG_", "HW2_")
+
+
+class RayExecutor:
+    """An existing cluster by its address, else one on this machine, with so many stages at a time."""
+
+    def __init__(self, workers: int, address: str | None) -> None:
+        self.workers = workers
+        self.address = address
+
+    def run(
+        self, tasks: Sequence[JobSpec], watcher: "ProgressListener", interruption: "GracefulShutdown"
+    ) -> Iterator[TrialResult]:
+        """See `engines.Engine`."""
+        ray = _import()
+        queue = deque(sorted(tasks, key=lambda task: -task.stage.epochs))
+        attempts: dict[int, int] = {}
+        running: dict[Any, JobSpec] = {}
+        begun = not ray.is_initialized()
+        if begun:
+            try:
+                self._connect(ray)
+            except SystemExit as error:  # what Ray's own handler of SIGTERM makes of it
+                raise Interrupted(signal.SIGTERM) from error
+            finally:
+                interruption.take_back()
+        try:
+            while queue or running:
+                interruption.check()
+                while queue and len(running) < self.workers:
+                    task = queue.popleft()
+                    running[self._remote(ray, task).remote(task)] = task
+                ready, _ = ray.wait(list(running), timeout=_POLL_SECONDS)
+                for reference in ready:
+                    task = running.pop(reference)
+                    try:
+                        results: list[TrialResult] = ray.get(reference)
+                    except ray.exceptions.RayTaskError as error:
+                        # Raised by our own code there: it would be raised again.
+                        yield from failed_results(
+                            task, f"{type(error.cause).__name__}: {first_line(error.cause)}"
+                        )
+                    except ray.exceptions.RayError as error:
+                        attempts[task.number] = attempts.get(task.number, 0) + 1
+                        how = f"was lost ({type(error).__name__}: {first_line(error)})"
+                        yield from retry_or_fail(task, how, attempts[task.number], queue, watcher)
+                    else:
+                        yield from results
+        except Interrupted:
+            for reference in running:
+                ray.cancel(reference)
+            ready = (
+                ray.wait(list(running), num_returns=len(running), timeout=ENDING_SECONDS)[0]
+                if running
+                else []
+            )
+            for reference in ready:
+                with contextlib.suppress(ray.exceptions.RayError):
+                    yield from ray.get(reference)
+            raise
+        finally:
+            if begun:
+                ray.shutdown()
+
+    def _connect(self, ray: Any) -> None:
+        environment = {key: value for key, value in os.environ.items() if key.startswith(_OURS)}
+        environment.pop("MLFLOW_RUN_ID", None)
+        environment |= {
+            "MLFLOW_TRACKING_URI": absolute_uri(tracking_uri()),
+            "MLFLOW_PROJECT_STATE": str(state_dir()),
+        }
+        # The code that runs here, not another that may be installed: its SHA-256 is part of every configuration.
+        code = str(Path(__file__).resolve().parent.parent)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (code, os.environ.get("PYTHONPATH"))))
+        options: dict[str, Any] = {
+            "address": self.address or "local",
+            "runtime_env": {"env_vars": environment},
+            "log_to_driver": True,
+            "logging_level": "error",
+        }
+        if self.address is None:
+            options |= {"include_dashboard": False, "num_cpus": max(self.workers, os.cpu_count() or 1)}
+        try:
+            ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SweepError(
+                f"no Ray cluster answers at {self.address or 'this machine'} ({first_line(error)}); "
+                "start one with `ray start --head`, or leave --address out"
+            ) from error
+
+    def _remote(self, ray: Any, task: JobSpec) -> Any:
+        config = task.stage.trials[-1].config
+        gpus = ray.cluster_resources().get("GPU", 0) if config.device != "cpu" else 0
+        return ray.remote(_work).options(
+            num_cpus=min(config.threads or 1, ray.cluster_resources().get("CPU", 1)),
+            num_gpus=_gpus(gpus, self.workers),
+            max_retries=0,  # our own attempts are counted, and said
+        )
+
+
+def _gpus(gpus: float, workers: int) -> float:
+    """Each worker's share; Ray takes a part of one GPU, or whole ones."""
+    share = gpus / workers
+    return share if share < 1 else int(share)
+
+
+def _work(task: JobSpec) -> list[TrialResult]:
+    """What a Ray worker does."""
+    from mlflow_project.common.signals import GracefulShutdown
+
+    with GracefulShutdown() as interruption:
+        stage = JobRunner(task, WorkerListener(task), interruption)
+        try:
+            stage.train()
+        except Interrupted:
+            return stage.close(0.0)
+        return stage.close()
+
+
+def _import() -> Any:
+    # Read when Ray is imported; a person's trainings are nobody else's business.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ServiceError("Ray isn't installed; add it with: pip install 'mlflow-project[ray]'") from error
+    return ray

@@ -1,0 +1,146 @@
+"""A sweep as it is requested, and as it is planned."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw2.training.config import TrainingConfig
+from mlflow_project.common.errors import StoreError, UsageError
+from mlflow_project.sweeps import existing_runs
+from mlflow_project.sweeps.plan import SweepPlan, make_plan
+from mlflow_project.training import inputs
+
+if TYPE_CHECKING:
+    from hw2.data.lookup import DatasetInfo
+    from mlflow_project.training.inputs import TrainingInputs
+    from mlflow_project.training.progress import ProgressListener
+
+# Test, figures, export and registration of a trial on one core.
+COMPLETION_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSpec:
+    """What is to be done. aliases: of each configuration's registered version. UsageError for what can't be."""
+
+    name: str
+    configs: Sequence[TrainingConfig]
+    data_dir: Path | None = None
+    download: bool = False
+    register: bool = True
+    engine: str = "local"
+    workers: int = 1
+    address: str | None = None
+    aliases: Mapping[TrainingConfig, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError(f"--workers is {self.workers}; it must be at least 1")
+        if self.address and self.engine != "ray":
+            raise UsageError("--address is of a Ray cluster; add --engine ray")
+
+
+@dataclass(frozen=True, eq=False)
+class SweepPreview:
+    """A request with its plan; store is None while the tracking server is away."""
+
+    request: SweepSpec
+    dataset: "DatasetInfo"
+    store: "existing_runs.ExperimentIndex | None"
+    plan: SweepPlan
+
+    def seconds(self) -> float | None:
+        """How long it will take, reckoned from earlier runs on this host; None where there was none."""
+        import platform
+
+        if self.store is None or not self.plan.stages:
+            return None if self.plan.stages else 0.0
+        config = self.plan.stages[0].trials[0].config
+        speed = self.store.images_per_second(platform.node(), config)
+        if speed is None:
+            return None
+        trials = sum(len(stage.trials) for stage in self.plan.stages)
+        each = self.dataset.training_images - (config.validation_size or 0)
+        return self.plan.seconds(speed, each, self.request.workers) + trials * COMPLETION_SECONDS
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSweep(SweepPreview):
+    """All that it takes to carry the plan out."""
+
+    inputs: "TrainingInputs"
+
+
+def prepare(request: SweepSpec, watcher: "ProgressListener") -> PreparedSweep:
+    """Loads the images and makes the plan; says what a person should know about either."""
+    configs = [_divided(config, request) for config in request.configs]
+    _, loaded = inputs.load(configs[0], request.data_dir, request.download)
+    dataset = loaded.dataset.identity
+    return PreparedSweep(request, dataset, *_plan(request, configs, dataset, watcher), loaded)
+
+
+def preview(request: SweepSpec, watcher: "ProgressListener") -> SweepPreview:
+    """The plan alone, for somebody to see; in half the time, since nothing imports PyTorch for it."""
+    configs = [_divided(config, request) for config in request.configs]
+    _, dataset = inputs.resolve_inputs(configs[0], request.data_dir, request.download)
+    return SweepPreview(request, dataset, *_plan(request, configs, dataset, watcher, only_shown=True))
+
+
+def _plan(
+    request: SweepSpec,
+    configs: Sequence[TrainingConfig],
+    dataset: "DatasetInfo",
+    watcher: "ProgressListener",
+    only_shown: bool = False,
+) -> "tuple[existing_runs.ExperimentIndex | None, SweepPlan]":
+    from mlflow_project.tracking.delivery.client import connect
+
+    if dataset.is_sample:
+        watcher.warning(
+            f"training on the embedded sample of {dataset.training_images:,} images; "
+            "give the full data by --data-dir DIR, or --download"
+        )
+    store = None
+    aliases = _keyed(request, configs)
+    try:
+        opened = connect()
+        store = existing_runs.ExperimentIndex(opened)
+        return store, make_plan(configs, dataset, store, aliases, only_shown)
+    except StoreError as error:
+        watcher.warning(f"{error}; what was done before is taken from this machine alone")
+        return store, make_plan(configs, dataset, None, aliases, only_shown)
+
+
+def _divided(config: TrainingConfig, request: SweepSpec) -> TrainingConfig:
+    """Without threads asked for, each of several workers has its share of them."""
+    if config.threads or request.workers == 1:
+        return config
+    import torch
+
+    return dataclasses.replace(config, threads=max(1, torch.get_num_threads() // request.workers))
+
+
+def _keyed(request: SweepSpec, configs: Sequence[TrainingConfig]) -> dict[TrainingConfig, tuple[str, ...]]:
+    pairs = zip(request.configs, configs, strict=True)
+    return {config: request.aliases.get(asked, ()) for asked, config in pairs}
+
+
+def plan_line(planned: "SweepPreview") -> str:
+    """How much there is to do."""
+    plan = planned.plan
+    to_do = sum(len(stage.trials) for stage in plan.stages)
+    seconds = planned.seconds()
+    time = "unknown time" if seconds is None else f"about {_duration(seconds)}"
+    alone = f" ({plan.epochs_alone} one by one)" if plan.epochs_alone > plan.epochs else ""
+    return (
+        f"{len(plan.trials)} trials, {len(plan.trials) - to_do} of them done or running already; to do: "
+        f"{plan.epochs} epochs{alone} in {len(plan.stages)} trainings, {time}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

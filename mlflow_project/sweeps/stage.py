@@ -1,0 +1,223 @@
+"""One shared training of a sweep, carried out: by this process or by any other that has the same state folder.
+
+A stage may be carried out again at any time, also after the process that did it has died: what is complete is
+left, what was begun goes on from its last checkpoint, in the same runs.
+"""
+
+import dataclasses
+import platform
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw2.common.errors import Hw2Error
+from hw2.training.config import TrainingConfig
+from hw2.training.fingerprint import config_hash, fingerprint
+from hw2.training.runtime import resolve_runtime
+from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
+from mlflow_project.common.names import JOURNAL_REFERENCE, SHARES_TAG
+from mlflow_project.sweeps import existing_runs
+from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE, ExistingRun, LocalRunInfo
+from mlflow_project.sweeps.plan import Trial
+from mlflow_project.sweeps.task import FAILED, NOT_DONE, RESUMED, REUSED, TRAINED, JobSpec, TrialResult
+from mlflow_project.tracking.active_run import DELIVERY_SECONDS
+from mlflow_project.tracking.journal import local_runs, state_dir
+from mlflow_project.tracking.journal.entities import Tag
+from mlflow_project.tracking.journal.locks import FileLock
+from mlflow_project.training import inputs
+from mlflow_project.training.run_spec import RunResult, RunSpec, read_run_spec
+from mlflow_project.training.shared_training import SharedTraining, checkpoint_warning, find_checkpoint
+from mlflow_project.training.tracked_run import TrackedRun
+
+if TYPE_CHECKING:
+    from mlflow_project.common.signals import GracefulShutdown
+    from mlflow_project.training.inputs import TrainingInputs
+    from mlflow_project.training.progress import ProgressListener
+
+
+class JobRunner:
+    """A stage whose trials this process has claimed and whose runs it has opened."""
+
+    def __init__(self, task: JobSpec, watcher: "ProgressListener", interruption: "GracefulShutdown") -> None:
+        self._task = task
+        self._watcher = watcher
+        self._interruption = interruption
+        self._results: dict[str, TrialResult] = {}
+        self._how: dict[Path, tuple[str, str]] = {}  # SHA-256 of the configuration, TRAINED or RESUMED
+        self._shares: dict[Path, str] = {}
+        self._opened: list[TrackedRun] = []
+        self._locks: list[FileLock] = []
+        self._training: SharedTraining | None = None
+
+    def train(self) -> None:
+        """Trains and completes what isn't done yet. Only `Interrupted` is raised, for the caller to `close` and end."""
+        try:
+            self._train()
+        except Interrupted:
+            raise
+        except (Hw2Error, ServiceError, OSError) as error:
+            self._fail(str(error))
+        except Exception as error:
+            self._fail(f"{type(error).__name__}: {error}")
+
+    @property
+    def delivered(self) -> bool:
+        """Whether `close` needn't wait."""
+        return self._training is None or self._training.delivered
+
+    def close(self, seconds: float = DELIVERY_SECONDS) -> list[TrialResult]:
+        """Waits so long at most for the delivery; one result a trial."""
+        for outcome in self._training.close(seconds) if self._training else ():
+            self._note(outcome)
+        self._release()
+        return [
+            self._results.get(trial.sha256, TrialResult(sha256=trial.sha256, how=NOT_DONE))
+            for trial in self._task.stage.trials
+        ]
+
+    def _train(self) -> None:
+        task = self._task
+        self._interruption.check()
+        local = [*task.known, *existing_runs.local_runs(task.since)]
+        local = [run for run in local if run.folder.name not in task.ignored]
+        config = task.stage.trials[-1].config
+        loaded = _images(config, task.data_dir)
+        if config_hash(config, loaded.dataset.sha256) != task.stage.trials[-1].sha256:
+            raise SweepError(
+                f"the worker on {platform.node()} has other code or images ({loaded.dataset.train.source}) than the "
+                "sweep; let both see the same"
+            )
+        for trial in task.stage.trials:
+            self._open(trial, local, loaded)
+        runs = self._opened
+        if not runs:
+            return
+        identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
+        states = [run.folder for run in local if run.fingerprint == identity]
+        source, start = find_checkpoint(states, identity, min(run.plan.config.epochs for run in runs))
+        for run in runs:
+            if damage := checkpoint_warning(run.folder, start):
+                self._watcher.warning(damage)
+        self._training = SharedTraining(runs, loaded, self._watcher, self._interruption)
+        self._name_each_other(runs, source if start is not None and start.epoch else None)
+        if start is not None and (start.epoch or start.batch):
+            self._watcher.note(f"goes on from epoch {start.epoch + 1}, batch {start.batch + 1}")
+        self._training.train(start)
+
+    def _open(self, trial: Trial, local: Sequence[LocalRunInfo], loaded: "TrainingInputs") -> None:
+        """Opens the trial's run, new or to be gone on with, where there is something to do."""
+        lock = FileLock(lock_path(trial.sha256))
+        if not lock.acquire():
+            self._results[trial.sha256] = TrialResult(sha256=trial.sha256, how=ELSEWHERE)
+            return
+        self._locks.append(lock)
+        found = existing_runs.find_local_runs([run for run in local if run.sha256 == trial.sha256])
+        if found is not None and found.state in (COMPLETED, ELSEWHERE):
+            self._results[trial.sha256] = _left(trial.sha256, found)
+            return
+        if found is not None and found.folder is not None:
+            run = TrackedRun.reopen(found.folder, self._watcher, self._task.tags)
+            run.plan = dataclasses.replace(run.plan, register=self._task.register, aliases=trial.aliases)
+            self._how[run.folder] = trial.sha256, RESUMED
+        else:
+            plan = RunSpec(
+                config=trial.config,
+                data_dir=self._task.data_dir,
+                tags=self._task.tags,
+                register=self._task.register,
+                aliases=trial.aliases,
+            )
+            run = TrackedRun.start(plan, loaded, self._watcher)
+            self._how[run.folder] = trial.sha256, TRAINED
+        self._opened.append(run)
+
+    def _name_each_other(self, runs: Sequence[TrackedRun], source: Path | None) -> None:
+        """Tags each run with those whose epochs it has too, also the earlier one whose state it begins from."""
+        # By their journals, because they may have no ids yet; the delivery puts the ids there.
+        names = {
+            run.folder: f"{run.plan.config.name} ({JOURNAL_REFERENCE}{run.journal.header.key})"
+            for run in runs
+        }
+        done = [
+            f"{trial.config.name} ({result.run_id})"
+            for trial in self._task.stage.trials
+            if (result := self._results.get(trial.sha256)) and result.how == REUSED
+        ]
+        known = [run.folder for run in runs] + [result.folder for result in self._results.values()]
+        if source is not None and source not in known:
+            earlier_run = local_runs.local_run(source)
+            name = read_run_spec(source).config.name
+            done.append(f"{name} ({earlier_run.run_id or earlier_run.key})")
+        for run in runs:
+            others = [*done, *(name for folder, name in names.items() if folder != run.folder)]
+            if others:
+                self._shares[run.folder] = ", ".join(others)
+                run.journal.append(Tag(SHARES_TAG, self._shares[run.folder]))
+
+    def _note(self, outcome: RunResult) -> None:
+        sha256, how = self._how[outcome.folder]
+        self._results[sha256] = TrialResult(
+            sha256=sha256,
+            how={"FINISHED": how, "FAILED": FAILED}.get(outcome.status, NOT_DONE),
+            run_id=outcome.run_id,
+            folder=outcome.folder,
+            metrics=existing_runs.last_metrics(outcome.folder),
+            reason=outcome.reason,
+            undelivered=outcome.delivery.pending if outcome.delivery else 0,
+            shares=self._shares.get(outcome.folder, ""),
+            refused=outcome.delivery.refused if outcome.delivery else (),
+            unregistered=outcome.unregistered,
+        )
+
+    def _name_by_id(self, shares: str) -> str:
+        """Name the runs of this stage by their ids, where the server has given them by now."""
+        for run in self._opened:
+            shares = shares.replace(JOURNAL_REFERENCE + run.journal.header.key, run.name)
+        return shares
+
+    def _fail(self, reason: str) -> None:
+        if self._training is None:
+            for run in self._opened:
+                run.end("FAILED", reason)
+                run.close(0.0)
+        for trial in self._task.stage.trials:
+            self._results.setdefault(
+                trial.sha256, TrialResult(sha256=trial.sha256, how=FAILED, reason=reason)
+            )
+
+    def _release(self) -> None:
+        while self._locks:
+            self._locks.pop().release()
+
+
+def _left(sha256: str, found: ExistingRun) -> TrialResult:
+    if found.state == ELSEWHERE or found.folder is None:
+        return TrialResult(sha256=sha256, how=ELSEWHERE, run_id=found.run_id, folder=found.folder)
+    return TrialResult(
+        sha256=sha256,
+        how=REUSED,
+        run_id=found.run_id,
+        folder=found.folder,
+        metrics=existing_runs.last_metrics(found.folder),
+    )
+
+
+def lock_path(sha256: str) -> Path:
+    """What a process holds while it works on a configuration, so that no two make a run of it."""
+    folder = state_dir.state_dir() / "cells"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{sha256}.lock"
+
+
+def _images(config: TrainingConfig, data_dir: Path | None) -> "TrainingInputs":
+    assert config.validation_size is not None
+    loaded = _load(config.dataset, data_dir, config.validation_size)
+    return dataclasses.replace(loaded, runtime=resolve_runtime(config))
+
+
+@lru_cache(maxsize=1)
+def _load(dataset: str, data_dir: Path | None, validation_size: int) -> "TrainingInputs":
+    return inputs.load(
+        TrainingConfig(dataset=dataset, validation_size=validation_size, batch_size=1), data_dir
+    )[1]

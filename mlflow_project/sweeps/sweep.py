@@ -1,0 +1,305 @@
+"""A sweep from request to results: what `sweep` and `reproduce` have in common."""
+
+import dataclasses
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hw2.common.errors import Hw2Error
+from hw2.training.config import TrainingConfig
+from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
+from mlflow_project.common.names import SWEEP_TAG
+from mlflow_project.common.signals import GracefulShutdown
+from mlflow_project.common.store_uri import redact
+from mlflow_project.sweeps import existing_runs, stage
+from mlflow_project.sweeps.executors import Executor, ProcessExecutor, SerialExecutor
+from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE
+from mlflow_project.sweeps.parent_run import ParentRun, summary
+from mlflow_project.sweeps.plan import Grid, SweepPlan, Trial, make_plan
+from mlflow_project.sweeps.request import PreparedSweep, SweepSpec, plan_line, prepare
+from mlflow_project.sweeps.task import FAILED, NOT_DONE, REUSED, TrialResult, make_tasks
+from mlflow_project.tracking.active_run import DELIVERY_SECONDS
+from mlflow_project.tracking.delivery.background import deliver
+from mlflow_project.tracking.journal import format
+from mlflow_project.tracking.journal.locks import is_locked
+from mlflow_project.training.progress import NullListener, ProgressListener
+
+# For trials that another process has: one whose sweep was killed needs some seconds to notice and to end.
+ELSEWHERE_SECONDS = 30.0
+# Trials; a page with more figures is read by nobody, and `report --runs` makes one of those that matter.
+LONGEST_REPORT = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """A sweep that has ended: its plan, and what became of each trial.
+
+    run_id: of the run above the trials' runs; None while the server hasn't named it. folder: that run's, here.
+    """
+
+    plan: SweepPlan
+    results: Mapping[str, TrialResult]
+    run_id: str | None
+    folder: Path
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a trial, in the grid's order."""
+        return summary(self.plan, self.results)
+
+    def raise_failure(self) -> None:
+        """`SweepError` unless every trial is complete and its model, if it was to be, registered."""
+        raise_failure(self.plan, self.results)
+
+
+def sweep(
+    base: TrainingConfig | None = None,
+    *,
+    lr: Sequence[float] = (),
+    epochs: Sequence[int] = (),
+    batch_size: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    listener: ProgressListener | None = None,
+    interruption: GracefulShutdown | None = None,
+    **how: Any,
+) -> SweepResult:
+    """Train every configuration of a grid as one run each, below a run for the grid; nothing is computed twice.
+
+    A trial that fails doesn't stop the others: see `SweepResult.raise_failure`.
+
+    Args:
+        base: What all trials have in common.
+        lr, epochs, batch_size, seeds: Values of each axis; that of `base` where none is given.
+        listener: Hears of the progress.
+        interruption: Notes signals.
+        how: Further fields of `SweepSpec`, such as data_dir, register and workers.
+
+    Raises:
+        Interrupted: A signal came; the same sweep again goes on.
+    """
+    grid = Grid.of(base or TrainingConfig(), lr, epochs, batch_size, seeds)
+    return run_request(SweepSpec(name=grid.name, configs=grid.configs(), **how), listener, interruption)
+
+
+def run_request(
+    request: SweepSpec, listener: ProgressListener | None = None, interruption: GracefulShutdown | None = None
+) -> SweepResult:
+    """Carry a request out, with a report of its trials; see `sweep`."""
+    listener = listener or NullListener()
+    with interruption or GracefulShutdown() as interruption:
+        prepared = prepare(request, listener)
+        interruption.check()
+        with open_parent(prepared, listener) as parent:
+            results = run_sweep(prepared, parent, listener, interruption)
+            add_report(prepared, parent, listener)
+    return SweepResult(
+        plan=prepared.plan, results=results, run_id=parent.journal.run_id, folder=parent.journal.folder
+    )
+
+
+@contextmanager
+def open_parent(prepared: PreparedSweep, listener: ProgressListener) -> Iterator[ParentRun]:
+    """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
+    listener.note(plan_line(prepared))
+    parent = ParentRun(prepared.plan, prepared.request.name, listener)
+    again, where = "goes on in" if parent.resumed else "is", redact(parent.journal.header.tracking_uri)
+    parent.when_named(lambda run_id: listener.note(f"the sweep {again} run {run_id} in {where}"))
+    try:
+        with parent:
+            yield parent
+    finally:
+        _warn_undelivered(parent, listener)
+
+
+def _warn_undelivered(parent: ParentRun, listener: ProgressListener) -> None:
+    """Tells what the server hasn't got of an ended sweep, and what it will never take."""
+    delivery = parent.delivery
+    assert delivery is not None
+    results = parent.results.values()
+    for refused in dict.fromkeys(
+        [*delivery.refused, *(text for result in results for text in result.refused)]
+    ):
+        listener.warning(refused)
+    pending = delivery.pending + sum(result.undelivered for result in results)
+    if pending:
+        problem = f" ({delivery.problem})" if delivery.problem else ""
+        listener.warning(
+            f"{pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync"
+        )
+
+
+def run_sweep(
+    prepared: PreparedSweep, parent: ParentRun, watcher: ProgressListener, interruption: GracefulShutdown
+) -> dict[str, TrialResult]:
+    """Does what the plan says is missing; the result of every trial, by its SHA-256, also in `parent.results`.
+
+    A trial that fails doesn't stop the others.
+    """
+    try:
+        return _all_rounds(prepared, parent, watcher, interruption)
+    except Interrupted as error:
+        name = signal.Signals(error.signal_number).name
+        raise Interrupted(
+            error.signal_number,
+            f"stopped by {name}; what was at work is marked KILLED and kept; the same command again goes on with it",
+        ) from error
+
+
+def _all_rounds(
+    prepared: PreparedSweep, parent: ParentRun, watcher: ProgressListener, interruption: GracefulShutdown
+) -> dict[str, TrialResult]:
+    results = parent.results
+    _run_pass(prepared, prepared.plan, parent, watcher, interruption, results)
+    left = [trial for trial in prepared.plan.trials if results[trial.sha256].how == ELSEWHERE]
+    if left and _wait_for(left, results, watcher, interruption):
+        aliases = {trial.config: trial.aliases for trial in left}
+        plan = make_plan(list(aliases), prepared.dataset, prepared.store, aliases)
+        _run_pass(prepared, plan, parent, watcher, interruption, results)
+    parent.problem = failure(prepared.plan, results)
+    return results
+
+
+def add_report(prepared: PreparedSweep, parent: ParentRun, watcher: ProgressListener) -> None:
+    """Adds the page about the sweep's trials to its run, where that can be made: several trials, all delivered."""
+    from mlflow_project.analysis.run_selection import Selection
+    from mlflow_project.reports import page
+
+    results = [parent.results[trial.sha256] for trial in prepared.plan.trials]
+    runs = [result.run_id for result in results if "test_accuracy" in result.metrics and result.run_id]
+    late = any(result.undelivered for result in results)
+    if prepared.store is None or late or not 1 < len(runs) <= LONGEST_REPORT:
+        why = (
+            "not all of it is delivered yet"
+            if prepared.store is None or late
+            else f"a page is of 2 to {LONGEST_REPORT} complete trials, and here are {len(runs)}"
+        )
+        name = parent.journal.run_id or parent.journal.header.key
+        watcher.note(f"no report is added to the sweep: {why}; make one with: report --sweep {name}")
+        return
+    try:
+        html, _ = page.make_report(Selection(runs=tuple(runs)), prepared.store.client)
+    except (Hw2Error, ServiceError) as error:
+        watcher.warning(f"the sweep has no report: {error}")
+        return
+    parent.attach(page.NAME, html)
+
+
+def failure(plan: SweepPlan, results: Mapping[str, TrialResult]) -> str | None:
+    """One line about the trials that aren't complete; None if all are."""
+    said = []
+    for how, words in ((FAILED, "failed"), (ELSEWHERE, "are running elsewhere"), (NOT_DONE, "weren't done")):
+        trials = [trial for trial in plan.trials if results[trial.sha256].how == how]
+        if trials:
+            first = results[trials[0].sha256].reason
+            reason = f": {first}" if first else ""
+            said.append(
+                f"{len(trials)} of {len(plan.trials)} trials {words} ({trials[0].config.name}{reason})"
+            )
+    return "; ".join(said) or None
+
+
+def raise_failure(plan: SweepPlan, results: Mapping[str, TrialResult]) -> None:
+    """`SweepError` unless every trial is complete and its model, if it was to be, registered."""
+    problem = failure(plan, results)
+    if problem:
+        raise SweepError(f"{problem}; the same sweep again does only these")
+    lost = [trial for trial in plan.trials if results[trial.sha256].unregistered]
+    if lost:
+        raise SweepError(
+            f"{len(lost)} of {len(plan.trials)} models aren't registered "
+            f"({lost[0].config.name}: {results[lost[0].sha256].unregistered}); register them in MLflow"
+        )
+
+
+def _run_pass(
+    prepared: PreparedSweep,
+    plan: SweepPlan,
+    parent: ParentRun,
+    watcher: ProgressListener,
+    interruption: GracefulShutdown,
+    results: dict[str, TrialResult],
+) -> None:
+    request = prepared.request
+    for trial in plan.trials:
+        if trial.found is not None and trial.state in (COMPLETED, ELSEWHERE):
+            how = REUSED if trial.state == COMPLETED else ELSEWHERE
+            results[trial.sha256] = TrialResult(
+                sha256=trial.sha256,
+                how=how,
+                run_id=trial.found.run_id,
+                folder=trial.found.folder,
+                metrics=trial.found.metrics,
+            )
+        else:
+            results[trial.sha256] = TrialResult(sha256=trial.sha256, how=NOT_DONE)
+    results |= _delivered(prepared, plan, results, interruption)
+    data_dir = request.data_dir.expanduser().absolute() if request.data_dir else None
+    tasks = make_tasks(plan, parent.tags, request.register, data_dir)
+    if not tasks:
+        return
+    names = {trial.sha256: trial.config.name for trial in plan.trials}
+    for result in _engine(request).run(tasks, watcher, interruption):
+        results[result.sha256] = result
+        accuracy = result.metrics.get("test_accuracy")
+        said = result.reason if accuracy is None else f"test accuracy {accuracy:.4f}, run {result.run_id}"
+        watcher.note(f"{names[result.sha256]}: {result.how}{', ' if said else ''}{said}")
+
+
+def _delivered(
+    prepared: PreparedSweep,
+    plan: SweepPlan,
+    results: Mapping[str, TrialResult],
+    interruption: GracefulShutdown,
+) -> dict[str, TrialResult]:
+    """The reused trials whose process died before MLflow had all of them; that is tried again, a bounded time."""
+    reused = {sha256: result for sha256, result in results.items() if result.how == REUSED}
+    # Oldest first: a trial names the run above it, which must be in MLflow before.
+    late = [local.folder for local in plan.local if local.sha256 in reused or SWEEP_TAG in local.tags]
+    deadline = time.monotonic() + (DELIVERY_SECONDS if prepared.store else 0.0)
+    told: dict[str, TrialResult] = {}
+    for run in filter(None, map(existing_runs.undelivered, late)):
+        pending, run_id = run.pending, run.run_id
+        while is_locked(run.folder / format.SENDING_LOCK) and time.monotonic() < deadline:
+            interruption.check()
+            time.sleep(0.1)
+        if time.monotonic() < deadline:
+            interruption.check()
+            delivery = deliver(run.folder, deadline - time.monotonic())
+            pending, run_id = delivery.pending, delivery.run_id
+            if pending:
+                deadline = 0.0  # a server that hasn't taken one run won't take the others
+        result = reused.get(run.header.tags.get("configuration_sha256", ""))
+        if result is not None and (result.folder == run.folder or result.run_id == run_id):
+            told[result.sha256] = dataclasses.replace(result, run_id=run_id, undelivered=pending)
+    return told
+
+
+def _engine(request: SweepSpec) -> Executor:
+    if request.engine == "ray":
+        from mlflow_project.sweeps.ray_executor import RayExecutor
+
+        return RayExecutor(request.workers, request.address)
+    return SerialExecutor() if request.workers == 1 else ProcessExecutor(request.workers)
+
+
+def _wait_for(
+    trials: Sequence[Trial],
+    results: Mapping[str, TrialResult],
+    watcher: ProgressListener,
+    interruption: GracefulShutdown,
+) -> bool:
+    """Waits a bounded time until another process has done with these trials; whether some are free now."""
+    watcher.note(f"waiting for {len(trials)} trials that another process has")
+    deadline = time.monotonic() + ELSEWHERE_SECONDS
+    paths = [stage.lock_path(trial.sha256) for trial in trials]
+    folders = (results[trial.sha256].folder for trial in trials)
+    paths += [folder / format.LOCK for folder in folders if folder is not None]
+    while any(is_locked(path) for path in paths):
+        interruption.check()
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True

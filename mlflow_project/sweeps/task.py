@@ -1,0 +1,73 @@
+"""What crosses the borders of processes in a sweep: the tasks, and what became of their trials."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow_project.sweeps.existing_runs import LocalRunInfo
+from mlflow_project.sweeps.plan import SweepPlan, TrainingJob
+
+TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "failed", "not done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """A stage with all that another process needs for it.
+
+    known: the local runs that bear on it, as they were when the plan was made; `since`: begin of the names of
+    folders that may have come later. ignored: names of folders that don't count.
+    """
+
+    number: int
+    stage: TrainingJob
+    tags: Mapping[str, str]
+    register: bool
+    data_dir: Path | None
+    known: tuple[LocalRunInfo, ...]
+    since: str
+    ignored: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """What became of a trial. how: TRAINED, RESUMED, REUSED, FAILED, ELSEWHERE or NOT_DONE."""
+
+    sha256: str
+    how: str
+    run_id: str | None = None
+    folder: Path | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    undelivered: int = 0
+    shares: str = ""
+    refused: tuple[str, ...] = ()
+    unregistered: str = ""
+
+
+def make_tasks(
+    plan: SweepPlan, tags: Mapping[str, str], register: bool, data_dir: Path | None
+) -> list[JobSpec]:
+    """One task a stage of the plan."""
+    since = time.strftime("%Y%m%dT%H%M", time.gmtime(time.time() - 60))
+    made = []
+    for number, stage in enumerate(plan.stages, 1):
+        sha256s = {trial.sha256 for trial in stage.trials}
+        known = [
+            run
+            for run in plan.local
+            if (run.sha256 in sha256s or run.fingerprint == stage.fingerprint) and run.folder.name < since
+        ]
+        made.append(
+            JobSpec(
+                number=number,
+                stage=stage,
+                tags=tags,
+                register=register,
+                data_dir=data_dir,
+                known=tuple(known),
+                since=since,
+                ignored=plan.ignored,
+            )
+        )
+    return made

@@ -1,0 +1,1 @@
+"""Durable logging: a run's entities go to a journal on disk first and are uploaded from there."""

@@ -1,0 +1,133 @@
+"""MLflow's clients: MLflow is imported here and nowhere else, and its errors become one line each."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project.common.errors import ServiceError, StoreError
+from mlflow_project.common.store_uri import START_IT, absolute_uri, sqlite_path, tracking_uri
+from mlflow_project.tracking.delivery.error_policy import UNREACHABLE, describe_error
+from mlflow_project.tracking.journal.locks import FileLock
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+REQUEST_SECONDS = 15
+"""How long one request may take; MLflow's own default is two minutes, eight times over."""
+
+_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_SECONDS),
+    # Otherwise the end of a run prints its address on stdout.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # One bar for each of many small files would be all that a person sees.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_LOUD = {
+    # A locked database is tried again; its traceback helps nobody.
+    "mlflow.store.db.utils": "CRITICAL",
+    "alembic": "WARNING",
+    "urllib3.connectionpool": "ERROR",
+}
+
+_importing = threading.Lock()
+
+
+def import_mlflow() -> ModuleType:
+    """Import MLflow (seconds), with bounded requests where the environment doesn't say otherwise.
+
+    Of two threads that import it at once, each finds half of it: whoever uses any part of it calls this first.
+    """
+    with _importing:
+        for name, value in _DEFAULTS.items():
+            os.environ.setdefault(name, value)
+        import mlflow.artifacts
+        import mlflow.entities
+        import mlflow.exceptions
+
+        for name, level in _LOUD.items():
+            logging.getLogger(name).setLevel(level)
+        return mlflow
+
+
+def open_client(tracking_uri: str) -> "MlflowClient":
+    """Open a client. A SQLite store is made or migrated by one process, while the others wait."""
+    mlflow = import_mlflow()
+    registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri
+    path = sqlite_path(tracking_uri)
+    if path is None:
+        store: MlflowClient = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri)
+        return store
+    if not path.parent.is_dir():
+        raise StoreError(
+            f"the store {path} can't be opened: there is not a folder {path.parent}; make it first"
+        )
+    with FileLock(path.parent):
+        client: MlflowClient = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)
+        return client
+
+
+def connect(uri: str | None = None) -> "MlflowClient":
+    """Open MLflow's client for the store at `uri`, or where runs go."""
+    address = absolute_uri(uri or tracking_uri())
+    with mlflow_errors(address):
+        opened = open_client(address)
+        # MLflow's artifact functions take no client; they look here.
+        import_mlflow().set_tracking_uri(address)
+        return opened
+
+
+@contextmanager
+def mlflow_errors(uri: str | None = None) -> Iterator[None]:
+    """Raise MLflow's and the network's errors as `StoreError`: one line, with the store's address."""
+    import requests
+
+    mlflow = import_mlflow()
+    try:
+        yield
+    except ServiceError:
+        raise
+    except (mlflow.exceptions.MlflowException, requests.RequestException, OSError) as error:
+        text = describe_error(error, uri or tracking_uri())
+        raise StoreError(f"{text}; {START_IT}" if text.endswith(UNREACHABLE) else text) from error
+
+
+def pages(fetch: Callable[[str | None], Any]) -> Iterator[Any]:
+    """Yield the results of a paged search; a page is asked for only when the one before it is used up.
+
+    Args:
+        fetch: Returns the page with this token, the first one for None.
+
+    Raises:
+        StoreError: If MLflow doesn't give a page.
+    """
+    token: str | None = None
+    while True:
+        with mlflow_errors():
+            page = fetch(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+@contextmanager
+def default_store(uri: str) -> Iterator[None]:
+    """Set MLflow's global store, in which some requests look up a model instead of the client's own."""
+    mlflow = import_mlflow()
+    before = mlflow.get_tracking_uri()
+    if before == uri:
+        yield
+        return
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)

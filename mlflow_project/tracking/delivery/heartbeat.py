@@ -1,0 +1,42 @@
+"""The sign of life by which a run on another host is known to be worked on."""
+
+import os
+import socket
+from datetime import UTC, datetime
+
+from mlflow_project.common.names import LIVE_TAGS, STATUS_TAG
+from mlflow_project.common.run_state import RunState
+from mlflow_project.tracking.delivery.session import DeliverySession
+
+HEARTBEAT_SECONDS = 30.0
+STALE_AFTER_SECONDS = 150.0
+"""A run on another host that wasn't heard of for so long is taken for dead; clocks may differ by a minute."""
+
+
+def send_heartbeat(session: DeliverySession) -> None:
+    """Tag the run as worked on by this process; it is RUNNING again if somebody took it for dead meanwhile."""
+    from mlflow.entities import RunTag
+
+    client, run_id = session.client, session.open_run()
+    run = client.get_run(run_id)
+    texts = (datetime.now(UTC).isoformat(timespec="seconds"), owner())
+    tags = [RunTag(key, text) for key, text in zip(LIVE_TAGS, texts, strict=True)]
+    if run.data.tags.get(STATUS_TAG) == RunState.INTERRUPTED:
+        tags.append(RunTag(STATUS_TAG, RunState.STARTED))
+    client.log_batch(run_id, tags=tags)
+    # A process that was suspended, or whose server was away, has been silent without being dead.
+    if run.info.status != "RUNNING":
+        client.update_run(run_id, status="RUNNING")
+
+
+def owner() -> str:
+    """Return where this process is, as the tag has it."""
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+def seconds_since_heartbeat(heartbeat: str) -> float:
+    """Return the seconds since a heartbeat, infinite for one that can't be read."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(heartbeat)).total_seconds()
+    except (ValueError, TypeError):
+        return float("inf")

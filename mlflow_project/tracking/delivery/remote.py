@@ -1,0 +1,224 @@
+"""MLflow as a place that may be away, slow, or already written to: what is there is found before it is made.
+
+Everything that this project makes in MLflow carries the tag `journal_key`, the journal's key (for a model:
+key and name), by which a second delivery finds it. A request that timed out may still be carried out later,
+so `settle_...` looks again and removes what was made twice.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from mlflow_project.common.errors import StoreError
+from mlflow_project.common.names import KEY_TAG, NOTE_TAG, VERSIONS_TAG
+from mlflow_project.common.store_uri import sqlite_path
+from mlflow_project.common.text import format_time
+from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
+from mlflow_project.tracking.delivery.client import default_store
+from mlflow_project.tracking.journal.entities import VERSION_PLACE, ModelArtifact
+from mlflow_project.tracking.journal.format import Header
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+class IdempotentStore:
+    """One journal's run, models and versions in MLflow: found by their tags, else made."""
+
+    def __init__(self, client: "MlflowClient", header: Header) -> None:
+        self.client = client
+        self.header = header
+
+    def experiment_id(self) -> str:
+        name = self.header.experiment
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            location = None
+            root = self.header.artifact_root
+            if sqlite_path(self.header.tracking_uri) and root and Path(root) != Path.cwd() / "mlruns":
+                # MLflow would put the artifacts below the folder from which `sync` happens to be called.
+                location = str(Path(root) / quote(name, safe=""))
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location))
+            except Exception:
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            raise StoreError(
+                f"the experiment {name!r} was deleted; `mlflow experiments restore` brings it back"
+            )
+        return str(found.experiment_id)
+
+    def describe_experiment(self, experiment_id: str) -> None:
+        """Says on an experiment what it is, where nobody has said so before. Best effort: it is decoration."""
+        if not self.header.experiment_description:
+            return
+        try:
+            if NOTE_TAG not in self.client.get_experiment(experiment_id).tags:
+                self.client.set_experiment_tag(experiment_id, NOTE_TAG, self.header.experiment_description)
+        except Exception:
+            pass
+
+    def find_runs(self, experiment_id: str) -> list["Run"]:
+        """The runs made for this journal, those that count first: more than one after a request came late."""
+        from mlflow.entities import ViewType
+
+        wanted = f"tags.{KEY_TAG} = '{self.header.key}'"
+        runs = self.client.search_runs([experiment_id], wanted, run_view_type=ViewType.ALL)
+        return sorted(runs, key=lambda run: (run.info.lifecycle_stage != "active", run.info.run_id))
+
+    def run(self, experiment_id: str) -> str:
+        """The journal's run; made if nobody has. StoreError if somebody deleted it."""
+        runs = self.find_runs(experiment_id)
+        if not runs:
+            self.client.create_run(
+                experiment_id,
+                start_time=self.header.start_time_ms,
+                tags={**self.header.tags, KEY_TAG: self.header.key},
+                run_name=self.header.run_name,
+            )
+            runs = self.find_runs(experiment_id)
+        _require_active(runs[0])
+        return str(runs[0].info.run_id)
+
+    def active_run(self, run_id: str) -> "Run":
+        """A run that is there. StoreError if somebody deleted it."""
+        run = self.client.get_run(run_id)
+        _require_active(run)
+        return run
+
+    def model_key(self, name: str) -> str:
+        return f"{self.header.key}/{name}"
+
+    def find_models(self, experiment_id: str, name: str) -> list[Any]:
+        wanted = f"tags.{KEY_TAG} = '{self.model_key(name)}'"
+        found = self.client.search_logged_models([experiment_id], filter_string=wanted)
+        return sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
+
+    def model(self, experiment_id: str, run_id: str, model: ModelArtifact) -> str:
+        """The id of the run's logged model of this name; made if nobody has."""
+        models = self.find_models(experiment_id, model.name)
+        if not models:
+            self.client.create_logged_model(
+                experiment_id,
+                name=model.name,
+                source_run_id=run_id,
+                tags={KEY_TAG: self.model_key(model.name)},
+                params=dict(model.params) or None,
+            )
+            models = self.find_models(experiment_id, model.name)
+        return str(models[0].model_id)
+
+    def link_to_run(self, run_id: str, model_id: str, step: int) -> None:
+        """Name the model as the run's output, once."""
+        from mlflow.entities import LoggedModelOutput
+
+        outputs = self.client.get_run(run_id).outputs
+        if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+            self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=step)])
+
+    def find_versions(self, run_id: str, name: str, registered: str) -> list[Any]:
+        found = self.client.search_model_versions(f"name = '{registered}' and run_id = '{run_id}'")
+        ours = [version for version in found if version.tags.get(KEY_TAG) == self.model_key(name)]
+        return sorted(ours, key=lambda version: int(version.version))
+
+    def version(self, run_id: str, model_id: str, model: ModelArtifact) -> str:
+        """The number of the one version that this model has; made if nobody has."""
+        registered = model.registered_name
+        assert registered is not None
+        versions = self.find_versions(run_id, model.name, registered)
+        if not versions:
+            with default_store(self.header.tracking_uri):
+                self.client.create_model_version(
+                    registered,
+                    f"models:/{model_id}",
+                    run_id=run_id,
+                    tags={**model.version_tags, KEY_TAG: self.model_key(model.name)},
+                    await_creation_for=0,
+                    model_id=model_id,
+                )
+            versions = self.find_versions(run_id, model.name, registered)
+        return str(versions[0].version)
+
+    def tag_version(self, registered: str, number: str, tags: Mapping[str, str]) -> None:
+        """Tags of a version that an earlier delivery has made with others."""
+        present = self.client.get_model_version(registered, number).tags
+        for key, value in tags.items():
+            if present.get(key) != value:
+                self.client.set_model_version_tag(registered, number, key, value)
+
+    def describe_version(self, registered: str, number: str, description: str) -> None:
+        """Writes a version's model card, which names the version."""
+        card = description.replace(VERSION_PLACE, number)
+        self.client.update_model_version(registered, number, card)
+
+    def set_aliases(self, registered: str, number: str, aliases: Sequence[str]) -> None:
+        """A late delivery doesn't take an alias back from a newer version."""
+        held = self.client.get_registered_model(registered).aliases if aliases else {}
+        for alias in aliases:
+            before = int(held.get(alias, 0))
+            if before < int(number):
+                record_change(
+                    self.client,
+                    registered,
+                    self._change(registered, alias, before, number),
+                    self.header.key[:6],
+                )
+                self.client.set_registered_model_alias(registered, alias, number)
+
+    def _change(self, registered: str, alias: str, before: int, number: str) -> AliasChange:
+        """The same whenever it is asked for."""
+        made = self.client.get_model_version(registered, number).creation_timestamp / 1000
+        run = self.header.run_name
+        evidence = {"run": f"named by its run, {run}"}
+        when = format_time(datetime.fromtimestamp(made, UTC))
+        return AliasChange(
+            alias, before or None, int(number), when=when, who=self.header.host, evidence=evidence
+        )
+
+    def ensure_registered(self, registered: str, description: str | None) -> None:
+        try:
+            self.client.create_registered_model(registered, description=description)
+        except Exception as error:
+            if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def link_to_version(self, model_id: str, registered: str, number: str) -> None:
+        """Name the version on the logged model, as MLflow's own registration does and its UI shows."""
+        link = {"name": registered, "version": number}
+        try:
+            links = json.loads(self.client.get_logged_model(model_id).tags.get(VERSIONS_TAG) or "[]")
+        except ValueError:
+            links = []
+        if link not in links:
+            self.client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps([*links, link])})
+
+    def settle_runs(self, experiment_id: str, run_id: str) -> None:
+        """Remove runs that a request made which came too late to be seen; likewise below."""
+        for run in self.find_runs(experiment_id):
+            if run.info.run_id != run_id and run.info.lifecycle_stage == "active":
+                self.client.delete_run(run.info.run_id)
+
+    def settle_models(self, experiment_id: str, models: Mapping[str, str]) -> None:
+        for name, model_id in models.items():
+            for model in self.find_models(experiment_id, name):
+                if model.model_id != model_id:
+                    self.client.delete_logged_model(model.model_id)
+
+    def settle_versions(self, run_id: str, versions: Mapping[str, str]) -> None:
+        for name, version in versions.items():
+            registered, number = version.rsplit("/", 1)
+            for other in self.find_versions(run_id, name, registered):
+                if str(other.version) != number:
+                    self.client.delete_model_version(registered, other.version)
+
+
+def _require_active(run: "Run") -> None:
+    if run.info.lifecycle_stage == "deleted":
+        run_id = run.info.run_id
+        raise StoreError(f"run {run_id} was deleted; `mlflow runs restore --run-id {run_id}` brings it back")

@@ -1,0 +1,50 @@
+"""How far a run is in MLflow."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow_project.tracking.journal.format import Cursor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryStatus:
+    """How far a run is in MLflow. `problem` is one line: why not all of it, or None."""
+
+    delivered: int
+    pending: int
+    problem: str | None
+    run_id: str | None = None
+    refused: tuple[str, ...] = ()
+    """What MLflow will never take, and damaged lines, a line each; the rest is delivered."""
+    models: dict[str, str] = field(default_factory=dict)
+    """Names of models and ids of logged models."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Names of models and their `registered name/version`."""
+
+    @property
+    def complete(self) -> bool:
+        return self.pending == 0 and self.problem is None
+
+    @classmethod
+    def of(cls, cursor: Cursor, pending: int, problem: str | None) -> "DeliveryStatus":
+        """Describe what a cursor says is delivered."""
+        return cls(
+            delivered=cursor.delivered,
+            pending=pending,
+            problem=problem,
+            run_id=cursor.run_id,
+            refused=tuple(cursor.refused),
+            models=dict(cursor.models),
+            versions=dict(cursor.versions),
+        )
+
+
+def undelivered(delivery: DeliveryStatus | None, folder: Path) -> str | None:
+    """Describe which values the tracking server hasn't got and what to do; None where it has all."""
+    if delivery is None or not delivery.pending:
+        return None
+    problem = f" ({delivery.problem})" if delivery.problem else ""
+    return (
+        f"{delivery.pending:,} values are kept in {folder} and not delivered yet{problem}; "
+        "deliver them with: mlflow-project sync"
+    )

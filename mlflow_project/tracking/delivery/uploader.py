@@ -1,0 +1,304 @@
+"""From the journal on disk into MLflow, in order and in batches, so that doing it twice changes nothing.
+
+What has arrived is remembered in the cursor after every step; whatever is lost of that is delivered again:
+points keep their times, artifacts are overwritten with the same bytes, and run, model and version are found
+by their tags before they are made.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from mlflow_project.common.errors import DeliveryError, StoreError
+from mlflow_project.common.names import CONTEXT_TAG, JOURNAL_REFERENCE, LIVE_TAGS, REASON_TAG
+from mlflow_project.common.text import same_value
+from mlflow_project.tracking.delivery.client import open_client
+from mlflow_project.tracking.delivery.error_policy import describe_error, is_permanent, may_be_transient
+from mlflow_project.tracking.delivery.model_upload import send_model
+from mlflow_project.tracking.delivery.session import DeliverySession, parent_folder
+from mlflow_project.tracking.journal import format
+from mlflow_project.tracking.journal.entities import (
+    Artifact,
+    DatasetInput,
+    LoggedImage,
+    Metric,
+    ModelArtifact,
+    ModelInput,
+    Param,
+    RunEnded,
+    RunResumed,
+    Tag,
+)
+from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Entry, Header
+from mlflow_project.tracking.journal.locks import FileLock
+from mlflow_project.tracking.journal.spool import file_sha256
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BATCH_LIMITS = {Metric: 800, Param: 100, Tag: 100}
+"""Values in one request: MLflow takes 1,000, of them at most 100 parameters and 100 tags."""
+
+TRANSIENT_TRIES = 5
+
+_REFERENCE = re.compile(re.escape(JOURNAL_REFERENCE) + r"([0-9]{8}T[0-9]{6}-[0-9]{3}-[0-9a-f]{12})")
+
+
+class JournalUploader:
+    """Brings one journal into MLflow, step by step. Only one may exist for a journal (`SENDING_LOCK`)."""
+
+    def __init__(self, folder: Path, connect: Callable[[str], "MlflowClient"] = open_client) -> None:
+        self.session = DeliverySession(folder, connect)
+        self._connect = connect
+        self._parameters: dict[str, str] | None = None
+        self._tags: dict[str, str] = {}
+        self._synced = -1
+
+    def step(self) -> bool:
+        """Deliver the next batch or file. False if there is nothing more; raises if MLflow didn't take it."""
+        entries = self._next()
+        if not entries:
+            return False
+        self.session.open_run()
+        damages = [item for item in entries if isinstance(item, CorruptSpan)]
+        for damage in damages:
+            self._refuse(str(damage))
+        self._deliver([item for item in entries if isinstance(item, Entry)])
+        self.session.cursor.position, self.session.cursor.parts = entries[-1].end, {}
+        self.session.cursor.delivered += sum(
+            isinstance(item, Entry) and not isinstance(item.value, Header) for item in entries
+        )
+        self.session.save()
+        return True
+
+    def _next(self) -> list[Entry | CorruptSpan]:
+        """The values of the next request: many points, parameters and tags, or one of anything else."""
+        batch: list[Entry | CorruptSpan] = []
+        room: dict[type[Any], int] = dict(BATCH_LIMITS)
+        durable = self._durable_size()
+        for item in format.read_spec(self.session.folder, self.session.cursor.position):
+            if item.end > durable:
+                break
+            if isinstance(item, Entry) and not isinstance(item.value, Header):
+                kind: Any = type(item.value)
+                if kind not in room:
+                    return batch or [item]
+                if room[kind] == 0:
+                    return batch
+                room[kind] -= 1
+            batch.append(item)
+        return batch
+
+    def _durable_size(self) -> int:
+        """So many bytes survive a power loss: what is sent must never be said again with another time."""
+        with (self.session.folder / format.JOURNAL).open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size != self._synced:
+                os.fdatasync(stream.fileno())
+                self._synced = size
+        return size
+
+    def _deliver(self, entries: list[Entry]) -> None:
+        """Deliver what MLflow takes; halve a batch that it refuses until the refused value is found."""
+        try:
+            self._send([entry.value for entry in entries])
+        except Exception as error:
+            if not is_permanent(error):
+                raise
+            # Nothing can be written to a deleted run, but that is no fault of the value.
+            self.session.remote.active_run(self.session.open_run())
+            if len(entries) == 1:
+                tries = int(self.session.cursor.parts.get("tries", 0)) + 1
+                if may_be_transient(error) and tries < TRANSIENT_TRIES:
+                    self.session.cursor.parts["tries"] = str(tries)
+                    raise
+                value = entries[0].value
+                name = getattr(value, "key", getattr(value, "path", getattr(value, "name", "")))
+                self._refuse(f"{type(value).__name__} {name!r} was refused: {describe_error(error, '')}")
+                return
+            half = len(entries) // 2
+            self._deliver(entries[:half])
+            self._deliver(entries[half:])
+
+    def _send(self, values: list[Any]) -> None:
+        points: list[Metric] = []
+        parameters: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        for value in values:
+            match value:
+                case Metric():
+                    points.append(value)
+                case Param():
+                    self._check(value, parameters)
+                case Tag():
+                    tags[value.key] = self._resolve(value.value)
+                case Header():
+                    pass
+                case Artifact():
+                    self._send_file(value.file, value.path)
+                case LoggedImage():
+                    self._send_image(value)
+                case DatasetInput():
+                    self._send_dataset(value)
+                case ModelInput():
+                    self._send_model_input(value)
+                case ModelArtifact():
+                    send_model(self.session, value)
+                case RunResumed():
+                    self._send_start()
+                case RunEnded():
+                    self._send_end(value)
+                case _:
+                    raise TypeError(f"no way to deliver {value!r}")
+        if points or parameters or tags:
+            from mlflow.entities import Metric as Point
+            from mlflow.entities import Param as RunParam
+            from mlflow.entities import RunTag
+
+            self.session.client.log_batch(
+                self.session.open_run(),
+                metrics=[Point(p.key, p.value, p.timestamp_ms, p.step) for p in points],
+                params=[RunParam(key, value) for key, value in parameters.items()],
+                tags=[RunTag(key, value) for key, value in tags.items()],
+            )
+            self._known().update(parameters)
+            self._tags.update(tags)
+
+    def _resolve(self, text: str) -> str:
+        """Put the ids of runs where a tag names them by their journals, which may be all there was to name them by."""
+        return _REFERENCE.sub(lambda reference: self._id_of(reference[1]) or reference[0], text)
+
+    def _id_of(self, key: str) -> str | None:
+        """Return the run id of another journal; None if there is no such journal here."""
+        other = self.session.folder.parent / key
+        if key == self.session.header.key or not (other / format.JOURNAL).exists():
+            return None
+        run_id = Cursor.load(other).run_id or format.read_header(other).run_id
+        if run_id is not None:
+            return run_id
+        # Runs may name each other: one of them has to be made before the other is delivered.
+        lock = FileLock(other / format.SENDING_LOCK)
+        if not lock.acquire():
+            raise StoreError(f"the run of journal {key}, which this one names, isn't in MLflow yet")
+        try:
+            return DeliverySession(other, self._connect).open_run()
+        finally:
+            lock.release()
+
+    def _known(self) -> dict[str, str]:
+        if self._parameters is None:
+            self._parameters = dict(self.session.client.get_run(self.session.open_run()).data.params)
+        return self._parameters
+
+    def _check(self, parameter: Param, new: dict[str, str]) -> None:
+        before = self._known().get(parameter.key, new.get(parameter.key))
+        if before is None:
+            new[parameter.key] = parameter.value
+        elif not same_value(before, parameter.value):
+            self._refuse(
+                f"parameter {parameter.key!r} is {before!r} in MLflow and can't become {parameter.value!r}"
+            )
+
+    def _send_file(self, file: Path, path: str) -> None:
+        def send() -> None:
+            if self._is_kept(file, path):
+                self.session.client.log_artifact(self.session.open_run(), str(file), parent_folder(path))
+
+        self.session.upload(path, file.parent.name, send)
+
+    def _is_kept(self, file: Path, path: str) -> bool:
+        """Whether the file waits for its delivery. False if it is gone because it has arrived already."""
+        if file.is_file():
+            if file_sha256(file) == file.parent.name:
+                return True
+            raise DeliveryError("the kept file isn't what was journaled any more")
+        if path in [
+            found.path
+            for found in self.session.client.list_artifacts(self.session.open_run(), parent_folder(path))
+        ]:
+            return False
+        raise DeliveryError("the kept file is gone")
+
+    def _send_image(self, image: LoggedImage) -> None:
+        path, digest = PurePosixPath(image.path), image.file.parent.name
+        if self.session.cursor.uploaded.get(image.path) == digest or not self._is_kept(
+            image.file, image.path
+        ):
+            return
+        from PIL import Image
+
+        with tempfile.TemporaryDirectory(prefix=".image-", dir=self.session.folder) as name:
+            full = Path(name) / path.name
+            shutil.copyfile(image.file, full)
+            small = full.with_name(f"{path.stem}+compressed.webp")
+            with Image.open(full) as thumbnail:
+                thumbnail.thumbnail((256, 256))
+                thumbnail.save(small)
+            for file in (small, full):
+
+                def send(file: Path = file) -> None:
+                    self.session.client.log_artifact(self.session.open_run(), str(file), str(path.parent))
+
+                self.session.upload(str(path.with_name(file.name)), digest, send)
+
+    def _send_dataset(self, value: DatasetInput) -> None:
+        from mlflow.entities import Dataset, InputTag
+        from mlflow.entities import DatasetInput as Input
+
+        tags = {**value.tags, CONTEXT_TAG: value.context}
+        dataset = Dataset(
+            name=value.name,
+            digest=value.digest,
+            source_type=value.source_type,
+            source=value.source,
+            schema=value.schema,
+            profile=value.profile,
+        )
+        inputs = [Input(dataset, [InputTag(key, text) for key, text in tags.items()])]
+        self.session.client.log_inputs(self.session.open_run(), inputs)
+
+    def _send_model_input(self, value: ModelInput) -> None:
+        from mlflow.entities import LoggedModelInput
+
+        inputs = self.session.client.get_run(self.session.open_run()).inputs
+        if value.model_id not in [known.model_id for known in (inputs.model_inputs if inputs else [])]:
+            self.session.client.log_inputs(self.session.open_run(), models=[LoggedModelInput(value.model_id)])
+
+    def _send_start(self) -> None:
+        run_id = self.session.open_run()
+        self.session.client.update_run(run_id, status="RUNNING")
+        if REASON_TAG in self.session.client.get_run(run_id).data.tags:
+            self.session.client.delete_tag(run_id, REASON_TAG)
+        self._tags.pop(REASON_TAG, None)
+        self.session.cursor.ended = None
+
+    def _send_end(self, end: RunEnded) -> None:
+        """End the run, and look whether that and the last tags are what it says now.
+
+        A request that timed out may have been carried out after a later one.
+        """
+        run_id, remote, cursor = self.session.open_run(), self.session.remote, self.session.cursor
+        self.session.part("runs", lambda: remote.settle_runs(self.session.experiment_id, run_id))
+        self.session.part("models", lambda: remote.settle_models(self.session.experiment_id, cursor.models))
+        self.session.part("versions", lambda: remote.settle_versions(run_id, cursor.versions))
+        self.session.part(
+            "end", lambda: self.session.client.set_terminated(run_id, end.status, end.timestamp_ms)
+        )
+        run = self.session.client.get_run(run_id)
+        wrong = {key: text for key, text in self._tags.items() if run.data.tags.get(key) != text}
+        if wrong:
+            self.session.send_tags(run_id, wrong)
+        for tag in LIVE_TAGS:
+            if tag in run.data.tags:
+                self.session.client.delete_tag(run_id, tag)
+        if (run.info.status, run.info.end_time) != (end.status, end.timestamp_ms):
+            self.session.client.set_terminated(run_id, end.status, end.timestamp_ms)
+        cursor.ended = end.status
+
+    def _refuse(self, reason: str) -> None:
+        if reason not in self.session.cursor.refused:
+            self.session.cursor.refused.append(reason)

@@ -1,0 +1,153 @@
+"""What a run has to say, as plain values; where they go is the business of the journal.
+
+Times are milliseconds since 1970 in UTC. They are fixed when a value is made, never when it is sent: a value
+that is delivered twice is then the same value, and MLflow keeps it once.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path, PurePosixPath
+
+VERSION_PLACE = "{version}"
+"""In a version's description: becomes its number, which nobody knows before the registry has given it."""
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class RunResumed:
+    """The run runs again: it is RUNNING, and no tag `reason` says any more why it had stopped."""
+
+    timestamp_ms: int = field(default_factory=now_ms)
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """`status` is one of FINISHED, FAILED and KILLED."""
+
+    status: str = "FINISHED"
+    timestamp_ms: int = field(default_factory=now_ms)
+
+    def __post_init__(self) -> None:
+        if self.status not in ("FINISHED", "FAILED", "KILLED"):
+            raise ValueError(f"a run ends as FINISHED, FAILED or KILLED, not as {self.status!r}")
+
+
+@dataclass(frozen=True)
+class Param:
+    """Written once; a value that is equal as text or as a number is not written again."""
+
+    key: str
+    value: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", str(self.value))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One point of a key whose steps only grow.
+
+    A point at or before the last step of its key is a repetition, as after a resume, and is dropped.
+    """
+
+    key: str
+    value: float
+    step: int = 0
+    timestamp_ms: int = field(default_factory=now_ms)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", float(self.value))
+
+
+@dataclass(frozen=True)
+class Tag:
+    """The last value of a key counts."""
+
+    key: str
+    value: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", str(self.value))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """`path` is the place among the run's artifacts (`tables/x.csv`), `file` where it lies now."""
+
+    path: str
+    file: Path
+
+    def __post_init__(self) -> None:
+        parts = PurePosixPath(self.path).parts
+        if not parts or parts[0] == "/" or ".." in parts:
+            raise ValueError(f"an artifact's path lies below the run, and {self.path!r} doesn't")
+
+
+@dataclass(frozen=True)
+class LoggedImage:
+    """A PNG for the image grid of MLflow's chart view, under `key` and a step, of which it is the only one."""
+
+    key: str
+    step: int
+    file: Path
+    timestamp_ms: int = field(default_factory=now_ms)
+    uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def path(self) -> str:
+        """The name that the UI takes key and step from; the small copy has `+compressed.webp` for `.png`."""
+        key = self.key.replace("/", "~")
+        return f"images/{key}+step+{self.step}+timestamp+{self.timestamp_ms}+{self.uuid}.png"
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """A data set that went into the run. `schema` and `profile` are JSON as MLflow's UI reads it."""
+
+    name: str
+    digest: str
+    source: str
+    _: KW_ONLY
+    source_type: str = "local"
+    schema: str | None = None
+    profile: str | None = None
+    context: str = "training"
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """A logged model that went into the run, by its id in MLflow."""
+
+    model_id: str
+
+
+@dataclass(frozen=True)
+class ModelArtifact:
+    """A model in a folder, as `mlflow.pytorch.save_model` leaves it, to become a logged model of the run.
+
+    With a `registered_name` it also becomes one version of that registered model, with `version_tags`,
+    `aliases` and `description`. One name is one model of the run, however often it is appended.
+    """
+
+    name: str
+    directory: Path
+    registered_name: str | None = None
+    _: KW_ONLY
+    version_tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    description: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    step: int = 0
+    registered_description: str | None = None
+    """Of the registered model, where this delivery makes it."""
+
+
+Entity = (
+    RunResumed | RunEnded | Param | Metric | Tag | Artifact | LoggedImage | DatasetInput | ModelInput | ModelArtifact
+)  # fmt: skip

@@ -1,0 +1,94 @@
+"""All the images that a run needs, loaded once, and the machine they are trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw2.common.constants import MIN_FIT_IMAGES
+from hw2.common.errors import ConfigurationError
+from hw2.data.lookup import DatasetInfo, find_split, identify_dataset
+from hw2.training.config import TrainingConfig
+from hw2.training.runtime import ResolvedRuntime, resolve_runtime
+
+if TYPE_CHECKING:
+    from hw2.data.image_set import Dataset, ImageSet
+
+OUTLIERS = "fashion-mnist"
+OTHER_OUTLIERS = "mnist"  # for models of garments
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingInputs:
+    """dataset: as loaded. train, validation: its training part as divided. outliers: images of something else."""
+
+    dataset: "Dataset"
+    train: "ImageSet"
+    validation: "ImageSet | None"
+    outliers: "ImageSet"
+    runtime: ResolvedRuntime
+
+
+def load(
+    config: TrainingConfig, data_dir: Path | None = None, download: bool = False
+) -> tuple[TrainingConfig, TrainingInputs]:
+    """The configuration with its validation_size decided and its net tried out, and its images.
+
+    `DataError` or `ConfigurationError` where they can't be had, or this machine can't do what is asked.
+    """
+    from hw2.data.image_set import load_dataset, load_split
+    from hw2.training.split import split_validation
+
+    runtime = resolve_runtime(config)
+    _try_out(config)
+    dataset = load_dataset(config.dataset, data_dir, download)
+    config = _with_validation_size(config, len(dataset.train))
+    assert config.validation_size is not None
+    train, validation = split_validation(dataset.train, config.validation_size)
+    outliers = load_split(_outliers(dataset.name), "test", data_dir, beside=True)
+    return config, TrainingInputs(dataset, train, validation, outliers, runtime)
+
+
+def resolve_inputs(
+    config: TrainingConfig, data_dir: Path | None = None, download: bool = False
+) -> tuple[TrainingConfig, DatasetInfo]:
+    """`load` for who only plans: the same refusals, but of the images no more than what they are known by.
+
+    PyTorch, whose import takes longer than all else here, is asked only for what any machine may not have.
+    """
+    if config.device == "cuda" or config.precision == "bfloat16":
+        resolve_runtime(config)
+    _try_out(config)
+    dataset = identify_dataset(config.dataset, data_dir, download)
+    find_split(_outliers(dataset.name), "test", data_dir, beside=True).read("test")
+    return _with_validation_size(config, dataset.training_images), dataset
+
+
+def _try_out(config: TrainingConfig) -> None:
+    if config.own_net is not None:
+        from mlflow_project.packaging.exported_program import validate_custom_net
+
+        validate_custom_net(config.own_net)
+
+
+def _with_validation_size(config: TrainingConfig, images: int) -> TrainingConfig:
+    """With its validation_size decided, which must leave enough on both sides."""
+    config = config.for_training_set(images)
+    assert config.validation_size is not None
+    check_fit_sizes(images - config.validation_size, config.validation_size)
+    return config
+
+
+def _outliers(dataset: str) -> str:
+    return OTHER_OUTLIERS if dataset.startswith(OUTLIERS) else OUTLIERS
+
+
+def check_fit_sizes(training: int, validation: int) -> None:
+    """`ConfigurationError` where these are too few images for the outlier score, which is fitted at the end."""
+    held_out = validation or training // 2
+    rest = training if validation else training - held_out
+    for found, kind in ((held_out, "held-out"), (rest, "training")):
+        if found < MIN_FIT_IMAGES:
+            raise ConfigurationError(
+                f"{found} {kind} images for the outlier score, expected at least {MIN_FIT_IMAGES}; "
+                f"use a larger data set, or a validation_size that leaves {MIN_FIT_IMAGES} on either side"
+            )

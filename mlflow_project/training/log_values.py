@@ -1,0 +1,212 @@
+"""What a run says, as plain values under the names that people compare by. Nothing here speaks to MLflow."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from hw2 import figures
+from hw2.data.image_set import Dataset, ImageSet
+from hw2.evaluation.metrics import confusion_matrix, confusion_table, reliability_table
+from hw2.evaluation.predictions import write_predictions
+from hw2.models.base_cnn import BaseCNN
+from hw2.models.net import Net
+from hw2.outliers.assessment import Assessment
+from hw2.training.config import TrainingConfig
+from hw2.training.fingerprint import config_hash, fingerprint, hash_sources
+from hw2.training.runtime import ResolvedRuntime
+from hw2.training.trainer import EpochResult
+from mlflow_project.common.names import LAYERS_TABLE
+from mlflow_project.tracking.journal.entities import (
+    Artifact,
+    DatasetInput,
+    Entity,
+    LoggedImage,
+    Metric,
+    Param,
+    Tag,
+    now_ms,
+)
+
+EPOCH_METRICS = (
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "epoch_seconds",
+    "images_per_second",
+)
+BATCH_METRIC = "batch_loss"
+IMAGE_GRID = ("confusion_matrix", "outlier_predictions")  # also shown side by side in the chart view
+IMAGE_STEP = 0
+"""Of all runs alike: the grid shows one step of each run, at first this one, and theirs end at different epochs."""
+MODEL = "model"  # its name among the run's artifacts
+EXAMPLES = 10  # outlier images shown one by one
+DIGEST_LENGTH = 36  # the longest that MLflow keeps
+
+
+def parameters(config: TrainingConfig) -> list[Param]:
+    """What was asked, each as MLflow keeps it: text. The net only where it isn't BaseCNN."""
+    left_out = ("model_source",) if config.own_net else ("model", "model_source")
+    said = dataclasses.asdict(config).items()
+    return [Param(key, str(value)) for key, value in said if key not in left_out]
+
+
+def initial_tags(config: TrainingConfig, runtime: ResolvedRuntime, dataset: Dataset) -> list[Tag]:
+    """What identifies the run, and what `auto` became."""
+    said = {
+        "status": "started",
+        "configuration_sha256": config_hash(config, dataset.sha256),
+        "fingerprint": fingerprint(config, dataset.sha256, runtime),
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+        "code_sha256": hash_sources(config),
+        "precision_used": runtime.precision,
+        "device_used": runtime.device,
+        "host": platform.node(),
+        "resumed": "0",
+    }
+    return [Tag(key, value) for key, value in said.items()]
+
+
+def dataset_inputs(dataset: Dataset, train: ImageSet, validation: ImageSet | None) -> Iterator[DatasetInput]:
+    """The images that go into a run, each part with what it is used for."""
+    for context, part in (("training", train), ("validation", validation), ("test", dataset.test)):
+        if part is not None:
+            yield dataset_input(part, dataset.name, context)
+
+
+def dataset_input(part: ImageSet, name: str, context: str) -> DatasetInput:
+    """One set of images as MLflow's UI shows it."""
+    shape = [{"name": "images", "type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, 28, 28]}}]
+    return DatasetInput(
+        name=name,
+        digest=part.sha256[:DIGEST_LENGTH],
+        source=json.dumps({"uri": part.source}),
+        schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps(shape), "targets": None}}),
+        profile=json.dumps({"pictures": len(part), "classes": len(part.classes), "sha256": part.sha256}),
+        context=context,
+    )
+
+
+def batch_losses(points: Iterable[tuple[int, float]], timestamp_ms: int | None = None) -> list[Metric]:
+    """Losses of single batches; step = batches so far."""
+    when = now_ms() if timestamp_ms is None else timestamp_ms
+    return [Metric(BATCH_METRIC, loss, step, when) for step, loss in points]
+
+
+def epoch_metrics(result: EpochResult, timestamp_ms: int | None = None) -> list[Metric]:
+    """An epoch's figures; step = epoch. Without validation images, without theirs."""
+    when = now_ms() if timestamp_ms is None else timestamp_ms
+    values = ((name, getattr(result, name)) for name in EPOCH_METRICS)
+    return [Metric(name, value, result.epoch, when) for name, value in values if value is not None]
+
+
+def train_seconds(history: Iterable[EpochResult]) -> float:
+    """As if trained alone: the sum over the epochs."""
+    return sum(result.epoch_seconds for result in history)
+
+
+def history_table(history: Iterable[EpochResult]) -> pd.DataFrame:
+    """One row an epoch; columns that have no value in any are left out."""
+    return pd.DataFrame([dataclasses.asdict(result) for result in history]).dropna(axis=1, how="all")
+
+
+def final_metrics(
+    assessment: Assessment, history: Iterable[EpochResult], model_size_bytes: int, step: int
+) -> list[Metric]:
+    """What is known once the model is trained and tested."""
+    when = now_ms()
+    known = {
+        "train_seconds": train_seconds(history),
+        **assessment.metrics(),
+        "model_size_bytes": float(model_size_bytes),
+    }
+    return [Metric(key, value, step, when) for key, value in known.items()]
+
+
+def version_tags(
+    config: TrainingConfig,
+    dataset: Dataset,
+    identity: str,
+    assessment: Assessment,
+    weights_sha256: str,
+    files_sha256: str,
+    validation_accuracy: float | None = None,
+) -> dict[str, str]:
+    """What a registered version repeats of its run, so that look-ups need not open the run.
+
+    identity: the run's fingerprint.
+    """
+    detector = assessment.detector
+    validated = {} if validation_accuracy is None else {"validation_accuracy": str(validation_accuracy)}
+    return {
+        "lr": str(config.lr),
+        "epochs": str(config.epochs),
+        "batch_size": str(config.batch_size),
+        "seed": str(config.seed),
+        "validation_size": str(config.validation_size),
+        **validated,
+        "test_accuracy": str(assessment.test.accuracy),
+        "weights_sha256": weights_sha256,
+        "files_sha256": files_sha256,
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+        "fingerprint": identity,
+        "outlier_threshold": str(detector.threshold),
+        "outlier_threshold_from": detector.threshold_from,
+        **assessment.at_threshold(),
+    }
+
+
+def files(
+    folder: Path, dataset: Dataset, outliers: ImageSet, assessment: Assessment, history: list[EpochResult]
+) -> Iterator[Entity]:
+    """Draws the figures and writes the tables and predictions into `folder`; yields each as a value."""
+    (folder / "tables").mkdir(parents=True)
+    (folder / "predictions").mkdir()
+    for stem, frame in assessment.predictions().items():
+        path = f"predictions/{stem}.parquet"
+        write_predictions(folder / path, frame)
+        yield Artifact(path, folder / path)
+    for stem, table, png in render_plots(dataset, outliers, assessment, history):
+        table.to_csv(folder / "tables" / f"{stem}.csv", index=False)
+        (folder / f"{stem}.png").write_bytes(png)
+        yield Artifact(f"tables/{stem}.csv", folder / "tables" / f"{stem}.csv")
+        yield Artifact(f"{stem}.png", folder / f"{stem}.png")
+        if stem in IMAGE_GRID:
+            yield LoggedImage(stem, IMAGE_STEP, folder / f"{stem}.png")
+
+
+def layer_table_files(folder: Path, model: Net) -> Iterator[Artifact]:
+    """The layers of a net that isn't BaseCNN, as a table."""
+    if not isinstance(model, BaseCNN):
+        frame = pd.DataFrame(model.layers(), columns=["layer", "shape", "parameters"])
+        frame.to_csv(folder / LAYERS_TABLE, index=False)
+        yield Artifact(LAYERS_TABLE, folder / LAYERS_TABLE)
+
+
+def render_plots(
+    dataset: Dataset, outliers: ImageSet, assessment: Assessment, history: list[EpochResult]
+) -> Iterator[tuple[str, pd.DataFrame, bytes]]:
+    """Every figure of a run: its stem, the table that it is drawn from, and the PNG."""
+    test = assessment.test
+    table = history_table(history)
+    yield "loss_curve", table, figures.png(figures.loss_curve(table))
+    table = confusion_table(confusion_matrix(test.labels, test.predicted))
+    yield "confusion_matrix", table, figures.png(figures.confusion_matrix(table))
+    rejected = assessment.detector.rejected(assessment.outlier_scores)
+    table = figures.outlier_table(
+        {MODEL: assessment.outliers}, outliers, range(min(EXAMPLES, len(outliers))), {MODEL: rejected}
+    )
+    yield "outlier_predictions", table, figures.png(figures.outlier_predictions(table, outliers))
+    table = figures.examples_table(dataset.train)
+    yield "dataset_examples", table, figures.png(figures.dataset_examples(table, dataset.train))
+    table = reliability_table(test.confidence, test.correct)
+    yield "reliability", table, figures.png(figures.reliability(table))
+    scores = {dataset.test.name: assessment.test_scores, outliers.name: assessment.outlier_scores}
+    table = figures.outlier_scores_table(scores, assessment.detector.threshold)
+    yield "outlier_scores", table, figures.png(figures.outlier_scores(table))

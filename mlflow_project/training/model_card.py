@@ -1,0 +1,138 @@
+"""What runs, models and experiments are, in words, as MLflow's UI shows them (Markdown)."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hw2.common.formatting import format_ratio
+from hw2.models.net_source import BASE, class_name
+from hw2.training.config import TrainingConfig
+from mlflow_project.tracking.journal.entities import VERSION_PLACE
+
+if TYPE_CHECKING:
+    from hw2.models.net import Net
+    from hw2.outliers.assessment import Assessment
+    from hw2.training.trainer import EpochResult
+    from mlflow_project.training.inputs import TrainingInputs
+
+EXPERIMENT_DESCRIPTION = (
+    "Runs of mlflow-project: each is one configuration, trained and tested. Runs of a sweep stand below its own. "
+    "Compare runs whose tag `dataset_sha256` is the same; their `test_accuracy` has a 95 % interval from "
+    "`test_accuracy_low` to `test_accuracy_high`."
+)
+
+
+def registered_model(name: str) -> str:
+    """Of a registered model, whatever its versions are."""
+    net = "a net of one's own, whose source lies in `extra_files` of each version"
+    if name.endswith(f"-{BASE}"):
+        net = "BaseCNN, two 3 x 3 convolutions, 144,266 parameters"
+    return (
+        f"Classifiers of 28 x 28 images into ten classes: {net}. "
+        f"Each version is one run and carries an outlier score with its own threshold.\n\n"
+        f"`champion` is the version to use: chosen on validation accuracy, never on test "
+        f"(`mlflow-project models promote --best --name {name}`). "
+        f"Who changed an alias, when and why: `mlflow-project models history --name {name}`."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ModelCard:
+    """What a trained model is, what it is worth, how it is loaded, and what it can't do."""
+
+    config: TrainingConfig
+    images: "TrainingInputs"
+    assessment: "Assessment"
+    history: "Sequence[EpochResult]"
+    model: "Net"
+
+    def text(self, registered_name: str | None = None) -> str:
+        """All of it; of loading only where the model is registered. Contains VERSION_PLACE there."""
+        parts = [self._headline(), self._data(), self._configuration(), self._accuracy(), self._outliers()]
+        if self.config.own_net is not None:
+            parts.insert(1, self._net())
+        if registered_name is not None:
+            parts.append(_loading(registered_name))
+        return "\n\n".join([*parts, self._limits()])
+
+    def _headline(self) -> str:
+        accuracy, name = self.assessment.test.accuracy, self.images.dataset.name
+        said = dataclasses.replace(
+            self.config, dataset=TrainingConfig.dataset, model=TrainingConfig.model
+        ).name  # without the data's path
+        net = class_name(self.config.model)
+        return f"{net}, {said}: {accuracy:.2%} of the test images of {name} right."  # tables show it bare
+
+    def _net(self) -> str:
+        name, layers = class_name(self.config.model), self.model.layers()
+        listed = ", ".join(row[0] for row in layers[1:])
+        return (
+            f"**Net.** {name}, {sum(row[2] for row in layers):,} parameters: {listed}. Its source is "
+            f"`extra_files/{name}.py` among the model's files, and is run where the model is loaded."
+        )
+
+    def _data(self) -> str:
+        dataset, validation = self.images.dataset, self.images.validation
+        held_out = "none" if validation is None else f"{len(validation):,}"
+        return (
+            f"**Data.** {dataset.name}: {len(self.images.train):,} images to train, {held_out} for validation, "
+            f"{len(dataset.test):,} to test; classes {', '.join(dataset.train.classes)}; "
+            f"SHA-256 `{dataset.sha256[:16]}`."
+        )
+
+    def _configuration(self) -> str:
+        config, runtime = self.config, self.images.runtime
+        epochs = f"{config.epochs} epoch{'' if config.epochs == 1 else 's'}"
+        return (
+            f"**Configuration.** {config.optimizer.upper()} with learning rate {config.lr:g} and momentum "
+            f"{config.momentum:g}, {epochs} in batches of {config.batch_size}, seed {config.seed}; "
+            f"{runtime.precision} on {runtime.device}."
+        )
+
+    def _accuracy(self) -> str:
+        test, validation = self.assessment.test, self.history[-1].validation_accuracy
+        low, high = test.accuracy_interval
+        said = (
+            f"**Accuracy.** {int(test.correct.sum()):,} of {test.n:,} test images right: {test.accuracy:.2%}, "
+            f"95 % interval {low:.2%} to {high:.2%} (Wilson); mean loss {test.loss:.4f} nats; calibration error "
+            f"{test.calibration_error:.4f}."
+        )
+        return said if validation is None else f"{said} Of the validation images {validation:.2%}."
+
+    def _outliers(self) -> str:
+        figures, outliers = self.assessment.metrics(), self.images.outliers
+        detector, said = self.assessment.detector, self.assessment.at_threshold()
+        return (
+            f"**Outliers.** On {len(outliers):,} images of {outliers.name} the shipped score has an AUROC of "
+            f"{format_ratio(figures['outlier_auroc'])}. "
+            f"Its threshold, {detector.threshold:.3f}, keeps {detector.keep:.0%} of "
+            f"{detector.held_out:,} {detector.threshold_from} images. On images never seen it keeps "
+            f"{said['digits_kept']} of the test images, of which {said['accuracy_on_kept']} are right, and rejects "
+            f"{said['outliers_rejected']} of {outliers.name} (in brackets 95 % intervals, Wilson)."
+        )
+
+    def _limits(self) -> str:
+        dataset, outliers = self.images.dataset, self.images.outliers
+        accepted = 1 - self.assessment.metrics()["outlier_rejected"]
+        limits = [
+            f"It names one of {len(dataset.train.classes)} classes for every image, whatever is in it; "
+            f"{accepted:.1%} of {outliers.name} also pass the threshold.",
+            f"It has seen images like those of {dataset.name} alone: 28 x 28, grey, light on dark. "
+            "The interval says nothing about others.",
+            "It is one training with one seed; another seed makes other mistakes.",
+        ]
+        if dataset.is_sample:
+            limits.insert(0, "It was trained on the small embedded sample: for trying out, not for use.")
+        return "**Limits.**\n\n" + "\n".join(f"- {limit}" for limit in limits)
+
+
+def _loading(name: str) -> str:
+    address = f"models:/{name}/{VERSION_PLACE}"
+    return (
+        "**Load.**\n\n```python\n"
+        f'answers = mlflow.pyfunc.load_model("{address}").predict(images)  # uint8 [N, 28, 28], 0 is background\n'
+        f'logits = mlflow.pytorch.load_model("{address}")(torch.from_numpy(images))\n'
+        "```\n\n"
+        f"Or `mlflow-project predict --model {address} FILE...`"
+    )

@@ -1,0 +1,226 @@
+"""Runs that share one training: the epochs are computed once, and each run takes what belongs to it."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hw2.common.errors import CheckpointError, Hw2Error
+from mlflow_project.common.errors import Interrupted, ServiceError
+from mlflow_project.common.names import CHECKPOINT
+from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
+from mlflow_project.tracking.delivery.status import undelivered
+from mlflow_project.training.run_spec import RunResult
+from mlflow_project.training.tracked_run import TrackedRun
+
+if TYPE_CHECKING:
+    from hw2.training.trainer import EpochResult, Progress, TrainingState
+    from mlflow_project.common.signals import GracefulShutdown
+    from mlflow_project.training.inputs import TrainingInputs
+    from mlflow_project.training.progress import ProgressListener
+
+CHECKPOINT_SECONDS = 30.0
+
+
+class SharedTraining:
+    """One training for one or more open runs whose configurations differ in `epochs` alone."""
+
+    def __init__(
+        self,
+        runs: Sequence[TrackedRun],
+        images: "TrainingInputs",
+        watcher: "ProgressListener",
+        interruption: "GracefulShutdown",
+    ) -> None:
+        self._open = sorted(runs, key=lambda run: run.plan.config.epochs)
+        self._epochs = self._open[-1].plan.config.epochs
+        self._images = images
+        self._watcher = watcher
+        self._interruption = interruption
+        self._ended: list[tuple[TrackedRun, str, str]] = []  # with status and reason, still to be closed
+        self.outcomes: list[RunResult] = []
+
+    def execute(self, start: "TrainingState | None" = None) -> list[RunResult]:
+        """`train`, then `close`."""
+        self.train(start)
+        return self.close()
+
+    def train(self, start: "TrainingState | None" = None) -> None:
+        """Trains from `start` or from the beginning and completes each run at its epoch.
+
+        What goes wrong ends the runs that are still open, as KILLED on a signal and else as FAILED, and is told
+        in their outcomes; only `Interrupted` is raised again, with all runs closed, for the caller to end as well.
+        """
+        try:
+            self._train(start)
+        except Interrupted as interrupted:
+            stopped = self._open[-1] if self._open else None
+            self._end_all("KILLED", str(interrupted))
+            self.close(KILLED_DELIVERY_SECONDS)
+            if stopped is None:
+                raise
+            kept = undelivered(stopped.delivery, stopped.folder)
+            said = "; ".join(filter(None, (_how_to_resume(interrupted, stopped), kept)))
+            raise Interrupted(interrupted.signal_number, said) from interrupted
+        except (Hw2Error, ServiceError) as error:
+            self._end_all("FAILED", str(error))
+        except OSError as error:
+            self._end_all("FAILED", _told(error, self._open[-1].folder if self._open else None))
+        except BaseException as error:
+            self._end_all("FAILED", f"{type(error).__name__}: {error}")
+            self.close()
+            raise
+
+    @property
+    def delivered(self) -> bool:
+        """Whether MLflow has all that the ended runs have said, so that `close` needn't wait."""
+        return all(run.delivered for run, _, _ in self._ended)
+
+    def close(self, seconds: float = DELIVERY_SECONDS) -> list[RunResult]:
+        """Waits for the delivery of the ended runs, so long for all of them together, and gives them free.
+
+        A signal ends the wait.
+
+        Only now, because a run that is complete must not hold up the training that it shares with others.
+        """
+        deadline = time.monotonic() + seconds
+        before = self._interruption.noted
+        if before:
+            deadline = min(deadline, time.monotonic() + KILLED_DELIVERY_SECONDS)
+
+        def stopped() -> bool:
+            return self._interruption.noted and not before
+
+        while self._ended:
+            run, status, reason = self._ended.pop(0)
+            delivery = run.close(max(0.0, deadline - time.monotonic()), stopped)
+            self.outcomes.append(
+                RunResult(
+                    plan=run.plan,
+                    folder=run.folder,
+                    run_id=run.journal.run_id,
+                    status=status,
+                    metrics=run.metrics,
+                    delivery=delivery,
+                    reason=reason,
+                )
+            )
+        return self.outcomes
+
+    def _train(self, start: "TrainingState | None") -> None:
+        from hw2.train_step.factory import needs_compilation
+        from hw2.training.trainer import Trainer
+
+        images = self._images
+        if needs_compilation(images.runtime.device, self._open[-1].plan.config.own_net is not None):
+            self._watcher.note(
+                "compiling the training step for this processor: some 20 s, only the first time"
+            )
+        training = Trainer(
+            self._open[-1].plan.config,
+            images.runtime,
+            images.dataset.sha256,
+            images.train,
+            images.validation,
+            start,
+        )
+        if start is not None:
+            for run in self._open:
+                run.catch_up(start)
+            self._complete_due(start)
+        self._saved_at = time.monotonic()
+
+        def on_progress(progress: "Progress") -> None:
+            for run in self._open:
+                run.progress(progress)
+            self._watcher.progress(progress, self._epochs)
+            try:
+                self._interruption.check()
+            except Interrupted:
+                self._open[-1].save(training.state())
+                raise
+            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                self._open[-1].save(training.state())
+                self._saved_at = time.monotonic()
+
+        for result in training.epochs(on_progress):
+            self._epoch(result, training.state())
+
+    def _epoch(self, result: "EpochResult", state: "TrainingState") -> None:
+        # The checkpoint first: what a run has said is then never computed again with another time.
+        self._open[-1].save(state)
+        self._saved_at = time.monotonic()
+        for run in self._open:
+            run.epoch(result)
+        self._watcher.epoch(result, self._epochs)
+        self._interruption.check()
+        self._complete_due(state)
+
+    def _complete_due(self, state: "TrainingState") -> None:
+        while self._open and self._open[0].plan.config.epochs <= state.epoch and state.batch == 0:
+            run = self._open[0]
+            if len(self._open) > 1:
+                run.save(state)
+            status, reason = "FINISHED", ""
+            try:
+                run.complete(state, self._images)
+            except Interrupted:
+                raise
+            except (Hw2Error, ServiceError, OSError) as error:
+                # Those that share the training are none the worse for it.
+                status, reason = "FAILED", _told(error, run.folder)
+                run.end(status, reason)
+            self._open.pop(0)
+            self._ended.append((run, status, reason))
+            if self._open:  # else all is done, and a signal can't make it undone
+                self._interruption.check()
+
+    def _end_all(self, status: str, reason: str) -> None:
+        while self._open:
+            run = self._open.pop(0)
+            run.end(status, reason)
+            self._ended.append((run, status, reason))
+
+
+def find_checkpoint(
+    folders: Sequence[Path], fingerprint: str, least_epochs: int
+) -> "tuple[Path, TrainingState] | tuple[None, None]":
+    """The most advanced state in these run folders that a training of `fingerprint` can start from, and whose it is.
+
+    least_epochs: of the run that ends first; a state beyond that can't serve it.
+    """
+    from hw2.training import checkpoint
+
+    found: list[tuple[Path, TrainingState]] = []
+    for folder in folders:
+        try:
+            state = checkpoint.load(folder / CHECKPOINT)
+        except CheckpointError:
+            continue
+        if state.fingerprint == fingerprint and (state.epoch, state.batch) <= (least_epochs, 0):
+            found.append((folder, state))
+    return max(found, key=lambda one: (one[1].epoch, one[1].batch), default=(None, None))
+
+
+def checkpoint_warning(folder: Path, start: "TrainingState | None") -> str | None:
+    """One line where the newest state of a run that goes on is damaged; start: what it goes on from instead."""
+    from hw2.training import checkpoint
+
+    damage = checkpoint.read_problem(folder / CHECKPOINT)
+    return damage and f"{damage}; {'no other' if start is None else 'the one before it'} can serve"
+
+
+def _told(error: Exception, folder: Path | None) -> str:
+    if isinstance(error, OSError):
+        where = error.filename or folder or "here"
+        return f"{error.strerror or error}: {where}; free disk space there and resume the run"
+    return str(error)
+
+
+def _how_to_resume(interrupted: Interrupted, run: TrackedRun) -> str:
+    checkpoint = run.folder / CHECKPOINT
+    kept = f"its checkpoint is {checkpoint}" if checkpoint.exists() else "it had no checkpoint yet"
+    return (
+        f"{interrupted}; run {run.name} is marked KILLED and {kept}; "
+        f"go on with: mlflow-project train --resume {run.name}"
+    )

@@ -1,0 +1,224 @@
+"""One configuration as one MLflow run: what is kept of it on disk, and what it says at each turn."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_project.common.errors import JournalError, RunError
+from mlflow_project.common.names import (
+    CHECKPOINT,
+    JOURNAL_REFERENCE,
+    NAME_TAG,
+    NOTE_TAG,
+    RESUMED_TAG,
+    STATUS_TAG,
+    experiment_name,
+)
+from mlflow_project.common.run_state import RunState
+from mlflow_project.common.store_uri import tracking_uri
+from mlflow_project.tracking.active_run import ActiveRun
+from mlflow_project.tracking.delivery.background import upload_pending_runs
+from mlflow_project.tracking.journal import fsio, local_runs
+from mlflow_project.tracking.journal.entities import ModelArtifact, RunResumed, Tag
+from mlflow_project.tracking.journal.format import Header
+from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.training.model_card import EXPERIMENT_DESCRIPTION
+from mlflow_project.training.run_spec import IDENTITY, RunSpec, read_run_spec, registered_name
+
+if TYPE_CHECKING:
+    from hw2.training.trainer import EpochResult, Progress, TrainingState
+    from mlflow_project.training.inputs import TrainingInputs
+    from mlflow_project.training.progress import ProgressListener
+
+RUN_SPEC_FILE = local_runs.RUN_SPEC_FILE
+
+
+class TrackedRun(ActiveRun):
+    """A training's run while it is open: with its plan and its checkpoint."""
+
+    def __init__(self, plan: RunSpec, journal: Journal, watcher: "ProgressListener") -> None:
+        super().__init__(journal)
+        upload_pending_runs()
+        self.plan = plan
+        self.watcher = watcher
+        self.metrics: dict[str, float] = {}
+        self._checkpoint_problem = False
+
+    @classmethod
+    def start(cls, plan: RunSpec, images: "TrainingInputs", watcher: "ProgressListener") -> "TrackedRun":
+        """A new run, or the one that `mlflow run` has made; says its parameters and what identifies it."""
+        from mlflow_project.training import log_values
+
+        opening = log_values.initial_tags(plan.config, images.runtime, images.dataset)
+        journal = Journal.create(
+            tracking_uri(),
+            experiment_name(),
+            plan.config.name,
+            plan.run_id,
+            {tag.key: tag.value for tag in opening if tag.key in IDENTITY},
+            experiment_description=EXPERIMENT_DESCRIPTION,
+            on_problem=watcher.warning,
+        )
+        journal.append(
+            *(Tag(key, value) for key, value in {NAME_TAG: plan.config.name, **plan.tags}.items()),
+            *log_values.parameters(plan.config),
+            *opening,
+            *log_values.dataset_inputs(images.dataset, images.train, images.validation),
+        )
+        journal.sync()
+        # Last, and in one piece: a folder with a plan is a run that has said all of this and can be gone on with.
+        _write(journal, RUN_SPEC_FILE, plan.to_json())
+        return cls(plan, journal, watcher)
+
+    @classmethod
+    def reopen(
+        cls, folder: Path, watcher: "ProgressListener", tags: Mapping[str, str] | None = None
+    ) -> "TrackedRun":
+        """A run that was interrupted or has failed, to be gone on with.
+
+        RunBusyError while another process has it; RunError where that has finished it; JournalError for a full disk.
+        """
+        plan = read_run_spec(folder)
+        journal = Journal.open(folder, on_problem=watcher.warning)
+        if journal.ended == "FINISHED":
+            journal.close()
+            raise RunError(
+                f"run {journal.run_id or journal.header.key} is finished; start a new one to train more"
+            )
+        for damage in journal.damages:
+            watcher.warning(str(damage))
+        try:
+            times = local_runs.count_resume(folder)
+        except OSError as error:
+            raise _unwritable(journal, "resumed", error) from error
+        run = cls(plan, journal, watcher)
+        journal.append(RunResumed(), Tag(STATUS_TAG, RunState.STARTED), Tag(RESUMED_TAG, str(times)))
+        journal.append(*(Tag(key, value) for key, value in (tags or {}).items()))
+        return run
+
+    def progress(self, progress: "Progress") -> None:
+        """Says the losses that are new."""
+        from mlflow_project.training import log_values
+
+        self.journal.append(*log_values.batch_losses(progress.batch_losses))
+
+    def epoch(self, result: "EpochResult") -> None:
+        """Says an epoch's figures and makes them durable."""
+        from mlflow_project.training import log_values
+
+        self.journal.append(*log_values.epoch_metrics(result))
+        self.journal.sync()
+
+    def catch_up(self, state_: "TrainingState") -> None:
+        """Says what a state knows and the run hasn't said: after a resume, or because another run trained it."""
+        from mlflow_project.training import log_values
+
+        self.journal.append(*log_values.batch_losses(state_.batch_losses))
+        for result in state_.history:
+            self.journal.append(*log_values.epoch_metrics(result))
+
+    def save(self, state_: "TrainingState") -> None:
+        """Writes the checkpoint. A disk that refuses is said once, and training goes on."""
+        from hw2.training import checkpoint
+
+        try:
+            checkpoint.save(self.folder / CHECKPOINT, state_)
+            self._checkpoint_problem = False
+        except OSError as error:
+            if not self._checkpoint_problem:
+                self.watcher.warning(
+                    f"no checkpoint can be written in {self.folder} ({error.strerror}); training goes on, "
+                    "but a kill now would lose what it did since the last one: free disk space there"
+                )
+            self._checkpoint_problem = True
+
+    def complete(self, state_: "TrainingState", images: "TrainingInputs") -> None:
+        """Tests the trained model and says all that is learnt about it; hands it over for registration.
+
+        JournalError if the disk doesn't take all of it: the run isn't FINISHED then, and can be gone on with.
+        """
+        from hw2.models.factory import weights_sha256
+        from hw2.outliers.assessment import assess
+        from mlflow_project.packaging import model_files
+        from mlflow_project.training import log_values, model_card
+
+        model = state_.model()
+        digest = weights_sha256(model.state_dict())
+        assessment = assess(model, images.train, images.validation, images.dataset.test, images.outliers)
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            folder = Path(scratch)
+            files = folder / "model"
+            size = model_files.write_model_files(
+                files, model, assessment.detector, images.dataset.test.images[:2].clone()
+            )
+            metrics = log_values.final_metrics(assessment, state_.history, size, state_.epoch)
+            self.metrics = {metric.key: metric.value for metric in metrics}
+            name = registered_name(self.plan.config, images.dataset) if self.plan.register else None
+            card = model_card.ModelCard(self.plan.config, images, assessment, state_.history, model)
+            self.journal.append(*metrics, Tag("weights_sha256", digest), Tag(NOTE_TAG, card.text()))
+            self.journal.append(
+                *log_values.files(
+                    folder / "files", images.dataset, images.outliers, assessment, state_.history
+                )
+            )
+            self.journal.append(*log_values.layer_table_files(folder / "files", model))
+            self.journal.append(
+                ModelArtifact(
+                    name="model",
+                    directory=files,
+                    registered_name=name,
+                    version_tags=log_values.version_tags(
+                        self.plan.config,
+                        images.dataset,
+                        state_.fingerprint,
+                        assessment,
+                        digest,
+                        model_files.files_sha256(files),
+                        state_.history[-1].validation_accuracy,
+                    ),
+                    aliases=self.plan.aliases,
+                    description=card.text(name),
+                    registered_description=name and model_card.registered_model(name),
+                )
+            )
+            # While the files are still here: what the disk doesn't take is lost with them.
+            self.require_kept()
+        self.end("FINISHED")
+
+    @property
+    def _again(self) -> str:
+        return f"go on with: mlflow-project train --resume {self.name}"
+
+
+def redirect_run(run_id: str, resumed: Header, watcher: "ProgressListener") -> ActiveRun:
+    """The run that `mlflow run` has made for a resumption: it says which one goes on instead, and ends as that one.
+
+    As a context around the resumption. resumed: that of the journal that goes on. JournalError if the disk takes
+    nothing.
+    """
+    # By its journal, because it may have no id yet.
+    resumes = Tag("resumes", JOURNAL_REFERENCE + resumed.key)
+    return ActiveRun.begin(
+        f"resumed {resumed.run_name}",
+        resumed.experiment,
+        watcher.warning,
+        run_id,
+        resumes,
+        experiment_description=EXPERIMENT_DESCRIPTION,
+    )
+
+
+def _write(journal: Journal, name: str, text: str) -> None:
+    """A small file of a run that begins or goes on; JournalError, with the run closed, where the disk is full."""
+    try:
+        fsio.replace(journal.folder / name, text.encode(), durable=True)
+    except OSError as error:
+        raise _unwritable(journal, name, error) from error
+
+
+def _unwritable(journal: Journal, name: str, error: OSError) -> JournalError:
+    journal.close()
+    return JournalError(
+        f"{journal.folder / name} can't be written: {error.strerror}; free disk space there and try again"
+    )

@@ -1,0 +1,164 @@
+"""A net of a person's own: what is taken from it, and that its training is exact."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hw2.common.errors import ConfigurationError
+from hw2.data.image_set import ImageSet, load_dataset
+from hw2.evaluation.evaluate import evaluate
+from hw2.models.custom_net import CustomNet
+from hw2.models.factory import model_from_weights, new_model, weights_sha256
+from hw2.models.net import preprocess
+from hw2.outliers.detector import OutlierDetector
+from hw2.training import checkpoint
+from hw2.training.config import TrainingConfig
+from hw2.training.fingerprint import config_hash, fingerprint
+from hw2.training.runtime import ResolvedRuntime, resolve_runtime
+from hw2.training.trainer import Progress, Trainer, TrainingState
+
+SOURCE = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.relu = nn.Conv2d(1, 6, 5, stride=4), nn.BatchNorm2d(6), nn.ReLU()
+        self.pool, self.drop, self.last = nn.MaxPool2d(2), nn.Dropout(0.5), nn.Linear(54, 10)
+    def forward(self, x):
+        return self.last(self.drop(self.pool(self.relu(self.norm(self.conv(x)))).flatten(1)))
+"""
+OWN = ("Net", SOURCE)
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    return load_dataset("mnist-sample").train.take(torch.arange(640))
+
+
+def config(**changed: object) -> TrainingConfig:
+    Path("net.py").write_text(SOURCE)
+    plain = {"model": "net.py:Net", "epochs": 2, "batch_size": 8, "lr": 0.02, "validation_size": 0}
+    return TrainingConfig(**{**plain, **changed})  # type: ignore[arg-type]
+
+
+def trained(asked: TrainingConfig, images: ImageSet, state: TrainingState | None = None) -> TrainingState:
+    training = Trainer(asked, RUNTIME, "data", images, None, state)
+    for _ in training.epochs():
+        pass
+    return training.state()
+
+
+RUNTIME = ResolvedRuntime("float32", "cpu", 1)
+
+
+class Stop(Exception):
+    """Ends a training in the middle."""
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_dropout_and_running_means_are_the_same_after_a_resumption_in_the_middle(
+    momentum: float, images: ImageSet
+) -> None:
+    asked = config(momentum=momentum)
+    whole = trained(asked, images)
+    training = Trainer(asked, RUNTIME, "data", images, None)
+
+    def stop(progress: Progress) -> None:
+        if progress.epoch == 2:
+            checkpoint.save(Path("state.pt"), training.state())
+            raise Stop
+
+    with pytest.raises(Stop):
+        list(training.epochs(stop))
+    torch.rand(7)  # the global generator is nobody's
+    resumed = trained(asked, images, checkpoint.load(Path("state.pt")))
+    assert resumed.history[0].train_loss == whole.history[0].train_loss
+    assert weights_sha256(resumed.weights) == weights_sha256(whole.weights)
+    assert int(resumed.weights["net.norm.num_batches_tracked"]) == 160
+    torch.testing.assert_close(
+        resumed.model()(images.images[:3]), whole.model()(images.images[:3]), rtol=0, atol=0
+    )
+
+
+def test_another_seed_makes_other_weights_and_the_global_generator_is_left_alone(images: ImageSet) -> None:
+    torch.manual_seed(5)
+    first = trained(config(epochs=1), images)
+    second = trained(config(epochs=1, seed=1), images)
+    assert weights_sha256(first.weights) != weights_sha256(second.weights)
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1))
+
+
+def test_the_means_are_of_the_first_activation_and_of_the_last_images(images: ImageSet) -> None:
+    net = new_model(1, OWN).eval()
+    assert isinstance(net, CustomNet)
+    found = net.outputs(images.images[:5])
+    inside = net.net
+    first = inside.relu(inside.norm(inside.conv(preprocess(images.images[:5]))))  # type: ignore[operator]
+    torch.testing.assert_close(found.relu_means, first.mean(dim=(2, 3)))
+    torch.testing.assert_close(found.pool_means, inside.pool(first).mean(dim=(2, 3)))  # type: ignore[operator]
+    torch.testing.assert_close(found.logits, net(images.images[:5]))
+
+
+def test_a_class_may_name_its_layers(images: ImageSet) -> None:
+    named = SOURCE.replace(
+        "class Net(nn.Module):", "class Net(nn.Module):\n    strokes, shapes = 'conv', 'last'"
+    )
+    found = new_model(1, ("Net", named)).eval().outputs(images.images[:5])
+    assert torch.equal(found.pool_means, found.logits)
+    assert (found.relu_means < 0).any()
+
+
+def test_layers_are_listed_with_all_parameters() -> None:
+    net = new_model(0, OWN)
+    assert ("conv Conv2d", "6 x 6 x 6", 156) in net.layers()
+    assert sum(row[2] for row in net.layers()) == sum(each.numel() for each in net.parameters())
+
+
+def test_its_detector_comes_back_bit_equal_and_one_of_two_nets_mixed_is_refused(images: ImageSet) -> None:
+    net = new_model(0, OWN).eval()
+    parts = (
+        evaluate(net, images.take(torch.arange(320))),
+        evaluate(net, images.take(torch.arange(320, 640))),
+    )
+    detector = OutlierDetector.fit(*parts)
+    again = OutlierDetector.from_state_dict(detector.state_dict())
+    assert (again.score(parts[1]) == detector.score(parts[1])).all()
+    mixed = {**detector.state_dict(), "strokes_whitening": torch.eye(32)}
+    with pytest.raises(Exception, match=r"strokes_whitening has shape \(32, 32\), expected \(6, 6\)"):
+        OutlierDetector.from_state_dict(mixed)
+
+
+def test_weights_go_back_into_their_class() -> None:
+    net = new_model(3, OWN).eval()
+    again = model_from_weights(net.state_dict(), OWN)
+    assert weights_sha256(again.state_dict()) == weights_sha256(net.state_dict())
+
+
+def test_the_text_decides_both_identities_and_the_place_of_the_file_decides_nothing() -> None:
+    asked = config()
+    Path("moved.py").write_text(SOURCE)
+    moved = TrainingConfig(**{**vars(asked), "model": "moved.py:Net", "model_source": ""})
+    Path("net.py").write_text(SOURCE.replace("0.5", "0.4"))
+    kept = TrainingConfig(**vars(asked))
+    changed = TrainingConfig(**{**vars(asked), "model_source": ""})
+    runtime = resolve_runtime(TrainingConfig(threads=1))
+    identities = [
+        (config_hash(each, "data"), fingerprint(each, "data", runtime))
+        for each in (asked, moved, kept, changed)
+    ]
+    assert identities[0] == identities[1] == identities[2]
+    assert identities[0][0] != identities[3][0]
+    assert identities[0][1] != identities[3][1]
+
+
+def test_a_layer_too_wide_for_the_outlier_score_is_refused() -> None:
+    wide = SOURCE.replace("nn.Conv2d(1, 6,", "nn.Conv2d(1, 2000,").replace(
+        "BatchNorm2d(6)", "BatchNorm2d(2000)"
+    )
+    wide = wide.replace("Linear(54,", "Linear(18000,")
+    with pytest.raises(ConfigurationError, match="layer relu has 2,000 channels, at most 1,024"):
+        new_model(0, ("Net", wide))

@@ -1,0 +1,226 @@
+"""What is asked of a training, and the two identities of it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hw2.common.errors import ConfigurationError
+from hw2.training import config as configuration
+from hw2.training.config import TrainingConfig
+from hw2.training.fingerprint import config_hash, fingerprint
+from hw2.training.runtime import ResolvedRuntime, resolve_runtime
+
+RUNTIME = ResolvedRuntime("float32", "cpu", 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lr": 0.0},
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"epochs": 0},
+        {"epochs": -1},
+        {"epochs": 1.5},
+        {"batch_size": 0},
+        {"seed": -1},
+        {"threads": -1},
+        {"threads": 3_000_000_000},
+        {"epochs": 10**30},
+        {"seed": 2**63},
+        {"momentum": 1.0},
+        {"validation_size": -1},
+        {"precision": "float16"},
+        {"device": "tpu"},
+        {"optimizer": "adam"},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_trained_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ConfigurationError, match=name) as refusal:
+        TrainingConfig(**wrong)
+    assert str(value) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "bounds"),
+    [({"threads": 1_025}, "from 0 to 1,024"), ({"epochs": 1_000_001}, "from 1 to 1,000,000")],
+    ids=str,
+)
+def test_a_number_beyond_its_bounds_is_answered_with_both(wrong: dict[str, Any], bounds: str) -> None:
+    with pytest.raises(ConfigurationError, match=bounds):
+        TrainingConfig(**wrong)
+    TrainingConfig(**{name: value - 1 for name, value in wrong.items()})
+
+
+@pytest.mark.parametrize(
+    ("lr", "text"),
+    [(0.1, "0.1"), (0.001, "0.001"), (1e-5, "1e-05"), (1000.0, "1000"), (0.1234567, "0.1234567")],
+)
+def test_two_rates_never_share_a_name(lr: float, text: str) -> None:
+    assert TrainingConfig(lr=lr).name == f"lr={text} epochs=10"
+    assert float(text) == lr
+
+
+def test_a_name_says_what_is_varied_and_what_is_unusual() -> None:
+    assert TrainingConfig(lr=0.1, epochs=8).name == "lr=0.1 epochs=8"
+    assert (
+        TrainingConfig(lr=0.1, epochs=8, seed=2, batch_size=128).name
+        == "lr=0.1 epochs=8 batch_size=128 seed=2"
+    )
+
+
+@pytest.mark.parametrize(("pictures", "expected"), [(60_000, 5_000), (4_000, 333), (600, 50)])
+def test_validation_takes_5000_images_or_a_twelfth_of_a_smaller_set(images: int, expected: int) -> None:
+    assert TrainingConfig().for_training_set(images).validation_size == expected
+
+
+def test_a_batch_is_not_larger_than_what_is_trained_on() -> None:
+    TrainingConfig(batch_size=90, validation_size=10).for_training_set(100)
+    with pytest.raises(ConfigurationError, match="batch_size is 91 but only 90"):
+        TrainingConfig(batch_size=91, validation_size=10).for_training_set(100)
+    with pytest.raises(ConfigurationError, match="validation_size is 100"):
+        TrainingConfig(validation_size=100).for_training_set(100)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(TrainingConfig)])
+def test_each_field_but_threads_makes_another_configuration(field: str) -> None:
+    Path("net.py").write_text("class Net: ...")
+    other: Any = {
+        "model": "net.py:Net",
+        "optimizer": "sgd",
+        "dataset": "fashion-mnist",
+        "precision": "float32",
+        "device": "cpu",
+        "momentum": 0.9,
+        "lr": 0.5,
+    }.get(field, 3)
+    changed = dataclasses.replace(TrainingConfig(), **{field: other})
+    same = config_hash(changed, "data") == config_hash(TrainingConfig(), "data")
+    assert same == (changed == TrainingConfig() or field == "threads")
+
+
+def test_data_and_code_are_part_of_both_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainingConfig()
+    before = config_hash(config, "data"), fingerprint(config, "data", RUNTIME)
+    assert config_hash(config, "other") != before[0]
+    assert fingerprint(config, "other", RUNTIME) != before[1]
+    monkeypatch.setattr(configuration, "code_sha256", lambda: "changed")
+    assert config_hash(config, "data") != before[0]
+    assert fingerprint(config, "data", RUNTIME) != before[1]
+
+
+CODE = {
+    "net.py": '''
+"""A net."""
+import torch
+from hw2.constants import SCALE
+
+HALF = 0.5  # of a pixel
+
+
+def scale(pixel: float) -> float:
+    """Scale a pixel."""
+    if pixel < 0:
+        raise ValueError(f"{pixel} is dark")
+    return pixel * SCALE + HALF
+''',
+    "step.py": "def step(weight, gradient):\n    return weight - gradient\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("A net.", "Another sentence.", True),
+        ("Scale a pixel.", "Scale it.", True),
+        ("of a pixel\n", "of one, or more\n\n", True),
+        ("hw2.common.constants", "hw2.common.constants", True),
+        ("is dark", "is below 0", True),
+        ("HALF = 0.5", "HALF = 0.25", False),
+        ("* SCALE", "/ SCALE", False),
+        ("pixel < 0", "pixel <= 0", False),
+    ],
+)
+def test_the_identity_of_code_is_what_it_computes(old: str, new: str, same: bool) -> None:
+    assert old in CODE["net.py"]
+    before = configuration.syntax_sha256(CODE.values())
+    changed = {**CODE, "net.py": CODE["net.py"].replace(old, new)}
+    assert (configuration.syntax_sha256(changed.values()) == before) == same
+
+
+def test_the_name_of_a_file_is_not_part_of_the_code_s_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configuration, "__file__", str(tmp_path / "configuration.py"))
+    for name, text in CODE.items():
+        (tmp_path / name).write_text(text)
+    identity = configuration.code_sha256.__wrapped__()
+    assert identity == configuration.syntax_sha256(CODE.values())
+    (tmp_path / "net.py").rename(tmp_path / "training.py")
+    assert configuration.code_sha256.__wrapped__() == identity
+    (tmp_path / "idx.py").write_text("SIZE = 3")
+    assert configuration.code_sha256.__wrapped__() == identity
+    (tmp_path / "split.py").write_text("SEED = 3")
+    assert configuration.code_sha256.__wrapped__() != identity
+
+
+def test_every_module_that_decides_is_there() -> None:
+    folder = Path(configuration.__file__).parent
+    assert all(list(folder.glob(pattern)) for pattern in configuration._DECIDING_MODULES)
+
+
+def test_a_fingerprint_is_equal_for_other_epochs_and_differs_by_what_auto_became() -> None:
+    config = TrainingConfig()
+    identity = fingerprint(config, "data", RUNTIME)
+    assert fingerprint(dataclasses.replace(config, epochs=99), "data", RUNTIME) == identity
+    assert fingerprint(config, "data", dataclasses.replace(RUNTIME, threads=1)) != identity
+    assert fingerprint(config, "data", dataclasses.replace(RUNTIME, precision="bfloat16")) != identity
+
+
+@pytest.mark.parametrize(
+    ("machine", "onednn", "avx512_bf16", "amx", "native"),
+    [
+        ("x86_64", True, False, False, False),  # AVX-512 without it: oneDNN emulates
+        ("x86_64", True, True, False, True),
+        ("x86_64", True, False, True, True),
+        ("x86_64", False, False, False, False),
+        ("aarch64", True, False, False, True),
+    ],
+)
+def test_a_processor_that_only_emulates_bfloat16_has_not_got_it(
+    machine: str, onednn: bool, avx512_bf16: bool, amx: bool, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert configuration.native_bfloat16() is native
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_is_bfloat16_only_where_the_processor_has_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(configuration, "native_bfloat16", lambda: native)
+    assert resolve_runtime(TrainingConfig()).precision == ("bfloat16" if native else "float32")
+    assert resolve_runtime(TrainingConfig(precision="float32")).precision == "float32"
+    if not native:
+        with pytest.raises(ConfigurationError, match="bfloat16"):
+            resolve_runtime(TrainingConfig(precision="bfloat16"))
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigurationError, match="no GPU"):
+        resolve_runtime(TrainingConfig(device="cuda"))
+    assert resolve_runtime(TrainingConfig()).device == "cpu"

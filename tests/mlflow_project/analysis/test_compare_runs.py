@@ -1,0 +1,186 @@
+"""`compare`: which runs are meant, what is said of them, and what is refused."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mlflow_project.cli.main import run
+from tests.support.stored import SHA, Kept
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def kept(store: str) -> Kept:
+    return Kept(store)
+
+
+def compared(capsys: Capture, *options: str) -> tuple[dict[str, object], str]:
+    capsys.readouterr()
+    assert run(["compare", *options, "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+def names(found: dict[str, object]) -> list[str]:
+    return [row["model"] for row in found["accuracy"]]  # type: ignore[attr-defined]
+
+
+def test_runs_get_intervals_and_a_verdict_in_words(kept: Kept, capsys: Capture) -> None:
+    good = kept.training([], epochs=8)
+    bad = kept.training(range(30), epochs=5)
+    same = kept.training(range(2, 32), lr=0.01)
+    assert run(["compare", "--runs", f"{good},{bad}, {same}"]) == 0
+    out = capsys.readouterr().out
+    assert "3 models, each asked 200 test images" in out
+    assert "lr=0.1 epochs=8 is better: 30 images against 0, p < 0.0001 (corrected for 3 pairs)" in out
+    assert "no significant difference: 2 images against 2, p = 1.00 (corrected for 3 pairs)" in out
+    assert "Overall: the 3 models are not all equally good" in out
+    assert "Pareto front (*): lr=0.1 epochs=8, lr=0.1 epochs=5, lr=0.01 epochs=5" in out
+    assert "Over seeds" not in out
+
+
+def test_each_format_holds_the_same(kept: Kept, capsys: Capture) -> None:
+    runs = f"{kept.training([], epochs=8)},{kept.training(range(30))}"
+    found, _ = compared(capsys, "--runs", runs)
+    assert found["images_sha256"] == SHA
+    assert found["overall"]["statistic"] == 30  # type: ignore[index]
+    first = found["accuracy"][1]  # type: ignore[index]
+    assert (first["right"], first["pictures"], first["train_seconds"]) == (170, 200, 500)
+    for table in ("accuracy", "pairs"):
+        assert run(["compare", "--runs", runs, "--format", "csv", "--table", table]) == 0
+        rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        assert [list(row) for row in rows] == [list(row) for row in found[table]]  # type: ignore[attr-defined]
+
+
+def test_seeds_get_a_table_of_their_own(kept: Kept, capsys: Capture) -> None:
+    for seed, wrong in ((0, 10), (1, 12), (2, 14)):
+        kept.training(range(wrong), seed=seed, name=f"five {seed}")
+        kept.training(range(wrong // 2), seed=seed, epochs=8, name=f"eight {seed}")
+    assert run(["compare"]) == 0
+    out = capsys.readouterr().out
+    assert "Over seeds\n" in out
+    assert "lr=0.1 epochs=8 is better: 3.00 points on average over 3 seeds" in out
+
+
+def test_a_sweep_is_its_completed_cells_also_those_done_before(kept: Kept, capsys: Capture) -> None:
+    before = kept.training([], epochs=8)
+    done = kept.training([1])
+    failed = kept.training([2], status="failed", lr=9)
+    rows = [{"run": "a", "run_id": before}, {"run": "b", "run_id": failed}, {"run": "c", "run_id": done}]
+    found, err = compared(capsys, "--sweep", kept.sweep(rows))
+    assert names(found) == ["lr=0.1 epochs=8", "lr=0.1 epochs=5"]
+    assert "b is left out: it isn't completed" in err
+
+
+def test_a_sweep_without_its_table_is_the_runs_below_it(kept: Kept, capsys: Capture) -> None:
+    sweep = kept.sweep(None)
+    kept.training([9], lr=0.7)
+    for lr in (0.1, 0.01):
+        kept.training([1], lr=lr, tags={"mlflow.parentRunId": sweep})
+    assert names(compared(capsys, "--sweep", sweep)[0]) == ["lr=0.1 epochs=5", "lr=0.01 epochs=5"]
+
+
+def test_registered_models_are_called_as_they_were_asked_for(kept: Kept, capsys: Capture) -> None:
+    kept.training([1], alias="m1")
+    kept.training([2], alias="m2", epochs=8)
+    assert names(compared(capsys, "--models", "m2,1")[0]) == ["m2", "m1"]
+
+
+def test_without_a_choice_the_newest_of_each_configuration_is_taken(kept: Kept, capsys: Capture) -> None:
+    kept.training(range(50), identity="one")
+    for n in range(10):
+        kept.training([n], identity=f"other {n}", epochs=n + 1)
+    kept.training([], identity="one", name="newest")
+    kept.training([], status="interrupted", identity="x")
+    found, err = compared(capsys)
+    assert names(found) == [*(f"lr=0.1 epochs={n + 1}" for n in range(1, 10)), "newest"]
+    assert "the 10 latest configurations are taken" in err
+
+
+def test_without_a_choice_runs_on_other_images_are_left_out_and_named(kept: Kept, capsys: Capture) -> None:
+    kept.training([1], sha256="b2" * 32, data="e0" * 32, epochs=1)
+    kept.training([1], epochs=2)
+    kept.training([2], epochs=3)
+    found, err = compared(capsys)
+    assert names(found) == ["lr=0.1 epochs=2", "lr=0.1 epochs=3"]
+    assert "1 runs on other images" in err
+
+
+def test_runs_of_one_name_get_their_ids(kept: Kept, capsys: Capture) -> None:
+    ids = [kept.training([n], identity=str(n)) for n in (1, 2)]
+    assert names(compared(capsys)[0]) == [f"lr=0.1 epochs=5 ({run_id[:8]})" for run_id in ids]
+
+
+def refused(capsys: Capture, *options: str) -> str:
+    capsys.readouterr()
+    assert run(["compare", *options]) != 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    return err
+
+
+def test_models_tested_on_different_images_are_refused_with_both_sha256(kept: Kept, capsys: Capture) -> None:
+    other = "b2" * 32
+    runs = [kept.training([1]), kept.training([1], sha256=other, epochs=8)]
+    said = refused(capsys, "--runs", ",".join(runs))
+    assert SHA in said
+    assert other in said
+
+
+def test_what_cannot_be_compared_is_one_line_that_names_it(kept: Kept, capsys: Capture) -> None:
+    assert "has no completed run" in refused(capsys)
+    one = kept.training([1])
+    assert f"only one model, lr=0.1 epochs=5 (run {one})" in refused(capsys)
+    bare = kept.training(None, epochs=8)
+    assert f"run {bare} (lr=0.1 epochs=8) has no predictions/test.parquet" in refused(
+        capsys, "--runs", f"{one},{bare}"
+    )
+    assert "there is not a run abc" in refused(capsys, "--runs", f"{one},abc")
+    cut = kept.training([1], status="interrupted", epochs=9)
+    assert (
+        f"is interrupted; only completed runs are compared. Go on with it by: mlflow-project train --resume {cut}"
+        in (refused(capsys, "--runs", f"{one},{cut}"))
+    )
+    sweep = kept.sweep([])
+    assert f"name it by --sweep {sweep}" in refused(capsys, "--runs", sweep)
+    assert "is not a sweep" in refused(capsys, "--sweep", one)
+    assert "no run of sweep" in refused(capsys, "--sweep", sweep)
+    assert "are both given" in refused(capsys, "--runs", one, "--models", "m1")
+    kept.client.delete_run(one)
+    assert f"run {one} is deleted" in refused(capsys, "--runs", one)
+
+
+def test_a_store_that_is_away_is_no_lack_of_predictions(
+    kept: Kept, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.artifacts
+
+    def away(**options: str) -> str:
+        raise ConnectionError("Connection refused")
+
+    runs = [kept.training([1]), kept.training([2], epochs=8)]
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", away)
+    said = refused(capsys, "--runs", ",".join(runs))
+    assert (
+        "doesn't answer; start it there (mlflow-project serve), or name another store by MLFLOW_TRACKING_URI"
+        in said
+    )
+
+
+def test_no_model_is_run_and_pytorch_is_not_even_loaded(kept: Kept) -> None:
+    kept.training([1])
+    kept.training([2], epochs=8)
+    program = (
+        "import sys; from mlflow_project.cli.main import run; status = run(['compare']); "
+        "sys.exit(status or int('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "no significant difference" in done.stdout

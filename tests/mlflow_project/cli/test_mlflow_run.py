@@ -1,0 +1,76 @@
+"""What a run has said of its end under `mlflow run` stands, although MLflow says FAILED at its own end."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_project.cli import mlflow_run
+from tests.support.tiny import VALIDATION, make_tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [("interrupted", "KILLED"), ("completed", "FINISHED"), ("failed", "FAILED")]
+)
+def test_what_a_run_has_said_of_its_end_stands_again_once_its_parent_has_ended(
+    said: str, kept: str, store: str
+) -> None:
+    client = MlflowClient(store)
+    run_id = client.create_run("0").info.run_id
+    client.set_tag(run_id, "status", said)
+    client.set_terminated(run_id, "KILLED")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as parent:
+        work = threading.Thread(target=mlflow_run.main, args=(run_id, parent.pid))
+        work.start()
+        client.set_terminated(run_id, "FAILED", 1_234_567)  # as MLflow does before it ends
+        assert parent.stdin is not None
+        parent.stdin.close()
+        parent.wait()
+    work.join()
+    info = client.get_run(run_id).info
+    assert (info.status, info.end_time) == (kept, 1_234_567)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_training_that_is_stopped_under_mlflow_run_stays_killed(
+    number: signal.Signals, store: str, tmp_path: Path
+) -> None:
+    client = MlflowClient(store)
+    # Made ahead: `mlflow run .` would keep the artifacts of a new experiment in the checkout.
+    experiment = client.create_experiment("mnist-base-cnn", (tmp_path / "artifacts").as_uri())
+    given = {"epochs": "2000", "dataset": str(make_tiny(tmp_path / "tiny")), "threads": "1"}
+    given["validation_size"] = str(VALIDATION)
+    parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    programs = Path(sys.executable).parent
+    environment = os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_EXPERIMENT_NAME": "mnist-base-cnn",
+    }
+    command = [programs / "mlflow", "run", str(ROOT), "--env-manager", "local", *parameters]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        said = ""
+        while "epoch    2/2000" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        while "owner" not in (run := client.search_runs([experiment])[0]).data.tags:
+            time.sleep(0.1)
+        os.kill(int(run.data.tags["owner"].split()[-1]), number)
+        said += process.communicate(timeout=300)[1]
+    assert process.returncode == 1
+    # MLflow's own end of the run came last, and is put right by a process that outlives both.
+    deadline = time.monotonic() + 300
+    while (run := client.get_run(run.info.run_id)).info.status != "KILLED":
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+    assert run.data.tags["status"] == "interrupted"

@@ -1,0 +1,235 @@
+"""Look-ups as people say them, and a reload that refuses what was not registered."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from mlflow_project.cli import main
+from mlflow_project.common.errors import RegistryError, UsageError
+from mlflow_project.registry.registered_model import RegisteredModel
+from mlflow_project.registry.versions import VersionFilter, split_models
+from mlflow_project.tracking.delivery.client import connect
+from tests.support.registered import Registered
+
+
+@pytest.fixture
+def registry(registered: Registered) -> RegisteredModel:
+    return RegisteredModel(connect(registered.uri))
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("m1,m2,3", ["m1", "m2", "3"]),
+        ("lr=0.1,epochs=8", ["lr=0.1 epochs=8"]),
+        ("champion,lr=0.1,epochs=8,m2", ["champion", "lr=0.1 epochs=8", "m2"]),
+        ("lr=0.1,epochs=8,lr=0.01,epochs=8", ["lr=0.1 epochs=8", "lr=0.01 epochs=8"]),
+        ("lr=0.1 epochs=8,lr=0.01 epochs=5", ["lr=0.1 epochs=8", "lr=0.01 epochs=5"]),
+        ("", []),
+    ],
+)
+def test_a_list_of_models_is_split_as_it_is_meant(said: str, meant: list[str]) -> None:
+    assert split_models(said) == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("champion", 1),
+        ("m3", 3),
+        ("2", 2),
+        ("seed=2", 2),
+        ("lr=0.020 epochs=2 seed=3", 3),
+        ("lr=2e-2,seed=0", 1),
+        ("lr=0.02", 3),  # the newest of several
+        ("models:/mnist-base-cnn/2", 2),
+        ("models:/mnist-base-cnn@m3", 3),
+    ],
+)
+def test_a_version_is_found_by_whatever_a_person_says(
+    said: str, number: int, registry: RegisteredModel
+) -> None:
+    assert registry.look_up(said).number == number
+
+
+def test_a_configuration_means_the_newest_version_on_full_data_if_there_is_one(
+    registry: RegisteredModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in ("1", "2"):
+        registry.client.set_model_version_tag(registry.name, number, "dataset", "mnist")
+    assert registry.look_up("lr=0.02 epochs=2").number == 2
+    assert registry.look_up("3").number == 3
+    assert main.run(["models", "find", "--lr", "0.02", "--format", "json"]) == 0
+    found = {row["version"]: row["dataset"] for row in json.loads(capsys.readouterr().out)}
+    assert found == {3: "mnist-sample", 2: "mnist", 1: "mnist"}
+
+
+def test_a_version_is_found_by_its_run(registry: RegisteredModel) -> None:
+    run_id = registry.look_up("2").run_id
+    assert registry.look_up(f"runs:/{run_id}").number == 2
+    assert registry.look_up(f"runs:/{run_id}/model").number == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("champoin", "did you mean champion"),
+        ("9", "no version 9"),
+        ("lr=0.3", "lr=0.02 epochs=2"),
+        ("models:/mnist-base-cnn@nobody", "no alias 'nobody'"),
+        ("models:/another/1", "no model is registered as another; registered are mnist-base-cnn"),
+        ("runs:/0123", "runs:/0123"),
+    ],
+)
+def test_what_is_not_there_is_answered_with_what_is_near(
+    said: str, hint: str, registry: RegisteredModel
+) -> None:
+    with pytest.raises(RegistryError) as refusal:
+        registry.look_up(said)
+    assert hint in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("said", ["color=red", "lr=fast", "models:/mnist-base-cnn"])
+def test_what_names_no_version_at_all_is_wrong_usage(said: str, registry: RegisteredModel) -> None:
+    with pytest.raises(UsageError):
+        registry.look_up(said)
+
+
+def test_versions_are_found_by_accuracy_and_by_data(registry: RegisteredModel) -> None:
+    every = registry.versions()
+    best = max(every, key=lambda version: version.test_accuracy or 0)
+    assert [v.number for v in every] == [3, 2, 1]
+    found = registry.versions(VersionFilter(min_test_accuracy=best.test_accuracy))
+    assert found
+    assert {v.test_accuracy for v in found} == {best.test_accuracy}
+    assert len(registry.versions(VersionFilter(dataset_sha256=best.tags["dataset_sha256"][:10]))) == 3
+    assert registry.versions(VersionFilter(dataset_sha256="00000000")) == []
+
+
+def test_a_reloaded_model_is_the_class_with_the_registered_weights(registry: RegisteredModel) -> None:
+    from hw2.models.factory import weights_sha256
+
+    loaded = registry.load(registry.look_up("m2"))
+    assert weights_sha256(loaded.model.state_dict()) == loaded.version.tags["weights_sha256"]
+    assert loaded.model(torch.zeros(3, 28, 28, dtype=torch.uint8)).shape == (3, 10)
+    assert loaded.detector.threshold == pytest.approx(float(loaded.version.tags["outlier_threshold"]))
+
+
+@pytest.mark.parametrize(
+    "name", ["extra_files/weights.pt", "extra_files/detector.pt", "extra_files/SHA256SUMS", "data/model.pt2"]
+)
+def test_one_changed_byte_is_refused(name: str, registry: RegisteredModel, registered: Registered) -> None:
+    path = registered.files(2) / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    version = registry.look_up("2")
+    with pytest.raises(RegistryError, match="version 2"):
+        registry.load(version)
+    with pytest.raises(RegistryError, match="version 2"):
+        registry.verify(version)
+    registry.verify(registry.look_up("1"))
+
+
+def test_weights_of_another_version_are_refused_though_their_own_sums_fit(
+    registry: RegisteredModel, registered: Registered
+) -> None:
+    import shutil
+
+    shutil.copytree(registered.files(1), registered.files(2), dirs_exist_ok=True)
+    with pytest.raises(RegistryError, match="not what was registered"):
+        registry.load(registry.look_up("2"))
+
+
+def test_models_commands_print_what_programs_can_read(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["models", "list", "--format", "json"]) == 0
+    assert [row["version"] for row in json.loads(capsys.readouterr().out)] == [3, 2, 1]
+    assert main.run(["models", "find", "--lr", "0.02", "--seed", "2", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("2,m2,")
+    assert main.run(["models", "find", "--lr", "0.5"]) == 1
+    assert "no version of mnist-base-cnn fits" in capsys.readouterr().err
+    assert main.run(["models", "show", "champion"]) == 0
+    assert "outlier_threshold" in capsys.readouterr().out
+    assert main.run(["models", "verify", "--all"]) == 0
+    assert capsys.readouterr().out.count("verified") == 3
+
+
+def test_verify_all_names_the_one_that_was_changed(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = registered.files(3) / "extra_files/weights.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main.run(["models", "verify", "--all", "--format", "json"]) == 1
+    said = capsys.readouterr()
+    assert {row["version"]: row["result"] == "verified" for row in json.loads(said.out)} == {
+        1: True,
+        2: True,
+        3: False,
+    }
+    assert "1 of 3 versions" in said.err
+
+
+def test_verify_all_goes_on_where_a_version_has_lost_its_files(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    shutil.rmtree(registered.files(3))
+    asked = MlflowClient(registered.uri, registry_uri=registered.uri)
+    asked.create_model_version(registered.name, f"{registered.folder}/gone", None)
+    assert main.run(["models", "verify", "--all", "--format", "json"]) == 1
+    said = capsys.readouterr()
+    results = {row["version"]: row["result"] for row in json.loads(said.out)}
+    assert [number for number, result in results.items() if result == "verified"] == [2, 1]
+    assert "2 of 4 versions" in said.err
+
+
+def test_verify_all_sees_more_models_than_a_page_of_mlflow_holds(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = MlflowClient(registered.uri, registry_uri=registered.uri)
+    for number in range(101):
+        asked.create_registered_model(f"a model without versions, {number:03}")
+    assert main.run(["models", "verify", "--all"]) == 0
+    assert capsys.readouterr().out.count("verified") == 3
+
+
+def test_one_version_is_looked_up_without_reading_the_others(
+    registry: RegisteredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = registry.look_up("2").run_id
+    asked: list[str] = []
+    search = registry.client.search_model_versions
+
+    def noted(condition: str, **more: Any) -> Any:
+        asked.append(condition)
+        return search(condition, **more)
+
+    monkeypatch.setattr(registry.client, "search_model_versions", noted)
+    for said in ("champion", "2", "models:/mnist-base-cnn@m3", f"runs:/{run_id}"):
+        registry.look_up(said)
+    assert asked == [f"name = 'mnist-base-cnn' and run_id = '{run_id}'"]
+
+
+@pytest.mark.parametrize("said", ["latest", "9" * 30, "m 1", "runs:/a' or name = 'b"])
+def test_what_a_store_would_stumble_over_is_not_there(said: str, registry: RegisteredModel) -> None:
+    with pytest.raises(RegistryError, match="mnist-base-cnn has no"):
+        registry.look_up(said)
+
+
+def test_an_accuracy_that_is_no_number_is_none(registry: RegisteredModel) -> None:
+    registry.client.set_model_version_tag(registry.name, "1", "test_accuracy", "good")
+    version = registry.look_up("champion")
+    assert version.test_accuracy is None
+    assert 1 not in [v.number for v in registry.versions(VersionFilter(min_test_accuracy=0.0))]
+
+
+def test_an_alias_that_is_moved_is_looked_up_anew(registry: RegisteredModel, registered: Registered) -> None:
+    MlflowClient(registered.uri).set_registered_model_alias(registered.name, "champion", "3")
+    assert registry.look_up("champion").number == 3

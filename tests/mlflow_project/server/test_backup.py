@@ -1,0 +1,225 @@
+"""What is put back is what was there, whoever was writing; nothing damaged is put back, nothing is overwritten."""
+
+import json
+import shutil
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_project.common.errors import BackupError
+from mlflow_project.server import backup as backups
+from mlflow_project.tracking.delivery.background import deliver
+from mlflow_project.tracking.delivery.client import open_client
+from mlflow_project.tracking.journal.entities import Artifact, Metric, ModelArtifact, RunEnded
+from mlflow_project.tracking.journal.writer import Journal
+from tests.support.tiny import full
+
+
+def write_run(store: str, files: Path, number: int) -> str:
+    """A delivered run with a point, an artifact and a registered model."""
+    journal = Journal.create(store, "experiment", f"run {number}")
+    table = files / f"{number}.csv"
+    table.write_text(f"run,{number}\n" * 100)
+    model = files / f"model-{number}"
+    model.mkdir()
+    (model / "MLmodel").write_text("flavors: {}\n")
+    (model / "weights").write_bytes(bytes([number % 256]) * 50_000)
+    journal.append(
+        Metric("m", number),
+        Artifact("table.csv", table),
+        ModelArtifact("model", model, "registered"),
+        RunEnded(),
+    )
+    journal.close()
+    delivery = deliver(journal.folder, attempts=5)
+    assert delivery.complete, delivery
+    return str(delivery.run_id)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    return folder
+
+
+def assert_whole(client: MlflowClient, root: Path) -> int:
+    """Each run and model of the store can be read; the number of runs."""
+    (experiment,) = [e for e in client.search_experiments() if e.name == "experiment"]
+    runs = client.search_runs([experiment.experiment_id])
+    for run in runs:
+        artifact = Path(run.info.artifact_uri.removeprefix("file://"))
+        assert artifact.is_relative_to(root)
+        number = int(run.info.run_name.removeprefix("run "))
+        if run.info.status == "FINISHED":
+            assert (artifact / "table.csv").read_text() == f"run,{number}\n" * 100
+            assert run.data.metrics == {"m": number}
+    for model in client.search_logged_models([experiment.experiment_id]):
+        if str(model.status) == "READY":
+            folder = Path(model.artifact_location.removeprefix("file://"))
+            assert (folder / "MLmodel").is_file()
+            assert len((folder / "weights").read_bytes()) == 50_000
+    return len(runs)
+
+
+def test_a_backup_put_back_elsewhere_is_a_whole_service(store: str, files: Path, tmp_path: Path) -> None:
+    write_run(store, files, 1)
+    made = backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    assert (made.store, made.runs, made.versions, made.missing) == ("sqlite", 1, 1, [])
+    new = tmp_path / "new"
+    backups.restore(tmp_path / "backup", f"sqlite:///{new}/mlflow.db", new / "mlruns")
+    shutil.rmtree(tmp_path / "mlruns")  # nothing may still point there
+    client = open_client(f"sqlite:///{new}/mlflow.db")
+    assert assert_whole(client, new) == 1
+    version = client.get_model_version("registered", "1")
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{new}/mlflow.db")
+    folder = Path(
+        mlflow.artifacts.download_artifacts("models:/registered/1", dst_path=str(tmp_path / "down"))
+    )
+    assert (folder / "weights").read_bytes() == bytes([1]) * 50_000
+    assert version.run_id
+    write_run(f"sqlite:///{new}/mlflow.db", files, 2)
+
+
+def test_a_backup_made_while_runs_write_is_consistent(store: str, files: Path, tmp_path: Path) -> None:
+    write_run(store, files, 0)
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def write(first: int) -> None:
+        try:
+            for number in range(first, first + 100):
+                if stop.is_set():
+                    return
+                write_run(store, files, number)
+        except BaseException as error:
+            failures.append(error)
+
+    writers = [threading.Thread(target=write, args=(first,)) for first in (1, 101)]
+    for writer in writers:
+        writer.start()
+    try:
+        made = [backups.backup(store, tmp_path / "mlruns", tmp_path / f"backup{i}") for i in range(4)]
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert not failures
+    counts = []
+    for i, manifest in enumerate(made):
+        assert manifest.missing == []
+        new = tmp_path / f"new{i}"
+        backups.restore(tmp_path / f"backup{i}", f"sqlite:///{new}/mlflow.db", new / "mlruns")
+        counts.append(assert_whole(open_client(f"sqlite:///{new}/mlflow.db"), new))
+        assert counts[-1] == manifest.runs
+    assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize("name", ["100 % done", "a#b"])
+def test_a_store_of_any_name_is_copied(store: str, files: Path, tmp_path: Path, name: str) -> None:
+    write_run(store, files, 1)
+    odd = tmp_path / name / "mlflow.db"
+    odd.parent.mkdir()
+    shutil.copyfile(tmp_path / "mlflow.db", odd)
+    assert backups.backup(f"sqlite:///{odd}", tmp_path / "mlruns", tmp_path / "backup").runs == 1
+
+
+def test_a_backup_that_breaks_off_leaves_the_place_as_it_was(
+    store: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(store, files, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow_project.server.backup._copy", full)
+        with pytest.raises(BackupError, match="No space left on device; free disk space and do it again"):
+            backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    new = tmp_path / "new"
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow_project.server.backup.shutil.copyfile", full)
+        with pytest.raises(BackupError, match="No space left on device; free disk space and do it again"):
+            backups.restore(tmp_path / "backup", f"sqlite:///{new}/mlflow.db", new / "mlruns")
+    backups.restore(tmp_path / "backup", f"sqlite:///{new}/mlflow.db", new / "mlruns")
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "no manifest"])
+def test_a_damaged_backup_is_named_and_not_put_back(
+    store: str, files: Path, tmp_path: Path, damage: str
+) -> None:
+    write_run(store, files, 1)
+    made = backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    name = next(name for name in made.files if name.endswith("weights"))
+    path = tmp_path / "backup" / name
+    if "manifest" in damage:
+        path = tmp_path / "backup" / backups.MANIFEST
+    content = bytearray(path.read_bytes())
+    match damage:
+        case "flip" | "manifest":
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+        case "cut":
+            path.write_bytes(content[:-1])
+        case _:
+            path.unlink()
+    with pytest.raises(BackupError, match=path.name):
+        backups.restore(tmp_path / "backup", f"sqlite:///{tmp_path}/new.db", tmp_path / "new")
+    assert not (tmp_path / "new.db").exists()
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_overwritten(store: str, files: Path, tmp_path: Path) -> None:
+    write_run(store, files, 1)
+    mlruns = tmp_path / "mlruns"
+    with pytest.raises(BackupError, match="isn't empty"):
+        backups.backup(store, mlruns, files)
+    with pytest.raises(BackupError, match="lies in the artifact folder"):
+        backups.backup(store, mlruns, mlruns / "backup")
+    backups.backup(store, mlruns, tmp_path / "backup")
+    with pytest.raises(BackupError, match="overwrites nothing"):
+        backups.restore(tmp_path / "backup", store, tmp_path / "new")
+    with pytest.raises(BackupError, match="isn't empty"):
+        backups.restore(tmp_path / "backup", f"sqlite:///{tmp_path}/new.db", mlruns)
+
+
+def test_a_model_whose_files_are_gone_is_told(store: str, files: Path, tmp_path: Path) -> None:
+    write_run(store, files, 1)
+    (weights,) = (tmp_path / "mlruns").glob("**/MLmodel")
+    weights.unlink()
+    made = backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    assert made.missing == [str(weights.parent)]
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://127.0.0.1:5000", "not its server"),
+        ("mysql://x/y", "can't be backed up"),
+        ("sqlite:////nowhere/x.db", "there is no store"),
+    ],
+)
+def test_a_store_that_cannot_be_copied_is_said_in_one_line(tmp_path: Path, uri: str, reason: str) -> None:
+    (tmp_path / "mlruns").mkdir()
+    with pytest.raises(BackupError, match=reason):
+        backups.backup(uri, tmp_path / "mlruns", tmp_path / "backup")
+
+
+def test_a_damaged_store_is_said(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "x.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(BackupError, match="damaged"):
+        backups.backup(f"sqlite:///{tmp_path}/x.db", tmp_path / "mlruns", tmp_path / "backup")
+
+
+def test_the_copy_of_a_database_in_wal_mode_has_what_is_only_in_its_log(
+    store: str, files: Path, tmp_path: Path
+) -> None:
+    connection = sqlite3.connect(store.removeprefix("sqlite:///"))
+    assert connection.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",)
+    write_run(store, files, 1)
+    made = backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    connection.close()
+    assert made.runs == 1
+    assert json.loads((tmp_path / "backup" / backups.MANIFEST).read_text())["sha256"]

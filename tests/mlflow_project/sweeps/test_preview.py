@@ -1,0 +1,72 @@
+"""`sweep --dry-run` says what the sweep would do, changes nothing, and doesn't wait for PyTorch to say it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hw2.training.config import TrainingConfig
+from mlflow_project.cli.main import run
+from mlflow_project.cli.shared.console import Console
+from mlflow_project.sweeps import request as sweep_request
+from mlflow_project.sweeps.plan import Grid, rows
+from mlflow_project.sweeps.request import SweepSpec
+from tests.support.tiny import VALIDATION, options
+
+
+def request_for(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...]) -> SweepSpec:
+    base = TrainingConfig(dataset=str(tiny), validation_size=VALIDATION, threads=1)
+    return SweepSpec(
+        name="some", configs=Grid(base=base, lr=lr, epochs=epochs, batch_size=(64,), seed=(0,)).configs()
+    )
+
+
+def test_what_is_shown_is_what_would_be_done(tiny: Path, store: str) -> None:
+    # A completed trial, one that can begin at that one's end, and a new one.
+    assert run(["train", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
+    request = request_for(tiny, (0.02, 0.03), (1, 2))
+    with Console() as console:
+        shown, prepared = sweep_request.preview(request, console), sweep_request.prepare(request, console)
+    assert rows(shown.plan) == rows(prepared.plan)
+    assert [row["epochs_trained"] for row in rows(shown.plan)] == [1, 1, 0, 1]
+    assert shown.seconds() == prepared.seconds() is not None
+    assert (shown.dataset, shown.plan.sha256) == (prepared.dataset, prepared.plan.sha256)
+
+
+def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
+    tiny: Path, store: str, tmp_path: Path
+) -> None:
+    arguments = ["sweep", "--lr", "0.02", "--epochs", "1,2", "--dry-run", "--format", "csv", *options(tiny)]
+    code = f"import sys; from mlflow_project import cli; print(cli.run({arguments}), 'torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *table, end = shown.stdout.splitlines()
+    assert (len(table), end) == (3, "0 False")
+    assert "2 trials, 0 of them done or running already; to do: 2 epochs (3 one by one)" in shown.stderr
+    assert not (tmp_path / "state" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--dataset", "minst"], "unknown data set 'minst'"),
+        (["--validation-size", "501"], "99 training images for the outlier score"),
+        (["--batch-size", "501"], "batch_size is 501"),
+        (["--device", "cuda"], "device is cuda but PyTorch sees no GPU here"),
+    ],
+)
+def test_what_a_sweep_would_refuse_is_refused(
+    given: list[str],
+    said: str,
+    tiny: Path,
+    store: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for more in (["--dry-run"], []):
+        assert run(["sweep", *options(tiny), *given, *more]) in (1, 2)
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith(f"Error: {said}")

@@ -1,0 +1,179 @@
+"""What docs/another-model.md says of one's own images and one's own net, done word by word; and what is refused."""
+
+import re
+import shlex
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+
+from mlflow_project.cli.main import run
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "another-model.md"
+
+
+def block(containing: str) -> str:
+    """The page's one block with these words."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", PAGE.read_text(), re.S | re.M)
+    (found,) = [text for text in blocks if containing in text]
+    return str(found)
+
+
+@pytest.fixture
+def garden(tmp_path: Path) -> Path:
+    """A folder of IDX files as the page writes them, and an image beside it."""
+    names: dict[str, Any] = {}
+    exec(block("def write_split"), names)
+    folder = tmp_path / "garden"
+    folder.mkdir()
+    random = np.random.default_rng(11)
+    patterns = random.integers(0, 255, (10, 28, 28))
+    for stem, n in (("train", 600), ("t10k", 200)):
+        labels = random.integers(0, 10, n).astype(np.uint8)
+        images = (patterns[labels] / 2 + random.integers(0, 128, (n, 28, 28))).astype(np.uint8)
+        names["write_split"](folder, stem, images, labels)
+    Image.fromarray(images[0]).resize((56, 56)).save(tmp_path / "image.png")
+    return folder
+
+
+def carry_out(line: str) -> None:
+    program, *arguments = shlex.split(line)
+    assert program == "mlflow-project"
+    assert run(arguments) == 0, line
+
+
+def test_a_folder_of_own_images_goes_through_every_command_of_the_page(
+    garden: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, promote, predict = block("models promote").splitlines()
+    small = sweep.replace("5,8", "1").replace("0.1,0.01", "0.03") + " --validation-size 100 --threads 1"
+    for line in (small, promote, predict):
+        carry_out(line)
+    assert "image.png" in capsys.readouterr().out
+
+
+SMALL = " --validation-size 100 --threads 1"
+
+
+def test_a_net_of_ones_own_goes_through_every_command_of_the_page(
+    garden: Path, store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second command on without the file: what was registered stands alone, and needs no pickle."""
+    file = garden.parent / "small.py"
+    file.write_text(block("class SmallNet"))
+    own, base, *after = block("--model small.py:SmallNet").splitlines()
+    carry_out(own + SMALL)
+    file.unlink()
+    carry_out(base + SMALL)
+    capsys.readouterr()
+    for line in after:
+        carry_out(line.replace("outliers", "outliers --outliers letters", 1))
+    said = capsys.readouterr().out
+    assert "epochs=2 dataset=garden model=small-net" in said
+    assert re.search(r"garden-small-net +1 +verified", said)
+    assert "image.png" in said
+
+    client = MlflowClient()
+    version = client.get_model_version("garden-small-net", "1")
+    assert version.description.startswith("SmallNet, lr=0.05 epochs=2: ")
+    assert "SmallNet, 5,402 parameters" in version.description
+    params = client.get_run(version.run_id).data.params
+    assert params["model"] == "small.py:SmallNet"
+    assert "model_source" not in params
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own, about its own type hints
+        import mlflow.pyfunc
+        import mlflow.pytorch
+    images = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (3, 28, 28), dtype=np.uint8))
+    logits = mlflow.pytorch.load_model("models:/garden-small-net/1")(images)
+    answer = mlflow.pyfunc.load_model("models:/garden-small-net/1").predict(images.numpy())
+    assert answer["label"].tolist() == logits.argmax(1).tolist()
+
+    carry_out("mlflow-project report --output report.html")
+    page = Path("report.html").read_text()
+    assert "a SmallNet with 5,402 parameters" in page
+    assert "a BaseCNN with 144,266 parameters" in page
+
+
+def test_the_same_net_is_not_trained_again_and_a_changed_one_is(
+    garden: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = garden.parent / "small.py"
+    file.write_text(block("class SmallNet"))
+    line = (
+        "mlflow-project sweep --dataset garden --lr 0.05 --epochs 1 --model small.py:SmallNet --dry-run"
+        + SMALL
+    )
+    carry_out(line.replace(" --dry-run", ""))
+    folder = garden.parent / "elsewhere"
+    folder.mkdir()
+    file.rename(folder / "small.py")
+    for changed, missing in ((False, 0), (True, 1)):
+        if changed:
+            text = (folder / "small.py").read_text()
+            (folder / "small.py").write_text(text.replace("Dropout(0.1)", "Dropout(0.2)"))
+        capsys.readouterr()
+        carry_out(line.replace("small.py", "elsewhere/small.py"))
+        assert f"in {missing} trainings" in capsys.readouterr().err
+
+
+NET = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = torch.nn.Linear(784, {outputs})
+    def forward(self, images):
+        return {answer}
+"""
+GOOD = NET.format(outputs=10, answer="self.last(images.flatten(1))")
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "named"),
+    [
+        (GOOD, "base-cmn", "it must be base-cnn or FILE.py:CLASS; did you mean base-cnn?"),
+        (GOOD, "net.py", "did you mean net.py:Net?"),
+        (GOOD, "nets.py:Net", "nets.py can't be read (No such file or directory); did you mean net.py?"),
+        (GOOD, "net.py:Nett", "net.py has no class 'Nett'; did you mean net.py:Net?"),
+        ("class Net(:", "net.py:Net", "net.py line 1 is not Python"),
+        ("class BaseCNN: pass", "net.py:BaseCNN", "the name base-cnn, which is taken"),
+        ("import pandas" + GOOD, "net.py:Net", "net.py imports pandas, which doesn't travel"),
+        ("class Net: pass", "net.py:Net", "Net is no torch.nn.Module"),
+        (GOOD.replace("__init__(self)", "__init__(self, width)"), "net.py:Net", "Net can't be used: TypeError"),
+        (GOOD.replace("784", "100"), "net.py:Net", "Net can't be used: RuntimeError: mat1 and mat2"),
+        (GOOD.replace(", 10)", ", 7)"), "net.py:Net", "float32 [3, 7] for 3 images; expected a tensor [N, 10]"),
+        (NET.format(outputs=10, answer="None"), "net.py:Net", "Net's forward returned NoneType"),
+        (GOOD.replace("class Net(torch.nn.Module):", "class Net(torch.nn.Module):\n    shapes = 'nowhere'"),
+         "net.py:Net", "Net.shapes is 'nowhere', no layer that its forward calls; it calls last"),
+        (GOOD.replace("10)", "10, dtype=torch.float64)").replace("flatten(1)", "flatten(1).double()"),
+         "net.py:Net", "must have parameters of float32, but last.bias is no such"),
+        (GOOD.replace("        return", "        if images.sum() > 0: images = -images\n        return"),
+         "net.py:Net", "Net can't be exported"),
+    ],
+)  # fmt: skip
+def test_a_net_that_cannot_be_trained_is_refused_in_one_line_before_any_run(
+    garden: Path, text: str, said: str, named: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (garden.parent / "net.py").write_text(text)
+    assert run(["train", "--dataset", "garden", "--model", said]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert named in line
+    assert [experiment.name for experiment in MlflowClient().search_experiments()] == ["Default"]
+
+
+def test_the_study_is_reproduced_with_its_own_net_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["reproduce", "--model", "small.py:SmallNet"]) == 2
+    assert "No such option" in capsys.readouterr().err
+
+
+def test_the_page_names_files_that_are_there() -> None:
+    named = set(re.findall(r"`((?:hw2|mlflow_project)/\w+\.py)`", PAGE.read_text()))
+    assert len(named) >= 2
+    assert [name for name in sorted(named) if not (PAGE.parents[1] / name).is_file()] == []

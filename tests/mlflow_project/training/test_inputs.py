@@ -1,0 +1,94 @@
+"""The images of a run: digits and outliers from one folder in any layout, and enough of them."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hw2.common.errors import ConfigurationError
+from hw2.data import catalog
+from hw2.training.config import TrainingConfig
+from mlflow_project.cli import main
+from mlflow_project.training import inputs
+from tests.support.tiny import TEST, TRAIN, make_tiny, options
+
+LAYOUTS = ("{set}/raw", "raw", ".")
+
+
+def laid_out(tmp_path: Path, name: str, layout: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with tiny images as those of a known set, which is published with as many."""
+    known = catalog.DATASETS[name]
+    small = dataclasses.replace(known, sizes=(TRAIN, TEST), md5={})
+    monkeypatch.setitem(catalog.DATASETS, name, small)
+    folder = tmp_path / "data"
+    shutil.copytree(make_tiny(tmp_path / "tiny") / "raw", folder / layout.format(set=known.folder))
+    return folder
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("name", "others"), [("mnist", "fashion-mnist"), ("kmnist", "fashion-mnist"), ("fashion-mnist", "mnist")]
+)
+def test_the_outliers_are_never_the_digits_files(
+    name: str, others: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = laid_out(tmp_path, name, layout, monkeypatch)
+    _, loaded = inputs.load(TrainingConfig(dataset=name, validation_size=100), data)
+    assert (loaded.dataset.name, loaded.outliers.name) == (name, f"{others}-sample")
+
+
+def test_the_outliers_folder_goes_before_the_cache_and_that_before_the_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = laid_out(tmp_path, "mnist", ".", monkeypatch)
+    garments = dataclasses.replace(catalog.DATASETS["fashion-mnist"], sizes=(TRAIN, TEST), md5={})
+    monkeypatch.setitem(catalog.DATASETS, "fashion-mnist", garments)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    places = [tmp_path / "torch" / "datasets" / "vision", data]
+    config = TrainingConfig(dataset="mnist", validation_size=100)
+    for place in places:
+        raw = place / "FashionMNIST" / "raw"
+        shutil.copytree(tmp_path / "tiny" / "raw", raw)
+        assert inputs.load(config, data)[1].outliers.source == str(raw)
+
+
+@pytest.mark.parametrize("layout", ["", "MNIST", "MNIST/raw"])
+def test_the_full_set_can_be_named_by_any_of_its_folders(layout: str, full_data: Path) -> None:
+    config = TrainingConfig(dataset="mnist")
+    _, loaded = inputs.load(config, full_data / layout)
+    assert (len(loaded.dataset.train), len(loaded.dataset.test)) == (60_000, 10_000)
+    assert loaded.outliers.name == ("fashion-mnist-sample" if layout else "fashion-mnist")
+
+
+def test_the_outlier_test_finds_digits_and_outliers_in_a_flat_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hw2.outliers.datasets import load_outliers
+
+    data = laid_out(tmp_path, "mnist", "raw", monkeypatch)
+    digits = inputs.load(TrainingConfig(dataset="mnist", validation_size=100), data)[1].dataset.test
+    assert load_outliers("fashion-mnist", data, digits).name == "fashion-mnist-sample"
+
+
+@pytest.mark.parametrize(
+    ("size", "named"),
+    [(50, "50 held-out images"), (501, "99 training images"), (None, "50 held-out images")],
+)
+def test_too_few_images_for_the_outlier_score_are_said_before_the_training(
+    size: int | None, named: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = [*options(make_tiny(tmp_path / "tiny")), "--validation-size", "" if size is None else str(size)]
+    assert main.run(["train", *given]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"Error: {named} for the outlier score, expected at least 100; ")
+
+
+def test_without_validation_images_both_halves_of_the_training_set_must_suffice(tmp_path: Path) -> None:
+    data = str(make_tiny(tmp_path / "tiny"))
+    inputs.load(TrainingConfig(dataset=data, validation_size=0))
+    from mlflow_project.training.inputs import check_fit_sizes
+
+    check_fit_sizes(200, 0)
+    with pytest.raises(ConfigurationError, match="99 held-out images"):
+        check_fit_sizes(199, 0)

@@ -1,0 +1,95 @@
+"""What MLflow's UI says of runs, models and experiments, in words."""
+
+import re
+
+import pytest
+from mlflow import MlflowClient
+
+from hw2.common.formatting import format_percent, format_ratio
+from mlflow_project.common.names import NOTE_TAG
+from mlflow_project.tracking.journal.entities import VERSION_PLACE
+from mlflow_project.training import model_card
+from tests.support.swept import EXPERIMENT, NAME, Swept
+
+
+@pytest.fixture
+def client(swept: Swept) -> MlflowClient:
+    return MlflowClient(swept.uri, registry_uri=swept.uri)
+
+
+def test_a_versions_card_says_what_its_run_measured(client: MlflowClient) -> None:
+    version = client.get_model_version(NAME, "3")
+    metrics = client.get_run(version.run_id).data.metrics
+    card = version.description or ""
+    for share in ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "validation_accuracy"):
+        assert f"{metrics[share]:.2%}" in card
+    assert f"AUROC of {format_ratio(metrics['outlier_auroc'])}" in card
+    for name, rest in (
+        ("digits_kept", "of the test images"),
+        ("accuracy_on_kept", "are right"),
+        ("outliers_rejected", "of fashion-mnist"),
+    ):
+        assert re.search(r"^[\d.]+ % \([\d.]+ to [\d.]+\)$", version.tags[name])
+        assert f"{version.tags[name]} {rest}" in card
+    assert version.tags["digits_kept"].startswith(format_percent(1 - metrics["test_rejected"]))
+    assert version.tags["outliers_rejected"].startswith(format_percent(metrics["outlier_rejected"]))
+    assert f"{float(version.tags['outlier_threshold']):.3f}" in card
+    assert "500 images to train, 100 for validation, 200 to test" in card
+    assert version.tags["dataset_sha256"][:16] in card
+    assert "**Limits.**" in card
+
+
+def test_a_versions_card_says_how_that_version_is_loaded(client: MlflowClient) -> None:
+    for number in ("1", "4"):
+        card = client.get_model_version(NAME, number).description or ""
+        assert f'mlflow.pyfunc.load_model("models:/{NAME}/{number}")' in card
+        assert VERSION_PLACE not in card
+        assert len(card) < 5000  # what the registry's column holds
+
+
+def test_a_cards_first_line_reads_well_in_a_table(client: MlflowClient) -> None:
+    first = (client.get_model_version(NAME, "3").description or "").splitlines()[0]
+    assert first.startswith("BaseCNN, lr=0.03 epochs=1: ")
+    assert "/" not in first
+
+
+def test_a_run_has_its_card_too_but_nothing_of_versions(client: MlflowClient) -> None:
+    version = client.get_model_version(NAME, "3")
+    note = client.get_run(version.run_id).data.tags[NOTE_TAG]
+    assert note.splitlines()[0] == (version.description or "").splitlines()[0]
+    assert "models:/" not in note
+
+
+def test_the_registered_model_says_how_its_champion_is_chosen(client: MlflowClient) -> None:
+    assert client.get_registered_model(NAME).description == model_card.registered_model(NAME)
+    assert f"models promote --best --name {NAME}" in model_card.registered_model(NAME)
+
+
+def test_an_experiment_is_described_once_and_a_persons_words_stay(store: str) -> None:
+    from mlflow_project.tracking.delivery.background import deliver
+    from mlflow_project.tracking.journal.entities import RunEnded
+    from mlflow_project.tracking.journal.writer import Journal
+
+    client = MlflowClient(store, registry_uri=store)
+    for said in (model_card.EXPERIMENT_DESCRIPTION, "My own words"):
+        journal = Journal.create(
+            store, EXPERIMENT, "a run", experiment_description=model_card.EXPERIMENT_DESCRIPTION
+        )
+        journal.append(RunEnded())
+        journal.close()
+        assert deliver(journal.folder).complete
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        assert experiment is not None
+        assert experiment.tags[NOTE_TAG] == said
+        client.set_experiment_tag(experiment.experiment_id, NOTE_TAG, "My own words")
+
+
+def test_a_registered_models_own_words_stay(client: MlflowClient) -> None:
+    from mlflow_project.tracking.delivery.remote import IdempotentStore
+    from mlflow_project.tracking.journal.format import Header
+
+    client.create_registered_model("described", description="My own words")
+    IdempotentStore(
+        client, Header(key="key", tracking_uri="", experiment="", run_name="", run_id=None, start_time_ms=0)
+    ).ensure_registered("described", "A delivery's words")
+    assert client.get_registered_model("described").description == "My own words"
