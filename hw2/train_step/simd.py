@@ -46,7 +46,7 @@ def jit(function: _Function) -> _Function:
 
 def compiled_before() -> bool:
     """Whether kernels of this source lie on the disk, so that they needn't be compiled, which takes some 20 s."""
-    return any(_cache_folder().rglob("step_kernels.*.nbc"))
+    return any(_cache_folder().rglob("winograd_kernels.*.nbc"))
 
 
 def _cache_folder() -> Path:
@@ -58,7 +58,7 @@ def _cache_folder() -> Path:
 def _sources_sha256() -> str:
     """Of both files that kernels are made of: numba itself looks for changes in one only."""
     folder = Path(__file__).parent
-    sources = (folder / "step_lanes.py").read_bytes() + (folder / "step_kernels.py").read_bytes()
+    sources = (folder / "simd.py").read_bytes() + (folder / "winograd_kernels.py").read_bytes()
     return hashlib.sha256(sources).hexdigest()[:16]
 
 

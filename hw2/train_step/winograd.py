@@ -1,6 +1,6 @@
 """SGD on BaseCNN on a processor, with conv2 as Winograd's F(4x4, 3x3): four times fewer multiplications.
 
-The kernels of `step_kernels` do everything but three batched matrix products, which are PyTorch's, in the
+The kernels of `winograd_kernels` do everything but three batched matrix products, which are PyTorch's, in the
 step's precision; all else is float32. A batch is cut into parts that stay in a core's caches; each core takes
 the next part as it gets free and does all of it alone, so that cores meet twice a batch instead of once an
 operator. The parts' gradients are added in their order: who computed them doesn't change a bit.
@@ -224,7 +224,7 @@ class WinogradStep:
 
 
 class _Workspace:
-    """What a core needs for one part, allocated once; arrays of `step_kernels`, for `count` images at most."""
+    """What a core needs for one part, allocated once; arrays of `winograd_kernels`, for `count` images at most."""
 
     def __init__(self, count: int, dtype: torch.dtype) -> None:
         self._inputs = torch.empty(PLACES * count * TILES * 32, dtype=dtype)

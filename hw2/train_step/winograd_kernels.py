@@ -7,7 +7,7 @@ back. `_input` and `_output` are the transforms in one dimension, `*_adjoint` pa
 They evaluate polynomials at 0, +-3/4, +-3/2 and infinity: rounding of the transformed values then costs half as
 much as at the usual 0, +-1, +-2.
 
-Arrays are flat (see `step_lanes`), channels innermost. For n images: pixels [n, 30, 30] and first
+Arrays are flat (see `simd`), channels innermost. For n images: pixels [n, 30, 30] and first
 [n, 30, 30, 32] have a border of zeros, which nobody writes to; a transformed array is [36, n * 49, channels];
 pooled and winners are [n, 14, 14, 64]; weights of conv1 [9, 32], of fc1 [10, 12544].
 """

@@ -16,15 +16,15 @@ from hw2.training.runtime import ResolvedRuntime
 
 # The modules whose code decides the weights: changing it makes another configuration. What this module decides is part
 # of an identity by its value, and so are the data.
-_DECIDING_MODULES = (
-    "constants.py",
-    "net.py",
-    "model.py",
-    "model_factory.py",
-    "own_net.py",
-    "split.py",
-    "step*.py",
-    "training.py",
+HASHED_SOURCES = (
+    "common/constants.py",
+    "models/base_cnn.py",
+    "models/custom_net.py",
+    "models/factory.py",
+    "models/net.py",
+    "train_step/*.py",
+    "training/split.py",
+    "training/trainer.py",
 )
 
 
@@ -59,8 +59,10 @@ def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: ResolvedRu
 @cache
 def code_hash() -> str:
     """SHA-256 over the code of the modules that decide the weights."""
-    folder = Path(__file__).parent
-    return syntax_sha256(path.read_text() for pattern in _DECIDING_MODULES for path in folder.glob(pattern))
+    package = Path(__file__).parent.parent
+    return syntax_sha256(
+        path.read_text(encoding="utf-8") for pattern in HASHED_SOURCES for path in package.glob(pattern)
+    )
 
 
 def syntax_sha256(sources: Iterable[str]) -> str:

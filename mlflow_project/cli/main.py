@@ -24,7 +24,7 @@ COMMANDS = {
     "models": "mlflow_project.cli.commands.models:models",
     "outliers": "mlflow_project.cli.commands.outliers:outliers",
     "compare": "mlflow_project.cli.commands.compare:compare",
-    "report": "mlflow_project.cli.commands.report:report",
+    "report": "mlflow_project.cli.commands.compare:report",
     "predict": "mlflow_project.cli.commands.predict:predict",
     "sync": "mlflow_project.cli.commands.sync:sync",
     "serve": "mlflow_project.cli.commands.serve:serve",

@@ -98,7 +98,7 @@ class RayExecutor:
             "MLFLOW_PROJECT_STATE": str(state_dir()),
         }
         # The code that runs here, not another that may be installed: its SHA-256 is part of every configuration.
-        code = str(Path(__file__).resolve().parent.parent)
+        code = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (code, os.environ.get("PYTHONPATH"))))
         options: dict[str, Any] = {
             "address": self.address or "local",

@@ -49,12 +49,19 @@ MODEL_TAGS = {"lr": "0.1", "dataset": "mnist"}
 VALUES: list[tuple[Any, str | None]] = [
     (
         Header(
-            "20261128T124033-173-d2f085195b62", "sqlite:////data/mlflow.db", "mnist-base-cnn", "lr=0.1 epochs=8",
-            None, TIME, {"fingerprint": "f1"}, "/data/mlruns", "host",
+            key="20261128T124033-173-d2f085195b62", tracking_uri="sqlite:////data/mlflow.db",
+            experiment="mnist-base-cnn", run_name="lr=0.1 epochs=8", run_id=None, start_time_ms=TIME,
+            tags={"fingerprint": "f1"}, artifact_root="/data/mlruns", host="host",
         ),
         None,
     ),
-    (Header("key", "http://127.0.0.1:5000", "experiment", "name", "0123456789abcdef", TIME), None),
+    (
+        Header(
+            key="key", tracking_uri="http://127.0.0.1:5000", experiment="experiment", run_name="name",
+            run_id="0123456789abcdef", start_time_ms=TIME,
+        ),
+        None,
+    ),
     (RunResumed(TIME), None),
     (RunEnded("KILLED", TIME), None),
     (Param("lr", "0.1"), None),
@@ -65,7 +72,10 @@ VALUES: list[tuple[Any, str | None]] = [
     (Artifact("tables/x.csv", FILES / "ab" / "x.csv"), "ab/x.csv"),
     (LoggedImage("confusion/matrix", 0, FILES / "cd" / "image.png", TIME, UUID), "cd/image.png"),
     (
-        DatasetInput("mnist", "a1b2", '{"uri": "raw"}', "local", "{}", '{"pictures": 10}', "test", {"k": "v"}),
+        DatasetInput(
+            "mnist", "a1b2", '{"uri": "raw"}', source_type="local", schema="{}", profile='{"pictures": 10}',
+            context="test", tags={"k": "v"},
+        ),
         None,
     ),
     (DatasetInput("mnist", "a1b2", "raw"), None),

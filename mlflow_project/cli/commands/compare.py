@@ -1,6 +1,7 @@
-"""`compare`: which of several models is better, and whether that can be told."""
+"""`compare` and `report`: verdicts on several models, as text and as one HTML page."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -69,4 +70,33 @@ def compare(
     for note in selected.notes:
         click.echo(f"Note: {note}", err=True)
     click.echo(render_comparison(found, format_, table))
+    return 0
+
+
+@click.command(short_help="One HTML page about several models, to read, print and send.")
+@selection_options
+@option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="report.html",
+    show_default=True,
+    help="The file to write.",
+)
+def report(runs: str | None, sweep: str | None, models: str | None, name: str, output: Path) -> int:
+    """Write one HTML page about models: data, configurations, figures, verdicts and observations.
+
+    It opens without a server and needs nothing from elsewhere. The latest outlier test of models on the same
+    images is part of it. Prints the file's path.
+
+    \b
+    mlflow-project report --models m1,m2,m3,m4,m5 --output study.html
+    mlflow-project report --sweep RUN_ID
+    """
+    from mlflow_project.reports.page import make_report, write
+
+    html, notes = make_report(selection(runs, sweep, models, name))
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
+    write(output, html)
+    click.echo(str(output))
     return 0

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from hw2.common.errors import ConfigurationError
-from hw2.training import config as configuration
+from hw2.training import fingerprint as fingerprint_module
+from hw2.training import runtime as runtime_module
 from hw2.training.config import TrainingConfig
-from hw2.training.fingerprint import config_hash, fingerprint
-from hw2.training.runtime import ResolvedRuntime, resolve_runtime
+from hw2.training.fingerprint import HASHED_SOURCES, code_hash, config_hash, fingerprint, syntax_sha256
+from hw2.training.runtime import ResolvedRuntime, native_bfloat16, resolve_runtime
 
 RUNTIME = ResolvedRuntime("float32", "cpu", 2)
 
@@ -76,7 +77,7 @@ def test_a_name_says_what_is_varied_and_what_is_unusual() -> None:
     )
 
 
-@pytest.mark.parametrize(("pictures", "expected"), [(60_000, 5_000), (4_000, 333), (600, 50)])
+@pytest.mark.parametrize(("images", "expected"), [(60_000, 5_000), (4_000, 333), (600, 50)])
 def test_validation_takes_5000_images_or_a_twelfth_of_a_smaller_set(images: int, expected: int) -> None:
     assert TrainingConfig().for_training_set(images).validation_size == expected
 
@@ -111,16 +112,16 @@ def test_data_and_code_are_part_of_both_identities(monkeypatch: pytest.MonkeyPat
     before = config_hash(config, "data"), fingerprint(config, "data", RUNTIME)
     assert config_hash(config, "other") != before[0]
     assert fingerprint(config, "other", RUNTIME) != before[1]
-    monkeypatch.setattr(configuration, "code_sha256", lambda: "changed")
+    monkeypatch.setattr(fingerprint_module, "code_hash", lambda: "changed")
     assert config_hash(config, "data") != before[0]
     assert fingerprint(config, "data", RUNTIME) != before[1]
 
 
 CODE = {
-    "net.py": '''
+    "models/net.py": '''
 """A net."""
 import torch
-from hw2.constants import SCALE
+from hw2.common.constants import SCALE
 
 HALF = 0.5  # of a pixel
 
@@ -131,7 +132,7 @@ def scale(pixel: float) -> float:
         raise ValueError(f"{pixel} is dark")
     return pixel * SCALE + HALF
 ''',
-    "step.py": "def step(weight, gradient):\n    return weight - gradient\n",
+    "train_step/step.py": "def step(weight, gradient):\n    return weight - gradient\n",
 }
 
 
@@ -141,7 +142,7 @@ def scale(pixel: float) -> float:
         ("A net.", "Another sentence.", True),
         ("Scale a pixel.", "Scale it.", True),
         ("of a pixel\n", "of one, or more\n\n", True),
-        ("hw2.common.constants", "hw2.common.constants", True),
+        ("hw2.common.constants", "hw2.constants", True),
         ("is dark", "is below 0", True),
         ("HALF = 0.5", "HALF = 0.25", False),
         ("* SCALE", "/ SCALE", False),
@@ -149,31 +150,33 @@ def scale(pixel: float) -> float:
     ],
 )
 def test_the_identity_of_code_is_what_it_computes(old: str, new: str, same: bool) -> None:
-    assert old in CODE["net.py"]
-    before = configuration.syntax_sha256(CODE.values())
-    changed = {**CODE, "net.py": CODE["net.py"].replace(old, new)}
-    assert (configuration.syntax_sha256(changed.values()) == before) == same
+    assert old in CODE["models/net.py"]
+    before = syntax_sha256(CODE.values())
+    changed = {**CODE, "models/net.py": CODE["models/net.py"].replace(old, new)}
+    assert (syntax_sha256(changed.values()) == before) == same
 
 
 def test_the_name_of_a_file_is_not_part_of_the_code_s_identity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(configuration, "__file__", str(tmp_path / "configuration.py"))
+    monkeypatch.setattr(fingerprint_module, "__file__", str(tmp_path / "training" / "fingerprint.py"))
     for name, text in CODE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    identity = configuration.code_sha256.__wrapped__()
-    assert identity == configuration.syntax_sha256(CODE.values())
-    (tmp_path / "net.py").rename(tmp_path / "training.py")
-    assert configuration.code_sha256.__wrapped__() == identity
-    (tmp_path / "idx.py").write_text("SIZE = 3")
-    assert configuration.code_sha256.__wrapped__() == identity
-    (tmp_path / "split.py").write_text("SEED = 3")
-    assert configuration.code_sha256.__wrapped__() != identity
+    identity = code_hash.__wrapped__()
+    assert identity == syntax_sha256(CODE.values())
+    (tmp_path / "models/net.py").rename(tmp_path / "train_step/net.py")
+    assert code_hash.__wrapped__() == identity
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training/checkpoint.py").write_text("SIZE = 3")
+    assert code_hash.__wrapped__() == identity
+    (tmp_path / "training/split.py").write_text("SEED = 3")
+    assert code_hash.__wrapped__() != identity
 
 
 def test_every_module_that_decides_is_there() -> None:
-    folder = Path(configuration.__file__).parent
-    assert all(list(folder.glob(pattern)) for pattern in configuration._DECIDING_MODULES)
+    package = Path(fingerprint_module.__file__).parent.parent
+    assert all(list(package.glob(pattern)) for pattern in HASHED_SOURCES)
 
 
 def test_a_fingerprint_is_equal_for_other_epochs_and_differs_by_what_auto_became() -> None:
@@ -203,7 +206,7 @@ def test_a_processor_that_only_emulates_bfloat16_has_not_got_it(
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert configuration.native_bfloat16() is native
+    assert native_bfloat16() is native
 
 
 @pytest.mark.parametrize("native", [False, True])
@@ -211,7 +214,7 @@ def test_auto_is_bfloat16_only_where_the_processor_has_it(
     native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(configuration, "native_bfloat16", lambda: native)
+    monkeypatch.setattr(runtime_module, "native_bfloat16", lambda: native)
     assert resolve_runtime(TrainingConfig()).precision == ("bfloat16" if native else "float32")
     assert resolve_runtime(TrainingConfig(precision="float32")).precision == "float32"
     if not native:

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow_project.cli.main import run
 from tests.support.swept import NAME, Swept
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "tracked_runs.py"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "tracked_runs.py"
 
 
 def python(*arguments: str, **environment: str) -> str:

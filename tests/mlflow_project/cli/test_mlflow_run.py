@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow_project.cli import mlflow_run
 from tests.support.tiny import VALIDATION, make_tiny
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(

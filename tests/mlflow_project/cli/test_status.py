@@ -22,7 +22,7 @@ from mlflow_project.tracking.journal import format, local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Metric, RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from mlflow_project.registry.stored_runs import RunRecord
 from mlflow_project.reports.comparison_sections import of_study
 from tests.support.stored import Kept
 
-CSS = Path(mlflow_project.__file__).parent / "templates" / "report.css"
+CSS = Path(mlflow_project.__file__).parent / "reports" / "templates" / "report.css"
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 Attributes = dict[str, str | None]
 

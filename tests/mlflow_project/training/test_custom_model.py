@@ -14,7 +14,7 @@ from PIL import Image
 
 from mlflow_project.cli.main import run
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "another-model.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "another-model.md"
 
 
 def block(containing: str) -> str:
