@@ -22,7 +22,7 @@ def train(images: int, threads: int, data_dir: Path | None) -> float:
     if not images:
         return 0.0
     published = load_split("mnist", "train", data_dir)
-    repeated = published.take(torch.arange(images) % len(published))
+    repeated = published.subset(torch.arange(images) % len(published))
     del published
     size = min(64, images)
     config = TrainingConfig(lr=0.01, epochs=1, batch_size=size, validation_size=0, threads=threads)
@@ -32,7 +32,7 @@ def train(images: int, threads: int, data_dir: Path | None) -> float:
         (result,) = Trainer(config, runtime, images.sha256, images, None).epochs()
         return result.epoch_seconds
 
-    epoch(repeated.take(torch.arange(size)))  # the first batch waits for the kernels
+    epoch(repeated.subset(torch.arange(size)))  # the first batch waits for the kernels
     return epoch(repeated)
 
 

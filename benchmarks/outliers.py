@@ -186,8 +186,8 @@ class Alternatives:
 
     def __init__(self, training: Evaluation, held_out: Evaluation) -> None:
         one = np.zeros(training.n, dtype=np.int64)
-        self._strokes = ClassGaussians.fit(training.relu_means.astype(np.float64), one, 1)
-        self._shapes = ClassGaussians.fit(training.pool_means.astype(np.float64), one, 1)
+        self._strokes = ClassGaussians.fit(training.early_features.astype(np.float64), one, 1)
+        self._shapes = ClassGaussians.fit(training.late_features.astype(np.float64), one, 1)
         self._search = NearestNeighbors(n_neighbors=4).fit(training.logits)
         self._curves = [TailCalibration.fit(values) for values in self._statistics(held_out)]
 
@@ -195,8 +195,8 @@ class Alternatives:
         one = np.zeros(evaluation.n, dtype=np.int64)
         return [
             log_odds(evaluation.logits.astype(np.float64)),
-            self._strokes.distance(evaluation.relu_means.astype(np.float64), one),
-            self._shapes.distance(evaluation.pool_means.astype(np.float64), one),
+            self._strokes.distance(evaluation.early_features.astype(np.float64), one),
+            self._shapes.distance(evaluation.late_features.astype(np.float64), one),
             self._search.kneighbors(evaluation.logits)[0][:, -1],
         ]
 

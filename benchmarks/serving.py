@@ -59,7 +59,7 @@ def _write(files: Path, example: torch.Tensor) -> None:
     """A model as it is registered. Untrained: the time is the same."""
     model = new_model(0).eval()
     train = load_dataset("mnist-sample").train
-    fitted, held_out = (evaluate(model, train.take(torch.arange(n, n + FITTED_ON))) for n in (0, FITTED_ON))
+    fitted, held_out = (evaluate(model, train.subset(torch.arange(n, n + FITTED_ON))) for n in (0, FITTED_ON))
     write_model_files(files, model, OutlierDetector.fit(fitted, held_out), example)
 
 

@@ -35,7 +35,7 @@ def evaluate(
         if on_progress is not None:
             on_progress(done)
     seconds = time.perf_counter() - started
-    logits, relu_means, pool_means = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+    logits, early_features, late_features = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:
         raise Hw2Error(
@@ -47,7 +47,7 @@ def evaluate(
         sha256=image_set.sha256,
         labels=image_set.labels.numpy().astype(np.int64),
         logits=logits,
-        relu_means=relu_means,
-        pool_means=pool_means,
+        early_features=early_features,
+        late_features=late_features,
         seconds=seconds,
     )

@@ -14,7 +14,7 @@ from hw2.evaluation.metrics import calibration_error, cross_entropy, softmax, wi
 class Evaluation:
     """What one model says about every image of one image set; its arrays can't be written to.
 
-    labels: int64 [N]; logits: float32 [N, 10]; relu_means and pool_means: float32 [N, 32] and [N, 64] of BaseCNN,
+    labels: int64 [N]; logits: float32 [N, 10]; early_features and late_features: float32 [N, 32] and [N, 64] of BaseCNN,
     the channel means that outlier scores are computed from; seconds: wall time of the one pass.
     """
 
@@ -22,8 +22,8 @@ class Evaluation:
     sha256: str
     labels: IntArray
     logits: NDArray[np.float32]
-    relu_means: NDArray[np.float32]
-    pool_means: NDArray[np.float32]
+    early_features: NDArray[np.float32]
+    late_features: NDArray[np.float32]
     seconds: float
 
     def __post_init__(self) -> None:

@@ -17,8 +17,8 @@ class ModelOutputs(NamedTuple):
     """All that outlier scores need, from one pass over N images."""
 
     logits: Tensor  # float32 [N, 10]
-    relu_means: Tensor  # float32 [N, 32], each channel's mean after the first ReLU
-    pool_means: Tensor  # float32 [N, 64], each channel's mean after pooling
+    early_features: Tensor  # float32 [N, 32], each channel's mean after the first ReLU
+    late_features: Tensor  # float32 [N, 64], each channel's mean after pooling
     # Of another net than BaseCNN: of an early and of a late layer, of any widths.
 
 

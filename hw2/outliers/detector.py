@@ -190,7 +190,7 @@ def _check(outputs: Outputs, name: str) -> None:
         )
     if not all(
         np.isfinite(as_matrix(part)).all()
-        for part in (outputs.logits, outputs.relu_means, outputs.pool_means)
+        for part in (outputs.logits, outputs.early_features, outputs.late_features)
     ):
         raise DataError(f"the model's outputs for {name} images are not finite; train it with a smaller lr")
 

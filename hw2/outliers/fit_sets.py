@@ -27,7 +27,7 @@ def fit_sets(train: ImageSet, validation: ImageSet | None) -> FitSets:
     """A fixed choice of training digits, and held-out ones: validation, or else other training digits."""
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     if validation is not None:
-        return FitSets(train.take(order[:FIT_IMAGES]), validation, "validation")
+        return FitSets(train.subset(order[:FIT_IMAGES]), validation, "validation")
     held_out = min(HELD_OUT_IMAGES, len(train) // 2)
     chosen = order[held_out : held_out + FIT_IMAGES]
-    return FitSets(train.take(chosen), train.take(order[:held_out]), "training")
+    return FitSets(train.subset(chosen), train.subset(order[:held_out]), "training")

@@ -127,7 +127,7 @@ class Features(Protocol):
     @property
     def logits(self) -> Any: ...
     @property
-    def pool_means(self) -> Any: ...
+    def late_features(self) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,15 +140,15 @@ class Scorer:
     @classmethod
     def fit(cls, training: Features, labels: ArrayLike) -> "Scorer":
         """From an evaluation of training images and their labels [N]."""
-        features = training.pool_means
+        features = training.late_features
         return cls(Mahalanobis.fit(features, labels), KNearestNeighbors.fit(features))
 
     def scores(self, evaluation: Features) -> dict[str, FloatArray]:
         """By name: the scores of logits, then the two distances between channel means after pooling."""
         return {
             **{name: score(evaluation.logits) for name, score in LOGIT_SCORES.items()},
-            "mahalanobis": self.mahalanobis.score(evaluation.pool_means),
-            "nearest_neighbors": self.neighbors.score(evaluation.pool_means),
+            "mahalanobis": self.mahalanobis.score(evaluation.late_features),
+            "nearest_neighbors": self.neighbors.score(evaluation.late_features),
         }
 
 

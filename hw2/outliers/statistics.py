@@ -30,9 +30,9 @@ class Outputs(Protocol):
     @property
     def logits(self) -> Any: ...  # [N, 10]
     @property
-    def relu_means(self) -> Any: ...  # [N, C], BaseCNN's 32
+    def early_features(self) -> Any: ...  # [N, C], BaseCNN's 32
     @property
-    def pool_means(self) -> Any: ...  # [N, C], BaseCNN's 64
+    def late_features(self) -> Any: ...  # [N, C], BaseCNN's 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class Statistics:
         predicted = logits.argmax(axis=1)
         strokes, shapes = (
             ClassGaussians.fit(as_matrix(means), predicted, logits.shape[1], RIDGE).rounded()
-            for means in (training.relu_means, training.pool_means)
+            for means in (training.early_features, training.late_features)
         )
         # In the precisions of a saved state, so that a loaded one gives the same to the last bit.
         return cls(strokes, shapes, unit(logits).astype(np.float16).astype(np.float64))
@@ -99,8 +99,8 @@ class Statistics:
         predicted = logits.argmax(axis=1)
         return [
             log_odds(logits),
-            self.strokes.distance(as_matrix(outputs.relu_means), predicted),
-            self.shapes.distance(as_matrix(outputs.pool_means), predicted),
+            self.strokes.distance(as_matrix(outputs.early_features), predicted),
+            self.shapes.distance(as_matrix(outputs.late_features), predicted),
             knn_distance(unit(logits), self.references, NUM_NEIGHBORS),
         ]
 

@@ -95,15 +95,15 @@ class WinogradStep:
         """What `BaseCNN.outputs` returns, in the step's precision, within rounding; of any number of images."""
         n = len(prepared)
         made = ModelOutputs(torch.empty(n, NUM_CLASSES), torch.empty(n, 32), torch.empty(n, 64))
-        logits, relu_means, pool_means = (_flat(tensor) for tensor in made)
+        logits, early_features, late_features = (_flat(tensor) for tensor in made)
 
         def keep(work: "_Workspace", which: slice) -> None:
             count = which.stop - which.start
             logits[which.start * NUM_CLASSES : which.stop * NUM_CLASSES] = work.logits[: count * NUM_CLASSES]
-            means = relu_means[which.start * 32 : which.stop * 32]
+            means = early_features[which.start * 32 : which.stop * 32]
             kernels.channel_sums(work.first, 30, 32, means, count)
             means /= 28 * 28  # the border is zeros
-            means = pool_means[which.start * 64 : which.stop * 64]
+            means = late_features[which.start * 64 : which.stop * 64]
             kernels.channel_sums(work.pooled, 14, 64, means, count)
             means /= 14 * 14
 

@@ -24,4 +24,4 @@ def split_validation(train: ImageSet, size: int) -> tuple[ImageSet, ImageSet | N
     # RandomState's stream is frozen by numpy's own promise; torch and numpy.random.Generator give none.
     order = torch.from_numpy(np.random.RandomState(VALIDATION_SEED).permutation(len(train)))
     held_out, rest = order[:size].sort().values, order[size:].sort().values
-    return train.take(rest), replace(train.take(held_out), split="validation")
+    return train.subset(rest), replace(train.subset(held_out), split="validation")

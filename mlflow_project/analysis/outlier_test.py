@@ -45,7 +45,7 @@ def run_outlier_test(
 
     Args:
         registry: Of the models.
-        models: As `RegisteredModel.look_up` takes them.
+        models: As `RegisteredModel.resolve` takes them.
         sets: As `hw2.outliers.datasets.load_outliers` takes them.
         examples: Images that are shown one by one.
         data_dir: Folder of the full data.
@@ -86,13 +86,13 @@ def _run(
         interruption.check()
         listener.task(what, share)
 
-    versions = registry.look_up_all(models)
+    versions = registry.resolve_all(models)
     loaded = {name: registry.load(version) for name, version in versions.items()}
     dataset = _digits(versions, data_dir, download)
     shown = _outlier_sets(sets, dataset, data_dir, download, listener)
     for short, version in versions.items():
         said = " ".join(f"{key}={version.tags[key]}" for key in SEARCHABLE if key in version.tags)
-        listener.note(f"{short}: {version.name} version {version.number}, {said}")
+        listener.info(f"{short}: {version.name} version {version.number}, {said}")
     name = f"outliers: {', '.join(versions)} on {', '.join(shown)}"
     with (
         tempfile.TemporaryDirectory(prefix="outliers-") as scratch,
@@ -106,10 +106,10 @@ def _run(
         ) as run,
     ):
         found = _evaluate_models(loaded, dataset, shown, examples, told)
-        run.say(*outlier_log_values.metrics(found))
+        run.log(*outlier_log_values.metrics(found))
         for value in outlier_log_values.files(found, Path(scratch)):
             told("drawing", SHOWING + MEASURING)
-            run.say(value)
+            run.log(value)
     return _ended(found, run)
 
 
@@ -145,7 +145,7 @@ def _outlier_sets(
     dataset: "Dataset",
     data_dir: Path | None,
     download: bool,
-    watcher: "ProgressListener",
+    listener: "ProgressListener",
 ) -> "dict[str, ImageSet]":
     from hw2.outliers.datasets import load_outliers
 
@@ -157,12 +157,12 @@ def _outlier_sets(
                 f"{said} are the digits that the models were tested on; name another outlier set"
             )
         if image_set.name == f"{said}-sample":
-            watcher.warning(
+            listener.warning(
                 f"{said} stands for the embedded sample of {len(image_set):,} images; "
                 "give the full set by --data-dir DIR, or --download"
             )
         if any(image_set.sha256 == known.sha256 for known in found.values()):
-            watcher.note(f"{said}: the same images are shown once")
+            listener.info(f"{said}: the same images are shown once")
             continue
         image_set = _unique_name(image_set, {dataset.test.name, *found})
         found[image_set.name] = image_set

@@ -58,7 +58,7 @@ def select(client: "MlflowClient", selection: Selection) -> SelectedRuns:
     elif selection.sweep:
         found = _of_sweep(client, selection.sweep)
     elif selection.models:
-        versions = RegisteredModel(client, selection.registered_name).look_up_all(selection.models)
+        versions = RegisteredModel(client, selection.registered_name).resolve_all(selection.models)
         found = SelectedRuns(
             tuple(replace(_completed(client, v.run_id), name=name) for name, v in versions.items())
         )

@@ -31,7 +31,7 @@ class GracefulShutdown:
             signal.signal(number, handler)
         self._before.clear()
 
-    def take_back(self) -> None:
+    def reinstall(self) -> None:
         """Handles the signals again where a library has put a handler of its own in the place of this one."""
         for number in self._before:
             signal.signal(number, self._note)

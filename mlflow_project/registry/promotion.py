@@ -27,17 +27,17 @@ def promote(
 ) -> AliasChange | None:
     """Gives the alias to the version on evidence, and keeps the change; None if the version has it already.
 
-    version: Or what a person says of it, as `RegisteredModel.look_up` takes it.
+    version: Or what a person says of it, as `RegisteredModel.resolve` takes it.
 
     `RegistryError` where the evidence is lacking and `because` doesn't say why that doesn't matter; also, whatever
     it says, where files or weights are not those that were registered.
     """
     _refuse_bad_names(alias, because)
     if isinstance(version, str):
-        version = registry.look_up(version)
+        version = registry.resolve(version)
     if alias in version.aliases:
         return None
-    holder = registry.holder(alias)
+    holder = registry.version_with_alias(alias)
     registry.verify(version)
     evidence = {"weights": f"weights verified ({version.tags['weights_sha256'][:12]})"}
     objections: list[str] = []
@@ -77,7 +77,7 @@ def best(registry: "RegisteredModel", dataset_sha256: str | None = None) -> "Ver
     """
     versions = registry.versions()
     if not versions:
-        return registry.look_up(CHAMPION)  # says what to do
+        return registry.resolve(CHAMPION)  # says what to do
     if dataset_sha256 is None:
         known = next((v for v in versions if CHAMPION in v.aliases), versions[0])
         dataset_sha256 = known.tags.get("dataset_sha256", "")
@@ -190,7 +190,7 @@ def _validation_images(version: "Version") -> tuple[str, str]:
 
 def _refuse_moved(registry: "RegisteredModel", alias: str, holder: "Version | None") -> None:
     """`RegistryError` if somebody else has given the alias since `holder` was compared with."""
-    now = registry.holder(alias)
+    now = registry.version_with_alias(alias)
     before, after = (None if version is None else version.number for version in (holder, now))
     if before != after:
         raise RegistryError(

@@ -61,7 +61,7 @@ class RegisteredModel:
         found = [_version(entity, aliases) for entity in entities]
         return sorted(filter(criteria.match, found), key=lambda version: -version.number)
 
-    def look_up(self, said: str) -> Version:
+    def resolve(self, said: str) -> Version:
         """The version that a person means: an alias, a number, `lr=0.1 epochs=8`, a models:/ or a runs:/ URI.
 
         Of several that fit, the newest; of those that fit a configuration, the newest on full data, if any is.
@@ -81,7 +81,7 @@ class RegisteredModel:
             if len(said) <= _DIGITS:
                 found = self._asked(lambda: self.client.get_model_version(self.name, str(int(said))))
             return found or self._first([], f"version {said}")
-        version = self.holder(said)
+        version = self.version_with_alias(said)
         if version is None:
             with mlflow_errors():
                 known = sorted(alias for names in self._aliases().values() for alias in names)
@@ -93,19 +93,19 @@ class RegisteredModel:
             raise RegistryError(self._missing(f"alias {said!r}", said, known))
         return version
 
-    def holder(self, alias: str) -> Version | None:
+    def version_with_alias(self, alias: str) -> Version | None:
         """The version that has the alias."""
         version = self._asked(lambda: self.client.get_model_version_by_alias(self.name, alias))
         # MLflow answers `latest` too, which nobody has given.
         return version if version is not None and alias in version.aliases else None
 
-    def look_up_all(self, said: Sequence[str]) -> dict[str, Version]:
+    def resolve_all(self, said: Sequence[str]) -> dict[str, Version]:
         """By a short name: the alias that was said, else another alias, else the number. Each version once."""
         if not said:
             raise UsageError("no model is named; give --models champion, or several: --models m1,m2,m3")
         versions: dict[str, Version] = {}
         for one in said:
-            version = self.look_up(one)
+            version = self.resolve(one)
             if any(
                 (known.name, known.number) == (version.name, version.number) for known in versions.values()
             ):
@@ -166,7 +166,7 @@ class RegisteredModel:
                 f"{uri!r} names no registered version; write models:/NAME/NUMBER or models:/NAME@ALIAS"
             )
         name, number, alias = match.groups()
-        return RegisteredModel(self.client, name).look_up(number or alias)
+        return RegisteredModel(self.client, name).resolve(number or alias)
 
     def _of_run(self, run_id: str) -> list[Version]:
         """The versions that a run has made, under this name or else under any."""

@@ -46,7 +46,7 @@ class SideBySide:
 
     table: Table
     holds: tuple[str, ...]
-    note: str
+    info: str
 
 
 def of_study(run: RunRecord) -> reference_study.StudyModel | None:

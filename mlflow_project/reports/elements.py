@@ -42,7 +42,7 @@ class Column:
 
     key: str
     heading: str
-    say: Format | None = None
+    log: Format | None = None
 
 
 def count(value: Any) -> str:
@@ -102,7 +102,7 @@ def table(caption: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[Col
         caption,
         tuple(column.heading for column in columns),
         tuple(
-            tuple(_said(value, column.say) for value, column in zip(row, columns, strict=True))
+            tuple(_said(value, column.log) for value, column in zip(row, columns, strict=True))
             for row in values
         ),
         tuple(

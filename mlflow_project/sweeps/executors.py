@@ -1,7 +1,7 @@
-"""Where the stages of a sweep are carried out: in this process, in several, or (engines_ray) on a Ray cluster.
+"""Where the jobs of a sweep are carried out: in this process, in several, or (engines_ray) on a Ray cluster.
 
 Every engine does the same tasks with the same results, bit for bit where threads and processor are the same.
-A process that dies costs what it did since its last checkpoint: its stage is done again by another.
+A process that dies costs what it did since its last checkpoint: its job is done again by another.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Protocol
 
 from mlflow_project.common.errors import Interrupted
-from mlflow_project.sweeps.stage import JobRunner
+from mlflow_project.sweeps.job import JobRunner
 from mlflow_project.sweeps.task import FAILED, JobSpec, TrialResult
 from mlflow_project.sweeps.task_progress import PrefixedListener, WorkerListener
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow_project.common.signals import GracefulShutdown
     from mlflow_project.training.progress import ProgressListener
 
-ATTEMPTS = 3  # at a stage whose process dies; a stage that kills its process each time is given up
+ATTEMPTS = 3  # at a job whose process dies; a job that kills its process each time is given up
 # A worker that is told to end writes a checkpoint and delivers for 5 s; then it has had its time.
 ENDING_SECONDS = 15.0
 _POLL_SECONDS = 0.5
@@ -36,50 +36,50 @@ class Executor(Protocol):
     """Carries tasks out, in any order."""
 
     def run(
-        self, tasks: Sequence[JobSpec], watcher: "ProgressListener", interruption: "GracefulShutdown"
+        self, tasks: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """One result a trial, as they come. `Interrupted` on a signal, after all that was begun has ended."""
 
 
 class SerialExecutor:
-    """One stage after another in this process, while what is complete is still being delivered."""
+    """One job after another in this process, while what is complete is still being delivered."""
 
     def run(
-        self, tasks: Sequence[JobSpec], watcher: "ProgressListener", interruption: "GracefulShutdown"
+        self, tasks: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """See `Executor`."""
         waiting: list[JobRunner] = []
         try:
             for task in tasks:
-                stage = JobRunner(
-                    task, PrefixedListener(watcher, task) if len(tasks) > 1 else watcher, interruption
+                job = JobRunner(
+                    task, PrefixedListener(listener, task) if len(tasks) > 1 else listener, interruption
                 )
-                waiting.append(stage)
-                stage.train()
-                for done in [stage for stage in waiting if stage.delivered]:
+                waiting.append(job)
+                job.train()
+                for done in [job for job in waiting if job.delivered]:
                     waiting.remove(done)
                     yield from done.close()
         except Interrupted:
-            for stage in waiting:
-                yield from stage.close(0.0)
+            for job in waiting:
+                yield from job.close(0.0)
             raise
         deadline = time.monotonic() + DELIVERY_SECONDS
-        for stage in waiting:
-            yield from stage.close(max(0.0, deadline - time.monotonic()))
+        for job in waiting:
+            yield from job.close(max(0.0, deadline - time.monotonic()))
 
 
 class ProcessExecutor:
-    """Several processes on this machine, each with a stage at a time."""
+    """Several processes on this machine, each with a job at a time."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
     def run(
-        self, tasks: Sequence[JobSpec], watcher: "ProgressListener", interruption: "GracefulShutdown"
+        self, tasks: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """See `Executor`. The store must exist: several processes that make one get in each other's way."""
         # The longest first: the last one to end then ends soonest.
-        queue = deque(sorted(tasks, key=lambda task: -task.stage.epochs))
+        queue = deque(sorted(tasks, key=lambda task: -task.job.epochs))
         attempts: dict[int, int] = {}
         workers: list[_Worker] = []
         try:
@@ -100,7 +100,7 @@ class ProcessExecutor:
                         continue
                     workers.remove(worker)
                     attempts[task.number] = attempts.get(task.number, 0) + 1
-                    yield from retry_or_fail(task, worker.ended(), attempts[task.number], queue, watcher)
+                    yield from retry_or_fail(task, worker.ended(), attempts[task.number], queue, listener)
         except Interrupted:
             yield from _end(workers)
             raise
@@ -111,16 +111,16 @@ class ProcessExecutor:
 
 def failed_results(task: JobSpec, reason: str) -> Iterator[TrialResult]:
     """Gives a task up."""
-    for trial in task.stage.trials:
+    for trial in task.job.trials:
         yield TrialResult(sha256=trial.sha256, how=FAILED, reason=reason)
 
 
 def retry_or_fail(
-    task: JobSpec, how: str, attempts: int, queue: "deque[JobSpec]", watcher: "ProgressListener"
+    task: JobSpec, how: str, attempts: int, queue: "deque[JobSpec]", listener: "ProgressListener"
 ) -> Iterator[TrialResult]:
     """Puts the task of a lost worker into the queue again, or gives it up."""
     if attempts < ATTEMPTS:
-        watcher.warning(f"the worker of training {task.number} {how}; its training goes on in another")
+        listener.warning(f"the worker of training {task.number} {how}; its training goes on in another")
         queue.append(task)
         return
     yield from failed_results(task, f"the worker {how}, {attempts} times in a row")
@@ -195,13 +195,13 @@ def _work(connection: Connection, parent: int) -> None:
                 task: JobSpec = connection.recv()
             except (EOFError, OSError, KeyboardInterrupt):
                 return
-            stage = JobRunner(task, WorkerListener(task), interruption)
+            job = JobRunner(task, WorkerListener(task), interruption)
             try:
-                stage.train()
+                job.train()
             except Interrupted as interrupted:
-                _send(connection, stage.close(0.0))
+                _send(connection, job.close(0.0))
                 raise SystemExit(interrupted.exit_status) from None
-            _send(connection, stage.close())
+            _send(connection, job.close())
 
 
 def _send(connection: Connection, results: list[TrialResult]) -> None:

@@ -47,7 +47,7 @@ class ParentRun(ActiveRun):
     No other process works on the same grid meanwhile: RunBusyError if one does.
     """
 
-    def __init__(self, plan: SweepPlan, name: str, watcher: "ProgressListener") -> None:
+    def __init__(self, plan: SweepPlan, name: str, listener: "ProgressListener") -> None:
         self.plan = plan
         self.results: dict[str, TrialResult] = {}
         """By the SHA-256 of the configuration: what became of the trials so far."""
@@ -70,15 +70,15 @@ class ParentRun(ActiveRun):
                 given,
                 {SWEEP_TAG: plan.sha256},
                 experiment_description=EXPERIMENT_DESCRIPTION,
-                on_problem=watcher.warning,
+                on_problem=listener.warning,
             )
         else:
-            journal = Journal.open(folder, on_problem=watcher.warning)
+            journal = Journal.open(folder, on_problem=listener.warning)
             self._times = local_runs.count_resume(folder)
             journal.append(RunResumed(), Tag(RESUMED_TAG, str(self._times)))
         self._other = None
         if given and given != journal.run_id:
-            self._other = redirect_run(given, journal.header, watcher)
+            self._other = redirect_run(given, journal.header, listener)
             journal.append(Tag("resumed_by", given))
         journal.append(
             Tag(NAME_TAG, f"sweep {name}"),
@@ -104,7 +104,7 @@ class ParentRun(ActiveRun):
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             file = Path(scratch) / "artifact"
             file.write_text(content, encoding="utf-8")
-            self.say(Artifact(path, file))
+            self.log(Artifact(path, file))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -138,11 +138,11 @@ class ParentRun(ActiveRun):
             "epochs_if_trained_alone": self.plan.epochs_alone,
             "sweep_seconds": time.monotonic() - self._started,
         }
-        self.say(*(Metric(key, value, self._times) for key, value in figures.items()))
+        self.log(*(Metric(key, value, self._times) for key, value in figures.items()))
         with tempfile.TemporaryDirectory(dir=self.journal.folder) as scratch:
             path = Path(scratch) / "sweep.csv"
             _write(path, summary(self.plan, self.results))
-            self.say(Artifact(SWEEP_TABLE, path))
+            self.log(Artifact(SWEEP_TABLE, path))
 
 
 def summary(plan: SweepPlan, results: Mapping[str, TrialResult]) -> list[dict[str, Any]]:
@@ -177,7 +177,7 @@ def _note(plan: SweepPlan, name: str) -> str:
     lines = [
         f"A grid of {len(plan.trials)} trials: {name}.",
         "",
-        f"{plan.epochs} epochs in {len(plan.stages)} trainings; one by one they would be {plan.epochs_alone}. "
+        f"{plan.epochs} epochs in {len(plan.jobs)} trainings; one by one they would be {plan.epochs_alone}. "
         f"The table of all trials is in `{SWEEP_TABLE}`.",
     ]
     if reused:

@@ -113,10 +113,10 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """trials in the grid's order, stages for those that are to be done; ignored: local folders of deleted runs."""
+    """trials in the grid's order, jobs for those that are to be done; ignored: local folders of deleted runs."""
 
     trials: tuple[Trial, ...]
-    stages: tuple[TrainingJob, ...]
+    jobs: tuple[TrainingJob, ...]
     ignored: frozenset[str] = frozenset()
     local: tuple[LocalRunInfo, ...] = field(default=(), repr=False)
 
@@ -128,16 +128,16 @@ class SweepPlan:
     @property
     def epochs(self) -> int:
         """That are to be trained."""
-        return sum(stage.epochs for stage in self.stages)
+        return sum(job.epochs for job in self.jobs)
 
     @property
     def epochs_alone(self) -> int:
         """That the trials which are to be done would train one by one from the beginning."""
-        return sum(trial.config.epochs for stage in self.stages for trial in stage.trials)
+        return sum(trial.config.epochs for job in self.jobs for trial in job.trials)
 
     def seconds(self, images_per_second: float, images: int, workers: int) -> float:
-        """How long the training takes on so many workers; the longest stage is the least."""
-        each = [stage.epochs * images / images_per_second for stage in self.stages]
+        """How long the training takes on so many workers; the longest job is the least."""
+        each = [job.epochs * images / images_per_second for job in self.jobs]
         return max([sum(each) / workers, *each], default=0.0)
 
 
@@ -151,7 +151,7 @@ def make_plan(
     """What is there of these configurations and what is to be done.
 
     store: None while the tracking server is away; what it would know is then taken from this machine alone.
-    only_shown: a plan that nobody carries out; stages that begin at no earlier state then have no fingerprint, for
+    only_shown: a plan that nobody carries out; jobs that begin at no earlier state then have no fingerprint, for
     which PyTorch would be imported.
     """
     trials = {}
@@ -177,8 +177,8 @@ def make_plan(
             found = None
         trials[sha256] = dataclasses.replace(trial, found=found)
     to_do = [trial for trial in trials.values() if trial.state in (MISSING, RESUMABLE)]
-    stages = _training_jobs(to_do, dataset.sha256, local, only_shown)
-    return SweepPlan(tuple(trials.values()), tuple(stages), frozenset(ignored), local)
+    jobs = _training_jobs(to_do, dataset.sha256, local, only_shown)
+    return SweepPlan(tuple(trials.values()), tuple(jobs), frozenset(ignored), local)
 
 
 def _is_registered(name: str, found: ExistingRun, store: "existing_runs.ExperimentIndex | None") -> bool:
@@ -213,7 +213,7 @@ def _training_jobs(
     for run in local:
         folders[run.fingerprint].append(run.folder)
         named[_without_epochs(run.name)].append(run.folder)
-    stages = []
+    jobs = []
     for family in families.values():
         threads = _threads(family)
         family = [
@@ -222,11 +222,11 @@ def _training_jobs(
         ]
         config = family[0].config
         if only_shown and not any(map(partial(_same_config, config), named[_without_epochs(config.name)])):
-            stages += _chains(family, "", {})
+            jobs += _chains(family, "", {})
             continue
         identity = fingerprint(config, dataset_sha256, resolve_runtime(config))
-        stages += _chains(family, identity, positions(folders[identity], identity))
-    return stages
+        jobs += _chains(family, identity, positions(folders[identity], identity))
+    return jobs
 
 
 def _without_epochs(name: str) -> str:
@@ -258,16 +258,16 @@ def _chains(
     trials: Sequence[Trial], identity: str, states: Mapping[Path, tuple[int, int]]
 ) -> list[TrainingJob]:
     """Stages with the least epochs: a trial begins where the one before it ends, or at a state beyond that."""
-    stages: list[TrainingJob] = []
+    jobs: list[TrainingJob] = []
     for trial in trials:
         fitting = {folder: at for folder, at in states.items() if at <= (trial.config.epochs, 0)}
         source = max(fitting, key=lambda folder: fitting[folder], default=None)
         start = (0, 0) if source is None else fitting[source]
-        if stages and start <= (stages[-1].trials[-1].config.epochs, 0):
-            stages[-1] = dataclasses.replace(stages[-1], trials=(*stages[-1].trials, trial))
+        if jobs and start <= (jobs[-1].trials[-1].config.epochs, 0):
+            jobs[-1] = dataclasses.replace(jobs[-1], trials=(*jobs[-1].trials, trial))
         else:
-            stages.append(TrainingJob((trial,), identity, start, source))
-    return stages
+            jobs.append(TrainingJob((trial,), identity, start, source))
+    return jobs
 
 
 def positions(folders: Iterable[Path], identity: str) -> dict[Path, tuple[int, int]]:
@@ -287,10 +287,10 @@ def positions(folders: Iterable[Path], identity: str) -> dict[Path, tuple[int, i
 
 def rows(plan: SweepPlan) -> list[dict[str, Any]]:
     """The plan as a table: one row a trial, in the grid's order."""
-    trainings = {trial.sha256: (n, stage) for n, stage in enumerate(plan.stages, 1) for trial in stage.trials}
+    trainings = {trial.sha256: (n, job) for n, job in enumerate(plan.jobs, 1) for trial in job.trials}
     table = []
     for trial in plan.trials:
-        number, stage = trainings.get(trial.sha256, (None, None))
+        number, job = trainings.get(trial.sha256, (None, None))
         row: dict[str, Any] = {axis: getattr(trial.config, axis) for axis in AXES}
         row |= {
             "state": trial.state,
@@ -299,9 +299,9 @@ def rows(plan: SweepPlan) -> list[dict[str, Any]]:
             "epochs_trained": 0,
             "shared": 0,
         }
-        if stage is not None:
-            before = [c.config.epochs for c in stage.trials if c.config.epochs < trial.config.epochs]
-            begin = max(before, default=stage.start[0])
+        if job is not None:
+            before = [c.config.epochs for c in job.trials if c.config.epochs < trial.config.epochs]
+            begin = max(before, default=job.start[0])
             row["epochs_trained"] = trial.config.epochs - begin
             row["shared"] = begin
             row["from_epoch"] = begin + 1

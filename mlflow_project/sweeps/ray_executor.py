@@ -1,7 +1,7 @@
 """Stages of a sweep on a Ray cluster: the same tasks as everywhere, each in a process that Ray finds room for.
 
 Machines of a cluster must share the data, the state folder (`MLFLOW_PROJECT_STATE`) and the tracking store: a
-stage whose worker or machine is lost goes on elsewhere from the checkpoint in that folder.
+job whose worker or machine is lost goes on elsewhere from the checkpoint in that folder.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.common.text import first_line
 from mlflow_project.sweeps.executors import ENDING_SECONDS, failed_results, retry_or_fail
-from mlflow_project.sweeps.stage import JobRunner
+from mlflow_project.sweeps.job import JobRunner
 from mlflow_project.sweeps.task import JobSpec, TrialResult
 from mlflow_project.sweeps.task_progress import WorkerListener
 from mlflow_project.tracking.journal.state_dir import state_dir
@@ -30,18 +30,18 @@ _OURS = ("MLFLOW_", "AWS_", "OMP_", "TORCH_", "XDG_", "HW2_")
 
 
 class RayExecutor:
-    """An existing cluster by its address, else one on this machine, with so many stages at a time."""
+    """An existing cluster by its address, else one on this machine, with so many jobs at a time."""
 
     def __init__(self, workers: int, address: str | None) -> None:
         self.workers = workers
         self.address = address
 
     def run(
-        self, tasks: Sequence[JobSpec], watcher: "ProgressListener", interruption: "GracefulShutdown"
+        self, tasks: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """See `engines.Engine`."""
         ray = _import()
-        queue = deque(sorted(tasks, key=lambda task: -task.stage.epochs))
+        queue = deque(sorted(tasks, key=lambda task: -task.job.epochs))
         attempts: dict[int, int] = {}
         running: dict[Any, JobSpec] = {}
         begun = not ray.is_initialized()
@@ -51,7 +51,7 @@ class RayExecutor:
             except SystemExit as error:  # what Ray's own handler of SIGTERM makes of it
                 raise Interrupted(signal.SIGTERM) from error
             finally:
-                interruption.take_back()
+                interruption.reinstall()
         try:
             while queue or running:
                 interruption.check()
@@ -71,7 +71,7 @@ class RayExecutor:
                     except ray.exceptions.RayError as error:
                         attempts[task.number] = attempts.get(task.number, 0) + 1
                         how = f"was lost ({type(error).__name__}: {first_line(error)})"
-                        yield from retry_or_fail(task, how, attempts[task.number], queue, watcher)
+                        yield from retry_or_fail(task, how, attempts[task.number], queue, listener)
                     else:
                         yield from results
         except Interrupted:
@@ -117,7 +117,7 @@ class RayExecutor:
             ) from error
 
     def _remote(self, ray: Any, task: JobSpec) -> Any:
-        config = task.stage.trials[-1].config
+        config = task.job.trials[-1].config
         gpus = ray.cluster_resources().get("GPU", 0) if config.device != "cpu" else 0
         return ray.remote(_work).options(
             num_cpus=min(config.threads or 1, ray.cluster_resources().get("CPU", 1)),
@@ -137,12 +137,12 @@ def _work(task: JobSpec) -> list[TrialResult]:
     from mlflow_project.common.signals import GracefulShutdown
 
     with GracefulShutdown() as interruption:
-        stage = JobRunner(task, WorkerListener(task), interruption)
+        job = JobRunner(task, WorkerListener(task), interruption)
         try:
-            stage.train()
+            job.train()
         except Interrupted:
-            return stage.close(0.0)
-        return stage.close()
+            return job.close(0.0)
+        return job.close()
 
 
 def _import() -> Any:

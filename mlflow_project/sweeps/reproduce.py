@@ -112,7 +112,7 @@ def _follow_up(
         listener=listener,
         interruption=interruption,
     )
-    listener.note(f"{tested.matches}")
+    listener.info(f"{tested.matches}")
     interruption.check()
     selection = Selection(models=tuple(model.alias for model in reference_study.STUDY), registered_name=name)
     comparison, _ = compare_runs(selection)
@@ -121,7 +121,7 @@ def _follow_up(
     html, _ = page.make_report(selection)
     parent.attach(page.NAME, html)
     page.write(output, html)
-    listener.note(f"the report is in {output}")
+    listener.info(f"the report is in {output}")
     return tested, comparison
 
 

@@ -55,13 +55,13 @@ class SweepPreview:
         """How long it will take, reckoned from earlier runs on this host; None where there was none."""
         import platform
 
-        if self.store is None or not self.plan.stages:
-            return None if self.plan.stages else 0.0
-        config = self.plan.stages[0].trials[0].config
+        if self.store is None or not self.plan.jobs:
+            return None if self.plan.jobs else 0.0
+        config = self.plan.jobs[0].trials[0].config
         speed = self.store.images_per_second(platform.node(), config)
         if speed is None:
             return None
-        trials = sum(len(stage.trials) for stage in self.plan.stages)
+        trials = sum(len(job.trials) for job in self.plan.jobs)
         each = self.dataset.training_images - (config.validation_size or 0)
         return self.plan.seconds(speed, each, self.request.workers) + trials * COMPLETION_SECONDS
 
@@ -73,32 +73,32 @@ class PreparedSweep(SweepPreview):
     inputs: "TrainingInputs"
 
 
-def prepare(request: SweepSpec, watcher: "ProgressListener") -> PreparedSweep:
+def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
     """Loads the images and makes the plan; says what a person should know about either."""
     configs = [_divided(config, request) for config in request.configs]
     _, loaded = inputs.load(configs[0], request.data_dir, request.download)
     dataset = loaded.dataset.identity
-    return PreparedSweep(request, dataset, *_plan(request, configs, dataset, watcher), loaded)
+    return PreparedSweep(request, dataset, *_plan(request, configs, dataset, listener), loaded)
 
 
-def preview(request: SweepSpec, watcher: "ProgressListener") -> SweepPreview:
+def preview(request: SweepSpec, listener: "ProgressListener") -> SweepPreview:
     """The plan alone, for somebody to see; in half the time, since nothing imports PyTorch for it."""
     configs = [_divided(config, request) for config in request.configs]
     _, dataset = inputs.resolve_inputs(configs[0], request.data_dir, request.download)
-    return SweepPreview(request, dataset, *_plan(request, configs, dataset, watcher, only_shown=True))
+    return SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, only_shown=True))
 
 
 def _plan(
     request: SweepSpec,
     configs: Sequence[TrainingConfig],
     dataset: "DatasetInfo",
-    watcher: "ProgressListener",
+    listener: "ProgressListener",
     only_shown: bool = False,
 ) -> "tuple[existing_runs.ExperimentIndex | None, SweepPlan]":
     from mlflow_project.tracking.delivery.client import connect
 
     if dataset.is_sample:
-        watcher.warning(
+        listener.warning(
             f"training on the embedded sample of {dataset.training_images:,} images; "
             "give the full data by --data-dir DIR, or --download"
         )
@@ -109,7 +109,7 @@ def _plan(
         store = existing_runs.ExperimentIndex(opened)
         return store, make_plan(configs, dataset, store, aliases, only_shown)
     except StoreError as error:
-        watcher.warning(f"{error}; what was done before is taken from this machine alone")
+        listener.warning(f"{error}; what was done before is taken from this machine alone")
         return store, make_plan(configs, dataset, None, aliases, only_shown)
 
 
@@ -130,13 +130,13 @@ def _keyed(request: SweepSpec, configs: Sequence[TrainingConfig]) -> dict[Traini
 def plan_line(planned: "SweepPreview") -> str:
     """How much there is to do."""
     plan = planned.plan
-    to_do = sum(len(stage.trials) for stage in plan.stages)
+    to_do = sum(len(job.trials) for job in plan.jobs)
     seconds = planned.seconds()
     time = "unknown time" if seconds is None else f"about {_duration(seconds)}"
     alone = f" ({plan.epochs_alone} one by one)" if plan.epochs_alone > plan.epochs else ""
     return (
         f"{len(plan.trials)} trials, {len(plan.trials) - to_do} of them done or running already; to do: "
-        f"{plan.epochs} epochs{alone} in {len(plan.stages)} trainings, {time}"
+        f"{plan.epochs} epochs{alone} in {len(plan.jobs)} trainings, {time}"
     )
 
 

@@ -15,7 +15,7 @@ from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.common.names import SWEEP_TAG
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import redact
-from mlflow_project.sweeps import existing_runs, stage
+from mlflow_project.sweeps import existing_runs, job
 from mlflow_project.sweeps.executors import Executor, ProcessExecutor, SerialExecutor
 from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE
 from mlflow_project.sweeps.parent_run import ParentRun, summary
@@ -103,10 +103,10 @@ def run_request(
 @contextmanager
 def open_parent(prepared: PreparedSweep, listener: ProgressListener) -> Iterator[ParentRun]:
     """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
-    listener.note(plan_line(prepared))
+    listener.info(plan_line(prepared))
     parent = ParentRun(prepared.plan, prepared.request.name, listener)
     again, where = "goes on in" if parent.resumed else "is", redact(parent.journal.header.tracking_uri)
-    parent.when_named(lambda run_id: listener.note(f"the sweep {again} run {run_id} in {where}"))
+    parent.when_named(lambda run_id: listener.info(f"the sweep {again} run {run_id} in {where}"))
     try:
         with parent:
             yield parent
@@ -132,14 +132,14 @@ def _warn_undelivered(parent: ParentRun, listener: ProgressListener) -> None:
 
 
 def run_sweep(
-    prepared: PreparedSweep, parent: ParentRun, watcher: ProgressListener, interruption: GracefulShutdown
+    prepared: PreparedSweep, parent: ParentRun, listener: ProgressListener, interruption: GracefulShutdown
 ) -> dict[str, TrialResult]:
     """Does what the plan says is missing; the result of every trial, by its SHA-256, also in `parent.results`.
 
     A trial that fails doesn't stop the others.
     """
     try:
-        return _all_rounds(prepared, parent, watcher, interruption)
+        return _all_rounds(prepared, parent, listener, interruption)
     except Interrupted as error:
         name = signal.Signals(error.signal_number).name
         raise Interrupted(
@@ -149,20 +149,20 @@ def run_sweep(
 
 
 def _all_rounds(
-    prepared: PreparedSweep, parent: ParentRun, watcher: ProgressListener, interruption: GracefulShutdown
+    prepared: PreparedSweep, parent: ParentRun, listener: ProgressListener, interruption: GracefulShutdown
 ) -> dict[str, TrialResult]:
     results = parent.results
-    _run_pass(prepared, prepared.plan, parent, watcher, interruption, results)
+    _run_pass(prepared, prepared.plan, parent, listener, interruption, results)
     left = [trial for trial in prepared.plan.trials if results[trial.sha256].how == ELSEWHERE]
-    if left and _wait_for(left, results, watcher, interruption):
+    if left and _wait_for(left, results, listener, interruption):
         aliases = {trial.config: trial.aliases for trial in left}
         plan = make_plan(list(aliases), prepared.dataset, prepared.store, aliases)
-        _run_pass(prepared, plan, parent, watcher, interruption, results)
+        _run_pass(prepared, plan, parent, listener, interruption, results)
     parent.problem = failure(prepared.plan, results)
     return results
 
 
-def add_report(prepared: PreparedSweep, parent: ParentRun, watcher: ProgressListener) -> None:
+def add_report(prepared: PreparedSweep, parent: ParentRun, listener: ProgressListener) -> None:
     """Adds the page about the sweep's trials to its run, where that can be made: several trials, all delivered."""
     from mlflow_project.analysis.run_selection import Selection
     from mlflow_project.reports import page
@@ -177,12 +177,12 @@ def add_report(prepared: PreparedSweep, parent: ParentRun, watcher: ProgressList
             else f"a page is of 2 to {LONGEST_REPORT} complete trials, and here are {len(runs)}"
         )
         name = parent.journal.run_id or parent.journal.header.key
-        watcher.note(f"no report is added to the sweep: {why}; make one with: report --sweep {name}")
+        listener.info(f"no report is added to the sweep: {why}; make one with: report --sweep {name}")
         return
     try:
         html, _ = page.make_report(Selection(runs=tuple(runs)), prepared.store.client)
     except (Hw2Error, ServiceError) as error:
-        watcher.warning(f"the sweep has no report: {error}")
+        listener.warning(f"the sweep has no report: {error}")
         return
     parent.attach(page.NAME, html)
 
@@ -218,7 +218,7 @@ def _run_pass(
     prepared: PreparedSweep,
     plan: SweepPlan,
     parent: ParentRun,
-    watcher: ProgressListener,
+    listener: ProgressListener,
     interruption: GracefulShutdown,
     results: dict[str, TrialResult],
 ) -> None:
@@ -241,11 +241,11 @@ def _run_pass(
     if not tasks:
         return
     names = {trial.sha256: trial.config.name for trial in plan.trials}
-    for result in _engine(request).run(tasks, watcher, interruption):
+    for result in _engine(request).run(tasks, listener, interruption):
         results[result.sha256] = result
         accuracy = result.metrics.get("test_accuracy")
         said = result.reason if accuracy is None else f"test accuracy {accuracy:.4f}, run {result.run_id}"
-        watcher.note(f"{names[result.sha256]}: {result.how}{', ' if said else ''}{said}")
+        listener.info(f"{names[result.sha256]}: {result.how}{', ' if said else ''}{said}")
 
 
 def _delivered(
@@ -288,13 +288,13 @@ def _engine(request: SweepSpec) -> Executor:
 def _wait_for(
     trials: Sequence[Trial],
     results: Mapping[str, TrialResult],
-    watcher: ProgressListener,
+    listener: ProgressListener,
     interruption: GracefulShutdown,
 ) -> bool:
     """Waits a bounded time until another process has done with these trials; whether some are free now."""
-    watcher.note(f"waiting for {len(trials)} trials that another process has")
+    listener.info(f"waiting for {len(trials)} trials that another process has")
     deadline = time.monotonic() + ELSEWHERE_SECONDS
-    paths = [stage.lock_path(trial.sha256) for trial in trials]
+    paths = [job.lock_path(trial.sha256) for trial in trials]
     folders = (results[trial.sha256].folder for trial in trials)
     paths += [folder / format.LOCK for folder in folders if folder is not None]
     while any(is_locked(path) for path in paths):

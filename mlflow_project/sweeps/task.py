@@ -13,14 +13,14 @@ TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "fa
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """A stage with all that another process needs for it.
+    """A job with all that another process needs for it.
 
     known: the local runs that bear on it, as they were when the plan was made; `since`: begin of the names of
     folders that may have come later. ignored: names of folders that don't count.
     """
 
     number: int
-    stage: TrainingJob
+    job: TrainingJob
     tags: Mapping[str, str]
     register: bool
     data_dir: Path | None
@@ -48,20 +48,20 @@ class TrialResult:
 def make_tasks(
     plan: SweepPlan, tags: Mapping[str, str], register: bool, data_dir: Path | None
 ) -> list[JobSpec]:
-    """One task a stage of the plan."""
+    """One task a job of the plan."""
     since = time.strftime("%Y%m%dT%H%M", time.gmtime(time.time() - 60))
     made = []
-    for number, stage in enumerate(plan.stages, 1):
-        sha256s = {trial.sha256 for trial in stage.trials}
+    for number, job in enumerate(plan.jobs, 1):
+        sha256s = {trial.sha256 for trial in job.trials}
         known = [
             run
             for run in plan.local
-            if (run.sha256 in sha256s or run.fingerprint == stage.fingerprint) and run.folder.name < since
+            if (run.sha256 in sha256s or run.fingerprint == job.fingerprint) and run.folder.name < since
         ]
         made.append(
             JobSpec(
                 number=number,
-                stage=stage,
+                job=job,
                 tags=tags,
                 register=register,
                 data_dir=data_dir,

@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 def label(task: JobSpec) -> str:
-    """What a person calls a stage's training."""
-    first, last = task.stage.trials[0].config, task.stage.trials[-1].config
-    epochs = ",".join(str(trial.config.epochs) for trial in task.stage.trials)
+    """What a person calls a job's training."""
+    first, last = task.job.trials[0].config, task.job.trials[-1].config
+    epochs = ",".join(str(trial.config.epochs) for trial in task.job.trials)
     return last.name if first == last else last.name.replace(f"epochs={last.epochs}", f"epochs={epochs}")
 
 
 class PrefixedListener(NullListener):
-    """A watcher that says of what it speaks, without a bar: that belongs to one training, and here are several."""
+    """A listener that says of what it speaks, without a bar: that belongs to one training, and here are several."""
 
-    def __init__(self, watcher: "ProgressListener", task: JobSpec) -> None:
-        self._watcher = watcher
+    def __init__(self, listener: "ProgressListener", task: JobSpec) -> None:
+        self._watcher = listener
         self._label = label(task)
 
-    def note(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Something worth a line."""
-        self._watcher.note(f"[{self._label}] {text}")
+        self._watcher.info(f"[{self._label}] {text}")
 
     def warning(self, text: str) -> None:
         """Something that a person should know."""
@@ -36,16 +36,16 @@ class PrefixedListener(NullListener):
 
     def epoch(self, result: "EpochResult", epochs: int) -> None:
         """An epoch has ended."""
-        self.note(epoch_line(result, epochs))
+        self.info(epoch_line(result, epochs))
 
 
 class WorkerListener(PrefixedListener):
-    """A worker's watcher: whole lines on the stderr that all workers share, and no bar."""
+    """A worker's listener: whole lines on the stderr that all workers share, and no bar."""
 
     def __init__(self, task: JobSpec) -> None:
         super().__init__(self, task)
 
-    def note(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Something worth a line."""
         click.echo(f"[{self._label}] {text}", err=True)
 

@@ -53,7 +53,7 @@ class ActiveRun:
         )
         upload_pending_runs()
         run = cls(journal)
-        run.say(Tag(NAME_TAG, name), Tag(STATUS_TAG, RunState.STARTED), *opening)
+        run.log(Tag(NAME_TAG, name), Tag(STATUS_TAG, RunState.STARTED), *opening)
         return run
 
     @property
@@ -75,7 +75,7 @@ class ActiveRun:
         """Call `announce` once with the run's id in MLflow, as soon as the server has given it."""
         self._sender.when_named(announce)
 
-    def say(self, *values: Entity) -> None:
+    def log(self, *values: Entity) -> None:
         """Appends to the journal; the files of values may go once this returns."""
         self.journal.append(*values)
 
@@ -85,12 +85,12 @@ class ActiveRun:
         FINISHED only once all that was said is on disk; JournalError where the disk doesn't take it.
         """
         if status == "FINISHED":
-            self.require_kept()
+            self.ensure_durable()
         reasons = [Tag(REASON_TAG, reason)] if reason else []
-        self.say(Tag(STATUS_TAG, RunState.of_mlflow(status)), *reasons, RunEnded(status))
+        self.log(Tag(STATUS_TAG, RunState.of_mlflow(status)), *reasons, RunEnded(status))
         self.journal.sync()
 
-    def require_kept(self) -> None:
+    def ensure_durable(self) -> None:
         """JournalError, with the next step, unless all that was said is on disk."""
         try:
             self.journal.settle()

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 class ProgressListener(Protocol):
     """Is told what happens; a sweep's workers have another one than a person's terminal."""
 
-    def note(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Something worth a line."""
 
     def warning(self, text: str) -> None:
@@ -26,9 +26,9 @@ class ProgressListener(Protocol):
 
 
 class NullListener:
-    """A watcher that says nothing."""
+    """A listener that says nothing."""
 
-    def note(self, text: str) -> None: ...
+    def info(self, text: str) -> None: ...
 
     def warning(self, text: str) -> None: ...
 

@@ -29,13 +29,13 @@ class SharedTraining:
         self,
         runs: Sequence[TrackedRun],
         images: "TrainingInputs",
-        watcher: "ProgressListener",
+        listener: "ProgressListener",
         interruption: "GracefulShutdown",
     ) -> None:
         self._open = sorted(runs, key=lambda run: run.plan.config.epochs)
         self._epochs = self._open[-1].plan.config.epochs
         self._images = images
-        self._watcher = watcher
+        self._watcher = listener
         self._interruption = interruption
         self._ended: list[tuple[TrackedRun, str, str]] = []  # with status and reason, still to be closed
         self.outcomes: list[RunResult] = []
@@ -113,7 +113,7 @@ class SharedTraining:
 
         images = self._images
         if needs_compilation(images.runtime.device, self._open[-1].plan.config.own_net is not None):
-            self._watcher.note(
+            self._watcher.info(
                 "compiling the training step for this processor: some 20 s, only the first time"
             )
         training = Trainer(
@@ -126,7 +126,7 @@ class SharedTraining:
         )
         if start is not None:
             for run in self._open:
-                run.catch_up(start)
+                run.backfill(start)
             self._complete_due(start)
         self._saved_at = time.monotonic()
 

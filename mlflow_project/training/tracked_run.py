@@ -37,16 +37,16 @@ RUN_SPEC_FILE = local_runs.RUN_SPEC_FILE
 class TrackedRun(ActiveRun):
     """A training's run while it is open: with its plan and its checkpoint."""
 
-    def __init__(self, plan: RunSpec, journal: Journal, watcher: "ProgressListener") -> None:
+    def __init__(self, plan: RunSpec, journal: Journal, listener: "ProgressListener") -> None:
         super().__init__(journal)
         upload_pending_runs()
         self.plan = plan
-        self.watcher = watcher
+        self.listener = listener
         self.metrics: dict[str, float] = {}
         self._checkpoint_problem = False
 
     @classmethod
-    def start(cls, plan: RunSpec, images: "TrainingInputs", watcher: "ProgressListener") -> "TrackedRun":
+    def start(cls, plan: RunSpec, images: "TrainingInputs", listener: "ProgressListener") -> "TrackedRun":
         """A new run, or the one that `mlflow run` has made; says its parameters and what identifies it."""
         from mlflow_project.training import log_values
 
@@ -58,7 +58,7 @@ class TrackedRun(ActiveRun):
             plan.run_id,
             {tag.key: tag.value for tag in opening if tag.key in IDENTITY},
             experiment_description=EXPERIMENT_DESCRIPTION,
-            on_problem=watcher.warning,
+            on_problem=listener.warning,
         )
         journal.append(
             *(Tag(key, value) for key, value in {NAME_TAG: plan.config.name, **plan.tags}.items()),
@@ -69,30 +69,30 @@ class TrackedRun(ActiveRun):
         journal.sync()
         # Last, and in one piece: a folder with a plan is a run that has said all of this and can be gone on with.
         _write(journal, RUN_SPEC_FILE, plan.to_json())
-        return cls(plan, journal, watcher)
+        return cls(plan, journal, listener)
 
     @classmethod
     def reopen(
-        cls, folder: Path, watcher: "ProgressListener", tags: Mapping[str, str] | None = None
+        cls, folder: Path, listener: "ProgressListener", tags: Mapping[str, str] | None = None
     ) -> "TrackedRun":
         """A run that was interrupted or has failed, to be gone on with.
 
         RunBusyError while another process has it; RunError where that has finished it; JournalError for a full disk.
         """
         plan = read_run_spec(folder)
-        journal = Journal.open(folder, on_problem=watcher.warning)
+        journal = Journal.open(folder, on_problem=listener.warning)
         if journal.ended == "FINISHED":
             journal.close()
             raise RunError(
                 f"run {journal.run_id or journal.header.key} is finished; start a new one to train more"
             )
         for damage in journal.damages:
-            watcher.warning(str(damage))
+            listener.warning(str(damage))
         try:
             times = local_runs.count_resume(folder)
         except OSError as error:
             raise _unwritable(journal, "resumed", error) from error
-        run = cls(plan, journal, watcher)
+        run = cls(plan, journal, listener)
         journal.append(RunResumed(), Tag(STATUS_TAG, RunState.STARTED), Tag(RESUMED_TAG, str(times)))
         journal.append(*(Tag(key, value) for key, value in (tags or {}).items()))
         return run
@@ -110,7 +110,7 @@ class TrackedRun(ActiveRun):
         self.journal.append(*log_values.epoch_metrics(result))
         self.journal.sync()
 
-    def catch_up(self, state_: "TrainingState") -> None:
+    def backfill(self, state_: "TrainingState") -> None:
         """Says what a state knows and the run hasn't said: after a resume, or because another run trained it."""
         from mlflow_project.training import log_values
 
@@ -127,7 +127,7 @@ class TrackedRun(ActiveRun):
             self._checkpoint_problem = False
         except OSError as error:
             if not self._checkpoint_problem:
-                self.watcher.warning(
+                self.listener.warning(
                     f"no checkpoint can be written in {self.folder} ({error.strerror}); training goes on, "
                     "but a kill now would lose what it did since the last one: free disk space there"
                 )
@@ -183,7 +183,7 @@ class TrackedRun(ActiveRun):
                 )
             )
             # While the files are still here: what the disk doesn't take is lost with them.
-            self.require_kept()
+            self.ensure_durable()
         self.end("FINISHED")
 
     @property
@@ -191,7 +191,7 @@ class TrackedRun(ActiveRun):
         return f"go on with: mlflow-project train --resume {self.name}"
 
 
-def redirect_run(run_id: str, resumed: Header, watcher: "ProgressListener") -> ActiveRun:
+def redirect_run(run_id: str, resumed: Header, listener: "ProgressListener") -> ActiveRun:
     """The run that `mlflow run` has made for a resumption: it says which one goes on instead, and ends as that one.
 
     As a context around the resumption. resumed: that of the journal that goes on. JournalError if the disk takes
@@ -202,7 +202,7 @@ def redirect_run(run_id: str, resumed: Header, watcher: "ProgressListener") -> A
     return ActiveRun.begin(
         f"resumed {resumed.run_name}",
         resumed.experiment,
-        watcher.warning,
+        listener.warning,
         run_id,
         resumes,
         experiment_description=EXPERIMENT_DESCRIPTION,

@@ -133,7 +133,7 @@ def _resume(
         if damage := checkpoint_warning(local.folder, start):
             listener.warning(damage)
         done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
-        listener.note(f"run {run.name} goes on from {done}")
+        listener.info(f"run {run.name} goes on from {done}")
         _introduce(run, loaded, listener)
         result = SharedTraining([run], loaded, listener, interruption).execute(start)[0]
         if other is not None and result.status != "FINISHED":
@@ -144,11 +144,11 @@ def _resume(
 def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressListener) -> None:
     """Tell at once what is trained, and where it is found as soon as the server has named it."""
     runtime, where = loaded.runtime, redact(run.journal.header.tracking_uri)
-    listener.note(
+    listener.info(
         f"{run.plan.config.name} on {loaded.dataset.name} ({len(loaded.train):,} images), "
         f"{runtime.device}, {runtime.precision}, {runtime.threads} threads"
     )
-    run.when_named(lambda run_id: listener.note(f"run {run_id} in {where}"))
+    run.when_named(lambda run_id: listener.info(f"run {run_id} in {where}"))
 
 
 def _finished(result: RunResult, listener: ProgressListener) -> RunResult:

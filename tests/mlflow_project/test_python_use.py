@@ -24,7 +24,7 @@ class Listener(NullListener):
         self.lines: list[str] = []
         self.epochs: list[int] = []
 
-    def note(self, text: str) -> None:
+    def info(self, text: str) -> None:
         self.lines.append(text)
 
     def epoch(self, result: object, epochs: int) -> None:

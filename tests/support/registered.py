@@ -59,7 +59,7 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
     from mlflow_project.training import log_values
 
     dataset, outliers = load_dataset("mnist-sample"), load_split("fashion-mnist-sample", "test")
-    train, validation = (dataset.train.take(torch.arange(n, n + 500)) for n in (0, 500))
+    train, validation = (dataset.train.subset(torch.arange(n, n + 500)) for n in (0, 500))
     model = new_model(seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     for index in torch.arange(500).repeat(2).split(16):
@@ -68,7 +68,7 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
         optimizer.step()
     model.eval().requires_grad_(False)
     some = torch.arange(100)
-    found = assess(model, train, validation, dataset.test.take(some), outliers.take(some))
+    found = assess(model, train, validation, dataset.test.subset(some), outliers.subset(some))
     config = TrainingConfig(lr=0.02, epochs=2, batch_size=16, seed=seed, validation_size=500)
     journal = Journal.create(uri, "tests", config.name)
     with tempfile.TemporaryDirectory() as scratch:

@@ -78,7 +78,7 @@ def show(model: str, name: str, format_: str) -> None:
     \b
     mlflow-project models show champion
     """
-    version = _registry(name).look_up(model)
+    version = _registry(name).resolve(model)
     facts = {
         "model": version.name,
         "version": version.number,
@@ -109,7 +109,7 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
     if bool(model) == all_:
         raise click.UsageError("name one MODEL, or --all")
     registry = _registry(name)
-    versions = _every_version(registry) if all_ else [registry.look_up(model or "")]
+    versions = _every_version(registry) if all_ else [registry.resolve(model or "")]
     rows: list[dict[str, Any]] = []
     for version in versions:
         try:
@@ -162,7 +162,7 @@ def promote(
     if bool(model) == best:
         raise click.UsageError("name one MODEL, or --best")
     registry = _registry(name)
-    version = registry.look_up(model) if model else promotion.best(registry, dataset_sha256)
+    version = registry.resolve(model) if model else promotion.best(registry, dataset_sha256)
     change = promotion.promote(registry, version, alias, because)
     if change is None:
         click.echo(f"version {version.number} is {alias} already", err=True)
@@ -187,7 +187,7 @@ def history(alias: str | None, name: str, format_: str) -> None:
 
     registry = _registry(name)
     if not registry.versions():
-        registry.look_up("champion")  # says what is registered instead
+        registry.resolve("champion")  # says what is registered instead
     with mlflow_errors():
         changes = known_changes(registry.client, name)
     rows = [_change(change) for change in changes if alias in (None, change.alias)]

@@ -42,7 +42,7 @@ def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int
         from mlflow_project.tracking.delivery.client import connect
 
         registry = RegisteredModel(connect(), name)
-        rows = answers(registry.load(registry.look_up(model)), images)
+        rows = answers(registry.load(registry.resolve(model)), images)
         if format_ == "table":
             _print_table(rows)
         else:

@@ -30,7 +30,7 @@ class Console(NullListener):
     ) -> None:
         self._take_bar_away()
 
-    def note(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """A line, above the bar where there is one."""
         bar = self._bar  # another thread may take it away meanwhile
         if bar is not None:
@@ -40,7 +40,7 @@ class Console(NullListener):
 
     def warning(self, text: str) -> None:
         """A line that says that it is a warning."""
-        self.note(f"Warning: {text}")
+        self.info(f"Warning: {text}")
 
     def progress(self, progress: "Progress", epochs: int) -> None:
         """Moves the bar, where there is a terminal."""
@@ -54,14 +54,14 @@ class Console(NullListener):
 
     def epoch(self, result: "EpochResult", epochs: int) -> None:
         """One line an epoch, always the same figures in the same order."""
-        self.note(epoch_line(result, epochs))
+        self.info(epoch_line(result, epochs))
         if result.epoch == epochs:
             self._take_bar_away()
 
     def task(self, description: str, share: float) -> None:
         """Moves the bar where there is a terminal, else says in a line each part of the work that is begun."""
         if not self._move_bar(description, share) and description != self._task:
-            self.note(f"{share:4.0%}  {description}")
+            self.info(f"{share:4.0%}  {description}")
         self._task = description
 
     def _move_bar(self, description: str, share: float, figures: str = "") -> bool:

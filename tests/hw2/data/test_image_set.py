@@ -38,7 +38,7 @@ def test_the_sum_is_over_images_and_labels_and_nothing_else() -> None:
     labels[3] += 1
     other_image = ImageSet("some", "train", images, one.labels, one.classes, "")
     other_label = ImageSet("some", "train", one.images, labels, one.classes, "")
-    assert len({one.sha256, other_image.sha256, other_label.sha256, one.take(torch.arange(19)).sha256}) == 4
+    assert len({one.sha256, other_image.sha256, other_label.sha256, one.subset(torch.arange(19)).sha256}) == 4
     assert Dataset("a", one, other_label, False).sha256 != Dataset("a", other_label, one, False).sha256
 
 

@@ -44,8 +44,8 @@ def evaluation_of(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
         sha256="a" * 64,
         labels=labels.astype(np.int64),
         logits=logits.astype(np.float32),
-        relu_means=np.zeros((n, 32), np.float32),
-        pool_means=np.zeros((n, 64), np.float32),
+        early_features=np.zeros((n, 32), np.float32),
+        late_features=np.zeros((n, 64), np.float32),
         seconds=1.0,
     )
 
@@ -70,10 +70,10 @@ class TestOnePassOverTheImages:
         model, images = new_model(1), some_images(75)
         evaluation = evaluate(model, images, batch_size=43)  # type: ignore[arg-type]
         with torch.no_grad():
-            logits, relu_means, pool_means = model.outputs(images.images)
+            logits, early_features, late_features = model.outputs(images.images)
         np.testing.assert_allclose(evaluation.logits, logits.numpy(), atol=1e-4)
-        np.testing.assert_allclose(evaluation.relu_means, relu_means.numpy(), atol=1e-5)
-        np.testing.assert_allclose(evaluation.pool_means, pool_means.numpy(), atol=1e-5)
+        np.testing.assert_allclose(evaluation.early_features, early_features.numpy(), atol=1e-5)
+        np.testing.assert_allclose(evaluation.late_features, late_features.numpy(), atol=1e-5)
         np.testing.assert_array_equal(evaluation.labels, images.labels.numpy())
         assert (evaluation.name, evaluation.sha256) == ("some-digits", "f" * 64)
         assert evaluation.logits.dtype == np.float32

@@ -23,8 +23,8 @@ def evaluation_of(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
         sha256="a" * 64,
         labels=labels.astype(np.int64),
         logits=logits.astype(np.float32),
-        relu_means=np.zeros((n, 32), np.float32),
-        pool_means=np.zeros((n, 64), np.float32),
+        early_features=np.zeros((n, 32), np.float32),
+        late_features=np.zeros((n, 64), np.float32),
         seconds=1.0,
     )
 

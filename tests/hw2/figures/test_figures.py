@@ -268,7 +268,9 @@ class TestWhatFiguresSay:
     def test_an_outlier_table_reads_a_digit_as_the_class_of_that_number(self, garments: Images) -> None:
         labels = garments.labels.numpy()
         certain = evaluation(5, (labels + 1) % 10, 50.0)
-        seen = Evaluation("x", "f", labels, certain.logits, certain.relu_means, certain.pool_means, 1.0)
+        seen = Evaluation(
+            "x", "f", labels, certain.logits, certain.early_features, certain.late_features, 1.0
+        )
         table = figures.outlier_table({"m": seen}, garments)  # type: ignore[arg-type]
         assert table["class"].tolist() == list(GARMENTS)
         assert table["predicted_class"].tolist() == [*GARMENTS[1:], GARMENTS[0]]
@@ -280,7 +282,7 @@ class TestWhatFiguresSay:
     def test_a_garment_matrix_counts_each_class_by_digit(self, garments: Images) -> None:
         seen = evaluation(5, np.full(80, 7), 50.0)
         shifted = Evaluation(
-            "x", "f", garments.labels.numpy(), seen.logits, seen.relu_means, seen.pool_means, 1
+            "x", "f", garments.labels.numpy(), seen.logits, seen.early_features, seen.late_features, 1
         )
         table = figures.outlier_matrix_table(shifted, garments)  # type: ignore[arg-type]
         assert table["label"].tolist() == list(GARMENTS)
@@ -293,7 +295,7 @@ class TestWhatFiguresSay:
             torch.zeros(52, 28, 28, dtype=torch.uint8), torch.from_numpy(labels), classes, "letters"
         )
         base = evaluation(1, np.zeros(52, np.int64), 50.0)
-        seen = Evaluation("x", "f", labels, base.logits, base.relu_means, base.pool_means, 1.0)
+        seen = Evaluation("x", "f", labels, base.logits, base.early_features, base.late_features, 1.0)
         table = figures.outlier_matrix_table(seen, letters)  # type: ignore[arg-type]
         assert table.shape == (26, 11)
         assert table["predicted_0"].tolist() == [2] * 26

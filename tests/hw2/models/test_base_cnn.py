@@ -50,7 +50,7 @@ def test_the_second_convolution_has_no_activation_behind_it() -> None:
     with torch.no_grad():
         model.conv2.weight.zero_()
         model.conv2.bias.fill_(-3.0)
-    torch.testing.assert_close(model.outputs(raw_images()).pool_means, torch.full((5, 64), -3.0))
+    torch.testing.assert_close(model.outputs(raw_images()).late_features, torch.full((5, 64), -3.0))
 
 
 def test_one_pass_gives_logits_and_the_means_of_both_feature_maps() -> None:
@@ -58,9 +58,9 @@ def test_one_pass_gives_logits_and_the_means_of_both_feature_maps() -> None:
     images = raw_images()
     outputs = model.outputs(images)
     first = torch.relu(model.conv1(preprocess(images)))
-    torch.testing.assert_close(outputs.relu_means, first.mean(dim=(2, 3)))
+    torch.testing.assert_close(outputs.early_features, first.mean(dim=(2, 3)))
     pooled = torch.nn.functional.max_pool2d(model.conv2(first), 2)
-    torch.testing.assert_close(outputs.pool_means, pooled.mean(dim=(2, 3)))
+    torch.testing.assert_close(outputs.late_features, pooled.mean(dim=(2, 3)))
     torch.testing.assert_close(outputs.logits, model.fc1(pooled.flatten(1)))
 
 

@@ -34,7 +34,7 @@ OWN = ("Net", SOURCE)
 
 @pytest.fixture
 def images() -> ImageSet:
-    return load_dataset("mnist-sample").train.take(torch.arange(640))
+    return load_dataset("mnist-sample").train.subset(torch.arange(640))
 
 
 def config(**changed: object) -> TrainingConfig:
@@ -98,8 +98,8 @@ def test_the_means_are_of_the_first_activation_and_of_the_last_images(images: Im
     found = net.outputs(images.images[:5])
     inside = net.net
     first = inside.relu(inside.norm(inside.conv(preprocess(images.images[:5]))))  # type: ignore[operator]
-    torch.testing.assert_close(found.relu_means, first.mean(dim=(2, 3)))
-    torch.testing.assert_close(found.pool_means, inside.pool(first).mean(dim=(2, 3)))  # type: ignore[operator]
+    torch.testing.assert_close(found.early_features, first.mean(dim=(2, 3)))
+    torch.testing.assert_close(found.late_features, inside.pool(first).mean(dim=(2, 3)))  # type: ignore[operator]
     torch.testing.assert_close(found.logits, net(images.images[:5]))
 
 
@@ -108,8 +108,8 @@ def test_a_class_may_name_its_layers(images: ImageSet) -> None:
         "class Net(nn.Module):", "class Net(nn.Module):\n    strokes, shapes = 'conv', 'last'"
     )
     found = new_model(1, ("Net", named)).eval().outputs(images.images[:5])
-    assert torch.equal(found.pool_means, found.logits)
-    assert (found.relu_means < 0).any()
+    assert torch.equal(found.late_features, found.logits)
+    assert (found.early_features < 0).any()
 
 
 def test_layers_are_listed_with_all_parameters() -> None:
@@ -121,8 +121,8 @@ def test_layers_are_listed_with_all_parameters() -> None:
 def test_its_detector_comes_back_bit_equal_and_one_of_two_nets_mixed_is_refused(images: ImageSet) -> None:
     net = new_model(0, OWN).eval()
     parts = (
-        evaluate(net, images.take(torch.arange(320))),
-        evaluate(net, images.take(torch.arange(320, 640))),
+        evaluate(net, images.subset(torch.arange(320))),
+        evaluate(net, images.subset(torch.arange(320, 640))),
     )
     detector = OutlierDetector.fit(*parts)
     again = OutlierDetector.from_state_dict(detector.state_dict())

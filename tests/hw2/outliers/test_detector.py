@@ -25,7 +25,7 @@ def some_digits(count: int, seed: int) -> SimpleNamespace:
     centers = np.random.default_rng(0).normal(size=(10, 96))
     means = centers[labels] + 0.5 * generator.normal(size=(count, 96))
     logits = generator.normal(size=(count, 10)) + 9 * np.eye(10)[labels]
-    return SimpleNamespace(logits=logits, relu_means=means[:, :32], pool_means=means[:, 32:])
+    return SimpleNamespace(logits=logits, early_features=means[:, :32], late_features=means[:, 32:])
 
 
 def changed(outputs: SimpleNamespace, **parts: object) -> SimpleNamespace:
@@ -70,7 +70,8 @@ def first(outputs: SimpleNamespace, count: int) -> SimpleNamespace:
 def test_far_outliers_keep_their_order(detector, fresh):
     some = first(fresh, 50)
     scores = [
-        detector.score(changed(some, relu_means=some.relu_means + away)) for away in (2, 3, 5, 10, 100, 1e6)
+        detector.score(changed(some, early_features=some.early_features + away))
+        for away in (2, 3, 5, 10, 100, 1e6)
     ]
     assert all((further > nearer).all() for nearer, further in pairwise(scores))
     assert np.isfinite(scores).all()
@@ -80,8 +81,8 @@ def test_far_outliers_keep_their_order(detector, fresh):
     ("part", "change"),
     [
         ("doubt", {"logits": lambda logits: logits * 0.05}),
-        ("strokes", {"relu_means": lambda means: means + 3}),
-        ("shapes", {"pool_means": lambda means: means + 3}),
+        ("strokes", {"early_features": lambda means: means + 3}),
+        ("shapes", {"late_features": lambda means: means + 3}),
         # sure, but by a pattern of the other logits that no digit has
         ("direction", {"logits": lambda logits: logits - 20 * (np.arange(10) % 2) * (logits < 5)}),
     ],
@@ -174,7 +175,7 @@ def test_too_few_images_are_refused():
 
 def test_outputs_that_are_no_numbers_are_refused():
     broken = some_digits(200, 1)
-    broken.pool_means[7, 3] = np.nan
+    broken.late_features[7, 3] = np.nan
     with pytest.raises(DataError, match="training images are not finite"):
         OutlierDetector.fit(broken, some_digits(200, 2))
 
@@ -183,7 +184,7 @@ def test_a_dead_channel_and_a_digit_that_is_never_predicted_are_survived():
     def poor(count: int, seed: int) -> SimpleNamespace:
         outputs = some_digits(count, seed)
         outputs.logits[:, 4] = -30
-        outputs.relu_means[:, 5] = 0
+        outputs.early_features[:, 5] = 0
         return outputs
 
     fitted = OutlierDetector.fit(poor(1000, 1), poor(1000, 2))

@@ -125,10 +125,12 @@ def test_scores_are_finite_and_in_their_range_for_any_finite_logits(logits):
 def test_a_larger_score_is_more_of_an_outlier(features):
     points, labels = features
     logits = np.eye(4)[labels] * 9
-    fitted = Scorer.fit(SimpleNamespace(logits=logits, pool_means=points), labels)
+    fitted = Scorer.fit(SimpleNamespace(logits=logits, late_features=points), labels)
     # between all classes, and far from every training image on the other side of the origin
-    strange = SimpleNamespace(logits=np.zeros((20, 4)), pool_means=np.full((20, 6), -60.0) + points[:20] / 9)
-    usual = SimpleNamespace(logits=logits[:20], pool_means=points[:20])
+    strange = SimpleNamespace(
+        logits=np.zeros((20, 4)), late_features=np.full((20, 6), -60.0) + points[:20] / 9
+    )
+    usual = SimpleNamespace(logits=logits[:20], late_features=points[:20])
     for name, score in fitted.scores(strange).items():
         assert score.min() > fitted.scores(usual)[name].max(), name
 
@@ -147,4 +149,4 @@ def test_fewer_training_images_than_neighbors_are_all_looked_at():
 
 def test_a_score_of_several_models_wants_several():
     with pytest.raises(DataError, match="name two or more"):
-        score_ensemble([SimpleNamespace(logits=np.zeros((2, 10)), pool_means=np.zeros((2, 64)))])
+        score_ensemble([SimpleNamespace(logits=np.zeros((2, 10)), late_features=np.zeros((2, 64)))])

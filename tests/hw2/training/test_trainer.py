@@ -47,7 +47,7 @@ def reports_by_batches_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def training(sample: Dataset, state: TrainingState | None = None, config: TrainingConfig = CONFIG) -> Trainer:
     """On 1,003 images: 126 batches of 8, the last of 3."""
-    train, validation = split_validation(sample.train.take(torch.arange(1_103)), 100)
+    train, validation = split_validation(sample.train.subset(torch.arange(1_103)), 100)
     return Trainer(config, RUNTIME, sample.sha256, train, validation, state)
 
 
@@ -125,7 +125,7 @@ def test_an_epochs_figures_are_means_over_all_its_images(sample: Dataset) -> Non
     # A learning rate that changes nothing lets the epoch's figures be computed afterwards.
     one = training(sample, config=dataclasses.replace(CONFIG, lr=1e-30, epochs=1))
     (result,) = one.epochs()
-    train, validation = split_validation(sample.train.take(torch.arange(1_103)), 100)
+    train, validation = split_validation(sample.train.subset(torch.arange(1_103)), 100)
     for part, loss, accuracy in (
         (train, result.train_loss, result.train_accuracy),
         (validation, result.validation_loss, result.validation_accuracy),

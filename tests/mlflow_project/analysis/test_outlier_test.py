@@ -281,11 +281,11 @@ def test_a_version_is_asked_once_and_named_as_it_was_said(registered: Registered
     from mlflow_project.tracking.delivery.client import connect
 
     registry = RegisteredModel(connect(registered.uri))
-    assert list(registry.look_up_all(["m1", "champion", "1"])) == ["m1"]
-    assert list(registry.look_up_all(["champion", "seed=3", "models:/mnist-base-cnn/2"])) == [
+    assert list(registry.resolve_all(["m1", "champion", "1"])) == ["m1"]
+    assert list(registry.resolve_all(["champion", "seed=3", "models:/mnist-base-cnn/2"])) == [
         "champion",
         "m3",
         "m2",
     ]
     registry.client.delete_registered_model_alias("mnist-base-cnn", "m2")
-    assert list(registry.look_up_all(["2"])) == ["v2"]
+    assert list(registry.resolve_all(["2"])) == ["v2"]

@@ -52,7 +52,7 @@ def test_a_list_of_models_is_split_as_it_is_meant(said: str, meant: list[str]) -
 def test_a_version_is_found_by_whatever_a_person_says(
     said: str, number: int, registry: RegisteredModel
 ) -> None:
-    assert registry.look_up(said).number == number
+    assert registry.resolve(said).number == number
 
 
 def test_a_configuration_means_the_newest_version_on_full_data_if_there_is_one(
@@ -60,17 +60,17 @@ def test_a_configuration_means_the_newest_version_on_full_data_if_there_is_one(
 ) -> None:
     for number in ("1", "2"):
         registry.client.set_model_version_tag(registry.name, number, "dataset", "mnist")
-    assert registry.look_up("lr=0.02 epochs=2").number == 2
-    assert registry.look_up("3").number == 3
+    assert registry.resolve("lr=0.02 epochs=2").number == 2
+    assert registry.resolve("3").number == 3
     assert main.run(["models", "find", "--lr", "0.02", "--format", "json"]) == 0
     found = {row["version"]: row["dataset"] for row in json.loads(capsys.readouterr().out)}
     assert found == {3: "mnist-sample", 2: "mnist", 1: "mnist"}
 
 
 def test_a_version_is_found_by_its_run(registry: RegisteredModel) -> None:
-    run_id = registry.look_up("2").run_id
-    assert registry.look_up(f"runs:/{run_id}").number == 2
-    assert registry.look_up(f"runs:/{run_id}/model").number == 2
+    run_id = registry.resolve("2").run_id
+    assert registry.resolve(f"runs:/{run_id}").number == 2
+    assert registry.resolve(f"runs:/{run_id}/model").number == 2
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_what_is_not_there_is_answered_with_what_is_near(
     said: str, hint: str, registry: RegisteredModel
 ) -> None:
     with pytest.raises(RegistryError) as refusal:
-        registry.look_up(said)
+        registry.resolve(said)
     assert hint in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -96,7 +96,7 @@ def test_what_is_not_there_is_answered_with_what_is_near(
 @pytest.mark.parametrize("said", ["color=red", "lr=fast", "models:/mnist-base-cnn"])
 def test_what_names_no_version_at_all_is_wrong_usage(said: str, registry: RegisteredModel) -> None:
     with pytest.raises(UsageError):
-        registry.look_up(said)
+        registry.resolve(said)
 
 
 def test_versions_are_found_by_accuracy_and_by_data(registry: RegisteredModel) -> None:
@@ -113,7 +113,7 @@ def test_versions_are_found_by_accuracy_and_by_data(registry: RegisteredModel) -
 def test_a_reloaded_model_is_the_class_with_the_registered_weights(registry: RegisteredModel) -> None:
     from hw2.models.factory import weights_sha256
 
-    loaded = registry.load(registry.look_up("m2"))
+    loaded = registry.load(registry.resolve("m2"))
     assert weights_sha256(loaded.model.state_dict()) == loaded.version.tags["weights_sha256"]
     assert loaded.model(torch.zeros(3, 28, 28, dtype=torch.uint8)).shape == (3, 10)
     assert loaded.detector.threshold == pytest.approx(float(loaded.version.tags["outlier_threshold"]))
@@ -127,12 +127,12 @@ def test_one_changed_byte_is_refused(name: str, registry: RegisteredModel, regis
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    version = registry.look_up("2")
+    version = registry.resolve("2")
     with pytest.raises(RegistryError, match="version 2"):
         registry.load(version)
     with pytest.raises(RegistryError, match="version 2"):
         registry.verify(version)
-    registry.verify(registry.look_up("1"))
+    registry.verify(registry.resolve("1"))
 
 
 def test_weights_of_another_version_are_refused_though_their_own_sums_fit(
@@ -142,7 +142,7 @@ def test_weights_of_another_version_are_refused_though_their_own_sums_fit(
 
     shutil.copytree(registered.files(1), registered.files(2), dirs_exist_ok=True)
     with pytest.raises(RegistryError, match="not what was registered"):
-        registry.load(registry.look_up("2"))
+        registry.load(registry.resolve("2"))
 
 
 def test_models_commands_print_what_programs_can_read(
@@ -203,7 +203,7 @@ def test_verify_all_sees_more_models_than_a_page_of_mlflow_holds(
 def test_one_version_is_looked_up_without_reading_the_others(
     registry: RegisteredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_id = registry.look_up("2").run_id
+    run_id = registry.resolve("2").run_id
     asked: list[str] = []
     search = registry.client.search_model_versions
 
@@ -213,23 +213,23 @@ def test_one_version_is_looked_up_without_reading_the_others(
 
     monkeypatch.setattr(registry.client, "search_model_versions", noted)
     for said in ("champion", "2", "models:/mnist-base-cnn@m3", f"runs:/{run_id}"):
-        registry.look_up(said)
+        registry.resolve(said)
     assert asked == [f"name = 'mnist-base-cnn' and run_id = '{run_id}'"]
 
 
 @pytest.mark.parametrize("said", ["latest", "9" * 30, "m 1", "runs:/a' or name = 'b"])
 def test_what_a_store_would_stumble_over_is_not_there(said: str, registry: RegisteredModel) -> None:
     with pytest.raises(RegistryError, match="mnist-base-cnn has no"):
-        registry.look_up(said)
+        registry.resolve(said)
 
 
 def test_an_accuracy_that_is_no_number_is_none(registry: RegisteredModel) -> None:
     registry.client.set_model_version_tag(registry.name, "1", "test_accuracy", "good")
-    version = registry.look_up("champion")
+    version = registry.resolve("champion")
     assert version.test_accuracy is None
     assert 1 not in [v.number for v in registry.versions(VersionFilter(min_test_accuracy=0.0))]
 
 
 def test_an_alias_that_is_moved_is_looked_up_anew(registry: RegisteredModel, registered: Registered) -> None:
     MlflowClient(registered.uri).set_registered_model_alias(registered.name, "champion", "3")
-    assert registry.look_up("champion").number == 3
+    assert registry.resolve("champion").number == 3

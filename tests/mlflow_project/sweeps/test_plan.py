@@ -35,16 +35,16 @@ def test_a_value_that_cannot_be_trained_is_refused_before_anything_starts() -> N
 
 
 def test_trials_that_differ_in_epochs_alone_are_one_training() -> None:
-    (stage,) = _chains(trials(5, 8), "fingerprint", {})
-    assert [trial.config.epochs for trial in stage.trials] == [5, 8]
-    assert stage.epochs == 8
-    assert SweepPlan(tuple(trials(5, 8)), (stage,)).epochs_alone == 13
+    (job,) = _chains(trials(5, 8), "fingerprint", {})
+    assert [trial.config.epochs for trial in job.trials] == [5, 8]
+    assert job.epochs == 8
+    assert SweepPlan(tuple(trials(5, 8)), (job,)).epochs_alone == 13
 
 
 def test_a_training_begins_at_the_most_advanced_state_that_fits() -> None:
     states = {Path("a"): (5, 0), Path("b"): (6, 30), Path("c"): (9, 0)}
-    (stage,) = _chains(trials(8), "fingerprint", states)
-    assert (stage.start, stage.source, stage.epochs) == ((6, 30), Path("b"), 2)
+    (job,) = _chains(trials(8), "fingerprint", states)
+    assert (job.start, job.source, job.epochs) == ((6, 30), Path("b"), 2)
 
 
 def test_a_state_beyond_a_trial_serves_only_those_after_it() -> None:
@@ -59,20 +59,20 @@ def test_a_state_beyond_a_trial_serves_only_those_after_it() -> None:
 )
 def test_no_way_to_share_needs_fewer_epochs(epochs: set[int], at: list[tuple[int, int]]) -> None:
     states = {Path(str(n)): position for n, position in enumerate(at)}
-    stages = _chains(trials(*sorted(epochs)), "fingerprint", states)
+    jobs = _chains(trials(*sorted(epochs)), "fingerprint", states)
 
     def least(wanted: int) -> int:
         """What a trial costs if it may begin at any state, and at the end of any smaller trial."""
         begins = [0, *(n for n, _ in at if n <= wanted), *(n for n in epochs if n < wanted)]
         return wanted - max(begins)
 
-    assert sum(stage.epochs for stage in stages) == sum(map(least, epochs))
-    assert [trial.config.epochs for stage in stages for trial in stage.trials] == sorted(epochs)
+    assert sum(job.epochs for job in jobs) == sum(map(least, epochs))
+    assert [trial.config.epochs for job in jobs for trial in job.trials] == sorted(epochs)
 
 
 def test_the_time_of_a_plan_is_that_of_its_longest_training_at_least() -> None:
-    stages = [TrainingJob((trial,), "fingerprint") for trial in trials(2, 8)]
-    plan = SweepPlan(tuple(trials(2, 8)), tuple(stages))
+    jobs = [TrainingJob((trial,), "fingerprint") for trial in trials(2, 8)]
+    plan = SweepPlan(tuple(trials(2, 8)), tuple(jobs))
     assert plan.seconds(images_per_second=100, images=1000, workers=1) == pytest.approx(100)
     assert plan.seconds(images_per_second=100, images=1000, workers=4) == pytest.approx(80)
 
@@ -85,7 +85,7 @@ def test_a_sha256_names_the_grid_whatever_the_order_and_state_of_its_trials() ->
 
 
 def test_the_plan_says_what_each_trial_trains_and_what_it_shares() -> None:
-    stages = _chains(trials(5, 8), "fingerprint", {Path("a"): (3, 0)})
-    first, second = rows(SweepPlan(tuple(trials(5, 8)), tuple(stages)))
+    jobs = _chains(trials(5, 8), "fingerprint", {Path("a"): (3, 0)})
+    first, second = rows(SweepPlan(tuple(trials(5, 8)), tuple(jobs)))
     assert (first["epochs_trained"], first["shared"], first["from_epoch"]) == (2, 3, 4)
     assert (second["epochs_trained"], second["shared"], second["from_epoch"]) == (3, 5, 6)

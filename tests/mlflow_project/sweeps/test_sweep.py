@@ -254,7 +254,7 @@ def test_a_sweep_with_workers_that_is_asked_to_end_marks_its_runs_and_goes_on_la
     assert parent.tags["status"] == "interrupted"
     plan = make_plan_of(tiny, (0.03, 0.02), (60,), store)
     assert {trial.state for trial in plan.trials} <= {"resumable", "missing"}
-    assert sum(stage.start > (0, 0) for stage in plan.stages) >= 1
+    assert sum(job.start > (0, 0) for job in plan.jobs) >= 1
 
 
 @pytest.mark.process

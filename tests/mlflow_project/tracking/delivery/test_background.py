@@ -232,6 +232,6 @@ def test_work_whose_results_find_no_room_is_not_finished(
         pytest.raises(JournalError, match=r"No space left.*free disk space there, and do it again"),
         ActiveRun.begin("n", "experiment", lambda problem: None, None) as run,
     ):
-        run.say(Artifact("table.csv", table))
+        run.log(Artifact("table.csv", table))
     kept = open_client(store).get_run(run.name)
     assert (kept.info.status, kept.data.tags["status"]) == ("FAILED", "failed")

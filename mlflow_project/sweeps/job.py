@@ -1,6 +1,6 @@
 """One shared training of a sweep, carried out: by this process or by any other that has the same state folder.
 
-A stage may be carried out again at any time, also after the process that did it has died: what is complete is
+A job may be carried out again at any time, also after the process that did it has died: what is complete is
 left, what was begun goes on from its last checkpoint, in the same runs.
 """
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 class JobRunner:
-    """A stage whose trials this process has claimed and whose runs it has opened."""
+    """A job whose trials this process has claimed and whose runs it has opened."""
 
-    def __init__(self, task: JobSpec, watcher: "ProgressListener", interruption: "GracefulShutdown") -> None:
+    def __init__(self, task: JobSpec, listener: "ProgressListener", interruption: "GracefulShutdown") -> None:
         self._task = task
-        self._watcher = watcher
+        self._watcher = listener
         self._interruption = interruption
         self._results: dict[str, TrialResult] = {}
         self._how: dict[Path, tuple[str, str]] = {}  # SHA-256 of the configuration, TRAINED or RESUMED
@@ -73,7 +73,7 @@ class JobRunner:
         self._release()
         return [
             self._results.get(trial.sha256, TrialResult(sha256=trial.sha256, how=NOT_DONE))
-            for trial in self._task.stage.trials
+            for trial in self._task.job.trials
         ]
 
     def _train(self) -> None:
@@ -81,14 +81,14 @@ class JobRunner:
         self._interruption.check()
         local = [*task.known, *existing_runs.local_runs(task.since)]
         local = [run for run in local if run.folder.name not in task.ignored]
-        config = task.stage.trials[-1].config
+        config = task.job.trials[-1].config
         loaded = _images(config, task.data_dir)
-        if config_hash(config, loaded.dataset.sha256) != task.stage.trials[-1].sha256:
+        if config_hash(config, loaded.dataset.sha256) != task.job.trials[-1].sha256:
             raise SweepError(
                 f"the worker on {platform.node()} has other code or images ({loaded.dataset.train.source}) than the "
                 "sweep; let both see the same"
             )
-        for trial in task.stage.trials:
+        for trial in task.job.trials:
             self._open(trial, local, loaded)
         runs = self._opened
         if not runs:
@@ -102,7 +102,7 @@ class JobRunner:
         self._training = SharedTraining(runs, loaded, self._watcher, self._interruption)
         self._name_each_other(runs, source if start is not None and start.epoch else None)
         if start is not None and (start.epoch or start.batch):
-            self._watcher.note(f"goes on from epoch {start.epoch + 1}, batch {start.batch + 1}")
+            self._watcher.info(f"goes on from epoch {start.epoch + 1}, batch {start.batch + 1}")
         self._training.train(start)
 
     def _open(self, trial: Trial, local: Sequence[LocalRunInfo], loaded: "TrainingInputs") -> None:
@@ -141,7 +141,7 @@ class JobRunner:
         }
         done = [
             f"{trial.config.name} ({result.run_id})"
-            for trial in self._task.stage.trials
+            for trial in self._task.job.trials
             if (result := self._results.get(trial.sha256)) and result.how == REUSED
         ]
         known = [run.folder for run in runs] + [result.folder for result in self._results.values()]
@@ -171,7 +171,7 @@ class JobRunner:
         )
 
     def _name_by_id(self, shares: str) -> str:
-        """Name the runs of this stage by their ids, where the server has given them by now."""
+        """Name the runs of this job by their ids, where the server has given them by now."""
         for run in self._opened:
             shares = shares.replace(JOURNAL_REFERENCE + run.journal.header.key, run.name)
         return shares
@@ -181,7 +181,7 @@ class JobRunner:
             for run in self._opened:
                 run.end("FAILED", reason)
                 run.close(0.0)
-        for trial in self._task.stage.trials:
+        for trial in self._task.job.trials:
             self._results.setdefault(
                 trial.sha256, TrialResult(sha256=trial.sha256, how=FAILED, reason=reason)
             )
