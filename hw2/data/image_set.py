@@ -56,7 +56,7 @@ class ImageSet:
         """Over shape, images and labels: equal content has an equal sum, whatever file it came from."""
         return images_sha256(self.images.contiguous().numpy(), self.labels.contiguous().numpy())
 
-    def subset(self, index: Tensor) -> "ImageSet":
+    def subset(self, index: Tensor) -> ImageSet:
         """The images at these positions (int64 [M]), in this order."""
         return replace(self, images=self.images[index], labels=self.labels[index])
 

@@ -32,7 +32,7 @@ class ScoredEvaluation:
     rejected: BoolArray
 
     @classmethod
-    def of(cls, evaluation: Evaluation, detector: OutlierDetector, scorer: Scorer) -> "ScoredEvaluation":
+    def of(cls, evaluation: Evaluation, detector: OutlierDetector, scorer: Scorer) -> ScoredEvaluation:
         """With every score of one model."""
         shipped = detector.score(evaluation)
         return cls(
@@ -116,7 +116,7 @@ class LabelMatches:
     answers: int
 
     @classmethod
-    def of(cls, tables: Sequence[pd.DataFrame]) -> "LabelMatches":
+    def of(cls, tables: Sequence[pd.DataFrame]) -> LabelMatches:
         """From `outlier_table`s of sets of ten classes; of any other set, a match would mean nothing."""
         together = pd.concat(tables)
         return cls(int(together["matches"].sum()), len(together))

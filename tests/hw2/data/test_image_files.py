@@ -272,7 +272,7 @@ def _jpeg() -> bytes:
 
 REFUSED = {
     "no bytes": (b"", "an empty file of 0 bytes"),
-    "a text": (b"not an image at all", "it begins with 0x6e6f742061207069"),
+    "a text": (b"not an image at all", "it begins with 0x6e6f7420616e2069"),
     "a GIF": (b"GIF89a" + bytes(20), "it begins with 0x474946383961"),
     "20,000 x 20,000 pixels": (_png(20_000, 20_000, zlib.compress(b"")), "found 20,000 x 20,000 pixels"),
     "20,000 x 20,000 values": (idx.header((20_000, 20_000)), "found 20,000 x 20,000 pixels"),
@@ -311,7 +311,7 @@ def test_whatever_goes_wrong_with_one_image_names_it(tmp_path: Path, monkeypatch
     def broken(ink: Image.Image) -> NDArray[np.uint8]:
         raise IndexError("no such\nplace")
 
-    monkeypatch.setattr(image_files, "as_mnist", broken)
+    monkeypatch.setattr(image_files, "center_like_mnist", broken)
     path = saved(tmp_path / "digit.png", digit(0, 280))
     with pytest.raises(DataError, match=r"digit\.png: can't be made into 28 x 28 pixels \(no such place\)"):
         read_one(path)

@@ -42,7 +42,7 @@ def same_threads() -> object:
 
 @pytest.fixture(autouse=True)
 def reports_by_batches_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hw2.training.trainer._SILENT_SECONDS", math.inf)
+    monkeypatch.setattr("hw2.training.trainer.PROGRESS_INTERVAL", math.inf)
 
 
 def training(sample: Dataset, state: TrainingState | None = None, config: TrainingConfig = CONFIG) -> Trainer:
@@ -95,7 +95,7 @@ def test_slow_batches_are_reported_each_and_change_nothing(
 ) -> None:
     expected = training(sample)
     list(expected.epochs())
-    monkeypatch.setattr("hw2.training.trainer._SILENT_SECONDS", -1.0)
+    monkeypatch.setattr("hw2.training.trainer.PROGRESS_INTERVAL", -1.0)
     heard: list[Progress] = []
     one = training(sample)
     list(one.epochs(heard.append))
