@@ -155,7 +155,7 @@ def judge(model: BaseCNN, images: Images) -> Result:
             **alternatives.scores(evaluation, detector),
             SHIPPED: detector.score(evaluation),
         }
-    rejected = detector.rejected(scores["test"][SHIPPED])
+    rejected = detector.is_outlier(scores["test"][SHIPPED])
     correct = evaluations["test"].correct
     p_values = detector.p_value(scores["test"][SHIPPED])
     kept = Kept(
@@ -206,7 +206,7 @@ class Alternatives:
             curve(values) / np.log(10)
             for curve, values in zip(self._curves, self._statistics(evaluation), strict=True)
         )
-        parts = detector.parts(evaluation)
+        parts = detector.component_scores(evaluation)
         everything = np.sum(list(parts.values()), axis=0)
         return {
             "prototype: doubt, strokes, shapes of any digit, neighbors in logits": (

@@ -1,6 +1,6 @@
 """What can go wrong in an experiment through no fault of the code.
 
-ExperimentError
+Hw2Error
 ├── ConfigurationError   a configuration that can't be trained here
 ├── DataError            files or images that are not what they should be
 ├── DivergenceError      the loss is not a number any more
@@ -12,7 +12,7 @@ Each message is one line: what was found, what was expected, and the next step.
 
 
 class Hw2Error(Exception):
-    """Something that a person can cause and mend."""
+    """What a person can cause and fix: the base of all errors here."""
 
 
 class ConfigurationError(Hw2Error):

@@ -3,18 +3,18 @@
 import math
 from collections.abc import Sequence
 
-# Below this, a difference is called one.
+# The level of significance of all tests.
 ALPHA = 0.05
 
 
 def format_float(number: float) -> str:
-    """Text that reads back as the same number: 0.1, 1e-05, 1000, and as many digits as others need."""
+    """Format a number so that it reads back as the same: 0.1, 1e-05, 1000, and as many digits as others need."""
     text = f"{number:g}"
     return text if float(text) == number else repr(number)
 
 
 def parse_number(value: object) -> str | int | float:
-    """The finite number that a value's text is, whole where it can be; else the text, also of True and None."""
+    """Parse a value's text as a finite number, whole where it can be; else return the text, also of True and None."""
     if not isinstance(value, bool | None):
         for kind in (int, float):
             try:
@@ -27,17 +27,17 @@ def parse_number(value: object) -> str | int | float:
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Names as in a sentence: "a", "a and b", "a, b and c"."""
+    """Join names as in a sentence: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type's name where it has none."""
+    """Return the first line of an error's message, or its type's name where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def format_percent(share: float, digits: int = 1) -> str:
-    """A share of 1 in percent; only exactly 1 is "100 %", so that one mistake in many is not rounded away."""
+    """Format a share of 1 in percent; only exactly 1 is "100 %", so that one mistake in many is not rounded away."""
     text = f"{100 * share:.{digits}f}"
     if share < 1 and float(text) == 100:
         text = f"{100 - 10**-digits:.{digits}f}"
@@ -47,12 +47,12 @@ def format_percent(share: float, digits: int = 1) -> str:
 
 
 def format_ratio(area: float) -> str:
-    """An area or a share with four digits after the point; only exactly 1 is 1."""
+    """Format an area or a share with four digits after the point; only exactly 1 is 1."""
     return "above 0.9999" if 0.99995 <= area < 1 else f"{area:.4f}"
 
 
 def format_ci(share: float, low: float, high: float, digits: int = 1) -> str:
-    """A share of 1 in percent with its interval, as in "95.3 % (95.0 to 95.6)"; "–" for none (NaN)."""
+    """Format a share of 1 in percent with its interval, as in "95.3 % (95.0 to 95.6)"; "–" for none (NaN)."""
     if share != share:
         return "–"
     ends = (format_percent(end, digits).removesuffix(" %") for end in (low, high))
@@ -60,7 +60,7 @@ def format_ci(share: float, low: float, high: float, digits: int = 1) -> str:
 
 
 def format_p(p: float) -> str:
-    """A p-value to be read: two figures, more only where rounding would cross the level; never 0."""
+    """Format a p-value: two digits, more only where rounding would cross ALPHA; never 0."""
     if p < 0.0001:
         return "p < 0.0001"
     if p >= 0.095:

@@ -1,14 +1,11 @@
-"""Which of several models is better, and whether that can be told: paired statistics over stored predictions.
-
-Works from predictions alone and never runs a model. All models must have been shown the same images.
-"""
+"""Paired comparison of models by their stored predictions on the same images; no model is run."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,9 +24,6 @@ from hw2.comparison.significance import (
     paired_difference_ci,
 )
 from hw2.evaluation.metrics import wilson_interval
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,38 +49,36 @@ class Comparison:
     overall_verdict: str
     seeds: pd.DataFrame
     seed_pairs: pd.DataFrame
-    _places: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
 
     def pair(self, first: str, second: str) -> dict[str, Any]:
-        """The row of `pairs` for two models by name, in either order; KeyError where there is none."""
-        place = self._places.get((first, second), self._places.get((second, first)))
-        if place is None:
-            raise KeyError((first, second))
-        return {str(key): value for key, value in self.pairs.iloc[place].items()}
+        """Find the row of `pairs` for two models by name, in either order; KeyError where there is none."""
+        for row in self.pairs.to_dict("records"):
+            if {row["first"], row["second"]} == {first, second}:
+                return {str(key): value for key, value in row.items()}
+        raise KeyError((first, second))
 
 
 def compare(models: Sequence[ModelPredictions]) -> Comparison:
-    """All statistics of Comparison. Raises ComparisonError where the models can't be compared."""
-    _refuse_what_cannot_be_compared(models)
-    pairs = _pairs(models)
+    """Compare models.
+
+    Raises:
+        ComparisonError: no model, a name twice, or predictions for other images.
+    """
+    _check_comparable(models)
     overall = cochran_q(np.stack([model.correct for model in models], axis=1))
     groups = _by_configuration(models)
     return Comparison(
         models=tuple(models),
         accuracy=_accuracy(models),
-        pairs=pairs,
+        pairs=_pairs(models),
         overall=overall,
         overall_verdict=_overall_verdict(overall, models),
         seeds=_seeds(groups),
         seed_pairs=_seed_pairs(groups),
-        _places={
-            (first, second): i
-            for i, (first, second) in enumerate(zip(pairs["first"], pairs["second"], strict=True))
-        },
     )
 
 
-def _refuse_what_cannot_be_compared(models: Sequence[ModelPredictions]) -> None:
+def _check_comparable(models: Sequence[ModelPredictions]) -> None:
     if not models:
         raise ComparisonError("no model to compare; name at least one that has been tested")
     names = [model.name for model in models]
@@ -113,12 +105,14 @@ def _refuse_what_cannot_be_compared(models: Sequence[ModelPredictions]) -> None:
 
 
 def _accuracy(models: Sequence[ModelPredictions]) -> pd.DataFrame:
-    right = [int(model.correct.sum()) for model in models]
-    intervals = [wilson_interval(hits, model.n) for hits, model in zip(right, models, strict=True)]
+    num_correct = [int(model.correct.sum()) for model in models]
+    intervals = [
+        wilson_interval(correct, model.n) for correct, model in zip(num_correct, models, strict=True)
+    ]
     table = pd.DataFrame(
         {
             "model": [model.name for model in models],
-            "right": right,
+            "right": num_correct,
             "pictures": [model.n for model in models],
             "accuracy": [model.accuracy for model in models],
             "low": [low for low, _ in intervals],
@@ -132,7 +126,7 @@ def _accuracy(models: Sequence[ModelPredictions]) -> pd.DataFrame:
 
 
 def pareto_front(gain: FloatArray, costs: FloatArray) -> BoolArray:
-    """Which of N choices no other one dominates: gain [N], more is better; costs [N, k], less is better.
+    """Mark the choices that no other one dominates: gain [N], more is better; costs [N, k], less is better.
 
     Equal choices don't dominate each other. An unknown cost is infinite.
     """
@@ -176,17 +170,20 @@ def _pairs(models: Sequence[ModelPredictions]) -> pd.DataFrame:
 
 
 def _pair_verdict(row: Mapping[Hashable, Any], images: int, pairs: int) -> tuple[str, str]:
-    """Which model is better, "" for none, and the verdict in words."""
+    """Name the better model, "" for none, and say the verdict in words."""
     first, second, p = row["only_first_right"], row["only_second_right"], row["p_holm"]
     if row["same_answer"] == images:
         return "", f"a tie: the same answer to each of {images:,} images"
     if first == second == 0:
         return "", "a tie: right and wrong on the same images"
-    said = f"{format_p(p)}{_corrected(pairs)}"
+    evidence = f"{format_p(p)}{_corrected(pairs)}"
     if p >= ALPHA:
-        return "", f"no significant difference: {_count(first)} against {second:,}, {said}"
+        return "", f"no significant difference: {_count(first)} against {second:,}, {evidence}"
     better = str(row["first"] if first > second else row["second"])
-    return better, f"{better} is better: {_count(max(first, second))} against {min(first, second):,}, {said}"
+    return (
+        better,
+        f"{better} is better: {_count(max(first, second))} against {min(first, second):,}, {evidence}",
+    )
 
 
 def _count(images: int) -> str:
@@ -204,16 +201,16 @@ def _overall_verdict(overall: CochranQ, models: Sequence[ModelPredictions]) -> s
         same = all((model.correct == models[0].correct).all() for model in models)
         if same:
             return f"a tie: all {len(models)} models are right and wrong on the same images"
-    said = (
+    evidence = (
         f"Cochran's Q = {overall.statistic:.2f}, {overall.degrees} degrees of freedom, {format_p(overall.p)}"
     )
     if overall.p >= ALPHA:
-        return f"no significant difference among the {len(models)} models: {said}"
-    return f"the {len(models)} models are not all equally good: {said}"
+        return f"no significant difference among the {len(models)} models: {evidence}"
+    return f"the {len(models)} models are not all equally good: {evidence}"
 
 
 def _by_configuration(models: Sequence[ModelPredictions]) -> dict[str, dict[str, ModelPredictions]]:
-    """By the configuration's words, then by seed, in the order of the models; of repetitions, the first."""
+    """Group models by configuration, then by seed, in their order; of repetitions, the first."""
     labels = configuration_labels([model.without_seed for model in models])
     groups: dict[str, dict[str, ModelPredictions]] = {}
     for label, model in zip(labels, models, strict=True):
@@ -279,8 +276,8 @@ def _seed_verdict(
     if difference.mean == 0 and difference.sd == 0:
         return "", f"a tie: the same accuracy with each of {difference.n} seeds"
     points = f"{abs(difference.mean) * 100:.2f} points on average over {difference.n} seeds"
-    said = f"{points}, {format_p(p)}{_corrected(pairs)}"
+    evidence = f"{points}, {format_p(p)}{_corrected(pairs)}"
     if p >= ALPHA:
-        return "", f"no significant difference: {said}"
+        return "", f"no significant difference: {evidence}"
     better = first if difference.mean > 0 else second
-    return better, f"{better} is better: {said}"
+    return better, f"{better} is better: {evidence}"

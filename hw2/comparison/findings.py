@@ -1,4 +1,4 @@
-"""What a comparison of models has to say, in sentences with their numbers, computed from the data."""
+"""The findings of a comparison in sentences, with their numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Finding:
 
 
 def findings(comparison: Comparison) -> list[Finding]:
-    """All of this module's sentences; what the models at hand can't answer is left out."""
+    """List all findings; what the models at hand can't answer is left out."""
     return [
         Finding("best", best(comparison)),
         *(Finding("schedules", text) for text in short_vs_long(comparison)),
@@ -30,7 +30,7 @@ def findings(comparison: Comparison) -> list[Finding]:
 
 
 def best(comparison: Comparison) -> str:
-    """The most accurate model, and from which others it can't be told."""
+    """Name the most accurate model, and the others that are not significantly worse."""
     models = sorted(comparison.models, key=lambda model: -model.accuracy)
     first = models[0]
     leaders = [model for model in models if model.accuracy == first.accuracy]
@@ -55,9 +55,9 @@ def best(comparison: Comparison) -> str:
 
 
 def short_vs_long(comparison: Comparison) -> Iterator[str]:
-    """Few epochs at the largest rate against many at the smallest: the opposite corners of a grid.
+    """Compare few epochs at the largest rate with many at the smallest: the opposite corners of a grid.
 
-    `grid_models` says which models make a grid.
+    The grid is that of `grid_models`.
     """
     for alike in _grouped(comparison, "lr", "epochs").values():
         corners = grid_models(alike)
@@ -71,7 +71,7 @@ def short_vs_long(comparison: Comparison) -> Iterator[str]:
 
 
 def grid_models(models: Sequence[ModelPredictions]) -> list[ModelPredictions]:
-    """Those whose learning rate was trained for more than one number of epochs; all, where there are none."""
+    """Keep models whose learning rate was trained for more than one number of epochs; all, where none was."""
     epochs: dict[Setting | None, set[Setting | None]] = {}
     for model in models:
         epochs.setdefault(model.settings.get("lr"), set()).add(model.settings.get("epochs"))
@@ -79,7 +79,7 @@ def grid_models(models: Sequence[ModelPredictions]) -> list[ModelPredictions]:
 
 
 def epoch_gains(comparison: Comparison) -> Iterator[str]:
-    """What each step to more epochs gained, all else equal."""
+    """Say what each step to more epochs gained, all else equal."""
     for alike in _grouped(comparison, "epochs").values():
         ordered = sorted(alike, key=lambda model: _value(model, "epochs"))
         for fewer, more in pairwise(ordered):
@@ -95,28 +95,28 @@ def epoch_gains(comparison: Comparison) -> Iterator[str]:
 
 
 def best_class(model: ModelPredictions) -> str:
-    """The digit with the most correct predictions, and the one with the largest share of its own.
+    """Name the digit with the most correct predictions, and the one with the highest accuracy.
 
     Digits are not equally frequent, so the two often differ.
     """
     totals = np.bincount(model.labels)
-    right = np.bincount(model.labels[model.correct], minlength=len(totals))
-    shares = right / np.maximum(totals, 1)
-    most, surest = int(right.argmax()), int(shares.argmax())
+    correct = np.bincount(model.labels[model.correct], minlength=len(totals))
+    shares = correct / np.maximum(totals, 1)
+    by_count, by_share = int(correct.argmax()), int(shares.argmax())
     text = (
-        f"{model.name} has most correct predictions for digit {most}: {right[most]:,} of {totals[most]:,} "
-        f"({format_percent(shares[most], 1)})"
+        f"{model.name} has most correct predictions for digit {by_count}: {correct[by_count]:,} of "
+        f"{totals[by_count]:,} ({format_percent(shares[by_count], 1)})"
     )
-    if surest == most:
+    if by_share == by_count:
         return f"{text}, also its largest share."
     return (
-        f"{text}; by share it is best at digit {surest}: {right[surest]:,} of {totals[surest]:,} "
-        f"({format_percent(shares[surest], 1)})."
+        f"{text}; by share it is best at digit {by_share}: {correct[by_share]:,} of {totals[by_share]:,} "
+        f"({format_percent(shares[by_share], 1)})."
     )
 
 
 def _grouped(comparison: Comparison, *varying: str) -> Mapping[object, list[ModelPredictions]]:
-    """Models that differ in nothing but the settings named; models without these are left out."""
+    """Group models that differ in nothing but the settings named; models without these are left out."""
     groups: dict[object, list[ModelPredictions]] = {}
     for model in comparison.models:
         if all(isinstance(model.settings.get(key), int | float) for key in varying):
@@ -144,10 +144,10 @@ def _verdict(comparison: Comparison, first: ModelPredictions, second: ModelPredi
     row = comparison.pair(first.name, second.name)
     if row["only_first_right"] == row["only_second_right"] == 0:
         return "Both are right on the same images: a tie."
-    said = f"{_against(first, second)}, {format_p(row['p_holm'])}"
+    evidence = f"{_against(first, second)}, {format_p(row['p_holm'])}"
     if row["p_holm"] >= ALPHA:
-        return f"No difference can be told: {said}."
-    return f"{row['better']} is better: {said}."
+        return f"No difference can be told: {evidence}."
+    return f"{row['better']} is better: {evidence}."
 
 
 def _times(first: ModelPredictions, second: ModelPredictions) -> str:

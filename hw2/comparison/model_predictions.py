@@ -16,15 +16,10 @@ if TYPE_CHECKING:
     from hw2.evaluation.predictions import Predictions
 
 SEED = "seed"
-
-
 # What doesn't make another configuration: repetitions may differ in these.
 REPEATED = (SEED, "threads")
 
-
 Setting = str | int | float
-
-
 Configuration = tuple[tuple[str, Setting], ...]
 
 
@@ -32,7 +27,7 @@ Configuration = tuple[tuple[str, Setting], ...]
 class ModelPredictions:
     """One model's answers to the images that `images_sha256` names.
 
-    configuration: what was asked, values as they are or as text, with the seed under "seed"; labels and
+    configuration: as requested, values as they are or as text, with the seed under "seed"; labels and
     predicted: int64 [N]; train_seconds and model_size_bytes: None where unknown.
     """
 
@@ -53,20 +48,13 @@ class ModelPredictions:
         train_seconds: float | None = None,
         model_size_bytes: int | None = None,
     ) -> Self:
-        """From predictions as they are read from a file."""
-        return cls(
-            name,
-            configuration,
-            stored.labels,
-            stored.predicted,
-            stored.sha256,
-            train_seconds,
-            model_size_bytes,
-        )
+        """Create from stored predictions."""
+        answers = stored.labels, stored.predicted, stored.sha256
+        return cls(name, configuration, *answers, train_seconds, model_size_bytes)
 
     @property
     def n(self) -> int:
-        """How many images."""
+        """Number of images."""
         return len(self.labels)
 
     @cached_property
@@ -86,7 +74,6 @@ class ModelPredictions:
 
     @property
     def seed(self) -> Setting | None:
-        """The seed, None where the configuration has none."""
         return self.settings.get(SEED)
 
     @cached_property
@@ -96,7 +83,7 @@ class ModelPredictions:
 
 
 def configuration_labels(configurations: Sequence[Configuration]) -> list[str]:
-    """Each configuration as a person says it: lr and epochs, and whatever else differs among them."""
+    """Label each configuration: lr and epochs, and whatever else differs among them."""
     differing = {
         key
         for configuration in configurations

@@ -1,4 +1,4 @@
-"""Tests of whether models differ, each on the same images or the same seeds. No test divides by nothing.
+"""Paired significance tests, over the same images or the same seeds. No test divides by zero.
 
 Distributions are those of `scipy.special`, imported where they are needed: `scipy.stats`, which has the same ones under
 better names, would cost each comparison half a second.
@@ -32,18 +32,18 @@ class PairedDifference(NamedTuple):
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value: Q. McNemar, Psychometrika 12 (1947), by the binomial distribution.
+    """Compute the exact two-sided p-value: Q. McNemar, Psychometrika 12 (1947), by the binomial distribution.
 
     only_first, only_second: images that one model has right and the other wrong. 1 where there are none.
     """
     from scipy.special import bdtr
 
-    # Of p = 1/2 both tails are alike; where the counts are, too, their sum has the middle twice.
+    # At p = 1/2 both tails are alike; where the counts are, too, their sum has the middle twice.
     return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number: S. Holm, Scand. J. Statist. 6 (1979). In the order given."""
+    """Correct p-values for their number, in the order given: S. Holm, Scand. J. Statist. 6 (1979)."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -53,7 +53,7 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 
 
 def cochran_q(correct: BoolArray) -> CochranQ:
-    """Whether k models differ: W. G. Cochran, Biometrika 37 (1950), 256-266.
+    """Test whether k models differ: W. G. Cochran, Biometrika 37 (1950), 256-266.
 
     correct: bool [N, k]. Q is 0 and p 1 where all models are right and wrong on the same images.
     """
@@ -70,7 +70,7 @@ def cochran_q(correct: BoolArray) -> CochranQ:
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> PairedDifference:
-    """Student's paired t-test of first - second.
+    """Test first - second by Student's paired t-test.
 
     Where every pair differs by exactly the same, t is infinite and says nothing: p is then that of the exact
     sign-flip test, 2 / 2^n, or 1 where the difference is 0. A single pair has p = 1 and no interval.
@@ -94,7 +94,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
 
 
 def paired_difference_ci(only_first: int, only_second: int, n: int) -> tuple[float, float]:
-    """95 % interval of the difference of two models' accuracies on the same n images.
+    """Compute the 95 % interval of the difference of two models' accuracies on the same n images.
 
     Wald's with half an image added to each of the four cells: A. Agresti & Y. Min, Statist. Med. 24 (2005).
     """

@@ -71,7 +71,7 @@ DATASETS: dict[str, DatasetSpec] = {
 }
 
 _SAMPLE_DIR = Path(__file__).parent / "samples"
-# Behind a set's name, where its embedded sample stands in for it.
+# Follows a set's name where its embedded sample stands in for it.
 SAMPLE_SUFFIX = "-sample"
 # Where the embedded sample of a set is, by split.
 SAMPLES: dict[str, dict[str, Path]] = {

@@ -1,4 +1,4 @@
-"""Files of images and labels: found, downloaded, read, and refused where they are damaged."""
+"""Files of images and labels: located, downloaded, read, and refused where they are damaged."""
 
 import contextlib
 import hashlib
@@ -26,11 +26,11 @@ OWN_IMAGES = ", or give a folder of your own images as the data set itself, by i
 
 
 class DatasetNotFoundError(DataError):
-    """The files are not where they were looked for, as opposed to being there and damaged."""
+    """The files are absent, as opposed to being there and damaged."""
 
 
 def download_dir() -> Path:
-    """Where downloads go: datasets/vision in torch's cache ($TORCH_HOME, else ~/.cache/torch)."""
+    """Return the folder of downloads: datasets/vision in torch's cache ($TORCH_HOME, else ~/.cache/torch)."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return expanded(Path(os.environ.get("TORCH_HOME") or f"{cache}/torch")) / "datasets" / "vision"
 
@@ -38,7 +38,7 @@ def download_dir() -> Path:
 def find_known(
     name: str, known: DatasetSpec, splits: Sequence[str], data_dir: Path | None, download: bool
 ) -> Path | None:
-    """The folder with files of these splits; None where no place was asked for and the cache has none."""
+    """Find the folder with files of these splits; None where no folder was given and the cache has none."""
     root = expanded(data_dir) if data_dir is not None else download_dir()
     if data_dir is not None and not download:
         listing(root)
@@ -50,18 +50,18 @@ def find_known(
         _download(name, known, root)
         place = _place(places, splits, known.prefix)
     if place is None and (data_dir is not None or download):
-        wanted = " and ".join(_expected(split, known.prefix) for split in splits)
+        missing = " and ".join(_expected(split, known.prefix) for split in splits)
         raise DatasetNotFoundError(
-            f"{root}: found no {wanted} in {known.folder}/raw, raw or the folder itself; "
+            f"{root}: found no {missing} in {known.folder}/raw, raw or the folder itself; "
             f"put the files of {name} there, or let them be downloaded (download=true)"
         )
     return place
 
 
-def find_beside(
+def find_sibling(
     name: str, known: DatasetSpec, splits: Sequence[str], data_dir: Path | None, download: bool
 ) -> Path | None:
-    """Where a set is found of which `data_dir` has its own folder or nothing; else the cache's, or None.
+    """Find a set of which `data_dir` has its own folder or nothing; else the cache's, or None.
 
     The raw/ of a `data_dir` that was given for another set, or its top, holds that set's files under these names.
     """
@@ -75,19 +75,19 @@ def find_beside(
 
 
 def find_folder(folder: Path, splits: Sequence[str]) -> Path:
-    """The folder itself or its raw/, whichever has the files of these splits."""
+    """Find the folder itself or its raw/, whichever has the files of these splits."""
     listing(folder)
     place = _place([folder / "raw", folder], splits, "")
     if place is None:
-        wanted = " and ".join(_expected(split, "") for split in splits)
-        raise DatasetNotFoundError(f"{folder}: found no {wanted} in it or its raw/; give another folder")
+        missing = " and ".join(_expected(split, "") for split in splits)
+        raise DatasetNotFoundError(f"{folder}: found no {missing} in it or its raw/; give another folder")
     return place
 
 
 def read_split(
     folder: Path, split: str, classes: int, known: DatasetSpec | None = None
 ) -> tuple[Pixels, Labels]:
-    """Images (uint8 [N, 28, 28]) and labels (int64 [N], below `classes`); for a known set as published."""
+    """Read images (uint8 [N, 28, 28]) and labels (int64 [N], below `classes`); a known set's as published."""
     names = listing(folder)
     prefix = known.prefix if known else ""
     images_name, labels_name = (_file(names, split, kind, prefix) for kind in ("images", "labels"))
@@ -106,7 +106,7 @@ def read_split(
 
 
 def read_any(folder: Path) -> tuple[Pixels, Labels | None]:
-    """Test images of a folder, else its training images, else its only images; labels if any."""
+    """Read the test images of a folder, else its training images, else its only images; labels if any."""
     place = folder / "raw" if is_folder(folder / "raw") else folder
     names = listing(place)
     image_names = [name for name in names if re.search(r"images[-.]idx3-ubyte(\.gz)?$", name)]
@@ -118,9 +118,9 @@ def read_any(folder: Path) -> tuple[Pixels, Labels | None]:
         chosen = image_names
     stems = {name.removesuffix(".gz") for name in chosen}
     if len(stems) != 1:
-        found = f"{len(stems)} files of images" if stems else "no file of images"
+        count = f"{len(stems)} files" if stems else "no file"
         raise DatasetNotFoundError(
-            f"{place}: found {found}, expected one named like t10k-images-idx3-ubyte[.gz]"
+            f"{place}: found {count} of images, expected one named like t10k-images-idx3-ubyte[.gz]"
         )
     images_path = place / min(chosen)
     images = _read_images(images_path, transposed=images_path.name.startswith("emnist-"))
@@ -132,7 +132,7 @@ def read_any(folder: Path) -> tuple[Pixels, Labels | None]:
 
 
 def listing(folder: Path, empty_is_wrong: bool = True) -> list[str]:
-    """Names in a folder; AbsentError where it is missing or empty, DataError where it may not be read."""
+    """List a folder; DatasetNotFoundError where it is missing or empty, DataError where it may not be read."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
@@ -143,7 +143,7 @@ def listing(folder: Path, empty_is_wrong: bool = True) -> list[str]:
 
 
 def expanded(path: Path) -> Path:
-    """With `~` replaced; DataError for the home of a person whom this machine doesn't know."""
+    """Replace `~`; DataError for the home of an unknown user."""
     try:
         return path.expanduser()
     except RuntimeError as error:
@@ -151,7 +151,7 @@ def expanded(path: Path) -> Path:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; DataError where that can't be told."""
+    """Whether a folder is there; DataError where the system doesn't answer."""
     try:
         return path.is_dir()
     except OSError as error:
@@ -165,7 +165,7 @@ def _unreadable(folder: Path, error: OSError) -> DataError:
 
 
 def _place(places: Sequence[Path], splits: Sequence[str], prefix: str) -> Path | None:
-    """The first folder that has images of every split; a missing file of labels is told when it is read."""
+    """Find the first folder that has images of every split; a missing file of labels is an error when it is read."""
     for place in places:
         # As one that lists it would see it: what is there but may not be read is an error, not an absence.
         if is_folder(place) or place.is_symlink():
@@ -176,7 +176,7 @@ def _place(places: Sequence[Path], splits: Sequence[str], prefix: str) -> Path |
 
 
 def _file(names: Sequence[str], split: str, kind: str, prefix: str) -> str | None:
-    """The plain file if there is one, else the gzip; `kind` is images or labels."""
+    """Find the plain file if there is one, else the gzip; `kind` is images or labels."""
     dimensions = 3 if kind == "images" else 1
     for stem in FILE_STEMS[split]:
         for separator in "-.":
@@ -194,9 +194,9 @@ def _expected(split: str, prefix: str) -> str:
 def _read_images(path: Path, transposed: bool) -> Pixels:
     images = idx.read_idx(path)
     if images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
-        found = " x ".join(str(side) for side in images.shape)
+        shape = " x ".join(str(side) for side in images.shape)
         raise DataError(
-            f"{path}: found values of shape {found}, expected images, N x {IMAGE_SIZE} x {IMAGE_SIZE}"
+            f"{path}: found values of shape {shape}, expected images, N x {IMAGE_SIZE} x {IMAGE_SIZE}"
         )
     if len(images) == 0:
         raise DataError(f"{path}: holds no image, expected one at least; copy or download it again")
@@ -234,23 +234,23 @@ def _check_published(
     for kind, path, values in files:
         key = f"{split}-{kind}"
         # The files of several sets have the same names, and not of every set a sum is known.
-        others = {} if kind == "labels" else {its.md5[key]: its for its in DATASETS.values() if its.md5}
+        others = {} if kind == "labels" else {spec.md5[key]: spec for spec in DATASETS.values() if spec.md5}
         published = known.md5.get(key)
         if published is None and not others:
             continue
-        digest = hashlib.md5(idx.header(values.shape), usedforsecurity=False)
-        digest.update(values.data)
-        found = digest.hexdigest()
-        if found == published:
+        md5 = hashlib.md5(idx.header(values.shape), usedforsecurity=False)
+        md5.update(values.data)
+        digest = md5.hexdigest()
+        if digest == published:
             continue
-        if found in others:
+        if digest in others:
             raise DataError(
-                f"{path}: found the images of {others[found].folder} by their MD5, expected those of "
+                f"{path}: found the images of {others[digest].folder} by their MD5, expected those of "
                 f"{known.folder}; give the data_dir of {known.folder}, or the other data set's name"
             )
         if published is not None:
             raise DataError(
-                f"{path}: found MD5 {found} (unpacked), expected {published} as published; "
+                f"{path}: found MD5 {digest} (unpacked), expected {published} as published; "
                 f"copy or download it again{OWN_IMAGES}"
             )
 

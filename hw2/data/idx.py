@@ -27,12 +27,16 @@ LARGEST_DEFLATE_RATIO = 1032
 PIECE = 256 * 1024
 
 
-def read_idx(path: Path, most_pixels: int | None = None) -> NDArray[np.uint8]:
-    """Values of one IDX file, plain or gzip (told by content, not by name), as uint8 in the header's shape.
+def read_idx(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
+    """Read one IDX file, plain or gzip (told by content, not by name), as uint8 in the header's shape.
 
-    most_pixels: how many the last two dimensions may promise together; more is refused by the header alone.
-    Raises DataError, with the file, for anything but exactly the bytes that the header promises. Memory stays
-    at the promised size and a constant of about one megabyte.
+    Memory stays at the promised size and a constant of about one megabyte.
+
+    Args:
+        max_pixels: how many the last two dimensions may promise together; more is refused by the header alone.
+
+    Raises:
+        DataError: anything but exactly the bytes that the header promises.
     """
     try:
         size = path.stat().st_size
@@ -40,9 +44,9 @@ def read_idx(path: Path, most_pixels: int | None = None) -> NDArray[np.uint8]:
             packed = plain.read(2) == GZIP_MAGIC
             plain.seek(0)
             if not packed:
-                return _read(plain, path, size, most_pixels)
+                return _read(plain, path, size, max_pixels)
             with gzip.GzipFile(fileobj=plain, mode="rb") as unpacked:
-                return _read(unpacked, path, size * LARGEST_DEFLATE_RATIO, most_pixels)
+                return _read(unpacked, path, size * LARGEST_DEFLATE_RATIO, max_pixels)
     except EOFError as error:
         raise DataError(f"{path}: the gzip stream ends too early; copy or download the file again") from error
     except (zlib.error, gzip.BadGzipFile) as error:
@@ -64,21 +68,21 @@ def write_idx(path: Path, values: ArrayLike) -> None:
 
 
 def header(shape: tuple[int, ...]) -> bytes:
-    """The header of an IDX file with unsigned bytes in this shape."""
+    """Build the header of an IDX file with unsigned bytes in this shape."""
     return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTES, len(shape), *shape)
 
 
-def pixel_limit_problem(path: Path, width: int, height: int, most: int) -> DataError:
-    """The refusal of an image of this size."""
+def pixel_limit_problem(path: Path, width: int, height: int, max_pixels: int) -> DataError:
+    """Build the error for an image of this size."""
     return DataError(
-        f"{path}: found {width:,} x {height:,} pixels, expected {most:,} at most; give a smaller copy"
+        f"{path}: found {width:,} x {height:,} pixels, expected {max_pixels:,} at most; give a smaller copy"
     )
 
 
 def _read(
-    stream: BinaryIO | gzip.GzipFile, path: Path, most: int, most_pixels: int | None
+    stream: BinaryIO | gzip.GzipFile, path: Path, max_bytes: int, max_pixels: int | None
 ) -> NDArray[np.uint8]:
-    """Read one file from its start; `most` is the largest number of bytes that the stream can hold."""
+    """Read one file from its start; `max_bytes` is the most that the stream can hold."""
     magic = _exactly(stream, 4, path)
     zero, kind, dimensions = struct.unpack(">HBB", magic)
     if zero != 0 or kind != UNSIGNED_BYTES or not 1 <= dimensions <= 4:
@@ -87,11 +91,11 @@ def _read(
             "(0x00000803 for images, 0x00000801 for labels); is this an IDX file of unsigned bytes?"
         )
     shape = struct.unpack(f">{dimensions}I", _exactly(stream, 4 * dimensions, path))
-    if most_pixels is not None and math.prod(shape[-2:]) > most_pixels and dimensions > 1:
-        raise pixel_limit_problem(path, shape[-1], shape[-2], most_pixels)
+    if max_pixels is not None and math.prod(shape[-2:]) > max_pixels and dimensions > 1:
+        raise pixel_limit_problem(path, shape[-1], shape[-2], max_pixels)
     promised = math.prod(shape)
     form = " x ".join(f"{side:,}" for side in shape)
-    room = most - 4 - 4 * dimensions
+    room = max_bytes - 4 - 4 * dimensions
     # A shape can promise nothing (a side of 0) and still be beyond what an array's strides can say.
     if promised > room or math.prod(side or 1 for side in shape) > sys.maxsize:
         raise DataError(
@@ -99,10 +103,10 @@ def _read(
             f"room for {max(room, 0):,} at most; copy or download it again"
         )
     values = np.empty(promised, dtype=np.uint8)
-    found = _fill(stream, values.data)
-    if found < promised:
+    filled = _fill(stream, values.data)
+    if filled < promised:
         raise DataError(
-            f"{path}: truncated, found {found:,} of the {promised:,} bytes that its header says ({form}); "
+            f"{path}: truncated, found {filled:,} of the {promised:,} bytes that its header says ({form}); "
             "copy or download it again"
         )
     if stream.read(1):
@@ -114,15 +118,14 @@ def _read(
 
 
 def _exactly(stream: BinaryIO | gzip.GzipFile, count: int, path: Path) -> bytes:
-    found = bytearray(count)
-    filled = _fill(stream, memoryview(found))
-    if filled < count:
+    content = bytearray(count)
+    if _fill(stream, memoryview(content)) < count:
         raise DataError(f"{path}: empty or truncated, ends within the IDX header; copy or download it again")
-    return bytes(found)
+    return bytes(content)
 
 
 def _fill(stream: BinaryIO | gzip.GzipFile, target: memoryview) -> int:
-    """Fill the target as far as the stream goes; the number of bytes written."""
+    """Fill the target as far as the stream goes; return the number of bytes."""
     filled = 0
     while filled < len(target):
         piece = stream.read(min(len(target) - filled, PIECE))

@@ -1,7 +1,7 @@
-"""Image files of any kind, made into what a model saw in training.
+"""Preparation of image files of any kind for a model.
 
 A model saw 28 x 28 grey values, white on black, laid out as MNIST's digits. Files differ in size, color,
-polarity and place; what had to be guessed to bridge that is said in words beside each image.
+polarity and place; each guess is a note beside the image.
 """
 
 from collections.abc import Iterator
@@ -32,9 +32,8 @@ OUTLINE = 96  # grey values; of those tried, the best at giving back digits that
 # second.
 THIN_STROKE = 1.3
 USUAL_STROKE = 2.2
-USUAL_DISTANCE = (
-    2.0  # pixels from where MNIST puts the center of mass; no digit of the sample is further away
-)
+# Pixels from where MNIST puts the center of mass; no digit of the sample is further away.
+USUAL_DISTANCE = 2.0
 NEXT_STEP = "give a PNG, JPEG or IDX file"
 
 
@@ -52,11 +51,14 @@ class PreparedImage:
 
 
 def read_images(path: Path) -> Iterator[PreparedImage]:
-    """The images of one file: PNG, JPEG, or IDX (plain or gzip), told by content.
+    """Read the images of one file: PNG, JPEG, or IDX (plain or gzip), recognized by content.
 
     28 x 28 grey values with a dark border are taken as they are, whatever the file's kind; all else is laid out
-    anew. Raises DataError, before anything is decoded, for what is empty, of another kind, or of more than 64
-    million pixels; and for what can't be decoded or prepared.
+    anew.
+
+    Raises:
+        DataError: the file is empty, of another kind, or of more than 64 million pixels, before anything is decoded;
+            or it can't be decoded or prepared.
     """
     try:
         with path.open("rb") as file:
@@ -78,12 +80,12 @@ def read_images(path: Path) -> Iterator[PreparedImage]:
 def _read_idx_images(path: Path) -> Iterator[PreparedImage]:
     images = read_idx(path, MAX_PIXELS)
     if images.ndim not in (2, 3) or images.size == 0:
-        found = " x ".join(str(side) for side in images.shape)
-        raise DataError(f"{path}: found values of shape {found}, expected images: N x height x width")
+        shape = " x ".join(str(side) for side in images.shape)
+        raise DataError(f"{path}: found values of shape {shape}, expected images: N x height x width")
     several = images.ndim == 3
     for position, image in enumerate(images if several else images[None]):
         name = f"{path}[{position}]" if several else str(path)
-        yield _prepared(name, _shrunk(Image.fromarray(image)), [], lossy=False)
+        yield _prepare(name, _shrink(Image.fromarray(image)), [], lossy=False)
 
 
 def _read_image(path: Path, opener: type[PngImageFile] | type[JpegImageFile]) -> PreparedImage:
@@ -94,16 +96,16 @@ def _read_image(path: Path, opener: type[PngImageFile] | type[JpegImageFile]) ->
         with opener(path) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise pixel_limit_problem(path, file.width, file.height, MAX_PIXELS)
-            image = _upright(_eight_bits(file), notes)
+            image = _turn_upright(_eight_bits(file), notes)
     except DataError:
         raise
     except Exception as error:  # decoders meet damage with almost any exception
         raise DataError(f"{path}: a damaged image ({first_line(error)}); {NEXT_STEP}") from error
-    return _prepared(str(path), image, notes, lossy=opener is JpegImageFile)
+    return _prepare(str(path), image, notes, lossy=opener is JpegImageFile)
 
 
 def _eight_bits(file: Image.Image) -> Image.Image:
-    """Decoded, as "L", "RGB" or "RGBA", and no larger than is looked at."""
+    """Decode as "L", "RGB" or "RGBA", no larger than WORKING_SIDE."""
     if file.mode.startswith("I"):  # PNG's 16-bit grey
         wide = np.asarray(file).astype(np.int64)
         image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
@@ -111,34 +113,34 @@ def _eight_bits(file: Image.Image) -> Image.Image:
         image = file.convert("RGBA")
     else:
         image = file.convert("L" if file.mode in ("1", "L") else "RGB")
-    image = _shrunk(image)
+    image = _shrink(image)
     image.info["exif"] = file.info.get("exif", b"")
     return image
 
 
-def _shrunk(image: Image.Image) -> Image.Image:
+def _shrink(image: Image.Image) -> Image.Image:
     if max(image.size) > WORKING_SIDE:
         image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
     return image
 
 
-def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+def _turn_upright(image: Image.Image, notes: list[str]) -> Image.Image:
     turned = ImageOps.exif_transpose(image)
     if turned.tobytes() != image.tobytes():
         notes.append("turned upright as its camera says")
     return turned
 
 
-def _prepared(name: str, image: Image.Image, notes: list[str], lossy: bool) -> PreparedImage:
+def _prepare(name: str, image: Image.Image, notes: list[str], lossy: bool) -> PreparedImage:
     try:
-        return _laid_out(name, image, notes, lossy)
+        return _lay_out(name, image, notes, lossy)
     except Exception as error:  # whatever one image does, the others are to be answered
         raise DataError(
             f"{name}: can't be made into {IMAGE_SIZE} x {IMAGE_SIZE} pixels ({first_line(error)}); give another image"
         ) from error
 
 
-def _laid_out(name: str, image: Image.Image, notes: list[str], lossy: bool) -> PreparedImage:
+def _lay_out(name: str, image: Image.Image, notes: list[str], lossy: bool) -> PreparedImage:
     values = _without_alpha(image, notes)
     grey = bool((values == values[..., :1]).all())
     if (
@@ -148,7 +150,7 @@ def _laid_out(name: str, image: Image.Image, notes: list[str], lossy: bool) -> P
         and not notes
     ):
         return PreparedImage(name, torch.from_numpy(values[..., 0].copy()), _off_center(values[..., 0]))
-    ink = _ink(values, grey, notes, LOSSY_FLOOR if lossy else 0.0)
+    ink = _extract_ink(values, grey, notes, LOSSY_FLOOR if lossy else 0.0)
     bounds = _bounds(ink) if ink is not None else None
     if ink is None or bounds is None:
         notes.append("nothing to be seen: one color throughout")
@@ -156,18 +158,18 @@ def _laid_out(name: str, image: Image.Image, notes: list[str], lossy: bool) -> P
     cut = ink.crop(bounds)
     if cut.width > 2 * cut.height:
         notes.append("more than twice as wide as high: perhaps several characters")
-    laid_out = _saturated(center_like_mnist(_thickened(cut, notes)))
+    laid_out = _saturate(center_like_mnist(_thicken(cut, notes)))
     notes.append(f"cut out of {image.width} x {image.height} pixels, scaled and centered")
     return PreparedImage(name, torch.from_numpy(laid_out), tuple(notes))
 
 
 def _off_center(values: NDArray[np.uint8]) -> tuple[str, ...]:
-    """A note where the middle of the ink isn't where every digit's is."""
+    """Note where the middle of the ink isn't where every digit's is."""
     mass = float(values.sum(dtype=np.int64))
     if mass == 0:
         return ()
-    places = np.arange(IMAGE_SIZE)
-    down, across = (float(values.sum(axis=axis) @ places) / mass - CENTER for axis in (1, 0))
+    positions = np.arange(IMAGE_SIZE)
+    down, across = (float(values.sum(axis=axis) @ positions) / mass - CENTER for axis in (1, 0))
     away = float(np.hypot(down, across))
     if away <= USUAL_DISTANCE:
         return ()
@@ -175,7 +177,7 @@ def _off_center(values: NDArray[np.uint8]) -> tuple[str, ...]:
 
 
 def _without_alpha(image: Image.Image, notes: list[str]) -> NDArray[np.uint8]:
-    """Values [height, width, 1 or 3]; what is transparent becomes the paper that the rest stands out from."""
+    """Return values [height, width, 1 or 3]; what is transparent becomes a paper that the rest stands out from."""
     values = np.asarray(image)
     if values.ndim == 2:
         return values[..., None]
@@ -195,14 +197,14 @@ def _without_alpha(image: Image.Image, notes: list[str]) -> NDArray[np.uint8]:
 
 
 def _border(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pixels along the four sides, [M, channels]."""
+    """Take the pixels along the four sides, [M, channels]."""
     width = max(1, min(values.shape[:2]) // 50)
     sides = (values[:width], values[-width:], values[:, :width], values[:, -width:])
     return np.concatenate([side.reshape(-1, values.shape[2]) for side in sides])
 
 
-def _ink(values: NDArray[np.uint8], grey: bool, notes: list[str], floor: float) -> Image.Image | None:
-    """How much each pixel differs from the paper towards the ink's color, 0 to 255; None without contrast.
+def _extract_ink(values: NDArray[np.uint8], grey: bool, notes: list[str], floor: float) -> Image.Image | None:
+    """Measure how much each pixel differs from the paper towards the ink's color, 0 to 255; None without contrast.
 
     The paper is the median along the border. The floor is what noise makes of paper, in grey values.
     """
@@ -240,15 +242,15 @@ def _ink(values: NDArray[np.uint8], grey: bool, notes: list[str], floor: float) 
 
 
 def _bounds(ink: Image.Image) -> tuple[int, int, int, int] | None:
-    """The outline of what is drawn: where an enlarged image fades out, not where its last trace is."""
+    """Find the bounds of what is drawn: where an enlarged image fades out, not where its last trace is."""
     bounds = ink.getbbox()
     if bounds is None or max(bounds[2] - bounds[0], bounds[3] - bounds[1]) <= 2 * BOX:
         return bounds
     return ink.point(lambda value: 255 if value >= OUTLINE else 0).getbbox()
 
 
-def _saturated(laid_out: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """With strokes as white as MNIST's, which scaling down has made grey."""
+def _saturate(laid_out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Make strokes as white as MNIST's, which scaling down has made grey."""
     drawn = laid_out[laid_out > 31]
     if len(drawn) == 0:
         return laid_out
@@ -257,8 +259,8 @@ def _saturated(laid_out: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return saturated
 
 
-def _thickened(cut: Image.Image, notes: list[str]) -> Image.Image:
-    """Strokes too thin for 20 pixels made as wide as is usual; width is twice the area by its outline."""
+def _thicken(cut: Image.Image, notes: list[str]) -> Image.Image:
+    """Make strokes too thin for 20 pixels as wide as is usual; width is twice the area by its outline."""
     if max(cut.size) > CUT_OUT_SIDE:
         cut.thumbnail((CUT_OUT_SIDE, CUT_OUT_SIDE), Image.Resampling.BOX)
         brightest = cut.getextrema()[1]

@@ -1,4 +1,4 @@
-"""Image sets in memory, as PyTorch's tensors; where they come from, `hw2.data.lookup` says."""
+"""Image sets in memory, as tensors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ImageSet:
     """Images with their labels.
 
     images: uint8 [N, 28, 28], 0 is background, 255 is ink; labels: int64 [N], index into classes; source:
-    where from, in words.
+    the origin in words.
     """
 
     name: str
@@ -43,9 +43,9 @@ class ImageSet:
     def __post_init__(self) -> None:
         expected = (len(self.labels), IMAGE_SIZE, IMAGE_SIZE)
         if self.images.dtype != torch.uint8 or tuple(self.images.shape) != expected:
-            found = f"{self.images.dtype} {tuple(self.images.shape)}"
+            actual = f"{self.images.dtype} {tuple(self.images.shape)}"
             raise DataError(
-                f"{self.name} {self.split}: found images {found}, expected torch.uint8 {expected}"
+                f"{self.name} {self.split}: found images {actual}, expected torch.uint8 {expected}"
             )
 
     def __len__(self) -> int:
@@ -53,11 +53,11 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Over shape, images and labels: equal content has an equal sum, whatever file it came from."""
+        """As `hw2.data.lookup.images_sha256`."""
         return images_sha256(self.images.contiguous().numpy(), self.labels.contiguous().numpy())
 
     def subset(self, index: Tensor) -> ImageSet:
-        """The images at these positions (int64 [M]), in this order."""
+        """Take the images at these indices (int64 [M]), in this order."""
         return replace(self, images=self.images[index], labels=self.labels[index])
 
 
@@ -76,15 +76,15 @@ class Dataset:
 
     @property
     def identity(self) -> DatasetInfo:
-        """By what the set is known where its images aren't needed."""
+        """The set's identity, for where its images aren't needed."""
         return DatasetInfo(self.name, self.sha256, len(self.train), self.is_sample)
 
 
 def load_dataset(name: str, data_dir: Path | None = None, download: bool = False) -> Dataset:
-    """Both splits of a set by name, or of a folder of IDX files by path.
+    """Load both splits of a set by name, or of a folder of IDX files by path.
 
-    Raises DataError where files are damaged, where `data_dir` is given and lacks them, and for a set of more
-    than ten classes, which BaseCNN can't tell apart.
+    Raises:
+        DataError: files are damaged, `data_dir` lacks them, or the set has more than ten classes.
     """
     stored = find_dataset(name, data_dir, download)
 
@@ -98,18 +98,18 @@ def load_dataset(name: str, data_dir: Path | None = None, download: bool = False
 
 
 def load_split(
-    name: str, split: str, data_dir: Path | None = None, download: bool = False, beside: bool = False
+    name: str, split: str, data_dir: Path | None = None, download: bool = False, sibling: bool = False
 ) -> ImageSet:
-    """One split of a set, of any number of classes; from the sample also where `data_dir` lacks it.
+    """Load one split of a set, of any number of classes; from the sample also where `data_dir` lacks it.
 
-    beside: `data_dir` is where another set was found, so that only DIR/<the set's folder>/raw counts there.
+    sibling: `data_dir` is where another set was found, so that only DIR/<the set's folder>/raw counts there.
     """
-    stored = find_split(name, split, data_dir, download, beside)
+    stored = find_split(name, split, data_dir, download, sibling)
     return _image_set(stored, split, *stored.read(split))
 
 
 def load_folder(folder: Path) -> ImageSet:
-    """Images of a folder of IDX files: those to test with, else those to train with, else its only ones.
+    """Load the images of a folder of IDX files: those to test with, else those to train with, else its only ones.
 
     Labels are any from 0 to 255; without a file of labels each is 0, and the only class "unknown".
     """
@@ -129,7 +129,7 @@ def _image_set(stored: DatasetFiles, split: str, images: Pixels, labels: Labels)
 
 
 def examples_table(image_set: ImageSet, per_class: int = 5) -> pd.DataFrame:
-    """The first `per_class` images of each class: index in the set, label, class."""
+    """List the first `per_class` images of each class: index in the set, label, class."""
     labels = image_set.labels.numpy()
     rows = [
         (int(index), label, name)

@@ -1,10 +1,10 @@
-"""Data sets as they lie on the disk: found by name, read, and known by their SHA-256.
+"""Data sets on disk: found by name, read, and identified by their SHA-256.
 
-Looked for, in this order: the folder that was given (DIR/MNIST/raw as torchvision lays it, DIR/raw, DIR);
+Searched in this order: the folder that was given (DIR/MNIST/raw as torchvision lays it, DIR/raw, DIR);
 without one, the folder that downloads go to; at last the embedded sample, which has another name and SHA-256
 than the full set. The network is touched only where `download` is true.
 
-Nothing here imports PyTorch, which takes longer than to read 70,000 images: who only asks what a set is needn't wait.
+Nothing here imports PyTorch, which takes longer than to read 70,000 images.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ from hw2.data.files import (
     Pixels,
     download_dir,
     expanded,
-    find_beside,
     find_folder,
     find_known,
+    find_sibling,
     is_folder,
     read_split,
 )
@@ -39,7 +39,7 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """Where a set's files are. known: as published, None for a folder of somebody's own or a sample."""
+    """Where a set's files are. known: as published, None for another folder or a sample."""
 
     name: str
     folder: Path
@@ -53,11 +53,11 @@ class DatasetFiles:
         return SAMPLE_SOURCE if self.is_sample else str(self.folder)
 
     def read(self, split: str) -> tuple[Pixels, Labels]:
-        """Images (uint8 [N, 28, 28]) and labels (int64 [N]); DataError where the files are damaged."""
+        """Read images (uint8 [N, 28, 28]) and labels (int64 [N]); DataError where the files are damaged."""
         return read_split(self.folder, split, len(self.classes), self.known)
 
     def read_both(self, use: Callable[[str, Pixels, Labels], _Read]) -> tuple[_Read, _Read]:
-        """What `use` makes of the training and of the test images; the two are read side by side."""
+        """Return `use` of the training and of the test images; the two are read side by side."""
         with ThreadPoolExecutor(len(SPLITS)) as pool:
             train, test = pool.map(lambda split: use(split, *self.read(split)), SPLITS)
         return train, test
@@ -65,7 +65,7 @@ class DatasetFiles:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """By what a set is known, and how much of it is to be trained on."""
+    """A set's identity, and its number of training images."""
 
     name: str
     sha256: str
@@ -74,14 +74,14 @@ class DatasetInfo:
 
 
 def identify_dataset(name: str, data_dir: Path | None = None, download: bool = False) -> DatasetInfo:
-    """That of `hw2.data.image_set.load_dataset`, with all of its checks and refusals."""
+    """Identify what `hw2.data.image_set.load_dataset` would load, with all of its checks and errors."""
     stored = find_dataset(name, data_dir, download)
     train, test = stored.read_both(lambda _, images, labels: (len(labels), images_sha256(images, labels)))
     return DatasetInfo(stored.name, dataset_sha256(train[1], test[1]), train[0], stored.is_sample)
 
 
 def images_sha256(images: Pixels, labels: Labels) -> str:
-    """Over shape, images and labels: equal content has an equal sum, whatever file it came from."""
+    """Hash shape, images and labels (SHA-256): equal content has an equal hash, whatever file it came from."""
     digest = hashlib.sha256(repr(images.shape).encode())
     digest.update(images.data)
     digest.update(labels.data)
@@ -89,19 +89,19 @@ def images_sha256(images: Pixels, labels: Labels) -> str:
 
 
 def dataset_sha256(train: str, test: str) -> str:
-    """Of a training and a test set that belong together, by their own SHA-256."""
+    """Hash a training and a test set that belong together, by their own SHA-256."""
     return hashlib.sha256(f"{train} {test}".encode()).hexdigest()
 
 
 def find_dataset(name: str, data_dir: Path | None = None, download: bool = False) -> DatasetFiles:
-    """A set with both splits, by name, or a folder of IDX files by path.
+    """Find a set with both splits, by name, or a folder of IDX files by path.
 
-    Raises DataError where `data_dir` is given and lacks the files, and for a set of more than ten classes, which
-    BaseCNN can't tell apart.
+    Raises:
+        DataError: `data_dir` lacks the files, or the set has more than ten classes, BaseCNN's outputs.
     """
     known = DATASETS.get(name)
     if known is not None and len(known.classes) > len(DIGITS):
-        ten = ", ".join(other for other, its in DATASETS.items() if len(its.classes) == len(DIGITS))
+        ten = ", ".join(other for other, spec in DATASETS.items() if len(spec.classes) == len(DIGITS))
         raise DataError(
             f"{name}: found {len(known.classes)} classes, expected {len(DIGITS)} as BaseCNN has outputs; "
             f"train on {ten}, or show {name} as outliers"
@@ -110,18 +110,18 @@ def find_dataset(name: str, data_dir: Path | None = None, download: bool = False
 
 
 def find_split(
-    name: str, split: str, data_dir: Path | None = None, download: bool = False, beside: bool = False
+    name: str, split: str, data_dir: Path | None = None, download: bool = False, sibling: bool = False
 ) -> DatasetFiles:
-    """A set, of any number of classes, that has one split; the sample also where `data_dir` lacks it.
+    """Find a set, of any number of classes, that has one split; the sample also where `data_dir` lacks it.
 
-    beside: `data_dir` is where another set was found, so that only DIR/<the set's folder>/raw counts there.
+    sibling: `data_dir` is where another set was found, so that only DIR/<the set's folder>/raw counts there.
     """
     if split not in FILE_STEMS:
         raise ConfigurationError(f"unknown split {split!r}, expected {' or '.join(FILE_STEMS)}")
     known = DATASETS.get(name)
     try:
-        if beside and known is not None:
-            folder = find_beside(name, known, (split,), data_dir, download)
+        if sibling and known is not None:
+            folder = find_sibling(name, known, (split,), data_dir, download)
         else:
             folder = _find(name, (split,), data_dir, download)
     except DatasetNotFoundError:
@@ -132,15 +132,15 @@ def find_split(
 
 
 def name_of(folder: Path) -> str:
-    """A folder's name, fit for the name of a registered model, and never that of a known set."""
+    """Derive a set's name from its folder: fit for the name of a registered model, and never that of a known set."""
     folder = folder.resolve()
-    own = folder.parent if folder.name == "raw" else folder
-    name = re.sub(r"[^a-z0-9]+", "-", own.name.lower()).strip("-") or "folder"
+    named = folder.parent if folder.name == "raw" else folder
+    name = re.sub(r"[^a-z0-9]+", "-", named.name.lower()).strip("-") or "folder"
     return f"{name}-folder" if name in DATASETS or name.endswith(SAMPLE_SUFFIX) else name
 
 
 def _find(name: str, splits: Sequence[str], data_dir: Path | None, download: bool) -> Path | None:
-    """The folder of a set's files; None where only an embedded sample can serve."""
+    """Find the folder of a set's files; None where only an embedded sample can serve."""
     known: DatasetSpec | None = DATASETS.get(name)
     if known is not None:
         return find_known(name, known, splits, data_dir, download)
@@ -155,7 +155,7 @@ def _find(name: str, splits: Sequence[str], data_dir: Path | None, download: boo
 
 
 def _stored(name: str, splits: Sequence[str], folder: Path | None) -> DatasetFiles:
-    """The set in a folder, or for None the embedded sample that stands in for it."""
+    """Describe the set in a folder, or for None the embedded sample that stands in for it."""
     if folder is None:
         base = name.removesuffix(SAMPLE_SUFFIX)
         folders = SAMPLES.get(base, {})

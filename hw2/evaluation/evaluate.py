@@ -19,11 +19,15 @@ def evaluate(
     batch_size: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Show the model every image once, in float32 and without gradients, on the device where the model is.
+    """Evaluate the model on every image once, in float32, on its device; the model itself is left as it was.
 
-    The model itself is left as it was. batch_size: images at a time, None for what is fastest; `on_progress` is
-    called after each batch with the number of images done so far.
-    Raises DataError for a set without images and ExperimentError for a model whose logits are no numbers.
+    Args:
+        batch_size: images at a time, None for what is fastest.
+        on_progress: called after each batch with the number of images done so far.
+
+    Raises:
+        DataError: the set has no images.
+        Hw2Error: logits of the model are not finite.
     """
     if not len(image_set):
         raise DataError(f"{image_set.name} {image_set.split}: no images to evaluate; expected at least one")

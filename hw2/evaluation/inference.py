@@ -18,9 +18,9 @@ KERNELS_FROM = 1_000
 
 
 def model_outputs(model: Net, images: Tensor, batch_size: int | None = None) -> Iterator[ModelOutputs]:
-    """Of raw images, uint8 [N, 28, 28], batch by batch, on the processor; the model itself is left as it was.
+    """Yield the model's outputs for raw images, uint8 [N, 28, 28], batch by batch, on the processor.
 
-    Computed where the model is. batch_size: images at a time, or None for what is fastest.
+    Computed on the model's device; the model itself is left as it was. batch_size: None for what is fastest.
     """
     device = next(model.parameters()).device
     if len(images) >= KERNELS_FROM and device.type == "cpu" and type(model) is BaseCNN and find_spec("numba"):
@@ -31,13 +31,13 @@ def model_outputs(model: Net, images: Tensor, batch_size: int | None = None) -> 
     # A GPU would by default round a convolution's float32 inputs to 10 bits.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for batch in images.split(batch_size or BATCH_SIZE):
-            yield ModelOutputs(*(part.cpu() for part in network.outputs(batch.to(device))))
+            yield ModelOutputs(*(output.cpu() for output in network.forward_features(batch.to(device))))
 
 
 def _by_kernels(model: BaseCNN, images: Tensor, batch_size: int) -> Iterator[ModelOutputs]:
     from hw2.train_step.winograd import MICRO_BATCH, WinogradStep
 
-    parts = MICRO_BATCH * torch.get_num_threads()
-    step = WinogradStep(model, lr=0.0, momentum=0.0, dtype=torch.float32, batch_size=parts)
+    for_all_threads = MICRO_BATCH * torch.get_num_threads()
+    step = WinogradStep(model, lr=0.0, momentum=0.0, dtype=torch.float32, batch_size=for_all_threads)
     for batch in step.prepare(images).split(batch_size):
-        yield step.outputs(batch)
+        yield step.forward_features(batch)

@@ -1,4 +1,4 @@
-"""Measures of predictions: interval, loss, confusion, calibration. Arrays in, numbers and tables out."""
+"""Metrics of predictions: interval, loss, confusion, calibration. Arrays in, numbers and tables out."""
 
 from statistics import NormalDist
 
@@ -13,26 +13,26 @@ CALIBRATION_BINS = 15
 
 
 def softmax(logits: ArrayLike) -> FloatArray:
-    """Probabilities, float64 [N, C], of logits [N, C]."""
+    """Compute probabilities, float64 [N, C], from logits [N, C]."""
     exponentials = np.exp(_shifted(logits))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def cross_entropy(labels: IntArray, logits: ArrayLike) -> float:
-    """Mean of -log softmax(logits)[label] in nats, computed in float64."""
+    """Average -log softmax(logits)[label] in nats, in float64."""
     shifted = _shifted(logits)
     of_label = shifted[np.arange(len(labels)), labels]
     return float((np.log(np.exp(shifted).sum(axis=1)) - of_label).mean())
 
 
 def _shifted(logits: ArrayLike) -> FloatArray:
-    """Logits less each row's largest, so that no exponential overflows."""
+    """Subtract each row's largest logit, so that no exponential overflows."""
     values = np.asarray(logits, dtype=np.float64)
     return np.asarray(values - values.max(axis=1, keepdims=True), dtype=np.float64)
 
 
 def wilson_interval(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Score interval of a proportion: E. B. Wilson, JASA 22 (1927), 209-212.
+    """Compute the score interval of a proportion: E. B. Wilson, JASA 22 (1927), 209-212.
 
     By its closed formula: statsmodels has it too, but its import would cost each training run a second.
     """
@@ -52,9 +52,9 @@ def wilson_interval(correct: int, n: int, level: float = 0.95) -> tuple[float, f
 def threshold_shares(
     correct: BoolArray, rejected: BoolArray, outliers_rejected: BoolArray
 ) -> dict[str, tuple[float, float, float]]:
-    """Shares at a threshold with the ends of their 95 % Wilson intervals; NaN where there is nothing to count.
+    """Compute shares at a threshold, with 95 % Wilson intervals; NaN where there is nothing to count.
 
-    digits_kept: of all digits [N]; accuracy_on_kept: right of those; outliers_rejected: of all outliers [M].
+    digits_kept: of all digits [N]; accuracy_on_kept: accuracy on those; outliers_rejected: of all outliers [M].
     """
     shares = {
         "digits_kept": ~rejected,
@@ -62,21 +62,21 @@ def threshold_shares(
         "outliers_rejected": outliers_rejected,
     }
     return {
-        name: (float(hits.mean()), *wilson_interval(int(hits.sum()), len(hits)))
-        if len(hits)
+        name: (float(flags.mean()), *wilson_interval(int(flags.sum()), len(flags)))
+        if len(flags)
         else (np.nan, np.nan, np.nan)
-        for name, hits in shares.items()
+        for name, flags in shares.items()
     }
 
 
 def confusion_matrix(labels: IntArray, predicted: IntArray, classes: int = NUM_CLASSES) -> IntArray:
-    """Counts, int64 [classes, classes]: row = label, column = predicted."""
+    """Count, int64 [classes, classes]: row = label, column = predicted."""
     cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return cells.reshape(classes, classes).astype(np.int64)
 
 
 def auroc(digits: ArrayLike, outliers: ArrayLike) -> float:
-    """The probability that an outlier scores above a digit, ties half: H. B. Mann, D. R. Whitney (1947), U by counting.
+    """Estimate the probability that an outlier scores above a digit, ties half: Mann & Whitney (1947).
 
     digits: [N], outliers: [M], larger is more of an outlier. scikit-learn has it too, but its import would cost each
     training run a second.
@@ -89,7 +89,7 @@ def auroc(digits: ArrayLike, outliers: ArrayLike) -> float:
 
 
 def confusion_table(matrix: IntArray, row_names: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """A confusion matrix as a table: the label's name, then a column of counts for each predicted class."""
+    """Tabulate a confusion matrix: the label's name, then a column of counts for each predicted class."""
     names = row_names or tuple(str(row) for row in range(len(matrix)))
     table = pd.DataFrame(matrix, columns=[f"predicted_{column}" for column in range(matrix.shape[1])])
     table.insert(0, "label", list(names[: len(matrix)]))
@@ -99,22 +99,22 @@ def confusion_table(matrix: IntArray, row_names: tuple[str, ...] | None = None) 
 def reliability_table(
     confidence: FloatArray, correct: BoolArray, bins: int = CALIBRATION_BINS
 ) -> pd.DataFrame:
-    """Confidence against accuracy in `bins` bins of equal width, (low, high]; the last one includes 1.
+    """Compare confidence with accuracy in `bins` bins of equal width, (low, high]; the last one includes 1.
 
     Columns: low, high, count, confidence (mean), accuracy, accuracy_low and accuracy_high (95 % Wilson
     interval); the last four are NaN in an empty bin.
     After Guo et al., On calibration of modern neural networks (ICML 2017).
     """
     edges = np.linspace(0, 1, bins + 1)
-    place = np.searchsorted(edges[1:-1], confidence, side="left")
-    count = np.bincount(place, minlength=bins)
-    right = np.bincount(place, weights=correct, minlength=bins).astype(np.int64)
+    bin_index = np.searchsorted(edges[1:-1], confidence, side="left")
+    count = np.bincount(bin_index, minlength=bins)
+    right = np.bincount(bin_index, weights=correct, minlength=bins).astype(np.int64)
     with np.errstate(invalid="ignore"):
-        mean_confidence = np.bincount(place, weights=confidence, minlength=bins) / count
+        mean_confidence = np.bincount(bin_index, weights=confidence, minlength=bins) / count
         accuracy = right / count
     intervals = [
-        wilson_interval(int(hits), int(n)) if n else (np.nan, np.nan)
-        for hits, n in zip(right, count, strict=True)
+        wilson_interval(int(num_correct), int(n)) if n else (np.nan, np.nan)
+        for num_correct, n in zip(right, count, strict=True)
     ]
     return pd.DataFrame(
         {
@@ -130,32 +130,35 @@ def reliability_table(
 
 
 def calibration_error(confidence: FloatArray, correct: BoolArray, bins: int = CALIBRATION_BINS) -> float:
-    """Expected calibration error, 0 to 1: |accuracy - confidence| of each bin, weighted by its images."""
+    """Compute the expected calibration error: |accuracy - confidence| of each bin, weighted by its images."""
     table = reliability_table(confidence, correct, bins)
     gap = (table["accuracy"] - table["confidence"]).abs()
     return float((gap * table["count"]).sum() / table["count"].sum())
 
 
-def coverage_table(sureness: FloatArray, correct: BoolArray, points: int = 100) -> pd.DataFrame:
-    """Accuracy on the share of images that the model is surest of, in `points` steps up to all of them.
+def coverage_table(confidence: FloatArray, correct: BoolArray, points: int = 100) -> pd.DataFrame:
+    """Compute accuracy against coverage: on the most confident images, in `points` steps up to all of them.
 
-    sureness: [N], larger = surer (a confidence, or an outlier score negated). Images of equal sureness
+    confidence: [N], larger = more confident (or an outlier score negated). Images of equal confidence
     count with their mean, so that the table doesn't depend on their order. Columns: coverage, count,
     least_sureness, accuracy, accuracy_low and accuracy_high (95 % Wilson interval).
     """
     n = len(correct)
-    order = np.argsort(-sureness, kind="stable")
-    _, group, size = np.unique(-sureness[order], return_inverse=True, return_counts=True)
+    order = np.argsort(-confidence, kind="stable")
+    _, group, size = np.unique(-confidence[order], return_inverse=True, return_counts=True)
     mean_of_group = np.bincount(group, weights=correct[order]) / size
     expected = np.cumsum(mean_of_group[group])
     count = np.unique(np.ceil(np.linspace(0, n, points + 1)[1:]).astype(np.int64))
     right = expected[count - 1]
-    intervals = [wilson_interval(round(float(hits)), int(k)) for hits, k in zip(right, count, strict=True)]
+    intervals = [
+        wilson_interval(round(float(num_correct)), int(k))
+        for num_correct, k in zip(right, count, strict=True)
+    ]
     return pd.DataFrame(
         {
             "coverage": count / n,
             "count": count,
-            "least_sureness": sureness[order][count - 1],
+            "least_sureness": confidence[order][count - 1],
             "accuracy": right / count,
             "accuracy_low": [low for low, _ in intervals],
             "accuracy_high": [high for _, high in intervals],

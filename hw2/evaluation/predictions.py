@@ -21,7 +21,7 @@ PREDICTION_COLUMNS = ["index", "label", "predicted", *LOGIT_COLUMNS, "outlier_sc
 def predictions_frame(
     evaluation: Evaluation, outlier_score: FloatArray | None = None, rejected: BoolArray | None = None
 ) -> pd.DataFrame:
-    """One row an image, in PREDICTION_COLUMNS; outlier_score and rejected are missing values where None.
+    """Tabulate one row an image, in PREDICTION_COLUMNS; outlier_score and rejected are missing where None.
 
     The image set's name and SHA-256 are in the frame's `attrs`, which parquet keeps.
     """
@@ -49,7 +49,7 @@ class Predictions:
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Self:
-        """The inverse of `predictions_frame`. Raises DataError where a column is missing."""
+        """Invert `predictions_frame`; DataError where a column is missing."""
         missing = [column for column in PREDICTION_COLUMNS if column not in frame.columns]
         if missing:
             raise DataError(
@@ -75,7 +75,11 @@ def write_predictions(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote. Raises DataError, with the file's name, where it can't be read."""
+    """Read what `write_predictions` wrote.
+
+    Raises:
+        DataError: the file can't be read, or lacks columns.
+    """
     try:
         return Predictions.from_frame(pd.read_parquet(path, engine="pyarrow"))
     except DataError as error:

@@ -1,4 +1,4 @@
-"""What a model answers on an image set, and what follows from its answers; PyTorch is not needed for it."""
+"""A model's logits on an image set, and the metrics that follow from them, without PyTorch."""
 
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -12,10 +12,10 @@ from hw2.evaluation.metrics import calibration_error, cross_entropy, softmax, wi
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What one model says about every image of one image set; its arrays can't be written to.
+    """One model's outputs for every image of one image set, in arrays that can't be written to.
 
-    labels: int64 [N]; logits: float32 [N, 10]; early_features and late_features: float32 [N, 32] and [N, 64] of BaseCNN,
-    the channel means that outlier scores are computed from; seconds: wall time of the one pass.
+    labels: int64 [N]; logits: float32 [N, 10]; early_features and late_features: float32, of BaseCNN [N, 32] and
+    [N, 64], the channel means that outlier scores are computed from; seconds: wall time of the one pass.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Evaluation:
 
     @property
     def n(self) -> int:
-        """How many images."""
+        """Number of images."""
         return len(self.labels)
 
     @cached_property

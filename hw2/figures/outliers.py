@@ -50,10 +50,10 @@ def outlier_predictions(table: pd.DataFrame, image_set: ImageSet) -> Figure:
     for place, row in enumerate(table.to_dict("records")):
         x = (place % columns) * across + IMAGE_SIZE / 2
         y = (place // columns) * down + IMAGE_SIZE
-        said = f"taken for {row['predicted']}"
+        prediction = f"taken for {row['predicted']}"
         if isinstance(row["predicted_class"], str) and row["predicted_class"] != str(row["predicted"]):
-            said += f" ({row['predicted_class']})"
-        lines = [said, f"{format_percent(row['confidence'])} sure"]
+            prediction += f" ({row['predicted_class']})"
+        lines = [prediction, f"{format_percent(row['confidence'])} sure"]
         if isinstance(row["rejected"], bool):
             lines[1] += "; " + ("rejected" if row["rejected"] else "accepted")
         axes.text(x, y + 3.6, str(row["class"]), ha="center", va="baseline", fontsize=9, fontweight="bold")
@@ -78,8 +78,8 @@ def probability_vectors(table: pd.DataFrame) -> Figure:
     figure = new_figure(names + len(models) * (panel + gap) + 0.8, 1.4 + count * cell)
     columns = [column for column in table if str(column).startswith("probability_")]
     for place, model in enumerate(models):
-        part = table[table["model"] == model]
-        values = part[columns].to_numpy(dtype=np.float64)
+        rows_of_model = table[table["model"] == model]
+        values = rows_of_model[columns].to_numpy(dtype=np.float64)
         axes = axes_at(figure, names + place * (panel + gap), 0.5, panel, count * cell)
         axes.imshow(values, cmap=MATRIX_COLORS, vmin=0, vmax=1, aspect="auto")
         for i, j in zip(*np.nonzero(values >= 0.005), strict=True):
@@ -88,15 +88,16 @@ def probability_vectors(table: pd.DataFrame) -> Figure:
                 j, i, text, ha="center", va="center", fontsize=7.5, color=text_color_on(float(values[i, j]))
             )
         axes.set_xticks(range(10))
-        axes.set_yticks(range(count), part["class"].tolist() if place == 0 else [""] * count)
+        axes.set_yticks(range(count), rows_of_model["class"].tolist() if place == 0 else [""] * count)
         axes.set_xlabel("digit")
         axes.set_title(
-            f"{model}: mean confidence {format_percent(float(part['confidence'].mean()), 0)}", fontsize=9
+            f"{model}: mean confidence {format_percent(float(rows_of_model['confidence'].mean()), 0)}",
+            fontsize=9,
         )
         hide_frame(axes)
     scale = (names + len(models) * (panel + gap) - 0.1, 0.5, 0.12, count * cell)
     color_scale(figure, scale, Normalize(0, 1), "probability", format=plain_percent)
-    agree = sum(part.nunique() == 1 for _, part in table.groupby("index")["predicted"])
+    agree = sum(rows_of_model.nunique() == 1 for _, rows_of_model in table.groupby("index")["predicted"])
     title = f"Probabilities in percent; the models agree on {agree} of {count} images"
     set_title(
         figure,

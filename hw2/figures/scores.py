@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hw2.common.constants import TARGET_RECALL
 from hw2.common.formatting import format_percent, format_ratio
 from hw2.figures.style import (
     DASHES,
@@ -20,7 +21,6 @@ from hw2.figures.style import (
     set_title,
     with_style,
 )
-from hw2.outliers.curves import KEPT
 
 
 @with_style
@@ -101,8 +101,8 @@ def roc_curves(table: pd.DataFrame) -> Figure:
             zorder=3,
             label=f"{name}\nAUROC {format_ratio(part['auroc'].iloc[0])}",
         )
-    axes.axvline(1 - KEPT, color=QUIET, linewidth=1, linestyle=":")
-    axes.axhline(KEPT, color=QUIET, linewidth=1, linestyle=":")
+    axes.axvline(1 - TARGET_RECALL, color=QUIET, linewidth=1, linestyle=":")
+    axes.axhline(TARGET_RECALL, color=QUIET, linewidth=1, linestyle=":")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(plain_percent)
     axes.yaxis.set_major_formatter(plain_percent)

@@ -1,4 +1,4 @@
-"""BaseCNN, the net of the study."""
+"""BaseCNN, the net of the reference study."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,30 +22,26 @@ class BaseCNN(Net):
         self.fc1 = nn.Linear(FLAT_FEATURES, NUM_CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32 [N, 10], of raw images."""
-        return self.outputs(images).logits
+        return self.forward_features(images).logits
 
-    def scores(self, pixels: Tensor) -> Tensor:
-        """As `outputs`, without the means."""
+    def forward_preprocessed(self, pixels: Tensor) -> Tensor:
         pooled = functional.max_pool2d(self.conv2(functional.relu(self.conv1(pixels))), 2)
         logits: Tensor = self.fc1(pooled.flatten(1))
         return logits
 
-    def outputs(self, images: Tensor) -> ModelOutputs:
-        """Logits and the channel means that outlier scores are computed from, in one pass."""
-        first = functional.relu(self.conv1(preprocess(images)))  # [N, 32, 28, 28]
-        pooled = functional.max_pool2d(self.conv2(first), 2)  # [N, 64, 14, 14]
+    def forward_features(self, images: Tensor) -> ModelOutputs:
+        early = functional.relu(self.conv1(preprocess(images)))  # [N, 32, 28, 28]
+        pooled = functional.max_pool2d(self.conv2(early), 2)  # [N, 64, 14, 14]
         # The study has no activation after conv2.
         logits = self.fc1(pooled.flatten(1))
-        return ModelOutputs(logits, first.mean(dim=(2, 3)), pooled.mean(dim=(2, 3)))
+        return ModelOutputs(logits, early.mean(dim=(2, 3)), pooled.mean(dim=(2, 3)))
 
     def layers(self) -> list[tuple[str, str, int]]:
-        """As `layer_table`."""
         return layer_table()
 
 
 def layer_table() -> list[tuple[str, str, int]]:
-    """`Net.layers` of BaseCNN."""
+    """List BaseCNN's layers as `Net.layers` does, without creating a net."""
     return [
         ("input, 1/255, minus mean, over scale", "1 x 28 x 28", 0),
         ("conv1 3x3, padding 1", "32 x 28 x 28", 320),

@@ -1,4 +1,4 @@
-"""Nets made anew or from their weights: BaseCNN, or a net of a person's own."""
+"""Nets created anew or from their weights: BaseCNN, or a custom net."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,30 +15,30 @@ from hw2.models.net import CustomNetSource, Net
 @overload
 def new_model(seed: int) -> BaseCNN: ...
 @overload
-def new_model(seed: int, own: CustomNetSource | None) -> Net: ...
-def new_model(seed: int, own: CustomNetSource | None = None) -> Net:
-    """BaseCNN, or the net of `own`, with PyTorch's default initialisation, a pure function of `seed`.
+def new_model(seed: int, custom: CustomNetSource | None) -> Net: ...
+def new_model(seed: int, custom: CustomNetSource | None = None) -> Net:
+    """Create BaseCNN, or the net of `custom`, with PyTorch's default initialization.
 
-    The global generator is left alone.
+    Its weights are a pure function of `seed`; the global generator is left alone.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BaseCNN() if own is None else CustomNet(*own)
+        return BaseCNN() if custom is None else CustomNet(*custom)
 
 
-def model_from_weights(weights: Mapping[str, Tensor], own: CustomNetSource | None = None) -> Net:
-    """BaseCNN, or the net of `own`, with the given `state_dict`, ready to predict."""
-    if own is None:
+def model_from_weights(weights: Mapping[str, Tensor], custom: CustomNetSource | None = None) -> Net:
+    """Create BaseCNN, or the net of `custom`, with the weights of a `state_dict`, ready to predict."""
+    if custom is None:
         with torch.device("meta"):
             model: Net = BaseCNN()
     else:
-        model = new_model(0, own)
+        model = new_model(0, custom)
     model.load_state_dict(dict(weights), assign=True)
     return model.eval().requires_grad_(False)
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes, types and bytes of a `state_dict`, whatever its order and memory layout."""
+    """Hash names, shapes, types and bytes of a `state_dict` (SHA-256), whatever its order and memory layout."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""What every net is here: a classifier of raw images, with its preprocessing inside."""
+"""The base class of all nets: a classifier of raw images, with its preprocessing inside."""
 
 from typing import NamedTuple
 
@@ -14,24 +14,28 @@ SCALE = 0.5
 
 
 class ModelOutputs(NamedTuple):
-    """All that outlier scores need, from one pass over N images."""
+    """Logits and channel means of N images, from one pass; outlier scores need no more."""
 
     logits: Tensor  # float32 [N, 10]
     early_features: Tensor  # float32 [N, 32], each channel's mean after the first ReLU
     late_features: Tensor  # float32 [N, 64], each channel's mean after pooling
-    # Of another net than BaseCNN: of an early and of a late layer, of any widths.
+    # Of a custom net: of an early and of a late layer, of any widths.
 
 
 def preprocess(images: Tensor) -> Tensor:
-    """Raw images as the net takes them.
+    """Normalize raw images.
 
-    images: uint8 or float, 0 to 255, [N, 28, 28] or [N, 1, 28, 28]. Returns float32 [N, 1, 28, 28].
+    Args:
+        images: uint8 or float, 0 to 255, [N, 28, 28] or [N, 1, 28, 28].
+
+    Returns:
+        float32 [N, 1, 28, 28].
     """
     scaled = images.reshape(-1, 1, IMAGE_SIZE, IMAGE_SIZE).to(torch.float32)
     return (scaled * (1 / 255) - MEAN) * (1 / SCALE)
 
 
-# Another net than BaseCNN: its class, and the Python text that has it.
+# A custom net: its class, and the Python text that has it.
 CustomNetSource = tuple[str, str]
 
 
@@ -39,17 +43,17 @@ class Net(nn.Module):
     """A classifier of raw images (see `preprocess`) into ten classes."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32 [N, 10], of raw images."""
-        return self.scores(preprocess(images))
+        """Compute logits, float32 [N, 10], of raw images."""
+        return self.forward_preprocessed(preprocess(images))
 
-    def scores(self, pixels: Tensor) -> Tensor:
-        """Logits [N, 10] of preprocessed images; all that a training needs."""
+    def forward_preprocessed(self, pixels: Tensor) -> Tensor:
+        """Compute logits [N, 10] of preprocessed images; all that training needs."""
         raise NotImplementedError
 
-    def outputs(self, images: Tensor) -> ModelOutputs:
-        """Logits and the channel means that outlier scores are computed from, in one pass."""
+    def forward_features(self, images: Tensor) -> ModelOutputs:
+        """Compute logits, and the channel means that outlier scores are computed from, of raw images."""
         raise NotImplementedError
 
     def layers(self) -> list[tuple[str, str, int]]:
-        """Each layer's name, output shape (one image, channels x height x width) and number of parameters."""
+        """List each layer's name, output shape (one image, channels x height x width) and number of parameters."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What is learnt about a trained model: its figures on the test images and on images that are no digits."""
+"""Assessment of a trained model: its metrics on test images and on outliers, with its detector."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Assessment:
     outlier_scores: FloatArray
 
     def metrics(self) -> dict[str, float]:
-        """The figures at the end of a run, by their names in MLflow. Shares are of 1, times in seconds."""
+        """Compute the metrics at the end of a run, by their names in MLflow. Shares are of 1, times in seconds."""
         low, high = self.test.accuracy_interval
         return {
             "test_seconds": self.test.seconds,
@@ -37,29 +37,31 @@ class Assessment:
             "test_loss": self.test.loss,
             "test_calibration_error": self.test.calibration_error,
             "outlier_auroc": auroc(self.test_scores, self.outlier_scores),
-            "outlier_rejected": float(self.detector.rejected(self.outlier_scores).mean()),
-            "test_rejected": float(self.detector.rejected(self.test_scores).mean()),
+            "outlier_rejected": float(self.detector.is_outlier(self.outlier_scores).mean()),
+            "test_rejected": float(self.detector.is_outlier(self.test_scores).mean()),
         }
 
-    def at_threshold(self) -> dict[str, str]:
-        """What the model's own threshold does to images that it has never seen, in words.
+    def threshold_summary(self) -> dict[str, str]:
+        """Say what the model's own threshold rejects of images that it has never seen.
 
         Shares with their 95 % Wilson intervals: digits_kept of all digits, accuracy_on_kept of those (a dash where
         none is kept), outliers_rejected of all outliers.
         """
         shares = threshold_shares(
             self.test.correct,
-            self.detector.rejected(self.test_scores),
-            self.detector.rejected(self.outlier_scores),
+            self.detector.is_outlier(self.test_scores),
+            self.detector.is_outlier(self.outlier_scores),
         )
         return {name: format_ci(*share) for name, share in shares.items()}
 
     def predictions(self) -> dict[str, pd.DataFrame]:
-        """By the stem of the file: the prediction for every test image and every outlier."""
+        """Tabulate the predictions for all test images and outliers, by the stem of their file."""
         return {
-            "test": predictions_frame(self.test, self.test_scores, self.detector.rejected(self.test_scores)),
+            "test": predictions_frame(
+                self.test, self.test_scores, self.detector.is_outlier(self.test_scores)
+            ),
             "outliers": predictions_frame(
-                self.outliers, self.outlier_scores, self.detector.rejected(self.outlier_scores)
+                self.outliers, self.outlier_scores, self.detector.is_outlier(self.outlier_scores)
             ),
         }
 
@@ -67,7 +69,7 @@ class Assessment:
 def assess(
     model: Net, train: ImageSet, validation: ImageSet | None, test: ImageSet, outliers: ImageSet
 ) -> Assessment:
-    """Evaluates the model on all of `test` and `outliers` in float32, as a reloaded one computes."""
+    """Evaluate the model on all of `test` and `outliers` in float32, as a reloaded one computes."""
     on_test = evaluate(model, test)
     on_outliers = evaluate(model, outliers)
     chosen = fit_sets(train, validation)

@@ -1,4 +1,4 @@
-"""Images that are no digits, to ask a model what it makes of them."""
+"""Sets of images that are no digits."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,16 +42,19 @@ NOISES = ("uniform", "speckle", "clouds", "shuffled digit")
 def load_outliers(
     name_or_dir: str, data_dir: Path | None, digits: ImageSet, seed: int = 0, download: bool = False
 ) -> ImageSet:
-    """An outlier set by name, the test images of a known data set by its name, or a folder of IDX files.
+    """Load an outlier set by name, the test images of a known data set by its name, or a folder of IDX files.
 
     `rotated`, `inverted` and a part of `noise` are made from `digits`; `letters` and `noise` are a function
-    of the seed. Raises DataError for an unknown name and for damaged files.
+    of the seed.
+
+    Raises:
+        DataError: an unknown name, or damaged files.
     """
     if name_or_dir in GENERATED:
         return GENERATED[name_or_dir](digits, seed)
     if name_or_dir.removesuffix("-sample") in DATASETS:
-        beside = data_dir is not None and Path(digits.source).is_relative_to(expanded(data_dir))
-        return load_split(name_or_dir, "test", data_dir, download, beside)
+        sibling = data_dir is not None and Path(digits.source).is_relative_to(expanded(data_dir))
+        return load_split(name_or_dir, "test", data_dir, download, sibling)
     folder = expanded(Path(name_or_dir))
     if is_folder(folder):
         return load_folder(folder)
@@ -60,20 +63,20 @@ def load_outliers(
 
 
 def rotated(digits: ImageSet, seed: int = 0) -> ImageSet:
-    """Digits turned by 90 degrees to the left. All of them, though a 0 stays one and an 8 almost."""
+    """Turn digits by 90 degrees to the left. All of them, though a 0 stays one and an 8 almost."""
     images = digits.images.rot90(1, (1, 2)).contiguous()
     source = f"{digits.name} {digits.split}, turned by 90 degrees"
     return ImageSet("rotated", "test", images, digits.labels, digits.classes, source)
 
 
 def inverted(digits: ImageSet, seed: int = 0) -> ImageSet:
-    """Digits black on white."""
+    """Invert digits to black on white."""
     source = f"{digits.name} {digits.split}, inverted"
     return ImageSet("inverted", "test", 255 - digits.images, digits.labels, digits.classes, source)
 
 
 def noise(digits: ImageSet, seed: int = 0) -> ImageSet:
-    """10,000 images of four kinds in turn, each a class.
+    """Draw 10,000 images of four kinds in turn, each a class.
 
     uniform: each pixel any value; speckle: pixels white as often as a digit has ink, else black; clouds: a 7
     x 7 uniform image enlarged; shuffled digit: the pixels of a digit in random order.
@@ -99,7 +102,7 @@ def noise(digits: ImageSet, seed: int = 0) -> ImageSet:
 
 
 def letters(digits: ImageSet, seed: int = 0) -> ImageSet:
-    """10,000 printed letters that look like no digit, turned and slanted a little, laid out as MNIST is.
+    """Draw 10,000 printed letters that look like no digit, turned and slanted a little, laid out as MNIST is.
 
     From the fonts that matplotlib brings; the letters that are left out, and the digits they look like, are
     in LIKE_DIGITS.
@@ -133,7 +136,7 @@ def _bytes(random: np.random.RandomState, count: int, side: int) -> NDArray[np.u
 
 
 def _draw_letters() -> dict[tuple[int, int], Image.Image]:
-    """Each letter in each font, upright in the middle of a canvas that it can be turned in."""
+    """Draw each letter in each font, upright in the middle of a canvas that it can be turned in."""
     from matplotlib import get_data_path
 
     folder = Path(get_data_path()) / "fonts" / "ttf"
@@ -152,7 +155,7 @@ def _draw_letters() -> dict[tuple[int, int], Image.Image]:
 
 
 def _turned(canvas: Image.Image, turn: float, slant: float) -> Image.Image:
-    """Slanted, then turned about the middle; PIL wants the way back, from a new pixel to an old one."""
+    """Slant, then turn about the middle; PIL wants the way back, from a new pixel to an old one."""
     cosine, sine, middle = np.cos(turn), np.sin(turn), CANVAS / 2
     a, b, c, d = cosine + slant * sine, sine - slant * cosine, -sine, cosine
     back = (a, b, middle - a * middle - b * middle, c, d, middle - c * middle - d * middle)

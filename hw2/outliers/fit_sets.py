@@ -1,4 +1,4 @@
-"""Which images a detector is fitted on, and which its threshold is measured on."""
+"""The images that a detector is fitted on, and those that its threshold is measured on."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,6 @@ from hw2.data.image_set import ImageSet
 
 # Training digits that are evaluated for a fit; 10,000 instead gain less than 0.001 of any AUROC.
 FIT_IMAGES = 4000
-
-
 # Held-out digits that are taken from the training set where there is no validation set.
 HELD_OUT_IMAGES = 5000
 
@@ -24,7 +22,7 @@ class FitSets:
 
 
 def fit_sets(train: ImageSet, validation: ImageSet | None) -> FitSets:
-    """A fixed choice of training digits, and held-out ones: validation, or else other training digits."""
+    """Choose training digits, the same in every run, and held-out ones: validation, or else other training digits."""
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     if validation is not None:
         return FitSets(train.subset(order[:FIT_IMAGES]), validation, "validation")

@@ -1,4 +1,4 @@
-"""How well a score tells outliers from digits: always the whole fixed set of measures, with intervals.
+"""How well a score tells outliers from digits: always the whole fixed set of metrics, with intervals.
 
 Conventions as in `hw2.outliers.scores`: larger is more of an outlier, outliers are the positive class.
 """
@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score, roc_curve
 
+from hw2.common.constants import TARGET_RECALL
 from hw2.common.errors import DataError
 from hw2.common.types import BoolArray, FloatArray, IntArray
 
-RATE = 0.95
 RESAMPLES = 1000
 # Resamples per block of work: few enough to stay in the processor's cache.
 BLOCK = 20
 
 
 class Interval(NamedTuple):
-    """A measure with its bootstrap interval (percentiles, level 95 %)."""
+    """A metric with its bootstrap interval (percentiles, level 95 %)."""
 
     value: float
     low: float
@@ -44,7 +44,7 @@ class OODMetrics:
     digits_rejected: Interval
 
     def row(self) -> dict[str, float]:
-        """Flat, as for a table: each measure, and the ends of its interval as NAME_low and NAME_high."""
+        """Flatten into a row of a table: each metric, and the ends of its interval as NAME_low and NAME_high."""
         flat: dict[str, float] = {}
         for field in fields(self):
             interval: Interval = getattr(self, field.name)
@@ -56,21 +56,15 @@ class OODMetrics:
         return flat
 
 
-class _Values(NamedTuple):
-    auroc: float
-    aupr_out: float
-    aupr_in: float
-    outliers_accepted: float
-    digits_rejected: float
-
-
 def ood_metrics(
     digits: ArrayLike, outliers: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
 ) -> OODMetrics:
-    """The measures of a score's values on digits [N] and on outliers [M].
+    """Compute the metrics of a score's values on digits [N] and on outliers [M].
 
     Intervals by bootstrap over images, digits and outliers drawn apart; with `resamples` 0 they are NaN.
-    Raises DataError where a side has no image, or a score is NaN.
+
+    Raises:
+        DataError: a side has no image, or a score is NaN.
     """
     inside, outside = np.asarray(digits, dtype=np.float64), np.asarray(outliers, dtype=np.float64)
     for name, scores in (("digits", inside), ("outliers", outside)):
@@ -88,10 +82,10 @@ def ood_metrics(
     )
 
 
-def _values(digits: FloatArray, outliers: FloatArray) -> _Values:
+def _values(digits: FloatArray, outliers: FloatArray) -> tuple[float, ...]:
     scores = np.concatenate([digits, outliers])
     is_outlier = np.repeat([0, 1], [len(digits), len(outliers)])
-    return _Values(
+    return (
         float(roc_auc_score(is_outlier, scores)),
         _precision_recall_area(is_outlier, scores),
         _precision_recall_area(1 - is_outlier, -scores),
@@ -103,21 +97,21 @@ def _values(digits: FloatArray, outliers: FloatArray) -> _Values:
 def _precision_recall_area(positive: IntArray, scores: FloatArray) -> float:
     precision, recall, _ = precision_recall_curve(positive, scores)
     # Counts instead of shares: their differences are exact, and so is the area of a perfect score.
-    found = np.rint(recall * positive.sum())
-    return float(auc(found, precision) / positive.sum())
+    counts = np.rint(recall * positive.sum())
+    return float(auc(counts, precision) / positive.sum())
 
 
 def _false_positive_rate(positive: IntArray, scores: FloatArray) -> float:
-    """At the first threshold, from the top, whose true positive rate reaches RATE."""
+    """At the first threshold, from the top, whose true positive rate reaches TARGET_RECALL."""
     false, true, _ = roc_curve(positive, scores, drop_intermediate=False)
-    return float(false[np.argmax(true >= RATE)])
+    return float(false[np.argmax(true >= TARGET_RECALL)])
 
 
 def _bootstrap(digits: FloatArray, outliers: FloatArray, resamples: int, seed: int) -> FloatArray:
-    """The five measures of each resample, [resamples, 5].
+    """Compute the five metrics of each resample, [resamples, 5].
 
     The scores are sorted once into runs, strangest first; a resample is how many digits and how many outliers
-    were drawn from each run, and every measure follows from the running sums of these counts.
+    were drawn from each run, and every metric follows from the running sums of these counts.
     """
     generator = np.random.default_rng(seed)
     run_of_digits, run_of_outliers, merged = _runs(digits, outliers)
@@ -155,14 +149,14 @@ def _running(generator: np.random.Generator, runs: IntArray, rows: int, count: i
 
 
 def _weighted(digits: FloatArray, outliers: FloatArray, merged: BoolArray) -> FloatArray:
-    """The five measures [rows, 5] from running counts [rows, 1 + runs], strangest first."""
+    """Compute the five metrics [rows, 5] from running counts [rows, 1 + runs], strangest first."""
     digit_total, outlier_total = digits[:, -1:], outliers[:, -1:]
     auroc = (np.diff(digits, axis=1) * (outliers[:, 1:] + outliers[:, :-1])).sum(axis=1) / 2
     auroc /= (digit_total * outlier_total)[:, 0]
-    rejecting = np.argmax(outliers >= RATE * outlier_total, axis=1)[:, None]
+    rejecting = np.argmax(outliers >= TARGET_RECALL * outlier_total, axis=1)[:, None]
     digits_rejected = np.take_along_axis(digits, rejecting, axis=1) / digit_total
     kept_digits, kept_outliers = (digit_total - digits)[:, ::-1], (outlier_total - outliers)[:, ::-1]
-    keeping = np.argmax(kept_digits >= RATE * digit_total, axis=1)[:, None]
+    keeping = np.argmax(kept_digits >= TARGET_RECALL * digit_total, axis=1)[:, None]
     outliers_accepted = np.take_along_axis(kept_outliers, keeping, axis=1) / outlier_total
     return np.column_stack(
         [

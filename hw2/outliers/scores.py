@@ -1,4 +1,4 @@
-"""Outlier scores, and the measures by which they are judged.
+"""Outlier scores, as published.
 
 One direction everywhere: a larger score is more of an outlier, and outliers are the positive class.
 
@@ -8,7 +8,6 @@ Scores of one model take its logits [N, classes] or features [N, C]; those of se
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +15,7 @@ from scipy.special import entr, logsumexp, softmax
 
 from hw2.common.errors import DataError
 from hw2.common.types import FloatArray
-from hw2.outliers.statistics import ClassGaussians, knn_distance, unit
+from hw2.outliers.statistics import ClassGaussians, Outputs, knn_distance, unit
 
 # Sun et al.'s choice for ten classes.
 NUM_NEIGHBORS = 50
@@ -78,17 +77,17 @@ class Mahalanobis:
 
     @classmethod
     def fit(cls, features: ArrayLike, labels: ArrayLike) -> "Mahalanobis":
-        """From training features [N, C] and their labels [N]."""
-        known, classes = np.unique(np.asarray(labels), return_inverse=True)
-        return cls(ClassGaussians.fit(np.asarray(features, dtype=np.float64), classes, len(known)))
+        """Fit to training features [N, C] and their labels [N]."""
+        labels_there, classes = np.unique(np.asarray(labels), return_inverse=True)
+        return cls(ClassGaussians.fit(np.asarray(features, dtype=np.float64), classes, len(labels_there)))
 
     def score(self, features: ArrayLike) -> FloatArray:
         rows = np.asarray(features, dtype=np.float64)
-        every = [
+        distances = [
             self.gaussians.distance(rows, np.full(len(rows), label))
             for label in range(len(self.gaussians.means))
         ]
-        return np.asarray(np.square(np.min(every, axis=0)) / 2)
+        return np.asarray(np.square(np.min(distances, axis=0)) / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +99,7 @@ class KNearestNeighbors:
 
     @classmethod
     def fit(cls, features: ArrayLike, neighbor: int = NUM_NEIGHBORS) -> "KNearestNeighbors":
-        """From training features [N, C]; no more than N neighbors."""
+        """Fit to training features [N, C]; no more than N neighbors."""
         references = unit(features)
         return cls(references, min(neighbor, len(references)))
 
@@ -121,15 +120,6 @@ ENSEMBLE_SCORES: Mapping[str, Callable[[ArrayLike], FloatArray]] = {
 }
 
 
-class Features(Protocol):
-    """An `Evaluation`, as far as scores need it."""
-
-    @property
-    def logits(self) -> Any: ...
-    @property
-    def late_features(self) -> Any: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Scorer:
     """Every score of one model; the two feature distances are fitted on training images."""
@@ -138,13 +128,13 @@ class Scorer:
     neighbors: KNearestNeighbors
 
     @classmethod
-    def fit(cls, training: Features, labels: ArrayLike) -> "Scorer":
-        """From an evaluation of training images and their labels [N]."""
+    def fit(cls, training: Outputs, labels: ArrayLike) -> "Scorer":
+        """Fit to an evaluation of training images and their labels [N]."""
         features = training.late_features
         return cls(Mahalanobis.fit(features, labels), KNearestNeighbors.fit(features))
 
-    def scores(self, evaluation: Features) -> dict[str, FloatArray]:
-        """By name: the scores of logits, then the two distances between channel means after pooling."""
+    def scores(self, evaluation: Outputs) -> dict[str, FloatArray]:
+        """Compute by name the scores of logits, then the two distances between channel means after pooling."""
         return {
             **{name: score(evaluation.logits) for name, score in LOGIT_SCORES.items()},
             "mahalanobis": self.mahalanobis.score(evaluation.late_features),
@@ -152,8 +142,8 @@ class Scorer:
         }
 
 
-def score_ensemble(evaluations: Sequence[Features]) -> dict[str, FloatArray]:
-    """By name, the scores of two or more models on the same images."""
+def score_ensemble(evaluations: Sequence[Outputs]) -> dict[str, FloatArray]:
+    """Compute by name the scores of two or more models on the same images."""
     if len(evaluations) < 2:
         raise DataError(f"{len(evaluations)} model for a score of several models; name two or more")
     logits = np.stack([np.asarray(evaluation.logits) for evaluation in evaluations])

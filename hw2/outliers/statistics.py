@@ -1,11 +1,11 @@
-"""How strange an image is, in four ways, each larger for a stranger one.
+"""The detector's four statistics of an image, each larger for a stranger one.
 
 All from one pass over the images (`ModelOutputs`):
 
     doubt      log((1 - p) / p), p the largest softmax probability (Hendrycks & Gimpel, ICLR 2017)
     strokes    Mahalanobis distance of the 32 channel means after the first ReLU, how much there is of each kind
                of stroke, from those of the digit that the image is taken for (Lee et al., NeurIPS 2018)
-    shapes     the same of the 64 channel means after pooling; of a net of one's own, `hw2.models.custom_net` says which
+    shapes     the same of the 64 channel means after pooling; of a custom net, see `hw2.models.custom_net`
     direction  distance of the logits, scaled to length 1, to the 4th nearest among those of training digits
                (Sun et al., ICML 2022)
 """
@@ -25,7 +25,7 @@ RIDGE = 0.01
 
 
 class Outputs(Protocol):
-    """What is scored, tensors or arrays: `ModelOutputs`, or an `Evaluation`, of N images."""
+    """What is scored, as tensors or arrays: `ModelOutputs`, or an `Evaluation`, of N images."""
 
     @property
     def logits(self) -> Any: ...  # [N, 10]
@@ -49,14 +49,14 @@ class ClassGaussians:
     def fit(
         cls, features: FloatArray, classes: IntArray, count: int, ridge: float = 1e-9
     ) -> "ClassGaussians":
-        """From features [N, C] and classes [N] below `count`; the mean of all serves a class without any.
+        """Fit to features [N, C] and classes [N] below `count`; a class without any gets the mean of all.
 
         ridge: what is added to each channel's variance, as a share of the channels' mean variance. It keeps the
         inverse finite where a channel never fires; more of it makes less of directions that hardly vary.
         """
         means = np.tile(features.mean(axis=0), (count, 1))
-        for known in np.unique(classes):
-            means[known] = features[classes == known].mean(axis=0)
+        for label in np.unique(classes):
+            means[label] = features[classes == label].mean(axis=0)
         centered = features - means[classes]
         covariance = centered.T @ centered / len(features)
         added = ridge * float(np.diagonal(covariance).mean()) + 1e-12
@@ -64,49 +64,49 @@ class ClassGaussians:
         return cls(means, np.linalg.inv(lower))
 
     def rounded(self) -> "ClassGaussians":
-        """As float32 holds it."""
+        """Round to float32."""
         return ClassGaussians(
-            *(each.astype(np.float32).astype(np.float64) for each in (self.means, self.whitening))
+            *(a.astype(np.float32).astype(np.float64) for a in (self.means, self.whitening))
         )
 
     def distance(self, features: FloatArray, classes: IntArray) -> FloatArray:
-        """Mahalanobis distance [N] of each from its class, not squared."""
+        """Compute the Mahalanobis distance [N] of each row from its class, not squared."""
         return np.asarray(np.linalg.norm((features - self.means[classes]) @ self.whitening.T, axis=1))
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What an image is compared with: training digits."""
+    """The four statistics, fitted on training digits."""
 
-    strokes: ClassGaussians
-    shapes: ClassGaussians
+    early: ClassGaussians
+    late: ClassGaussians
     references: FloatArray  # logits scaled to length 1, [K, 10]
 
     @classmethod
     def fit(cls, training: Outputs) -> "Statistics":
         logits = as_matrix(training.logits)
         predicted = logits.argmax(axis=1)
-        strokes, shapes = (
+        early, late = (
             ClassGaussians.fit(as_matrix(means), predicted, logits.shape[1], RIDGE).rounded()
             for means in (training.early_features, training.late_features)
         )
         # In the precisions of a saved state, so that a loaded one gives the same to the last bit.
-        return cls(strokes, shapes, unit(logits).astype(np.float16).astype(np.float64))
+        return cls(early, late, unit(logits).astype(np.float16).astype(np.float64))
 
-    def of(self, outputs: Outputs) -> list[FloatArray]:
-        """In the order of STATISTICS, each [N]."""
+    def compute(self, outputs: Outputs) -> list[FloatArray]:
+        """Compute the statistics in the order of STATISTICS, each [N]."""
         logits = as_matrix(outputs.logits)
         predicted = logits.argmax(axis=1)
         return [
             log_odds(logits),
-            self.strokes.distance(as_matrix(outputs.early_features), predicted),
-            self.shapes.distance(as_matrix(outputs.late_features), predicted),
+            self.early.distance(as_matrix(outputs.early_features), predicted),
+            self.late.distance(as_matrix(outputs.late_features), predicted),
             knn_distance(unit(logits), self.references, NUM_NEIGHBORS),
         ]
 
 
 def log_odds(logits: FloatArray) -> FloatArray:
-    """log((1 - p) / p) [N] of logits [N, classes], p the largest softmax probability, exact also near 1."""
+    """Compute log((1 - p) / p) [N] of logits [N, classes], p the largest softmax probability, exact also near 1."""
     ordered = np.sort(logits, axis=1)
     second = ordered[:, -2] - ordered[:, -1]
     others = np.exp(ordered[:, :-1] - ordered[:, -2:-1]).sum(axis=1)
@@ -114,23 +114,23 @@ def log_odds(logits: FloatArray) -> FloatArray:
 
 
 def knn_distance(directions: FloatArray, references: FloatArray, neighbor: int) -> FloatArray:
-    """Euclidean distance [N] to the `neighbor`-th nearest of references [K, C], or the last; all of length 1."""
+    """Compute the distance [N] to the `neighbor`-th nearest of references [K, C], or the last; all of length 1."""
     neighbor = min(neighbor, len(references))
     columns = torch.from_numpy(references).T
     cosines = [
-        (part @ columns).topk(neighbor, dim=1).values[:, -1]
-        for part in torch.from_numpy(directions).split(250)  # 8 MB a part stay in the cache
+        (chunk @ columns).topk(neighbor, dim=1).values[:, -1]
+        for chunk in torch.from_numpy(directions).split(250)  # 8 MB a chunk stay in the cache
     ]
     return np.asarray((2 - 2 * torch.cat(cosines)).clamp(min=0).sqrt().numpy())
 
 
 def as_matrix(values: Any) -> FloatArray:
-    """Tensor or array as float64."""
+    """Convert a tensor or an array to a float64 array."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
     return np.asarray(array, dtype=np.float64)
 
 
 def unit(values: Any) -> FloatArray:
-    """Each row [C] of a matrix, scaled to length 1."""
+    """Scale each row [C] of a matrix to length 1."""
     rows = as_matrix(values)
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))

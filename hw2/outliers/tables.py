@@ -1,4 +1,4 @@
-"""What models make of images that are no digits, as tables: from predictions alone, without a model."""
+"""Tables of models' scores and predictions on images that are no digits; no model is run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEAN = f"mean_{DEFAULT_SCORE}"
 
 @dataclass(frozen=True, eq=False)
 class ScoredEvaluation:
-    """One model's answers on one image set. scores: by name, each float64 [N], the shipped one first."""
+    """One model's answers on one image set. scores: by name, each float64 [N], DEFAULT_SCORE first."""
 
     evaluation: Evaluation
     scores: Mapping[str, FloatArray]
@@ -34,67 +34,67 @@ class ScoredEvaluation:
     @classmethod
     def of(cls, evaluation: Evaluation, detector: OutlierDetector, scorer: Scorer) -> ScoredEvaluation:
         """With every score of one model."""
-        shipped = detector.score(evaluation)
+        default = detector.score(evaluation)
         return cls(
-            evaluation, {DEFAULT_SCORE: shipped, **scorer.scores(evaluation)}, detector.rejected(shipped)
+            evaluation, {DEFAULT_SCORE: default, **scorer.scores(evaluation)}, detector.is_outlier(default)
         )
 
 
 ScoredEvaluations = Mapping[str, ScoredEvaluation]  # by model
 
 
-def ensemble_scores(judgements: ScoredEvaluations) -> dict[str, FloatArray]:
-    """By name, the scores of all models together: the mean of their shipped scores, then what their answers say.
+def ensemble_scores(evaluations: ScoredEvaluations) -> dict[str, FloatArray]:
+    """Compute scores of all models together, by name: the mean of their default scores, then those of their logits.
 
     None for a single model.
     """
-    if len(judgements) < 2:
+    if len(evaluations) < 2:
         return {}
-    shipped = np.mean([judged.scores[DEFAULT_SCORE] for judged in judgements.values()], axis=0)
-    return {MEAN: shipped, **score_ensemble([judged.evaluation for judged in judgements.values()])}
+    mean = np.mean([scored.scores[DEFAULT_SCORE] for scored in evaluations.values()], axis=0)
+    return {MEAN: mean, **score_ensemble([scored.evaluation for scored in evaluations.values()])}
 
 
 def metrics_table(
     digits: ScoredEvaluations, outliers: Mapping[str, ScoredEvaluations], resamples: int = RESAMPLES
 ) -> pd.DataFrame:
-    """Every score of every model, and those of the models together, against every set of outliers.
+    """Tabulate every score of every model and of the ensemble, against every set of outliers.
 
-    Columns: outliers, model (TOGETHER for a score of several), score, digits and images (how many), then
-    those of `Measures.row`.
+    Columns: outliers, model (ENSEMBLE for a score of several), score, digits and images (how many), then
+    those of `OODMetrics.row`.
     """
     rows = []
-    digits_together = ensemble_scores(digits)
-    for name, judgements in outliers.items():
-        scores = [(model, judged.scores, digits[model].scores) for model, judged in judgements.items()]
-        scores.append((ENSEMBLE, ensemble_scores(judgements), digits_together))
+    of_ensemble = ensemble_scores(digits)
+    for name, evaluations in outliers.items():
+        scores = [(model, scored.scores, digits[model].scores) for model, scored in evaluations.items()]
+        scores.append((ENSEMBLE, ensemble_scores(evaluations), of_ensemble))
         for model, of_outliers, of_digits in scores:
             for score, values in of_outliers.items():
-                measured = ood_metrics(of_digits[score], values, resamples)
+                metrics = ood_metrics(of_digits[score], values, resamples)
                 counts = {"digits": len(of_digits[score]), "pictures": len(values)}
-                rows.append({"outliers": name, "model": model, "score": score, **counts, **measured.row()})
+                rows.append({"outliers": name, "model": model, "score": score, **counts, **metrics.row()})
     return pd.DataFrame(rows)
 
 
 def thresholds_table(
     digits: ScoredEvaluations, outliers: Mapping[str, ScoredEvaluations], thresholds: Mapping[str, float]
 ) -> pd.DataFrame:
-    """What each model's own threshold does to images that it has never seen.
+    """Tabulate what each model's own threshold rejects.
 
     Columns: model, outliers, threshold, digits and images (how many), then digits_kept (share of all
     digits), accuracy_on_kept (accuracy of those) and outliers_rejected, each with the ends of its 95 %
     Wilson interval. Where no digit is kept, there is no accuracy on them.
     """
     rows = []
-    for name, judgements in outliers.items():
-        for model, judged in judgements.items():
+    for name, evaluations in outliers.items():
+        for model, scored in evaluations.items():
             of_digits = digits[model]
-            shares = threshold_shares(of_digits.evaluation.correct, of_digits.rejected, judged.rejected)
+            shares = threshold_shares(of_digits.evaluation.correct, of_digits.rejected, scored.rejected)
             row: dict[str, str | float] = {
                 "model": model,
                 "outliers": name,
                 "threshold": thresholds[model],
                 "digits": len(of_digits.rejected),
-                "pictures": len(judged.rejected),
+                "pictures": len(scored.rejected),
             }
             for share, (value, low, high) in shares.items():
                 row |= {share: value, f"{share}_low": low, f"{share}_high": high}
@@ -103,36 +103,36 @@ def thresholds_table(
 
 
 def disagreements(table: pd.DataFrame) -> list[int]:
-    """The images of an `outlier_table`, by index, that its models take for different digits."""
+    """List the images of an `outlier_table`, by index, for which its models predict different digits."""
     votes = table.groupby("index")["predicted"].nunique()
     return [int(index) for index in votes.index[votes > 1]]
 
 
 @dataclass(frozen=True)
 class LabelMatches:
-    """How many answers are the number of the image's class, as the study counts them."""
+    """How many predictions are the number of the image's class, as the reference study counts them."""
 
     matched: int
     answers: int
 
     @classmethod
     def of(cls, tables: Sequence[pd.DataFrame]) -> LabelMatches:
-        """From `outlier_table`s of sets of ten classes; of any other set, a match would mean nothing."""
-        together = pd.concat(tables)
-        return cls(int(together["matches"].sum()), len(together))
+        """Count over `outlier_table`s of sets of ten classes; of any other set, a match would mean nothing."""
+        answers = pd.concat(tables)
+        return cls(int(answers["matches"].sum()), len(answers))
 
     @property
-    def blind(self) -> float:
+    def chance_of_none(self) -> float:
         """Probability that blind guessing among ten digits matches none of so many."""
         return float((1 - 1 / NUM_CLASSES) ** self.answers)
 
     def __str__(self) -> str:
-        said = f"{self.matched} of {self.answers} match"
+        text = f"{self.matched} of {self.answers} match"
         if self.matched:
-            return f"{said}; a blind guess would match {self.answers / NUM_CLASSES:g} on average"
+            return f"{text}; a blind guess would match {self.answers / NUM_CLASSES:g} on average"
         return (
-            f"{said}; a blind guess matches none of {self.answers} with a probability of "
-            f"{100 * self.blind:.2g} %, so this says little: see what is rejected"
+            f"{text}; a blind guess matches none of {self.answers} with a probability of "
+            f"{100 * self.chance_of_none:.2g} %, so this says little: see what is rejected"
         )
 
 
@@ -142,7 +142,7 @@ def outlier_table(
     indices: Sequence[int] = tuple(range(10)),
     rejected: Mapping[str, BoolArray] | None = None,
 ) -> pd.DataFrame:
-    """What each model, by name, says to the images at `indices` of a set that all were evaluated on.
+    """Tabulate each model's predictions, by its name, for the images at `indices` of a set.
 
     One row a model and image: model, index, label, class, predicted, predicted_class (the class with the
     digit's number, as the study reads it; empty where there is none), matches (predicted = label),
@@ -171,7 +171,7 @@ def outlier_table(
 
 
 def outlier_matrix_table(evaluation: Evaluation, image_set: ImageSet) -> pd.DataFrame:
-    """Which digit each class is taken for: a `confusion_table` with the set's classes as labels."""
+    """Tabulate which digits each class is predicted as: a `confusion_table` with the set's classes as labels."""
     size = max(len(image_set.classes), 10)
     matrix = confusion_matrix(evaluation.labels, evaluation.predicted, size)
     return confusion_table(matrix[: len(image_set.classes), :10], image_set.classes)

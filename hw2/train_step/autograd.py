@@ -15,13 +15,13 @@ from hw2.models.net import Net, preprocess
 
 
 class AutogradStep:
-    """A `Step` that, with BaseCNN, never waits for the device within an epoch."""
+    """A `TrainStep` that, with BaseCNN, never waits for the device within an epoch."""
 
     def __init__(self, model: Net, *, lr: float, momentum: float, dtype: torch.dtype, device: str) -> None:
         self._device = torch.device(device)
         self._dtype = dtype
         self._momentum = momentum
-        # A net of one's own may draw random numbers (dropout); BaseCNN doesn't.
+        # A custom net may draw random numbers (dropout); BaseCNN doesn't.
         self._draws = not isinstance(model, BaseCNN)
         self._net = copy.deepcopy(model).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         trained = [parameter for parameter in self._net.parameters() if parameter.requires_grad]
@@ -33,7 +33,7 @@ class AutogradStep:
     def __call__(self, prepared: Any, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         y = labels[index]
         self._net.train()
-        with _exactly(), _drawing_by(index, self._device) if self._draws else nullcontext():
+        with _deterministic(), _seeded_by(index, self._device) if self._draws else nullcontext():
             logits = self._logits(prepared[index])
             loss = functional.cross_entropy(logits, y)
             self._optimizer.zero_grad(set_to_none=True)
@@ -47,7 +47,7 @@ class AutogradStep:
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         for x, y in zip(torch.split(prepared, batch_size), torch.split(labels, batch_size), strict=True):
-            with _exactly():
+            with _deterministic():
                 logits = self._logits(x)
             loss += functional.cross_entropy(logits, y, reduction="sum")
             correct += (logits.argmax(1) == y).sum()
@@ -72,14 +72,14 @@ class AutogradStep:
 
     def _logits(self, images: Tensor) -> Tensor:
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
-            logits: Tensor = self._net.scores(
+            logits: Tensor = self._net.forward_preprocessed(
                 preprocess(images).contiguous(memory_format=torch.channels_last)
             )
         return logits.float()
 
 
-def _exactly() -> AbstractContextManager[None]:
-    """The same bits each time; float32 as it is, not rounded to 10 bits before each product."""
+def _deterministic() -> AbstractContextManager[None]:
+    """Give the same bits each time; float32 as it is, not rounded to 10 bits before each product."""
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     )
@@ -87,10 +87,10 @@ def _exactly() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _drawing_by(index: Tensor, device: torch.device) -> Iterator[None]:
-    """Random numbers that are a function of the batch alone, whose order has the seed and the epoch in it.
+def _seeded_by(index: Tensor, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch by the batch alone, whose order has the seed and the epoch in it.
 
-    So a training that goes on in the middle needs no generator's state.
+    So a training that resumes within an epoch needs no generator's state.
     """
     digest = hashlib.sha256(index.cpu().numpy().tobytes()).digest()
     with torch.random.fork_rng([] if device.type == "cpu" else [torch.cuda.current_device()]):

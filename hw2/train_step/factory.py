@@ -1,8 +1,8 @@
-"""One step of SGD, and the evaluation in the same precision, as fast as the device permits.
+"""The step of SGD, and the evaluation in the same precision, as fast as the device permits.
 
-`make_train_step` chooses: for BaseCNN on a processor kernels compiled by numba around Winograd's convolution; on a GPU, for
-any other net and without numba, autograd. Both keep float32 master weights and give plain SGD's results within
-rounding.
+`make_train_step` chooses: for BaseCNN on a processor kernels compiled by numba around Winograd's convolution; on a
+GPU, for a custom net and without numba, autograd. Both keep float32 master weights and give plain SGD's results
+within rounding.
 """
 
 from importlib.metadata import version
@@ -19,43 +19,43 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TrainStep(Protocol):
-    """What a training drives. `prepared` is whatever `prepare` returned."""
+    """What `Trainer` drives. `prepared` is whatever `prepare` returned."""
 
     def prepare(self, images: Tensor) -> Any:
-        """The whole set, uint8 [N, 28, 28], in the layout and precision that the step reads."""
+        """Convert the whole set, uint8 [N, 28, 28], to the layout and precision that the step reads."""
         ...
 
     def __call__(self, prepared: Any, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Trains on the images at `index` (int64 [B]); labels: int64 [N].
+        """Train on the images at `index` (int64 [B]); labels: int64 [N].
 
-        Returns the batch's mean loss (float32 []) and the number of right answers (int64 []), both with the
+        Returns the batch's mean loss (float32 []) and the number of correct predictions (int64 []), both with the
         weights before the update, and never waits for the device.
         """
         ...
 
     def evaluate(self, prepared: Any, labels: Tensor, batch_size: int = 1000) -> tuple[float, float]:
-        """Mean loss and accuracy (a share of 1) over the whole set."""
+        """Compute mean loss and accuracy (a share of 1) over the whole set."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """A float32 copy in `state_dict`'s layout; with momentum also `momentum.<name>`."""
+        """Copy the state as float32 in `state_dict`'s layout; with momentum also `momentum.<name>`."""
         ...
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Goes back to a `state()`; what follows is bit-equal."""
+        """Restore a `state()`; what follows is bit-equal."""
         ...
 
 
-def backend_name(device: str, own_net: bool = False) -> str:
-    """Which way a step computes here, in words: it decides the last bits. own_net: of another net than BaseCNN."""
-    if device != "cpu" or own_net or find_spec("numba") is None:
+def backend_name(device: str, custom_net: bool = False) -> str:
+    """Name the backend of a step here, which decides the last bits. custom_net: for another net than BaseCNN."""
+    if device != "cpu" or custom_net or find_spec("numba") is None:
         return "autograd"
     return f"winograd, numba {version('numba')}"
 
 
-def needs_compilation(device: str, own_net: bool = False) -> bool:
-    """Whether the next step made here is compiled first, which takes some 20 s, once for this source and place."""
-    if backend_name(device, own_net) == "autograd":
+def needs_compilation(device: str, custom_net: bool = False) -> bool:
+    """Whether the next step here is compiled first, which takes some 20 s, once for this source and place."""
+    if backend_name(device, custom_net) == "autograd":
         return False
     from hw2.train_step.simd import compiled_before
 
@@ -65,7 +65,7 @@ def needs_compilation(device: str, own_net: bool = False) -> bool:
 def make_train_step(
     model: Net, *, lr: float, momentum: float, precision: str, device: str, batch_size: int
 ) -> TrainStep:
-    """A step that starts from `model`'s weights (copied, `model` itself is left alone)."""
+    """Create a step that starts from a copy of `model`'s weights."""
     dtype = _DTYPES[precision]
     if not isinstance(model, BaseCNN) or backend_name(device) == "autograd":
         from hw2.train_step.autograd import AutogradStep

@@ -31,16 +31,16 @@ _Generated = tuple[Any, Callable[[Any, Any, Any, Any], Any]]
 
 
 def jit(function: _Function) -> _Function:
-    """Compiled at the first call, kept on the disk where there is a place for it, run without Python's lock."""
+    """Compile at the first call, cache on the disk where there is a place for it, run without Python's lock."""
     config: Any = numba.config
-    given = config.CACHE_DIR
+    previous = config.CACHE_DIR
     config.CACHE_DIR = str(_cache_folder())
     try:
         compiled = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # no folder to write to
         compiled = numba.njit(nogil=True, error_model="numpy")(function)
     finally:
-        config.CACHE_DIR = given
+        config.CACHE_DIR = previous
     return cast(_Function, compiled)
 
 
@@ -56,7 +56,7 @@ def _cache_folder() -> Path:
 
 @cache
 def _sources_sha256() -> str:
-    """Of both files that kernels are made of: numba itself looks for changes in one only."""
+    """Hash both files that kernels are made of: numba itself looks for changes in one only."""
     folder = Path(__file__).parent
     sources = (folder / "simd.py").read_bytes() + (folder / "winograd_kernels.py").read_bytes()
     return hashlib.sha256(sources).hexdigest()[:16]
@@ -91,7 +91,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: An
 
 @_instruction
 def load(_: Any, array: Any, offset: Any) -> _Generated:
-    """Sixteen elements from an offset on."""
+    """Load sixteen elements from an offset on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value = builder.load(_pointer(context, builder, array, *arguments), align=array.dtype.bitwidth // 8)
@@ -122,7 +122,7 @@ def store(_: Any, array: Any, offset: Any, value: Any) -> _Generated:
 
 @_instruction
 def broadcast(_: Any, value: Any) -> _Generated:
-    """One float32 sixteen times."""
+    """Repeat one float32 sixteen times."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         undefined = ir.Constant(_FLOATS, ir.Undefined)
@@ -134,7 +134,7 @@ def broadcast(_: Any, value: Any) -> _Generated:
 
 @_instruction
 def horizontal_sum(_: Any, value: Any) -> _Generated:
-    """The sum of the sixteen, from the first to the last."""
+    """Add up the sixteen, from the first to the last."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         elements = [
@@ -150,7 +150,7 @@ def horizontal_sum(_: Any, value: Any) -> _Generated:
 
 @_instruction
 def fma(_: Any, a: Any, b: Any, c: Any) -> _Generated:
-    """The value of a * b + c, rounded once."""
+    """Compute a * b + c, rounded once."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)

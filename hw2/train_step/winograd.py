@@ -1,9 +1,9 @@
-"""SGD on BaseCNN on a processor, with conv2 as Winograd's F(4x4, 3x3): four times fewer multiplications.
+"""SGD on BaseCNN on a processor, with conv2 as Winograd's F(4x4, 3x3): a quarter of the multiplications.
 
 The kernels of `winograd_kernels` do everything but three batched matrix products, which are PyTorch's, in the
-step's precision; all else is float32. A batch is cut into parts that stay in a core's caches; each core takes
-the next part as it gets free and does all of it alone, so that cores meet twice a batch instead of once an
-operator. The parts' gradients are added in their order: who computed them doesn't change a bit.
+step's precision; all else is float32. A batch is cut into chunks that stay in a core's caches; each core takes
+the next chunk as it gets free and does all of it alone, so that cores meet twice a batch instead of once an
+operator. The chunks' gradients are added in their order: who computed them doesn't change a bit.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ _Array = np.ndarray[Any, Any]
 
 
 class WinogradStep:
-    """A `Step` on the processor with all of PyTorch's threads at the time it is made."""
+    """A `TrainStep` on the processor with all of PyTorch's threads at the time it is created."""
 
     def __init__(
         self, model: BaseCNN, *, lr: float, momentum: float, dtype: torch.dtype, batch_size: int
@@ -51,78 +51,78 @@ class WinogradStep:
         self._conv2 = torch.empty(PLACES, 32, 64, dtype=dtype)  # transformed
         self._conv2_across = self._conv2.transpose(1, 2)
         self._table = _flat(preprocess(torch.arange(256).repeat(28 * 28)).flatten()[:256].clone())
-        self._workspaces = [_Workspace(MICRO_BATCH, dtype) for _ in range(self._team.members)]
+        self._workspaces = [_Workspace(MICRO_BATCH, dtype) for _ in range(self._team.num_workers)]
         self._batch = _Batch(batch_size, dtype)
         self._load_weights(state)
         self._load_kernels()
 
     def _load_kernels(self) -> None:
-        """From the disk or, the first time, by compiling them: no image's time shall have that in it."""
-        image, place = torch.zeros(1, 28, 28, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)
-        self._gradients(0, _flat(image), place.numpy(), place.numpy())
-        self.outputs(image)
+        """Load the kernels from the disk or compile them, so that no image's time has that in it."""
+        image, index = torch.zeros(1, 28, 28, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)
+        self._gradients(0, _flat(image), index.numpy(), index.numpy())
+        self.forward_features(image)
 
     def prepare(self, images: Tensor) -> Tensor:
         return images.contiguous()
 
     def __call__(self, prepared: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        images, places = _flat(prepared), index.numpy()
-        targets = _checked(prepared, labels, index)
-        size = len(places)
+        images, indices = _flat(prepared), index.numpy()
+        targets = _target_labels(prepared, labels, index)
+        size = len(indices)
         if size > len(self._batch.losses):
             self._batch = _Batch(size, self._dtype)
-        parts = -(-size // MICRO_BATCH)
-        self._team.map(lambda i: self._gradients(i, images, places, targets), parts)
-        slices = self._team.members
+        chunks = -(-size // MICRO_BATCH)
+        self._team.map(lambda i: self._gradients(i, images, indices, targets), chunks)
+        slices = self._team.num_workers
         self._team.map(
-            lambda i: self._update_fc1(i, slices, size) if i < slices else self._update_others(parts, size),
+            lambda i: self._update_fc1(i, slices, size) if i < slices else self._update_others(chunks, size),
             slices + 1,
         )
-        losses, hits = self._batch.losses[:size], self._batch.hits[:size]
-        return torch.from_numpy(losses).mean(), torch.from_numpy(hits).sum()
+        losses, correct = self._batch.losses[:size], self._batch.correct[:size]
+        return torch.from_numpy(losses).mean(), torch.from_numpy(correct).sum()
 
     def evaluate(self, prepared: Tensor, labels: Tensor, batch_size: int = 1000) -> tuple[float, float]:
-        targets = _checked(prepared, labels, torch.arange(len(labels)))
-        losses, hits = np.empty(len(labels), np.float32), np.empty(len(labels), np.bool_)
+        targets = _target_labels(prepared, labels, torch.arange(len(labels)))
+        losses, correct = np.empty(len(labels), np.float32), np.empty(len(labels), np.bool_)
 
-        def judge(work: "_Workspace", which: slice) -> None:
-            kernels.cross_entropy(work.logits, targets[which], len(labels), losses[which], hits[which])
+        def measure(work: "_Workspace", rows: slice) -> None:
+            kernels.cross_entropy(work.logits, targets[rows], len(labels), losses[rows], correct[rows])
 
-        self._each_part(prepared, judge)
-        return float(losses.mean(dtype=np.float64)), float(hits.mean())
+        self._map_chunks(prepared, measure)
+        return float(losses.mean(dtype=np.float64)), float(correct.mean())
 
-    def outputs(self, prepared: Tensor) -> ModelOutputs:
-        """What `BaseCNN.outputs` returns, in the step's precision, within rounding; of any number of images."""
+    def forward_features(self, prepared: Tensor) -> ModelOutputs:
+        """Compute what `BaseCNN.forward_features` does, in the step's precision, for any number of images."""
         n = len(prepared)
-        made = ModelOutputs(torch.empty(n, NUM_CLASSES), torch.empty(n, 32), torch.empty(n, 64))
-        logits, early_features, late_features = (_flat(tensor) for tensor in made)
+        result = ModelOutputs(torch.empty(n, NUM_CLASSES), torch.empty(n, 32), torch.empty(n, 64))
+        logits, early_features, late_features = (_flat(tensor) for tensor in result)
 
-        def keep(work: "_Workspace", which: slice) -> None:
-            count = which.stop - which.start
-            logits[which.start * NUM_CLASSES : which.stop * NUM_CLASSES] = work.logits[: count * NUM_CLASSES]
-            means = early_features[which.start * 32 : which.stop * 32]
+        def store(work: "_Workspace", rows: slice) -> None:
+            count = rows.stop - rows.start
+            logits[rows.start * NUM_CLASSES : rows.stop * NUM_CLASSES] = work.logits[: count * NUM_CLASSES]
+            means = early_features[rows.start * 32 : rows.stop * 32]
             kernels.channel_sums(work.first, 30, 32, means, count)
             means /= 28 * 28  # the border is zeros
-            means = late_features[which.start * 64 : which.stop * 64]
+            means = late_features[rows.start * 64 : rows.stop * 64]
             kernels.channel_sums(work.pooled, 14, 64, means, count)
             means /= 14 * 14
 
-        self._each_part(prepared, keep)
-        return made
+        self._map_chunks(prepared, store)
+        return result
 
-    def _each_part(self, prepared: Tensor, use: Callable[["_Workspace", slice], None]) -> None:
-        """Forward for all images, part by part; `use` gets the results and which images they are of."""
-        images, places = _flat(prepared), np.arange(len(prepared))
+    def _map_chunks(self, prepared: Tensor, use: Callable[["_Workspace", slice], None]) -> None:
+        """Forward for all images, chunk by chunk; `use` gets the results and the rows they are of."""
+        images, indices = _flat(prepared), np.arange(len(prepared))
         size = MICRO_BATCH * _EVALUATION_CHUNK
 
-        def several(i: int) -> None:
+        def run_chunks(i: int) -> None:
             with self._workspace() as work:
-                for start in range(i * size, min((i + 1) * size, len(places)), MICRO_BATCH):
-                    which = slice(start, min(start + MICRO_BATCH, len(places)))
-                    self._forward(work, images, places[which], work.pooled, work.logits)
-                    use(work, which)
+                for start in range(i * size, min((i + 1) * size, len(indices)), MICRO_BATCH):
+                    rows = slice(start, min(start + MICRO_BATCH, len(indices)))
+                    self._forward(work, images, indices[rows], work.pooled, work.logits)
+                    use(work, rows)
 
-        self._team.map(several, -(-len(places) // size))
+        self._team.map(run_chunks, -(-len(indices) // size))
 
     def state(self) -> dict[str, Tensor]:
         state = {name: _from_kernel_layout(name, tensor) for name, tensor in self._weights.items()}
@@ -153,12 +153,12 @@ class WinogradStep:
             self._workspaces.append(workspace)
 
     def _forward(
-        self, work: "_Workspace", images: _Array, places: _Array, pooled: _Array, logits: _Array
+        self, work: "_Workspace", images: _Array, indices: _Array, pooled: _Array, logits: _Array
     ) -> None:
-        weights, count = self._arrays, len(places)
+        weights, count = self._arrays, len(indices)
         kernels.forward(
             images,
-            places,
+            indices,
             self._table,
             weights["conv1.weight"],
             weights["conv1.bias"],
@@ -171,38 +171,38 @@ class WinogradStep:
         kernels.pool(work.products, weights["conv2.bias"], pooled, work.winners, count)
         kernels.logits(pooled, weights["fc1.weight"], weights["fc1.bias"], logits, count)
 
-    def _gradients(self, part: int, images: _Array, places: _Array, targets: _Array) -> None:
-        """Of one part, into its place in the batch."""
-        batch, size = self._batch, len(places)
-        which = slice(part * MICRO_BATCH, min((part + 1) * MICRO_BATCH, size))
-        count = which.stop - which.start
-        logits = batch.flat_logits[which.start * NUM_CLASSES : which.stop * NUM_CLASSES]
-        pooled = batch.flat_pooled[which.start * FLAT_FEATURES : which.stop * FLAT_FEATURES]
+    def _gradients(self, chunk: int, images: _Array, indices: _Array, targets: _Array) -> None:
+        """Compute one chunk's gradients into its place in the batch."""
+        batch, size = self._batch, len(indices)
+        rows = slice(chunk * MICRO_BATCH, min((chunk + 1) * MICRO_BATCH, size))
+        count = rows.stop - rows.start
+        logits = batch.flat_logits[rows.start * NUM_CLASSES : rows.stop * NUM_CLASSES]
+        pooled = batch.flat_pooled[rows.start * FLAT_FEATURES : rows.stop * FLAT_FEATURES]
         with self._workspace() as work:
-            self._forward(work, images, places[which], pooled, logits)
-            kernels.cross_entropy(logits, targets[which], size, batch.losses[which], batch.hits[which])
+            self._forward(work, images, indices[rows], pooled, logits)
+            kernels.cross_entropy(logits, targets[rows], size, batch.losses[rows], batch.correct[rows])
             weights = self._arrays["fc1.weight"]
-            kernels.unpool(logits, weights, work.winners, work.products, batch.conv2_bias[part], count)
+            kernels.unpool(logits, weights, work.winners, work.products, batch.conv2_bias[chunk], count)
             inputs, across, outputs = work.matrices(count)
-            torch.bmm(across, outputs, out=batch.conv2_parts[part])
+            torch.bmm(across, outputs, out=batch.conv2_chunks[chunk])
             torch.bmm(outputs, self._conv2_across, out=inputs)
             kernels.backward(
                 work.transformed,
                 work.first,
                 work.pixels,
                 work.d_first,
-                batch.conv1[part],
-                batch.conv1_bias[part],
+                batch.conv1[chunk],
+                batch.conv1_bias[chunk],
                 count,
             )
 
     def _update_fc1(self, number: int, slices: int, size: int) -> None:
-        """Of one of so many slices of the features."""
+        """Update one of so many slices of the features."""
         columns = slice(number * FLAT_FEATURES // slices, (number + 1) * FLAT_FEATURES // slices)
         d_logits = self._batch.logits[:size].to(self._dtype)
         self._descend("fc1.weight", d_logits.t() @ self._batch.pooled[:size, columns], columns)
 
-    def _update_others(self, parts: int, size: int) -> None:
+    def _update_others(self, chunks: int, size: int) -> None:
         batch = self._batch
         self._descend("fc1.bias", batch.logits[:size].sum(0))
         for name, gradients in (
@@ -210,9 +210,9 @@ class WinogradStep:
             ("conv1.bias", batch.conv1_bias),
             ("conv2.bias", batch.conv2_bias),
         ):
-            gradient = torch.from_numpy(gradients[:parts]).sum(0)
+            gradient = torch.from_numpy(gradients[:chunks]).sum(0)
             self._descend(name, gradient.view(self._weights[name].shape))
-        transformed = batch.conv2[:parts].sum(0, dtype=torch.float32)
+        transformed = batch.conv2[:chunks].sum(0, dtype=torch.float32)
         gradient = _WEIGHTS_2D.t() @ transformed.view(PLACES, -1)
         self._descend("conv2.weight", gradient.view(9, 32, 64))
         self._transform_conv2()
@@ -224,7 +224,7 @@ class WinogradStep:
 
 
 class _Workspace:
-    """What a core needs for one part, allocated once; arrays of `winograd_kernels`, for `count` images at most."""
+    """What a core needs for one chunk, allocated once; arrays of `winograd_kernels`, for `count` images at most."""
 
     def __init__(self, count: int, dtype: torch.dtype) -> None:
         self._inputs = torch.empty(PLACES * count * TILES * 32, dtype=dtype)
@@ -249,30 +249,30 @@ class _Workspace:
 
 
 class _Batch:
-    """What the parts leave for the update."""
+    """What the chunks leave for the update."""
 
     def __init__(self, size: int, dtype: torch.dtype) -> None:
-        parts = -(-size // MICRO_BATCH)
+        chunks = -(-size // MICRO_BATCH)
         self.losses = np.empty(size, np.float32)
-        self.hits = np.empty(size, np.bool_)
+        self.correct = np.empty(size, np.bool_)
         self.logits = torch.empty(size, NUM_CLASSES)  # then their gradient
         self.pooled = torch.empty(size, FLAT_FEATURES, dtype=dtype)
         self.flat_logits, self.flat_pooled = _flat(self.logits), _flat(self.pooled)
-        self.conv1 = np.empty((parts, 9 * 32), np.float32)
-        self.conv1_bias = np.empty((parts, 32), np.float32)
-        self.conv2 = torch.empty(parts, PLACES, 32, 64, dtype=dtype)  # transformed
-        self.conv2_parts = list(self.conv2)
-        self.conv2_bias = np.empty((parts, 64), np.float32)
+        self.conv1 = np.empty((chunks, 9 * 32), np.float32)
+        self.conv1_bias = np.empty((chunks, 32), np.float32)
+        self.conv2 = torch.empty(chunks, PLACES, 32, 64, dtype=dtype)  # transformed
+        self.conv2_chunks = list(self.conv2)
+        self.conv2_bias = np.empty((chunks, 64), np.float32)
 
 
 def _flat(tensor: Tensor) -> _Array:
-    """The same memory as an array of one dimension; bfloat16 as uint16, which numpy knows."""
+    """The same memory as an array of one dimension; bfloat16 as uint16, rows numpy knows."""
     array: _Array = (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).view(-1).numpy()
     return array
 
 
-def _checked(images: Tensor, labels: Tensor, index: Tensor) -> _Array:
-    """The labels at `index`; `IndexError` for what the kernels, which don't look, would read beyond an end."""
+def _target_labels(images: Tensor, labels: Tensor, index: Tensor) -> _Array:
+    """Take the labels at `index`; `IndexError` for what the kernels, rows don't look, would read beyond an end."""
     targets: _Array = labels[: len(images)].index_select(0, index).numpy()
     if targets.min() < 0 or targets.max() >= NUM_CLASSES:
         raise IndexError(f"labels from {targets.min()} to {targets.max()}; expected 0 to {NUM_CLASSES - 1}")
@@ -280,7 +280,7 @@ def _checked(images: Tensor, labels: Tensor, index: Tensor) -> _Array:
 
 
 def _to_kernel_layout(name: str, tensor: Tensor) -> Tensor:
-    """A parameter as the kernels read it: (y, x) of a window first, then channels in, channels out."""
+    """Lay a parameter out as the kernels read it: (y, x) of a window first, then channels in, channels out."""
     if name == "fc1.weight":
         return tensor.reshape(NUM_CLASSES, 64, -1).transpose(1, 2).reshape(NUM_CLASSES, -1)
     if name == "conv1.weight":
@@ -291,7 +291,7 @@ def _to_kernel_layout(name: str, tensor: Tensor) -> Tensor:
 
 
 def _from_kernel_layout(name: str, tensor: Tensor) -> Tensor:
-    """The inverse of `_to_kernel_layout`, as a copy."""
+    """Invert `_to_kernel_layout`, as a copy."""
     if name == "fc1.weight":
         tensor = tensor.reshape(NUM_CLASSES, -1, 64).transpose(1, 2).reshape(NUM_CLASSES, -1)
     elif name == "conv1.weight":

@@ -137,7 +137,7 @@ def forward(
     first: _Array,
     transformed: _Array,
 ) -> None:
-    """Gathers images, preprocesses by `table` [256], applies conv1 and ReLU, transforms the result."""
+    """Gather images, preprocess by `table` [256], apply conv1 and ReLU, transform the result."""
     size = len(index) * TILES * 32  # of each of the places
     for n in range(len(index)):
         source = index[n] * 784
@@ -184,7 +184,7 @@ def _conv1(pixels: _Array, start: int, weights: _Array, bias: _Array, half: int,
 
 @jit
 def pool(products: _Array, bias: _Array, pooled: _Array, winners: _Array, count: int) -> None:
-    """Transforms conv2's products back, adds the bias, keeps each window's maximum, and its place (0 to 3)."""
+    """Transform conv2's products back, add the bias, keep each window's maximum, and its place (0 to 3)."""
     size = count * TILES * 64
     for tile in range(count * TILES):
         to = (tile // TILES) * _FEATURES + (tile % TILES // 7) * 28 * 64 + (tile % 7) * 2 * 64
@@ -222,7 +222,7 @@ def _pool(y: Any, bias: Any, pooled: _Array, winners: _Array, to: int) -> None:
 
 @jit
 def logits(pooled: _Array, weights: _Array, bias: _Array, result: _Array, count: int) -> None:
-    """fc1: result [count, 10]."""
+    """Apply fc1: result [count, 10]."""
     for p in range(count):
         for j in range(0, 10, 5):
             w = j * _FEATURES
@@ -244,7 +244,7 @@ def logits(pooled: _Array, weights: _Array, bias: _Array, result: _Array, count:
 
 @jit
 def channel_sums(values: _Array, side: int, channels: int, result: _Array, count: int) -> None:
-    """Over all places of values [count, side, side, channels]: result [count, channels]."""
+    """Add up over all places of values [count, side, side, channels]: result [count, channels]."""
     for n in range(count):
         for block in range(0, channels, 16):
             s = broadcast(_ZERO)
@@ -257,8 +257,8 @@ def channel_sums(values: _Array, side: int, channels: int, result: _Array, count
 
 
 @jit
-def cross_entropy(result: _Array, labels: _Array, batch: int, losses: _Array, hits: _Array) -> None:
-    """Of each image; turns logits, in place, into their share of the gradient of a batch's mean loss."""
+def cross_entropy(result: _Array, labels: _Array, batch: int, losses: _Array, correct: _Array) -> None:
+    """Compute each image's loss; turn logits, in place, into their share of the gradient of a batch's mean loss."""
     for p in range(len(labels)):
         o = p * 10
         best = 0
@@ -270,17 +270,17 @@ def cross_entropy(result: _Array, labels: _Array, batch: int, losses: _Array, hi
         for j in range(10):
             scale += math.exp(result[o + j] - largest)
         losses[p] = math.log(scale) + largest - result[o + labels[p]]
-        hits[p] = best == labels[p]
+        correct[p] = best == labels[p]
         for j in range(10):
-            wanted = 1.0 if j == labels[p] else 0.0
-            result[o + j] = (math.exp(result[o + j] - largest) / scale - wanted) / batch
+            target = 1.0 if j == labels[p] else 0.0
+            result[o + j] = (math.exp(result[o + j] - largest) / scale - target) / batch
 
 
 @jit
 def unpool(
     d_logits: _Array, weights: _Array, winners: _Array, d_products: _Array, d_bias: _Array, count: int
 ) -> None:
-    """The gradient of `pooled`, put where the maximum was and passed back to conv2's products; d_bias: [64]."""
+    """Put the gradient of `pooled` where the maximum was, pass it back to conv2's products; d_bias: [64]."""
     size = count * TILES * 64
     for i in range(0, 64, 16):
         store(d_bias, i, broadcast(_ZERO))
@@ -333,7 +333,7 @@ def backward(
     d_bias: _Array,
     count: int,
 ) -> None:
-    """From conv2's transformed input back to conv1: d_weights [9, 32], d_bias [32]; d_first: [30, 30, 32]."""
+    """From conv2's transformed input back to conv1: d_weights [9, 32], d_bias [32], d_first [30, 30, 32]."""
     size = count * TILES * 32
     for i in range(0, 9 * 32, 16):
         store(d_weights, i, broadcast(_ZERO))

@@ -12,19 +12,19 @@ _Result = TypeVar("_Result")
 
 
 class WorkerPool:
-    """The caller and helpers for jobs that are each done by one, on its share of the cores.
+    """The calling thread and helpers for jobs that are each done by one worker, on its share of the cores.
 
-    threads: cores to use; jobs: how many there will usually be. More jobs than members are taken in turn, by
-    whoever is free, so that a core that somebody else uses holds up nobody.
+    threads: cores to use; jobs: how many there will usually be. More jobs than workers are taken in turn, by
+    whichever worker is free, so that a busy core holds up no other.
     """
 
     def __init__(self, threads: int, jobs: int) -> None:
-        self.members = max(1, min(threads, jobs))
+        self.num_workers = max(1, min(threads, jobs))
         self._threads = threads
-        self._share = threads // self.members
-        helpers = self.members - 1
+        self._share = threads // self.num_workers
+        helpers = self.num_workers - 1
         self._pool = ThreadPoolExecutor(max(1, helpers), thread_name_prefix="step")
-        ready = threading.Barrier(self.members)
+        ready = threading.Barrier(self.num_workers)
 
         def start() -> None:
             torch.get_num_threads()  # PyTorch sets a thread's default at its first use, here, not below
@@ -38,7 +38,7 @@ class WorkerPool:
         torch.set_num_threads(threads)  # the helpers' call also set the default for threads to come
 
     def map(self, function: Callable[[int], _Result], count: int) -> list[_Result]:
-        """[function(0), function(1), ...]; what it raises is raised here."""
+        """Return [function(0), function(1), ...]; what it raises is raised here."""
         turn = itertools.count()
         results: list[_Result | None] = [None] * count
 
@@ -46,7 +46,7 @@ class WorkerPool:
             while (i := next(turn)) < count:
                 results[i] = function(i)
 
-        helpers = [self._pool.submit(work) for _ in range(min(self.members, count) - 1)]
+        helpers = [self._pool.submit(work) for _ in range(min(self.num_workers, count) - 1)]
         torch.set_num_threads(self._share)
         try:
             work()
@@ -59,7 +59,7 @@ class WorkerPool:
 
 
 def raise_malloc_threshold() -> None:
-    """Lets glibc keep what a batch frees for the next one, where page faults would cost a third of a step.
+    """Let glibc keep what a batch frees for the next one, where page faults would cost a third of a step.
 
     It raises its thresholds for returning memory to the largest block that it has seen freed, up to 32 MiB.
     """

@@ -1,4 +1,4 @@
-"""A training's state on disk: complete or not there, and checked when it is read."""
+"""A training's state on disk: complete or absent, and verified when it is read."""
 
 import dataclasses
 import hashlib
@@ -16,13 +16,17 @@ _MAGIC = b"hw2 state 1\n"
 
 
 def save(path: Path, state: TrainingState) -> None:
-    """Writes `state` to `path`; the one that was there, if whole, becomes `previous_path(path)`.
+    """Write `state` to `path`; a whole state that was there becomes `previous_path(path)`.
 
-    OSError when the disk refuses. At any moment, also after a power loss, at least one of the two is complete.
+    At any moment, also after a power loss, at least one of the two is complete.
+
+    Raises:
+        OSError: the disk refuses.
     """
     buffer = io.BytesIO()
     plain = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     plain["history"] = [dataclasses.asdict(result) for result in state.history]
+    plain["own_net"] = plain.pop("custom_net")  # the key since the first version
     torch.save(plain, buffer)
     payload = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +37,7 @@ def save(path: Path, state: TrainingState) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError:
-        temporary.unlink(missing_ok=True)  # on a full disk, others need the room
+        temporary.unlink(missing_ok=True)  # on a full disk, others need the space
         raise
     if path.exists() and read_problem(path) is None:  # else the one before is the only good one
         path.replace(previous_path(path))
@@ -46,12 +50,16 @@ def save(path: Path, state: TrainingState) -> None:
 
 
 def previous_path(path: Path) -> Path:
-    """Where the state before the one at `path` is kept."""
+    """The path of the state before the one at `path`."""
     return path.with_suffix(".previous" + path.suffix)
 
 
 def load(path: Path) -> TrainingState:
-    """The newest whole state at `path` or beside it; `CheckpointError` where there is none."""
+    """Read the newest whole state, at `path` or `previous_path(path)`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     problems = []
     for candidate in (path, previous_path(path)):
         try:
@@ -62,7 +70,7 @@ def load(path: Path) -> TrainingState:
 
 
 def read_problem(path: Path) -> str | None:
-    """What is wrong with the newest state, in one line; None where it is whole or was never saved."""
+    """Describe what is wrong with the newest state, in one line; None where it is whole or was never saved."""
     try:
         _payload(path)
     except FileNotFoundError:
@@ -75,6 +83,7 @@ def read_problem(path: Path) -> str | None:
 def _read(path: Path) -> TrainingState:
     plain: dict[str, Any] = torch.load(io.BytesIO(_payload(path)), weights_only=True)
     plain["history"] = [EpochResult(**row) for row in plain["history"]]
+    plain["custom_net"] = plain.pop("own_net", None)
     return TrainingState(**plain)
 
 

@@ -1,7 +1,4 @@
-"""What is asked of a training, what `auto` becomes here, and by which names both are found again.
-
-PyTorch is imported only where it is asked something, so that a command line can read the defaults at once.
-"""
+"""The configuration of a training. PyTorch isn't imported: a command line reads the defaults at once."""
 
 import dataclasses
 import math
@@ -27,12 +24,16 @@ SMALL_VALIDATION_SHARE = 12  # a set smaller than 60,000 gives a twelfth
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One configuration, as asked for; refuses what can't be trained (`ConfigurationError`).
+    """One configuration, as requested.
 
     lr: finite, above 0. momentum: 0 to below 1. validation_size: images taken from the training set, or None
     for 5,000 (a twelfth of a set smaller than 60,000). epochs: 1 to 1,000,000. threads: processor threads, 0 for
-    all cores, to 1,024. model: `base-cnn`, or FILE.py:CLASS for a net of one's own (see `hw2.models.custom_net`); model_source is
-    that file's text, read when the configuration is made and part of it from then on.
+    all cores, to 1,024. model: `base-cnn`, or FILE.py:CLASS for a custom net (see
+    `hw2.models.custom_net`); model_source is that file's text, read when the configuration is created and part of it
+    from then on.
+
+    Raises:
+        ConfigurationError: a value that can't be trained with.
     """
 
     lr: float = 0.001
@@ -58,11 +59,11 @@ class TrainingConfig:
             math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; it must be a finite number above 0"
         )
         _require(0 <= self.momentum < 1, f"momentum is {self.momentum}; it must be at least 0 and below 1")
-        for name, (least, most) in _BOUNDS.items():
+        for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
             _require(
-                isinstance(value, int) and least <= value <= most,
-                f"{name} is {value}; it must be a whole number from {least:,} to {most:,}",
+                isinstance(value, int) and low <= value <= high,
+                f"{name} is {value}; it must be a whole number from {low:,} to {high:,}",
             )
         _require(
             self.validation_size is None or self.validation_size >= 0,
@@ -74,25 +75,25 @@ class TrainingConfig:
 
     @property
     def name(self) -> str:
-        """The configuration as a person says it: the two things the study varies, and what else is not default."""
+        """The run's name: learning rate and epochs, and whatever else is not the default."""
         words = [f"lr={format_float(self.lr)}", f"epochs={self.epochs}"]
-        said = ("batch_size", "momentum", "seed", "dataset", "precision")
-        words += [f"{k}={getattr(self, k)}" for k in said if getattr(self, k) != _DEFAULTS[k]]
+        named = ("batch_size", "momentum", "seed", "dataset", "precision")
+        words += [f"{k}={getattr(self, k)}" for k in named if getattr(self, k) != _DEFAULTS[k]]
         words += [f"model={self.model_name}"] if self.model_source else []
         return " ".join(words)
 
     @property
     def model_name(self) -> str:
-        """The net as it stands in names: `base-cnn`, or the class of another one written like that."""
+        """The net's name in run and model names: `base-cnn`, or a custom net's class written like that."""
         return net_source.short_name(self.model)
 
     @property
-    def own_net(self) -> tuple[str, str] | None:
-        """Class and source of a net of one's own, as `new_model` takes them; None for BaseCNN."""
+    def custom_net(self) -> tuple[str, str] | None:
+        """Class and source of a custom net, as `new_model` takes them; None for BaseCNN."""
         return (net_source.class_name(self.model), self.model_source) if self.model_source else None
 
     def for_training_set(self, images: int) -> "TrainingConfig":
-        """The same with `validation_size` decided, checked against a training set of `images`."""
+        """Return the configuration with its `validation_size` resolved for a training set of `images`."""
         size = self.validation_size
         if size is None:
             size = min(VALIDATION_SIZE, images // SMALL_VALIDATION_SHARE)

@@ -29,17 +29,18 @@ HASHED_SOURCES = (
 
 
 def config_hash(config: TrainingConfig, dataset_sha256: str) -> str:
-    """Identity of what was asked: configuration, data and code. Finished work is found again by it.
+    """Hash what was requested: configuration, data and code. Finished work is found again by it.
 
-    `threads` and what `auto` became are not part of it: they decide the last bits only, and are in the fingerprint.
+    `threads` and what `auto` resolved to are not part of it: they decide only the last bits, as the
+    fingerprint does.
     """
     return _sha256(
-        {**_asked(config), "epochs": config.epochs, "data": dataset_sha256, "code": hash_sources(config)}
+        {**_requested(config), "epochs": config.epochs, "data": dataset_sha256, "code": hash_sources(config)}
     )
 
 
 def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: ResolvedRuntime) -> str:
-    """Identity of the weights' last bit, epochs apart: a state may be continued only under an equal fingerprint."""
+    """Hash all that decides the weights to the last bit, but the epochs: a state is resumed only under an equal one."""
     import torch
 
     from hw2.train_step.factory import backend_name
@@ -48,17 +49,17 @@ def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: ResolvedRu
         "torch": torch.__version__,
         "processor": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "step": backend_name(runtime.device, config.own_net is not None),
+        "step": backend_name(runtime.device, config.custom_net is not None),
     }
     if runtime.device == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
     used = {**dataclasses.asdict(runtime), **machine, "data": dataset_sha256, "code": hash_sources(config)}
-    return _sha256({**_asked(config), "used": used})
+    return _sha256({**_requested(config), "used": used})
 
 
 @cache
 def code_hash() -> str:
-    """SHA-256 over the code of the modules that decide the weights."""
+    """Hash the code of HASHED_SOURCES (SHA-256)."""
     package = Path(__file__).parent.parent
     return syntax_sha256(
         path.read_text(encoding="utf-8") for pattern in HASHED_SOURCES for path in package.glob(pattern)
@@ -66,7 +67,7 @@ def code_hash() -> str:
 
 
 def syntax_sha256(sources: Iterable[str]) -> str:
-    """SHA-256 over what the texts of modules compute, in any order.
+    """Hash what the texts of modules compute (SHA-256), in any order.
 
     Neither their files' names count nor comments, docstrings, imports and the words of errors: a sentence or a move
     changes no weight.
@@ -76,12 +77,12 @@ def syntax_sha256(sources: Iterable[str]) -> str:
 
 
 def _computed(node: Any) -> Any:
-    """What a node of a syntax tree computes, as nested tuples that are alike in every version of Python.
+    """Reduce a syntax tree to what it computes: nested tuples that are the same in every version of Python.
 
     `ast.dump` isn't: some versions show empty fields, and new ones are added.
     """
     if isinstance(node, list):
-        return tuple(_computed(each) for each in node if not _is_silent(each))
+        return tuple(_computed(child) for child in node if not _is_silent(child))
     if isinstance(node, ast.Raise):
         return "Raise"
     if isinstance(node, ast.AST):
@@ -99,20 +100,20 @@ def _is_silent(node: ast.AST) -> bool:
 
 
 def hash_sources(config: TrainingConfig) -> str:
-    """SHA-256 over all source that decides this configuration's weights, a net of one's own included."""
+    """Hash all source that decides this configuration's weights (SHA-256), a custom net's included."""
     if not config.model_source:
         return code_hash()
     return hashlib.sha256(f"{code_hash()}\n{config.model_source}".encode()).hexdigest()
 
 
-def _asked(config: TrainingConfig) -> dict[str, Any]:
-    """The configuration without epochs and threads, under which states can be shared; a net by its class.
+def _requested(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration without epochs and threads; a custom net by its class.
 
-    Its source is part of the code, and where its file lies changes nothing.
+    Its source is part of the code, and its file's place changes nothing.
     """
     left_out = ("epochs", "threads", "model_source")
-    asked = {k: v for k, v in dataclasses.asdict(config).items() if k not in left_out}
-    return asked | {"model": net_source.class_name(config.model)}
+    requested = {k: v for k, v in dataclasses.asdict(config).items() if k not in left_out}
+    return requested | {"model": net_source.class_name(config.model)}
 
 
 def _sha256(value: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What `auto` becomes on this machine."""
+"""Resolution of `auto` to this machine's precision, device and threads."""
 
 import platform
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from hw2.training.config import TrainingConfig, _require
 
 @dataclass(frozen=True)
 class ResolvedRuntime:
-    """What `auto` became on this machine."""
+    """The precision, device and threads that `auto` resolved to."""
 
     precision: str  # "float32" or "bfloat16"
     device: str  # "cpu" or "cuda"
@@ -16,7 +16,7 @@ class ResolvedRuntime:
 
 
 def native_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16 itself; where it is emulated it is 20 times slower than float32."""
+    """Whether this processor computes in bfloat16 natively; emulated it is 20 times slower than float32."""
     import torch
 
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -29,7 +29,11 @@ def native_bfloat16() -> bool:
 
 
 def resolve_runtime(config: TrainingConfig) -> ResolvedRuntime:
-    """What the configuration's `auto` means on this machine; `ConfigurationError` for what it hasn't got."""
+    """Resolve the configuration's `auto` on this machine.
+
+    Raises:
+        ConfigurationError: it asks for a device or a precision that the machine lacks.
+    """
     import torch
 
     gpu = torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""Which images of a training set are held out for validation."""
+"""The split of a training set into training and validation images."""
 
 from dataclasses import replace
 
@@ -13,7 +13,11 @@ VALIDATION_SEED = 20170825
 
 
 def split_validation(train: ImageSet, size: int) -> tuple[ImageSet, ImageSet | None]:
-    """Training and validation part, by a permutation that is the same in every run; None for size 0."""
+    """Split off `size` validation images, the same ones in every run; None for size 0.
+
+    Raises:
+        ConfigurationError: no image would be left to train on.
+    """
     if not 0 <= size < len(train):
         raise ConfigurationError(
             f"validation_size {size} of {len(train)} training images, expected 0 to {len(train) - 1}; "

@@ -1,4 +1,4 @@
-"""Training as a stream of epochs whose state can be taken and put back at any 50th batch, bit for bit."""
+"""Training as a stream of epochs whose state can be saved and restored at any report, bit for bit."""
 
 import math
 import time
@@ -19,12 +19,12 @@ from hw2.training.fingerprint import fingerprint
 from hw2.training.runtime import ResolvedRuntime
 
 BATCH_INTERVAL = 50  # batches between two reports of the loss
-PROGRESS_INTERVAL = 1.0  # so that a person who stops a training of large batches needn't wait for 50 of them
+PROGRESS_INTERVAL = 1.0  # a training of large batches that is to stop needn't finish 50 of them
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch's figures. Losses are mean cross-entropies in nats, accuracies shares of 1.
+    """One epoch's metrics. Losses are mean cross-entropies in nats, accuracies shares of 1.
 
     train_* are taken while the epoch trains, each image with the weights of its batch; validation_* after it,
     None without validation images. `epoch_seconds` is the training alone, without the validation and without what
@@ -52,14 +52,13 @@ class Progress:
     images_total: int
     accuracy: float  # of this epoch so far
     images_per_second: float
-    batch_losses: tuple[
-        tuple[int, float], ...
-    ]  # (batches since the start of training, that batch's loss), new ones
+    # (batches since the start of training, that batch's loss), since the last report
+    batch_losses: tuple[tuple[int, float], ...]
 
 
 @dataclass
 class TrainingState:
-    """All that a training needs to go on exactly: the data order is a function of (seed, epoch) alone."""
+    """All that a training needs to resume exactly: the data order is a function of (seed, epoch) alone."""
 
     fingerprint: str
     weights: dict[str, Tensor]  # float32, standard layout; with momentum also "momentum.<name>"
@@ -70,25 +69,31 @@ class TrainingState:
     correct: int = 0  # right answers in those batches
     batch_losses: list[tuple[int, float]] = field(default_factory=list)  # all that `Progress` has reported
     history: list[EpochResult] = field(default_factory=list)
-    own_net: CustomNetSource | None = None  # as in the configuration
+    custom_net: CustomNetSource | None = None  # as in the configuration
 
     def model(self) -> Net:
-        """The net with these weights, ready to predict."""
+        """Create the net with these weights, ready to predict."""
         weights = {k: v for k, v in self.weights.items() if not k.startswith("momentum.")}
-        return model_from_weights(weights, self.own_net)
+        return model_from_weights(weights, self.custom_net)
 
 
 def shuffled_indices(seed: int, epoch: int, images: int) -> Tensor:
-    """The order of an epoch's images, int64 [images]: a pure function of its arguments."""
-    mixed = int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
-    return torch.randperm(images, generator=torch.Generator().manual_seed(mixed))
+    """Shuffle an epoch's images: int64 [images], a pure function of the arguments."""
+    epoch_seed = int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
+    return torch.randperm(images, generator=torch.Generator().manual_seed(epoch_seed))
 
 
 class Trainer:
     """One training, from the beginning or from a state.
 
-    config must know its `validation_size` (see `TrainingConfig.for_training_set`). A state of another fingerprint
-    is refused with `CheckpointError`. Sets PyTorch's number of threads, since it decides the last bits.
+    Sets PyTorch's number of threads, since it decides the last bits.
+
+    Args:
+        config: with a resolved `validation_size` (see `TrainingConfig.for_training_set`).
+        state: where to resume; None starts anew.
+
+    Raises:
+        CheckpointError: the state has another fingerprint.
     """
 
     def __init__(
@@ -104,7 +109,7 @@ class Trainer:
         self.fingerprint = fingerprint(config, dataset_sha256, runtime)
         self._on_gpu = runtime.device == "cuda"
         torch.set_num_threads(runtime.threads)
-        model = new_model(config.seed, config.own_net)
+        model = new_model(config.seed, config.custom_net)
         self._step = make_train_step(
             model,
             lr=config.lr,
@@ -114,7 +119,7 @@ class Trainer:
             batch_size=config.batch_size,
         )
         if state is None:
-            state = TrainingState(self.fingerprint, self._step.state(), own_net=config.own_net)
+            state = TrainingState(self.fingerprint, self._step.state(), custom_net=config.custom_net)
         elif state.fingerprint != self.fingerprint:
             raise CheckpointError(
                 f"the saved state has fingerprint {state.fingerprint[:12]}, this training {self.fingerprint[:12]}: "
@@ -137,7 +142,7 @@ class Trainer:
         self.batch_losses = list(state.batch_losses)
 
     def state(self) -> TrainingState:
-        """A copy of where the training stands; exact after an epoch and inside `on_progress`."""
+        """Copy the present state; exact after an epoch and inside `on_progress`."""
         return TrainingState(
             fingerprint=self.fingerprint,
             weights=self._step.state(),
@@ -148,13 +153,14 @@ class Trainer:
             correct=int(self._correct),
             batch_losses=list(self.batch_losses),
             history=list(self.history),
-            own_net=self.config.own_net,
+            custom_net=self.config.custom_net,
         )
 
     def epochs(self, on_progress: Callable[[Progress], None] | None = None) -> Iterator[EpochResult]:
-        """Trains, and yields each epoch as it ends. `DivergenceError` when the loss is not a number any more.
+        """Train, and yield each epoch as it ends. What `on_progress` raises ends the training where it stands.
 
-        What `on_progress` raises ends the training where it stands.
+        Raises:
+            DivergenceError: the loss is not finite any more.
         """
         while self._epoch < self.config.epochs:
             result = self._train_epoch(self._epoch + 1, on_progress)
@@ -172,31 +178,30 @@ class Trainer:
         batches = order.split(self.config.batch_size)
         reported = self._batch
         spent = self._seconds
-        started = looked = time.perf_counter()
+        started = last_report = time.perf_counter()
         while self._batch < len(batches):
             loss, correct = self._step(self._images, self._labels, batches[self._batch])
             self._losses[self._batch] = loss
             self._correct += correct
             self._batch += 1
             last = self._batch == len(batches)
-            due = (
-                before + self._batch
-            ) % BATCH_INTERVAL == 0 or time.perf_counter() > looked + PROGRESS_INTERVAL
+            steps = before + self._batch
+            due = steps % BATCH_INTERVAL == 0 or time.perf_counter() > last_report + PROGRESS_INTERVAL
             if last or (due and not self._on_gpu):
                 losses = self._finite_losses(epoch, before, reported)
-                looked = time.perf_counter()
-                self._seconds = spent + looked - started
+                last_report = time.perf_counter()
+                self._seconds = spent + last_report - started
                 progress = self._progress(epoch, before, reported, losses)
                 self.batch_losses += progress.batch_losses
                 reported = self._batch
                 if on_progress is not None:
                     on_progress(progress)
-                    started += time.perf_counter() - looked
+                    started += time.perf_counter() - last_report
         self._seconds = spent + time.perf_counter() - started
         return self._result(epoch)
 
     def _finite_losses(self, epoch: int, before: int, start: int) -> list[float]:
-        """The losses from batch `start` of this epoch to the present one, on the host."""
+        """Copy the losses from batch `start` of this epoch to the present one to the host."""
         losses: list[float] = self._losses[start : self._batch].tolist()
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):

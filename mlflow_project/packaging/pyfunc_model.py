@@ -50,14 +50,14 @@ class PyfuncModel:
                 "label": logits.argmax(dim=1).numpy(),
                 "probability": logits.softmax(dim=1).amax(dim=1).numpy(),
                 "outlier_score": score,
-                "not_a_digit": self.detector.rejected(score),
+                "not_a_digit": self.detector.is_outlier(score),
             }
         )
 
     def outputs(self, images: torch.Tensor) -> ModelOutputs:
         """The model's, of any number of images, uint8 [N, 28, 28]."""
         with torch.inference_mode():
-            parts = [self.model.outputs(part) for part in images.split(BATCH)]
+            parts = [self.model.forward_features(part) for part in images.split(BATCH)]
         return ModelOutputs(*(torch.cat(several) for several in zip(*parts, strict=True)))
 
 

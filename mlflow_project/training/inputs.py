@@ -44,7 +44,7 @@ def load(
     config = _with_validation_size(config, len(dataset.train))
     assert config.validation_size is not None
     train, validation = split_validation(dataset.train, config.validation_size)
-    outliers = load_split(_outliers(dataset.name), "test", data_dir, beside=True)
+    outliers = load_split(_outliers(dataset.name), "test", data_dir, sibling=True)
     return config, TrainingInputs(dataset, train, validation, outliers, runtime)
 
 
@@ -59,15 +59,15 @@ def resolve_inputs(
         resolve_runtime(config)
     _try_out(config)
     dataset = identify_dataset(config.dataset, data_dir, download)
-    find_split(_outliers(dataset.name), "test", data_dir, beside=True).read("test")
+    find_split(_outliers(dataset.name), "test", data_dir, sibling=True).read("test")
     return _with_validation_size(config, dataset.training_images), dataset
 
 
 def _try_out(config: TrainingConfig) -> None:
-    if config.own_net is not None:
+    if config.custom_net is not None:
         from mlflow_project.packaging.exported_program import validate_custom_net
 
-        validate_custom_net(config.own_net)
+        validate_custom_net(config.custom_net)
 
 
 def _with_validation_size(config: TrainingConfig, images: int) -> TrainingConfig:

@@ -50,7 +50,7 @@ DIGEST_LENGTH = 36  # the longest that MLflow keeps
 
 def parameters(config: TrainingConfig) -> list[Param]:
     """What was asked, each as MLflow keeps it: text. The net only where it isn't BaseCNN."""
-    left_out = ("model_source",) if config.own_net else ("model", "model_source")
+    left_out = ("model_source",) if config.custom_net else ("model", "model_source")
     said = dataclasses.asdict(config).items()
     return [Param(key, str(value)) for key, value in said if key not in left_out]
 
@@ -158,7 +158,7 @@ def version_tags(
         "fingerprint": identity,
         "outlier_threshold": str(detector.threshold),
         "outlier_threshold_from": detector.threshold_from,
-        **assessment.at_threshold(),
+        **assessment.threshold_summary(),
     }
 
 
@@ -198,7 +198,7 @@ def render_plots(
     yield "loss_curve", table, figures.png(figures.loss_curve(table))
     table = confusion_table(confusion_matrix(test.labels, test.predicted))
     yield "confusion_matrix", table, figures.png(figures.confusion_matrix(table))
-    rejected = assessment.detector.rejected(assessment.outlier_scores)
+    rejected = assessment.detector.is_outlier(assessment.outlier_scores)
     table = figures.outlier_table(
         {MODEL: assessment.outliers}, outliers, range(min(EXAMPLES, len(outliers))), {MODEL: rejected}
     )

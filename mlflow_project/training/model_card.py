@@ -50,7 +50,7 @@ class ModelCard:
     def text(self, registered_name: str | None = None) -> str:
         """All of it; of loading only where the model is registered. Contains VERSION_PLACE there."""
         parts = [self._headline(), self._data(), self._configuration(), self._accuracy(), self._outliers()]
-        if self.config.own_net is not None:
+        if self.config.custom_net is not None:
             parts.insert(1, self._net())
         if registered_name is not None:
             parts.append(_loading(registered_name))
@@ -102,11 +102,11 @@ class ModelCard:
 
     def _outliers(self) -> str:
         figures, outliers = self.assessment.metrics(), self.images.outliers
-        detector, said = self.assessment.detector, self.assessment.at_threshold()
+        detector, said = self.assessment.detector, self.assessment.threshold_summary()
         return (
             f"**Outliers.** On {len(outliers):,} images of {outliers.name} the shipped score has an AUROC of "
             f"{format_ratio(figures['outlier_auroc'])}. "
-            f"Its threshold, {detector.threshold:.3f}, keeps {detector.keep:.0%} of "
+            f"Its threshold, {detector.threshold:.3f}, keeps {detector.target_recall:.0%} of "
             f"{detector.held_out:,} {detector.threshold_from} images. On images never seen it keeps "
             f"{said['digits_kept']} of the test images, of which {said['accuracy_on_kept']} are right, and rejects "
             f"{said['outliers_rejected']} of {outliers.name} (in brackets 95 % intervals, Wilson)."

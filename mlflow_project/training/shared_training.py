@@ -112,7 +112,7 @@ class SharedTraining:
         from hw2.training.trainer import Trainer
 
         images = self._images
-        if needs_compilation(images.runtime.device, self._open[-1].plan.config.own_net is not None):
+        if needs_compilation(images.runtime.device, self._open[-1].plan.config.custom_net is not None):
             self._watcher.info(
                 "compiling the training step for this processor: some 20 s, only the first time"
             )

@@ -227,7 +227,7 @@ def test_a_checkpoint_has_the_same_keys(tmp_path: Path) -> None:
     assert [list(row) for row in plain["history"]] == [HISTORY_KEYS]
     again = load(tmp_path / "checkpoint.pt")
     assert torch.equal(again.weights["momentum.w"], torch.zeros(2))
-    assert (again.batch_losses, again.history, again.own_net) == ([(50, 0.5)], [result], own)
+    assert (again.batch_losses, again.history, again.custom_net) == ([(50, 0.5)], [result], own)
 
 
 def test_the_checkpoint_of_the_killed_run_is_read(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_folder_within_the_data_folder_that_may_not_be_read_is_no_absence(
         lambda: load_dataset("mnist", tmp_path),
         lambda: load_dataset(str(tmp_path / "MNIST" / "raw")),
         lambda: load_split("fashion-mnist", "test", tmp_path),
-        lambda: load_split("fashion-mnist", "test", tmp_path, beside=True),
+        lambda: load_split("fashion-mnist", "test", tmp_path, sibling=True),
         lambda: load_folder(tmp_path / "MNIST"),
     ):
         with pytest.raises(DataError, match=r"^/.*raw: not a readable folder .Permission denied"):
@@ -114,7 +114,7 @@ def test_a_path_that_names_nothing_is_refused_in_one_line(path: str, said: str) 
     for load in (
         lambda: load_dataset(path),
         lambda: load_dataset("mnist", Path(path)),
-        lambda: load_split("fashion-mnist", "test", Path(path), beside=True),
+        lambda: load_split("fashion-mnist", "test", Path(path), sibling=True),
         lambda: load_folder(Path(path)),
     ):
         with pytest.raises(DataError) as refusal:

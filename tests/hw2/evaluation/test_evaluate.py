@@ -70,7 +70,7 @@ class TestOnePassOverTheImages:
         model, images = new_model(1), some_images(75)
         evaluation = evaluate(model, images, batch_size=43)  # type: ignore[arg-type]
         with torch.no_grad():
-            logits, early_features, late_features = model.outputs(images.images)
+            logits, early_features, late_features = model.forward_features(images.images)
         np.testing.assert_allclose(evaluation.logits, logits.numpy(), atol=1e-4)
         np.testing.assert_allclose(evaluation.early_features, early_features.numpy(), atol=1e-5)
         np.testing.assert_allclose(evaluation.late_features, late_features.numpy(), atol=1e-5)
@@ -111,8 +111,8 @@ class TestOnePassOverTheImages:
 
     def test_a_net_that_only_derives_from_basecnn_is_asked_itself(self) -> None:
         class Reversed(BaseCNN):
-            def outputs(self, images: torch.Tensor) -> ModelOutputs:
-                logits, *means = super().outputs(images)
+            def forward_features(self, images: torch.Tensor) -> ModelOutputs:
+                logits, *means = super().forward_features(images)
                 return ModelOutputs(-logits, *means)
 
         torch.manual_seed(1)

@@ -50,13 +50,13 @@ def test_the_second_convolution_has_no_activation_behind_it() -> None:
     with torch.no_grad():
         model.conv2.weight.zero_()
         model.conv2.bias.fill_(-3.0)
-    torch.testing.assert_close(model.outputs(raw_images()).late_features, torch.full((5, 64), -3.0))
+    torch.testing.assert_close(model.forward_features(raw_images()).late_features, torch.full((5, 64), -3.0))
 
 
 def test_one_pass_gives_logits_and_the_means_of_both_feature_maps() -> None:
     model = new_model(0)
     images = raw_images()
-    outputs = model.outputs(images)
+    outputs = model.forward_features(images)
     first = torch.relu(model.conv1(preprocess(images)))
     torch.testing.assert_close(outputs.early_features, first.mean(dim=(2, 3)))
     pooled = torch.nn.functional.max_pool2d(model.conv2(first), 2)

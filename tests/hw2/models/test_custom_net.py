@@ -95,7 +95,7 @@ def test_another_seed_makes_other_weights_and_the_global_generator_is_left_alone
 def test_the_means_are_of_the_first_activation_and_of_the_last_images(images: ImageSet) -> None:
     net = new_model(1, OWN).eval()
     assert isinstance(net, CustomNet)
-    found = net.outputs(images.images[:5])
+    found = net.forward_features(images.images[:5])
     inside = net.net
     first = inside.relu(inside.norm(inside.conv(preprocess(images.images[:5]))))  # type: ignore[operator]
     torch.testing.assert_close(found.early_features, first.mean(dim=(2, 3)))
@@ -107,7 +107,7 @@ def test_a_class_may_name_its_layers(images: ImageSet) -> None:
     named = SOURCE.replace(
         "class Net(nn.Module):", "class Net(nn.Module):\n    strokes, shapes = 'conv', 'last'"
     )
-    found = new_model(1, ("Net", named)).eval().outputs(images.images[:5])
+    found = new_model(1, ("Net", named)).eval().forward_features(images.images[:5])
     assert torch.equal(found.late_features, found.logits)
     assert (found.early_features < 0).any()
 

@@ -48,14 +48,14 @@ def test_a_p_value_is_the_share_of_digits_at_least_as_strange(detector, fresh, p
 
 
 def test_the_threshold_keeps_95_in_100_digits(detector, fresh):
-    assert detector.rejected(detector.score(fresh)).mean() == pytest.approx(0.05, abs=0.015)
+    assert detector.is_outlier(detector.score(fresh)).mean() == pytest.approx(0.05, abs=0.015)
 
 
 @pytest.mark.parametrize("keep", [0.9, 0.95, 0.999])
 def test_the_threshold_keeps_the_share_of_held_out_digits_that_was_asked_for(keep):
     held_out = some_digits(1000, 2)
-    fitted = OutlierDetector.fit(some_digits(500, 1), held_out, keep=keep)
-    kept = np.sum(~fitted.rejected(fitted.score(held_out)))
+    fitted = OutlierDetector.fit(some_digits(500, 1), held_out, target_recall=keep)
+    kept = np.sum(~fitted.is_outlier(fitted.score(held_out)))
     assert 1000 * keep <= kept <= 1000 * keep + 1
 
 
@@ -90,7 +90,7 @@ def test_far_outliers_keep_their_order(detector, fresh):
 def test_each_statistic_says_what_is_strange(detector, fresh, part, change):
     usual = first(fresh, 500)
     strange = changed(usual, **{name: how(getattr(usual, name)) for name, how in change.items()})
-    parts = detector.parts(strange)
+    parts = detector.component_scores(strange)
     assert set(parts) == set(STATISTICS)
     assert np.median(parts[part]) > 2
     for other in set(STATISTICS) - {part} - {"doubt", "direction"}:
@@ -102,7 +102,10 @@ def test_channel_means_are_compared_with_the_digit_that_the_image_is_taken_for(d
     """Each part of such an image is usual, only not together."""
     some = first(fresh, 500)
     mistaken = changed(some, logits=np.roll(some.logits, 1, axis=1))
-    assert np.median(detector.parts(mistaken)["strokes"]) > np.median(detector.parts(some)["strokes"]) + 2
+    assert (
+        np.median(detector.component_scores(mistaken)["strokes"])
+        > np.median(detector.component_scores(some)["strokes"]) + 2
+    )
 
 
 def test_a_loaded_state_gives_the_same_scores_to_the_last_bit(detector, fresh):
@@ -112,7 +115,7 @@ def test_a_loaded_state_gives_the_same_scores_to_the_last_bit(detector, fresh):
     file.seek(0)
     loaded = OutlierDetector.from_state_dict(torch.load(file, weights_only=True))
     np.testing.assert_array_equal(loaded.score(fresh), detector.score(fresh))
-    for name in ("threshold", "keep", "held_out", "threshold_from"):
+    for name in ("threshold", "target_recall", "held_out", "threshold_from"):
         assert getattr(loaded, name) == getattr(detector, name)
 
 
@@ -148,7 +151,7 @@ def test_no_images_have_no_scores(detector, fresh):
 
 
 def test_a_score_that_is_no_number_is_no_digit(detector):
-    assert detector.rejected([math.nan, 0.0, 99.0]).tolist() == [True, False, True]
+    assert detector.is_outlier([math.nan, 0.0, 99.0]).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -252,10 +255,10 @@ def test_a_small_real_model_tells_noise_and_inverted_digits_from_digits():
                 weight -= 0.05 * gradient
     noise = torch.randint(0, 256, (200, 28, 28), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        detector = OutlierDetector.fit(model.outputs(train), model.outputs(held_out))
-        usual, *strange = (detector.score(model.outputs(x)) for x in (test, noise, 255 - test[:200]))
-    assert 0.9 < np.mean(~detector.rejected(usual)) < 0.99
+        detector = OutlierDetector.fit(model.forward_features(train), model.forward_features(held_out))
+        usual, *strange = (detector.score(model.forward_features(x)) for x in (test, noise, 255 - test[:200]))
+    assert 0.9 < np.mean(~detector.is_outlier(usual)) < 0.99
     for scores in strange:
         auroc = roc_auc_score(np.repeat([0, 1], [len(usual), len(scores)]), np.concatenate([usual, scores]))
         assert auroc > 0.999
-        assert detector.rejected(scores).all()
+        assert detector.is_outlier(scores).all()
