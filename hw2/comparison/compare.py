@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -16,7 +16,6 @@ from hw2.common.types import BoolArray, FloatArray
 from hw2.comparison.model_predictions import ModelPredictions, configuration_labels
 from hw2.comparison.significance import (
     CochranQ,
-    PairedDifference,
     cochran_q,
     holm_correction,
     mcnemar,
@@ -137,36 +136,32 @@ def pareto_front(gain: FloatArray, costs: FloatArray) -> BoolArray:
 
 
 PAIR_COLUMNS = [
-    "first", "second", "only_first_right", "only_second_right", "same_answer", "difference", "low", "high",
-    "p", "p_holm", "better", "verdict",
+    "first", "second", "only_first_right", "only_second_right", "same_answer", "difference", "low", "high", "p",
 ]  # fmt: skip
+SEED_PAIR_COLUMNS = ["first", "second", "seeds", "difference", "sd", "low", "high", "p"]
 
 
 def _pairs(models: Sequence[ModelPredictions]) -> pd.DataFrame:
-    rows: list[dict[str, object]] = []
+    rows = []
     for first, second in combinations(models, 2):
         only_first = int((first.correct & ~second.correct).sum())
         only_second = int((second.correct & ~first.correct).sum())
-        low, high = paired_difference_ci(only_first, only_second, first.n)
-        rows.append(
-            {
-                "first": first.name,
-                "second": second.name,
-                "only_first_right": only_first,
-                "only_second_right": only_second,
-                "same_answer": int((first.predicted == second.predicted).sum()),
-                "difference": (only_first - only_second) / first.n,
-                "low": low,
-                "high": high,
-                "p": mcnemar(only_first, only_second),
-            }
-        )
-    table = pd.DataFrame(rows, columns=PAIR_COLUMNS[:9])
+        same_answer = int((first.predicted == second.predicted).sum())
+        difference = (only_first - only_second) / first.n
+        interval = paired_difference_ci(only_first, only_second, first.n)
+        p = mcnemar(only_first, only_second)
+        rows.append((first.name, second.name, only_first, only_second, same_answer, difference, *interval, p))
+    table = pd.DataFrame(rows, columns=PAIR_COLUMNS)
+    return _with_verdicts(table, lambda row: _pair_verdict(row, models[0].n, len(table)))
+
+
+def _with_verdicts(
+    table: pd.DataFrame, judge: Callable[[Mapping[Hashable, Any]], tuple[str, str]]
+) -> pd.DataFrame:
+    """Add p_holm, and better and verdict as `judge` gives them for a row."""
     table["p_holm"] = holm_correction(table["p"].tolist())
-    verdicts = [_pair_verdict(row, models[0].n, len(table)) for row in table.to_dict("records")]
-    table["better"] = [better for better, _ in verdicts]
-    table["verdict"] = [verdict for _, verdict in verdicts]
-    return table
+    verdicts = [judge(row) for row in table.to_dict("records")]
+    return table.assign(better=[name for name, _ in verdicts], verdict=[text for _, text in verdicts])
 
 
 def _pair_verdict(row: Mapping[Hashable, Any], images: int, pairs: int) -> tuple[str, str]:
@@ -237,7 +232,7 @@ def _seeds(groups: Mapping[str, Mapping[str, ModelPredictions]]) -> pd.DataFrame
 
 
 def _seed_pairs(groups: Mapping[str, Mapping[str, ModelPredictions]]) -> pd.DataFrame:
-    rows, tested = [], []
+    rows = []
     for (first, firsts), (second, seconds) in combinations(groups.items(), 2):
         common = [seed for seed in firsts if seed in seconds]
         if len(common) < 2:
@@ -245,39 +240,18 @@ def _seed_pairs(groups: Mapping[str, Mapping[str, ModelPredictions]]) -> pd.Data
         difference = paired_difference(
             [firsts[seed].accuracy for seed in common], [seconds[seed].accuracy for seed in common]
         )
-        tested.append((first, second, difference))
-        rows.append(
-            {
-                "first": first,
-                "second": second,
-                "seeds": difference.n,
-                "difference": difference.mean,
-                "sd": difference.sd,
-                "low": difference.low,
-                "high": difference.high,
-                "p": difference.p,
-            }
-        )
-    columns = ["first", "second", "seeds", "difference", "sd", "low", "high", "p"]
-    table = pd.DataFrame(rows, columns=columns)
-    table["p_holm"] = holm_correction(table["p"].tolist())
-    verdicts = [
-        _seed_verdict(first, second, difference, p, len(table))
-        for (first, second, difference), p in zip(tested, table["p_holm"], strict=True)
-    ]
-    table["better"] = [better for better, _ in verdicts]
-    table["verdict"] = [verdict for _, verdict in verdicts]
-    return table
+        rows.append((first, second, *difference))
+    table = pd.DataFrame(rows, columns=SEED_PAIR_COLUMNS)
+    return _with_verdicts(table, lambda row: _seed_verdict(row, len(table)))
 
 
-def _seed_verdict(
-    first: str, second: str, difference: PairedDifference, p: float, pairs: int
-) -> tuple[str, str]:
-    if difference.mean == 0 and difference.sd == 0:
-        return "", f"a tie: the same accuracy with each of {difference.n} seeds"
-    points = f"{abs(difference.mean) * 100:.2f} points on average over {difference.n} seeds"
+def _seed_verdict(row: Mapping[Hashable, Any], pairs: int) -> tuple[str, str]:
+    difference, seeds, p = row["difference"], row["seeds"], row["p_holm"]
+    if difference == 0 and row["sd"] == 0:
+        return "", f"a tie: the same accuracy with each of {seeds} seeds"
+    points = f"{abs(difference) * 100:.2f} points on average over {seeds} seeds"
     evidence = f"{points}, {format_p(p)}{_corrected(pairs)}"
     if p >= ALPHA:
         return "", f"no significant difference: {evidence}"
-    better = first if difference.mean > 0 else second
+    better = str(row["first"] if difference > 0 else row["second"])
     return better, f"{better} is better: {evidence}"

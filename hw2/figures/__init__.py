@@ -13,23 +13,8 @@ from hw2.outliers.curves import outlier_scores_table, roc_table
 from hw2.outliers.tables import outlier_matrix_table, outlier_table
 
 __all__ = [
-    "accuracy_against_coverage",
-    "accuracy_intervals",
-    "confusion_matrices",
-    "confusion_matrix",
-    "dataset_examples",
-    "examples_table",
-    "loss_curve",
-    "outlier_matrix",
-    "outlier_matrix_table",
-    "outlier_predictions",
-    "outlier_scores",
-    "outlier_scores_table",
-    "outlier_table",
-    "pareto",
-    "png",
-    "probability_vectors",
-    "reliability",
-    "roc_curves",
-    "roc_table",
-]
+    "accuracy_against_coverage", "accuracy_intervals", "confusion_matrices", "confusion_matrix",
+    "dataset_examples", "examples_table", "loss_curve", "outlier_matrix", "outlier_matrix_table",
+    "outlier_predictions", "outlier_scores", "outlier_scores_table", "outlier_table", "pareto", "png",
+    "probability_vectors", "reliability", "roc_curves", "roc_table",
+]  # fmt: skip

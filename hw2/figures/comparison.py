@@ -8,36 +8,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hw2.common.formatting import format_percent
-from hw2.figures.style import (
-    MARKERS,
-    PAPER,
-    SERIES,
-    axes_at,
-    legend_above,
-    new_figure,
-    plain_number,
-    plain_percent,
-    set_title,
-    with_style,
-)
+from hw2.figures import style
 
 
-@with_style
+@style.with_style
 def accuracy_intervals(table: pd.DataFrame) -> Figure:
     """Each model's accuracy with its 95 % Wilson interval; where there, `study_accuracy` beside it."""
     rows = len(table)
     left = 0.35 + 0.075 * int(table["model"].astype(str).str.len().max())
-    figure = new_figure(left + 6.0, 1.35 + 0.36 * rows)
-    axes = axes_at(figure, left, 0.55, 4.3, 0.36 * rows)
+    figure = style.new_figure(left + 6.0, 1.35 + 0.36 * rows)
+    axes = style.axes_at(figure, left, 0.55, 4.3, 0.36 * rows)
     places = np.arange(rows)
     errors = [table["accuracy"] - table["low"], table["high"] - table["accuracy"]]
     axes.errorbar(
-        table["accuracy"], places, xerr=errors, color=SERIES[0], marker=MARKERS[0], linestyle="none",
+        table["accuracy"], places, xerr=errors, color=style.SERIES[0], marker=style.MARKERS[0], linestyle="none",
         capsize=3, label="accuracy with 95 % Wilson interval",
     )  # fmt: skip
     if "study_accuracy" in table and table["study_accuracy"].notna().any():
         axes.plot(
-            table["study_accuracy"], places, color=SERIES[1], marker=MARKERS[3], markersize=7,
+            table["study_accuracy"], places, color=style.SERIES[1], marker=style.MARKERS[3], markersize=7,
             markerfacecolor="none", markeredgewidth=1.8, linestyle="none", label="the study's",
         )  # fmt: skip
     for place, (accuracy, images) in enumerate(zip(table["accuracy"], table["pictures"], strict=True)):
@@ -48,26 +37,26 @@ def accuracy_intervals(table: pd.DataFrame) -> Figure:
         )  # fmt: skip
     axes.set_yticks(places, table["model"].astype(str).tolist())
     axes.set_ylim(rows - 0.4, -0.6)
-    axes.xaxis.set_major_formatter(plain_percent)
+    axes.xaxis.set_major_formatter(style.plain_percent)
     axes.set_xlabel("share of the test images right")
     axes.grid(axis="x")
-    legend_above(axes)
+    style.legend_above(axes)
     best = table.iloc[int(table["accuracy"].argmax())]
-    set_title(figure, f"Most accurate: {best['model']}, {format_percent(float(best['accuracy']), 2)}")
+    style.set_title(figure, f"Most accurate: {best['model']}, {format_percent(float(best['accuracy']), 2)}")
     return figure
 
 
-@with_style
+@style.with_style
 def pareto(table: pd.DataFrame) -> Figure:
     """Accuracy against training time, and model size where sizes differ; the Pareto front is filled."""
     costs = [("train_seconds", "training time (s)", 1.0)]
     sizes = table["model_size_bytes"].dropna().unique()
     if len(sizes) > 1:
         costs.append(("model_size_bytes", "model size (KiB)", 1024.0))
-    figure = new_figure(0.4 + 4.75 * max(len(costs), 1.5), 3.95)
+    figure = style.new_figure(0.4 + 4.75 * max(len(costs), 1.5), 3.95)
     on_front = table["pareto"].to_numpy(dtype=bool)
     for panel, (column, label, unit) in enumerate(costs):
-        axes = axes_at(figure, 0.85 + panel * 4.75, 0.55, 3.75 if len(costs) > 1 else 5.9, 2.5)
+        axes = style.axes_at(figure, 0.85 + panel * 4.75, 0.55, 3.75 if len(costs) > 1 else 5.9, 2.5)
         axes.margins(x=0.15, y=0.12)
         parts = ((on_front, "on the Pareto front", 0), (~on_front, "not on it", 1))
         for chosen, name, place in parts:
@@ -76,24 +65,24 @@ def pareto(table: pd.DataFrame) -> Figure:
                 part[column].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan) / unit,
                 part["accuracy"],
                 yerr=[part["accuracy"] - part["low"], part["high"] - part["accuracy"]],
-                color=SERIES[place],
-                marker=MARKERS[place],
-                markerfacecolor=SERIES[place] if place == 0 else PAPER,
+                color=style.SERIES[place],
+                marker=style.MARKERS[place],
+                markerfacecolor=style.SERIES[place] if place == 0 else style.PAPER,
                 markersize=7,
                 linestyle="none",
                 elinewidth=0.9,
                 label=name,
             )
         axes.set(xlabel=label, ylabel="share of the test images right")
-        axes.yaxis.set_major_formatter(plain_percent)
-        axes.xaxis.set_major_formatter(plain_number)
+        axes.yaxis.set_major_formatter(style.plain_percent)
+        axes.xaxis.set_major_formatter(style.plain_number)
         axes.grid()
         _name_points(axes, table[column].astype("Float64") / unit, table)
         if panel == 0:
-            legend_above(axes)
+            style.legend_above(axes)
     front = ", ".join(table.loc[on_front, "model"].astype(str))
     same = f"; every model has {int(sizes[0]) / 1024:,.0f} KiB" if len(sizes) == 1 else ""
-    set_title(
+    style.set_title(
         figure,
         f"Best for its training time{'' if same else ' and size'}: {front}",
         f"no other model is at least as good in everything and better in something{same}",

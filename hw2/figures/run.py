@@ -16,26 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from hw2.common.constants import IMAGE_SIZE
 from hw2.common.formatting import format_percent
 from hw2.common.types import IntArray
-from hw2.figures.style import (
-    DASHES,
-    INK,
-    MARKERS,
-    MATRIX_COLORS,
-    QUIET,
-    SERIES,
-    axes_at,
-    cell_borders,
-    color_scale,
-    hide_frame,
-    image_grid,
-    legend_above,
-    new_figure,
-    plain_number,
-    plain_percent,
-    set_title,
-    text_color_on,
-    with_style,
-)
+from hw2.figures import style
 
 if TYPE_CHECKING:  # a figure can be drawn again from its table without PyTorch
     from hw2.data.image_set import ImageSet
@@ -45,26 +26,26 @@ if TYPE_CHECKING:  # a figure can be drawn again from its table without PyTorch
 MISTAKES = PowerNorm(0.5, vmin=0.0, vmax=0.10, clip=True)
 
 
-@with_style
+@style.with_style
 def loss_curve(history: pd.DataFrame) -> Figure:
     """Loss and accuracy by epoch, from epoch, train_loss, train_accuracy and, where there, validation_*."""
-    figure = new_figure(8.4, 3.5)
+    figure = style.new_figure(8.4, 3.5)
     last = history.iloc[-1]
     for left, measure in ((0.72, "loss"), (4.92, "accuracy")):
-        axes = axes_at(figure, left, 0.5, 3.3, 2.25)
+        axes = style.axes_at(figure, left, 0.5, 3.3, 2.25)
         parts = [part for part in ("train", "validation") if _has(history, f"{part}_{measure}")]
         for place, part in enumerate(parts):
             axes.plot(
                 history["epoch"],
                 history[f"{part}_{measure}"],
                 label=f"{part} {_short(float(last[f'{part}_{measure}']))}",
-                color=SERIES[place],
-                marker=MARKERS[place],
-                linestyle=DASHES[place],
+                color=style.SERIES[place],
+                marker=style.MARKERS[place],
+                linestyle=style.DASHES[place],
             )
         if measure == "loss" and _spans_decades(history[[f"{part}_loss" for part in parts]]):
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(plain_number)
+            axes.yaxis.set_major_formatter(style.plain_number)
             axes.yaxis.set_minor_formatter(NullFormatter())
         elif measure == "loss":
             axes.set_ylim(bottom=0)
@@ -73,14 +54,14 @@ def loss_curve(history: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlim(float(history["epoch"].min()) - 0.3, float(history["epoch"].max()) + 0.3)
         axes.grid(axis="y")
-        legend_above(axes, 2)
+        style.legend_above(axes, 2)
     epochs = int(last["epoch"])
     reached = [
         f"{part} {format_percent(float(last[column]), 2)}"
         for part in ("train", "validation")
         if _has(history, column := f"{part}_accuracy")
     ]
-    set_title(figure, f"After {epochs} epoch{'s' if epochs > 1 else ''}: accuracy {', '.join(reached)}")
+    style.set_title(figure, f"After {epochs} epoch{'s' if epochs > 1 else ''}: accuracy {', '.join(reached)}")
     return figure
 
 
@@ -98,22 +79,22 @@ def _spans_decades(losses: pd.DataFrame) -> bool:
     return positive.size > 0 and bool(positive.max() > 10 * positive.min())
 
 
-@with_style
+@style.with_style
 def confusion_matrix(table: pd.DataFrame) -> Figure:
     """Labels against predictions with all counts, from a `confusion_table`; colors show mistakes only."""
-    figure = new_figure(7.6, 6.6)
+    figure = style.new_figure(7.6, 6.6)
     counts = _counts(table)
-    axes = axes_at(figure, 0.95, 0.6, 5.1, 5.1)
+    axes = style.axes_at(figure, 0.95, 0.6, 5.1, 5.1)
     _draw_confusion(axes, table, font=9)
     for row, (right, total) in enumerate(zip(counts.diagonal(), counts.sum(axis=1), strict=True)):
         share = format_percent(right / total) if total else "none"
-        axes.text(len(counts) - 0.35, row, share, va="center", fontsize=8, color=QUIET)
-    axes.text(len(counts) - 0.35, -0.75, "right", va="center", fontsize=8, color=QUIET)
-    color_scale(
+        axes.text(len(counts) - 0.35, row, share, va="center", fontsize=8, color=style.QUIET)
+    axes.text(len(counts) - 0.35, -0.75, "right", va="center", fontsize=8, color=style.QUIET)
+    style.color_scale(
         figure, (6.85, 0.6, 0.14, 5.1), MISTAKES, "mistaken, share of the label's images", **_MISTAKE_TICKS
     )
     right, total = int(counts.trace()), int(counts.sum())
-    set_title(
+    style.set_title(
         figure,
         f"{right:,} of {total:,} right ({format_percent(right / total, 2)})",
         _worst_mistake(table, counts),
@@ -121,35 +102,35 @@ def confusion_matrix(table: pd.DataFrame) -> Figure:
     return figure
 
 
-@with_style
+@style.with_style
 def confusion_matrices(tables: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     """Several confusion matrices, two in a row, on one scale; each with its title."""
     rows = -(-len(tables) // 2)
     side, step = 3.7, 4.7
-    figure = new_figure(9.9, 0.75 + rows * step)
+    figure = style.new_figure(9.9, 0.75 + rows * step)
     up = figure.get_size_inches()[1]
     for place, (title, table) in enumerate(tables):
         counts = _counts(table)
         bottom = up - 0.75 - (place // 2 + 1) * step + 0.62
-        axes = axes_at(figure, 0.75 + (place % 2) * 4.4, bottom, side, side)
+        axes = style.axes_at(figure, 0.75 + (place % 2) * 4.4, bottom, side, side)
         _draw_confusion(axes, table, font=7.5)
         right, total = int(counts.trace()), int(counts.sum())
         axes.set_title(f"{title}: {right:,} of {total:,} right", fontsize=9)
     height = up - 0.75 - 0.62 - 0.38
-    color_scale(
+    style.color_scale(
         figure,
         (9.1, 0.62, 0.14, height),
         MISTAKES,
         "mistaken, share of the label's images",
         **_MISTAKE_TICKS,
     )
-    set_title(figure, "Confusion matrices", "grey: right; colored: mistakes, one scale for all")
+    style.set_title(figure, "Confusion matrices", "grey: right; colored: mistakes, one scale for all")
     return figure
 
 
 _MISTAKE_TICKS = {
     "ticks": [0, 0.001, 0.005, 0.01, 0.02, 0.04, 0.07, 0.10],
-    "format": plain_percent,
+    "format": style.plain_percent,
     "extend": "max",
 }
 
@@ -164,7 +145,7 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, font: float) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = np.where((counts == 0) | np.eye(n, dtype=bool), np.nan, shares)
     axes.imshow(np.where(np.eye(n, dtype=bool), 0.5, np.nan), cmap="Greys", vmin=0, vmax=4)
-    axes.imshow(mistakes, cmap=MATRIX_COLORS, norm=MISTAKES)
+    axes.imshow(mistakes, cmap=style.MATRIX_COLORS, norm=MISTAKES)
     for row, column in zip(*np.nonzero(counts), strict=True):
         on_diagonal = row == column
         axes.text(
@@ -174,13 +155,13 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, font: float) -> None:
             ha="center",
             va="center",
             fontsize=font,
-            color=INK if on_diagonal else text_color_on(float(MISTAKES(shares[row, column]))),
+            color=style.INK if on_diagonal else style.text_color_on(float(MISTAKES(shares[row, column]))),
             fontweight="bold" if on_diagonal else "normal",
         )
     axes.set_xticks(range(n), [str(digit) for digit in range(n)])
     axes.set_yticks(range(n), table["label"].astype(str).tolist())
-    cell_borders(axes, n, n)
-    hide_frame(axes)
+    style.cell_borders(axes, n, n)
+    style.hide_frame(axes)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
 
@@ -195,7 +176,7 @@ def _worst_mistake(table: pd.DataFrame, counts: IntArray) -> str:
     return f"most frequent mistake: {table['label'].iloc[int(row)]} taken for {column}, {times}; grey: right"
 
 
-@with_style
+@style.with_style
 def dataset_examples(table: pd.DataFrame, image_set: ImageSet) -> Figure:
     """The images that an `examples_table` names, a column for each class."""
     classes = list(dict.fromkeys(zip(table["label"], table["class"], strict=True)))
@@ -204,7 +185,7 @@ def dataset_examples(table: pd.DataFrame, image_set: ImageSet) -> Figure:
     bands = -(-len(classes) // columns)
     cell, names, step = 0.84, 0.3, IMAGE_SIZE + 2
     band_height = rows * cell + names
-    figure = new_figure(max(columns * cell + 0.24, 5.2), 0.76 + bands * band_height)
+    figure = style.new_figure(max(columns * cell + 0.24, 5.2), 0.76 + bands * band_height)
     up = figure.get_size_inches()[1]
     for band in range(bands):
         shown = classes[band * columns : (band + 1) * columns]
@@ -213,17 +194,17 @@ def dataset_examples(table: pd.DataFrame, image_set: ImageSet) -> Figure:
             [None if index is None else image_set.images[index].numpy() for index in row]
             for row in zip_longest(*indices)
         ]
-        whole = image_grid(images, step, step)
+        whole = style.image_grid(images, step, step)
         wide, high = (side / step * cell for side in reversed(whole.shape))
-        axes = axes_at(figure, 0.12, up - 0.66 - band * band_height - names - high, wide, high)
+        axes = style.axes_at(figure, 0.12, up - 0.66 - band * band_height - names - high, wide, high)
         axes.imshow(whole, cmap="gray", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(
             [column * step + IMAGE_SIZE / 2 for column in range(len(shown))], [str(n) for _, n in shown]
         )
         axes.set_yticks([])
         axes.xaxis.tick_top()
-        hide_frame(axes)
-    set_title(
+        style.hide_frame(axes)
+    style.set_title(
         figure,
         f"{image_set.name}: {rows} examples of each of {len(classes)} classes",
         f"the first of each class among the {len(image_set):,} images of the {image_set.split} part",
@@ -231,23 +212,23 @@ def dataset_examples(table: pd.DataFrame, image_set: ImageSet) -> Figure:
     return figure
 
 
-@with_style
+@style.with_style
 def reliability(table: pd.DataFrame) -> Figure:
     """Confidence against accuracy with intervals, and each bin's images, from a `reliability_table`."""
-    figure = new_figure(6.2, 6.0)
+    figure = style.new_figure(6.2, 6.0)
     filled = table[table["count"] > 0]
     total = int(filled["count"].sum())
     weight = filled["count"] / total
     gap = filled["accuracy"] - filled["confidence"]
     error, bias = float((weight * gap.abs()).sum()), float((weight * gap).sum())
 
-    axes = axes_at(figure, 0.8, 2.15, 5.1, 3.05)
-    axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="perfect calibration")
+    axes = style.axes_at(figure, 0.8, 2.15, 5.1, 3.05)
+    axes.plot([0, 1], [0, 1], color=style.QUIET, linestyle="--", linewidth=1, label="perfect calibration")
     axes.errorbar(
         filled["confidence"],
         filled["accuracy"],
         yerr=[filled["accuracy"] - filled["accuracy_low"], filled["accuracy_high"] - filled["accuracy"]],
-        color=SERIES[0],
+        color=style.SERIES[0],
         marker="o",
         linestyle="none",
         elinewidth=1.4,
@@ -257,23 +238,29 @@ def reliability(table: pd.DataFrame) -> Figure:
     axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.04), ylabel="accuracy")
     axes.tick_params(labelbottom=False)
     axes.grid()
-    legend_above(axes, 2)
+    style.legend_above(axes, 2)
 
-    below = axes_at(figure, 0.8, 0.5, 5.1, 1.4)
+    below = style.axes_at(figure, 0.8, 0.5, 5.1, 1.4)
     width = table["high"] - table["low"]
     below.bar(
-        table["low"], table["count"], width, align="edge", color=SERIES[3], edgecolor="white", linewidth=1
+        table["low"],
+        table["count"],
+        width,
+        align="edge",
+        color=style.SERIES[3],
+        edgecolor="white",
+        linewidth=1,
     )
     below.set_yscale("symlog", linthresh=1)
     below.set(xlim=(0, 1.02), ylim=(0, max(10.0, 8.0 * float(table["count"].max()))))
     below.set(xlabel="confidence (largest probability)", ylabel="pictures")
     below.set_yticks([0, 1, 10, 100, 1000, 10_000][: 2 + len(str(int(table["count"].max())))])
-    below.yaxis.set_major_formatter(plain_number)
+    below.yaxis.set_major_formatter(style.plain_number)
     for _, row in filled.iterrows():
         middle = (row["low"] + row["high"]) / 2
         below.text(middle, row["count"] * 1.25, f"{int(row['count']):,}", ha="center", fontsize=7.5)
     too = "overconfident" if bias < 0 else "underconfident"
-    set_title(
+    style.set_title(
         figure,
         f"Expected calibration error {error:.4f} over {len(table)} bins, {total:,} images",
         f"on average {abs(bias) * 100:.2f} points {too}; points below the line: surer than right",
