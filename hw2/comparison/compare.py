@@ -22,7 +22,7 @@ from hw2.comparison.significance import (
     paired_difference,
     paired_difference_ci,
 )
-from hw2.evaluation.metrics import wilson_interval
+from hw2.evaluation.metrics import wilson_bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,17 +105,15 @@ def _check_comparable(models: Sequence[ModelPredictions]) -> None:
 
 def _accuracy(models: Sequence[ModelPredictions]) -> pd.DataFrame:
     num_correct = [int(model.correct.sum()) for model in models]
-    intervals = [
-        wilson_interval(correct, model.n) for correct, model in zip(num_correct, models, strict=True)
-    ]
+    low, high = wilson_bounds(num_correct, [model.n for model in models])
     table = pd.DataFrame(
         {
             "model": [model.name for model in models],
             "right": num_correct,
             "pictures": [model.n for model in models],
             "accuracy": [model.accuracy for model in models],
-            "low": [low for low, _ in intervals],
-            "high": [high for _, high in intervals],
+            "low": low,
+            "high": high,
             "train_seconds": pd.array([model.train_seconds for model in models], dtype="Float64"),
             "model_size_bytes": pd.array([model.model_size_bytes for model in models], dtype="Int64"),
         }

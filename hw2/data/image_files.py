@@ -143,12 +143,8 @@ def _prepare(name: str, image: Image.Image, notes: list[str], lossy: bool) -> Pr
 def _lay_out(name: str, image: Image.Image, notes: list[str], lossy: bool) -> PreparedImage:
     values = _without_alpha(image, notes)
     grey = bool((values == values[..., :1]).all())
-    if (
-        grey
-        and values.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE)
-        and np.median(_border(values)) < 128
-        and not notes
-    ):
+    as_trained = values.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE) and np.median(_border(values)) < 128
+    if grey and as_trained and not notes:
         return PreparedImage(name, torch.from_numpy(values[..., 0].copy()), _off_center(values[..., 0]))
     ink = _extract_ink(values, grey, notes, LOSSY_FLOOR if lossy else 0.0)
     bounds = _bounds(ink) if ink is not None else None

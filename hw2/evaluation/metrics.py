@@ -49,6 +49,12 @@ def wilson_interval(correct: int, n: int, level: float = 0.95) -> tuple[float, f
     return low, high
 
 
+def wilson_bounds(correct: ArrayLike, n: ArrayLike) -> FloatArray:
+    """Compute the low and the high ends, [2, K], of K Wilson intervals; NaN where n is 0."""
+    pairs = zip(np.asarray(correct).tolist(), np.asarray(n).tolist(), strict=True)
+    return np.array([wilson_interval(c, k) if k else (np.nan, np.nan) for c, k in pairs]).reshape(-1, 2).T
+
+
 def threshold_shares(
     correct: BoolArray, rejected: BoolArray, outliers_rejected: BoolArray
 ) -> dict[str, tuple[float, float, float]]:
@@ -108,14 +114,11 @@ def reliability_table(
     edges = np.linspace(0, 1, bins + 1)
     bin_index = np.searchsorted(edges[1:-1], confidence, side="left")
     count = np.bincount(bin_index, minlength=bins)
-    right = np.bincount(bin_index, weights=correct, minlength=bins).astype(np.int64)
+    num_correct = np.bincount(bin_index, weights=correct, minlength=bins).astype(np.int64)
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(bin_index, weights=confidence, minlength=bins) / count
-        accuracy = right / count
-    intervals = [
-        wilson_interval(int(num_correct), int(n)) if n else (np.nan, np.nan)
-        for num_correct, n in zip(right, count, strict=True)
-    ]
+        accuracy = num_correct / count
+    low, high = wilson_bounds(num_correct, count)
     return pd.DataFrame(
         {
             "low": edges[:-1],
@@ -123,8 +126,8 @@ def reliability_table(
             "count": count,
             "confidence": mean_confidence,
             "accuracy": accuracy,
-            "accuracy_low": [low for low, _ in intervals],
-            "accuracy_high": [high for _, high in intervals],
+            "accuracy_low": low,
+            "accuracy_high": high,
         }
     )
 
@@ -149,18 +152,15 @@ def coverage_table(confidence: FloatArray, correct: BoolArray, points: int = 100
     mean_of_group = np.bincount(group, weights=correct[order]) / size
     expected = np.cumsum(mean_of_group[group])
     count = np.unique(np.ceil(np.linspace(0, n, points + 1)[1:]).astype(np.int64))
-    right = expected[count - 1]
-    intervals = [
-        wilson_interval(round(float(num_correct)), int(k))
-        for num_correct, k in zip(right, count, strict=True)
-    ]
+    num_correct = expected[count - 1]
+    low, high = wilson_bounds(np.rint(num_correct).astype(np.int64), count)
     return pd.DataFrame(
         {
             "coverage": count / n,
             "count": count,
             "least_sureness": confidence[order][count - 1],
-            "accuracy": right / count,
-            "accuracy_low": [low for low, _ in intervals],
-            "accuracy_high": [high for _, high in intervals],
+            "accuracy": num_correct / count,
+            "accuracy_low": low,
+            "accuracy_high": high,
         }
     )

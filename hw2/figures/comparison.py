@@ -63,16 +63,11 @@ def pareto(table: pd.DataFrame) -> Figure:
             part = table[chosen]
             axes.errorbar(
                 part[column].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan) / unit,
-                part["accuracy"],
-                yerr=[part["accuracy"] - part["low"], part["high"] - part["accuracy"]],
-                color=style.SERIES[place],
-                marker=style.MARKERS[place],
-                markerfacecolor=style.SERIES[place] if place == 0 else style.PAPER,
-                markersize=7,
-                linestyle="none",
-                elinewidth=0.9,
-                label=name,
-            )
+                part["accuracy"], yerr=[part["accuracy"] - part["low"], part["high"] - part["accuracy"]],
+                color=style.SERIES[place], marker=style.MARKERS[place],
+                markerfacecolor=style.SERIES[place] if place == 0 else style.PAPER, markersize=7,
+                linestyle="none", elinewidth=0.9, label=name,
+            )  # fmt: skip
         axes.set(xlabel=label, ylabel="share of the test images right")
         axes.yaxis.set_major_formatter(style.plain_percent)
         axes.xaxis.set_major_formatter(style.plain_number)
@@ -108,11 +103,6 @@ def _name_points(axes: Axes, cost: pd.Series[float], table: pd.DataFrame) -> Non
         taken.append((across, up + lift))
         inward = -0.022 if across > 0.75 else 0.022
         axes.text(
-            across + inward,
-            up + lift,
-            model,
-            transform=axes.transAxes,
-            va="center",
-            ha="right" if inward < 0 else "left",
-            fontsize=8.5,
-        )
+            across + inward, up + lift, model, transform=axes.transAxes, va="center",
+            ha="right" if inward < 0 else "left", fontsize=8.5,
+        )  # fmt: skip

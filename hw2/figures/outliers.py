@@ -73,14 +73,9 @@ def probability_vectors(table: pd.DataFrame) -> Figure:
         for i, j in zip(*np.nonzero(values >= 0.005), strict=True):
             text = f"{100 * values[i, j]:.0f}"
             axes.text(
-                j,
-                i,
-                text,
-                ha="center",
-                va="center",
-                fontsize=7.5,
+                j, i, text, ha="center", va="center", fontsize=7.5,
                 color=style.text_color_on(float(values[i, j])),
-            )
+            )  # fmt: skip
         axes.set_xticks(range(10))
         axes.set_yticks(range(count), rows_of_model["class"].tolist() if place == 0 else [""] * count)
         axes.set_xlabel("digit")

@@ -36,13 +36,10 @@ def loss_curve(history: pd.DataFrame) -> Figure:
         parts = [part for part in ("train", "validation") if _has(history, f"{part}_{measure}")]
         for place, part in enumerate(parts):
             axes.plot(
-                history["epoch"],
-                history[f"{part}_{measure}"],
-                label=f"{part} {_short(float(last[f'{part}_{measure}']))}",
-                color=style.SERIES[place],
-                marker=style.MARKERS[place],
-                linestyle=style.DASHES[place],
-            )
+                history["epoch"], history[f"{part}_{measure}"],
+                label=f"{part} {_short(float(last[f'{part}_{measure}']))}", color=style.SERIES[place],
+                marker=style.MARKERS[place], linestyle=style.DASHES[place],
+            )  # fmt: skip
         if measure == "loss" and _spans_decades(history[[f"{part}_loss" for part in parts]]):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(style.plain_number)
@@ -90,9 +87,7 @@ def confusion_matrix(table: pd.DataFrame) -> Figure:
         share = format_percent(right / total) if total else "none"
         axes.text(len(counts) - 0.35, row, share, va="center", fontsize=8, color=style.QUIET)
     axes.text(len(counts) - 0.35, -0.75, "right", va="center", fontsize=8, color=style.QUIET)
-    style.color_scale(
-        figure, (6.85, 0.6, 0.14, 5.1), MISTAKES, "mistaken, share of the label's images", **_MISTAKE_TICKS
-    )
+    _mistake_scale(figure, 6.85, 0.6, 5.1)
     right, total = int(counts.trace()), int(counts.sum())
     style.set_title(
         figure,
@@ -116,23 +111,16 @@ def confusion_matrices(tables: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
         _draw_confusion(axes, table, font=7.5)
         right, total = int(counts.trace()), int(counts.sum())
         axes.set_title(f"{title}: {right:,} of {total:,} right", fontsize=9)
-    height = up - 0.75 - 0.62 - 0.38
-    style.color_scale(
-        figure,
-        (9.1, 0.62, 0.14, height),
-        MISTAKES,
-        "mistaken, share of the label's images",
-        **_MISTAKE_TICKS,
-    )
+    _mistake_scale(figure, 9.1, 0.62, up - 0.75 - 0.62 - 0.38)
     style.set_title(figure, "Confusion matrices", "grey: right; colored: mistakes, one scale for all")
     return figure
 
 
-_MISTAKE_TICKS = {
-    "ticks": [0, 0.001, 0.005, 0.01, 0.02, 0.04, 0.07, 0.10],
-    "format": style.plain_percent,
-    "extend": "max",
-}
+def _mistake_scale(figure: Figure, left: float, bottom: float, height: float) -> None:
+    style.color_scale(
+        figure, (left, bottom, 0.14, height), MISTAKES, "mistaken, share of the label's images",
+        ticks=[0, 0.001, 0.005, 0.01, 0.02, 0.04, 0.07, 0.10], format=style.plain_percent, extend="max",
+    )  # fmt: skip
 
 
 def _counts(table: pd.DataFrame) -> IntArray:
@@ -149,15 +137,10 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, font: float) -> None:
     for row, column in zip(*np.nonzero(counts), strict=True):
         on_diagonal = row == column
         axes.text(
-            column,
-            row,
-            f"{counts[row, column]:,}",
-            ha="center",
-            va="center",
-            fontsize=font,
+            column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=font,
             color=style.INK if on_diagonal else style.text_color_on(float(MISTAKES(shares[row, column]))),
             fontweight="bold" if on_diagonal else "normal",
-        )
+        )  # fmt: skip
     axes.set_xticks(range(n), [str(digit) for digit in range(n)])
     axes.set_yticks(range(n), table["label"].astype(str).tolist())
     style.cell_borders(axes, n, n)
@@ -225,16 +208,11 @@ def reliability(table: pd.DataFrame) -> Figure:
     axes = style.axes_at(figure, 0.8, 2.15, 5.1, 3.05)
     axes.plot([0, 1], [0, 1], color=style.QUIET, linestyle="--", linewidth=1, label="perfect calibration")
     axes.errorbar(
-        filled["confidence"],
-        filled["accuracy"],
+        filled["confidence"], filled["accuracy"],
         yerr=[filled["accuracy"] - filled["accuracy_low"], filled["accuracy_high"] - filled["accuracy"]],
-        color=style.SERIES[0],
-        marker="o",
-        linestyle="none",
-        elinewidth=1.4,
-        capsize=2.5,
+        color=style.SERIES[0], marker="o", linestyle="none", elinewidth=1.4, capsize=2.5,
         label="images of a bin, with 95 % interval",
-    )
+    )  # fmt: skip
     axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.04), ylabel="accuracy")
     axes.tick_params(labelbottom=False)
     axes.grid()
@@ -243,14 +221,9 @@ def reliability(table: pd.DataFrame) -> Figure:
     below = style.axes_at(figure, 0.8, 0.5, 5.1, 1.4)
     width = table["high"] - table["low"]
     below.bar(
-        table["low"],
-        table["count"],
-        width,
-        align="edge",
-        color=style.SERIES[3],
-        edgecolor="white",
+        table["low"], table["count"], width, align="edge", color=style.SERIES[3], edgecolor="white",
         linewidth=1,
-    )
+    )  # fmt: skip
     below.set_yscale("symlog", linthresh=1)
     below.set(xlim=(0, 1.02), ylim=(0, max(10.0, 8.0 * float(table["count"].max()))))
     below.set(xlabel="confidence (largest probability)", ylabel="pictures")

@@ -26,36 +26,22 @@ def outlier_scores(table: pd.DataFrame) -> Figure:
         counts = table[name].to_numpy(dtype=np.float64)
         shares[name] = counts[rejected].sum() / counts.sum()
         axes.stairs(
-            counts / counts.sum(),
-            edges,
-            fill=False,
-            color=style.SERIES[place],
-            linewidth=1.8,
+            counts / counts.sum(), edges, fill=False, color=style.SERIES[place], linewidth=1.8,
             linestyle=style.DASHES[place % len(style.DASHES)],
             label=f"{name}, {int(counts.sum()):,} images: {format_percent(shares[name])} rejected",
-        )
+        )  # fmt: skip
         axes.stairs(
-            counts / counts.sum(),
-            edges,
-            fill=True,
-            facecolor=(*style.SERIES[place], 0.22),
-            hatch=hatches[place % len(hatches)],
-            edgecolor=(*style.SERIES[place], 0.5),
-            linewidth=0,
-        )
+            counts / counts.sum(), edges, fill=True, facecolor=(*style.SERIES[place], 0.22),
+            hatch=hatches[place % len(hatches)], edgecolor=(*style.SERIES[place], 0.5), linewidth=0,
+        )  # fmt: skip
     threshold = float(table.loc[table["rejected"], "low"].iloc[0])
     axes.axvline(threshold, color=style.INK, linewidth=1.2)
     to_the_right = threshold < edges.mean()
     axes.annotate(
-        f"threshold {threshold:.3g}, right of it rejected",
-        (threshold, 0.97),
-        xycoords=("data", "axes fraction"),
-        xytext=(6 if to_the_right else -6, 0),
-        textcoords="offset points",
-        ha="left" if to_the_right else "right",
-        va="top",
-        fontsize=8.5,
-    )
+        f"threshold {threshold:.3g}, right of it rejected", (threshold, 0.97),
+        xycoords=("data", "axes fraction"), xytext=(6 if to_the_right else -6, 0),
+        textcoords="offset points", ha="left" if to_the_right else "right", va="top", fontsize=8.5,
+    )  # fmt: skip
     axes.set(xlim=(edges[0], edges[-1]), xlabel="outlier score (larger = more of an outlier)")
     axes.set_ylabel("share of the set's images")
     axes.yaxis.set_major_formatter(style.plain_percent)
@@ -78,19 +64,12 @@ def roc_curves(table: pd.DataFrame) -> Figure:
     for place, (name, part) in enumerate(table.groupby("score", sort=False)):
         color, marker = style.SERIES[place % len(style.SERIES)], style.MARKERS[place % len(style.MARKERS)]
         axes.plot(
-            part["digits_rejected"].clip(lower=floor),
-            part["outliers_rejected"],
-            color=color,
-            linestyle=style.DASHES[place % len(style.DASHES)],
-            marker=marker,
-            markevery=np.flatnonzero(part["point"].fillna("") != "").tolist(),
-            markersize=8,
-            markerfacecolor="white",
-            markeredgewidth=1.8,
-            clip_on=False,
-            zorder=3,
+            part["digits_rejected"].clip(lower=floor), part["outliers_rejected"], color=color,
+            linestyle=style.DASHES[place % len(style.DASHES)], marker=marker,
+            markevery=np.flatnonzero(part["point"].fillna("") != "").tolist(), markersize=8,
+            markerfacecolor="white", markeredgewidth=1.8, clip_on=False, zorder=3,
             label=f"{name}\nAUROC {format_ratio(part['auroc'].iloc[0])}",
-        )
+        )  # fmt: skip
     axes.axvline(1 - TARGET_RECALL, color=style.QUIET, linewidth=1, linestyle=":")
     axes.axhline(TARGET_RECALL, color=style.QUIET, linewidth=1, linestyle=":")
     axes.set_xscale("log")
@@ -120,22 +99,14 @@ def accuracy_against_coverage(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for place, (name, table) in enumerate(tables.items()):
         color = style.SERIES[place % len(style.SERIES)]
         axes.fill_between(
-            table["coverage"],
-            table["accuracy_low"],
-            table["accuracy_high"],
-            color=color,
-            alpha=0.15,
+            table["coverage"], table["accuracy_low"], table["accuracy_high"], color=color, alpha=0.15,
             linewidth=0,
-        )
+        )  # fmt: skip
         axes.plot(
-            table["coverage"],
-            table["accuracy"],
-            color=color,
+            table["coverage"], table["accuracy"], color=color,
             linestyle=style.DASHES[place % len(style.DASHES)],
-            marker=style.MARKERS[place % len(style.MARKERS)],
-            markevery=(place * 3, 12),
-            label=name,
-        )
+            marker=style.MARKERS[place % len(style.MARKERS)], markevery=(place * 3, 12), label=name,
+        )  # fmt: skip
         later = table["coverage"] >= 0.1
         lowest = min(lowest, float(table.loc[later, "accuracy_low"].min()))
     axes.set(xlim=(0, 1.01), ylim=(lowest - 0.05 * (1 - lowest), 1 + 0.04 * (1 - lowest)))

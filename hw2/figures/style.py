@@ -31,11 +31,8 @@ _FADE = np.minimum(np.linspace(0, 3, 256), 1)[:, None]
 _MATRIX_RGB = 1 - _FADE * (1 - _FROM_LIGHT)
 MATRIX_COLORS = ListedColormap(_MATRIX_RGB, "cividis_from_white")
 # Relative luminance and contrast as in WCAG 2.1; INK and PAPER contrast equally with 0.21.
-_LUMINANCE = np.where(_MATRIX_RGB <= 0.04045, _MATRIX_RGB / 12.92, ((_MATRIX_RGB + 0.055) / 1.055) ** 2.4) @ (
-    0.2126,
-    0.7152,
-    0.0722,
-)
+_LINEAR_RGB = np.where(_MATRIX_RGB <= 0.04045, _MATRIX_RGB / 12.92, ((_MATRIX_RGB + 0.055) / 1.055) ** 2.4)
+_LUMINANCE = _LINEAR_RGB @ (0.2126, 0.7152, 0.0722)
 
 # Every setting that decides how these figures look, so that a person's own matplotlibrc changes nothing.
 _SETTINGS: Any = {
@@ -136,13 +133,9 @@ def png(figure: Figure) -> bytes:
 def legend_above(axes: Axes, columns: int = 4) -> None:
     """A legend over the axes, where it can hide nothing."""
     axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=columns,
-        borderaxespad=0.2,
-        handlelength=2.6,
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=2.6,
         columnspacing=1.4,
-    )
+    )  # fmt: skip
 
 
 def hide_frame(axes: Axes) -> None:

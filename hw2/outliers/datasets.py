@@ -87,15 +87,11 @@ def noise(digits: ImageSet, seed: int = 0) -> ImageSet:
     uniform = _bytes(random, count, IMAGE_SIZE)
     speckle = np.where(_bytes(random, count, IMAGE_SIZE) < ink, 255, 0).astype(np.uint8)
     coarse = _bytes(random, count, 7)
-    clouds = [
-        np.asarray(Image.fromarray(c).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
-        for c in coarse
-    ]
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    clouds = [np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BILINEAR)) for c in coarse]
     chosen = digits.images.numpy()[random.randint(0, len(digits), count)].reshape(count, -1)
     shuffled = np.stack([values[random.permutation(IMAGE_SIZE * IMAGE_SIZE)] for values in chosen])
-    kinds = np.stack(
-        [uniform, speckle, np.stack(clouds), shuffled.reshape(count, IMAGE_SIZE, IMAGE_SIZE)], axis=1
-    )
+    kinds = np.stack([uniform, speckle, np.stack(clouds), shuffled.reshape(count, *size)], axis=1)
     images = torch.from_numpy(kinds.reshape(-1, IMAGE_SIZE, IMAGE_SIZE))
     labels = torch.arange(len(NOISES)).repeat(count)
     return ImageSet("noise", "test", images, labels, NOISES, f"drawn with seed {seed}")

@@ -156,16 +156,8 @@ class WinogradStep:
         self, work: "_Workspace", images: _Array, indices: _Array, pooled: _Array, logits: _Array
     ) -> None:
         weights, count = self._arrays, len(indices)
-        kernels.forward(
-            images,
-            indices,
-            self._table,
-            weights["conv1.weight"],
-            weights["conv1.bias"],
-            work.pixels,
-            work.first,
-            work.transformed,
-        )
+        conv1 = weights["conv1.weight"], weights["conv1.bias"]
+        kernels.forward(images, indices, self._table, *conv1, work.pixels, work.first, work.transformed)
         inputs, _, outputs = work.matrices(count)
         torch.bmm(inputs, self._conv2, out=outputs)
         kernels.pool(work.products, weights["conv2.bias"], pooled, work.winners, count)
@@ -186,15 +178,8 @@ class WinogradStep:
             inputs, across, outputs = work.matrices(count)
             torch.bmm(across, outputs, out=batch.conv2_chunks[chunk])
             torch.bmm(outputs, self._conv2_across, out=inputs)
-            kernels.backward(
-                work.transformed,
-                work.first,
-                work.pixels,
-                work.d_first,
-                batch.conv1[chunk],
-                batch.conv1_bias[chunk],
-                count,
-            )
+            conv1 = batch.conv1[chunk], batch.conv1_bias[chunk]
+            kernels.backward(work.transformed, work.first, work.pixels, work.d_first, *conv1, count)
 
     def _update_fc1(self, number: int, slices: int, size: int) -> None:
         """Update one of so many slices of the features."""
@@ -205,11 +190,12 @@ class WinogradStep:
     def _update_others(self, chunks: int, size: int) -> None:
         batch = self._batch
         self._descend("fc1.bias", batch.logits[:size].sum(0))
-        for name, gradients in (
-            ("conv1.weight", batch.conv1),
-            ("conv1.bias", batch.conv1_bias),
-            ("conv2.bias", batch.conv2_bias),
-        ):
+        by_chunk = {
+            "conv1.weight": batch.conv1,
+            "conv1.bias": batch.conv1_bias,
+            "conv2.bias": batch.conv2_bias,
+        }
+        for name, gradients in by_chunk.items():
             gradient = torch.from_numpy(gradients[:chunks]).sum(0)
             self._descend(name, gradient.view(self._weights[name].shape))
         transformed = batch.conv2[:chunks].sum(0, dtype=torch.float32)
