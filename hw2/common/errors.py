@@ -1,11 +1,4 @@
-"""What can go wrong in an experiment through no fault of the code.
-
-Hw2Error
-├── ConfigurationError   a configuration that can't be trained here
-├── DataError            files or images that are not what they should be
-├── DivergenceError      the loss is not a number any more
-├── CheckpointError      a saved state that can't be continued
-└── ComparisonError      models whose predictions can't be compared
+"""What can go wrong through no fault of the code.
 
 Each message is one line: what was found, what was expected, and the next step.
 """

@@ -51,10 +51,10 @@ class Comparison:
 
     def pair(self, first: str, second: str) -> dict[str, Any]:
         """Find the row of `pairs` for two models by name, in either order; KeyError where there is none."""
-        for row in self.pairs.to_dict("records"):
-            if {row["first"], row["second"]} == {first, second}:
-                return {str(key): value for key, value in row.items()}
-        raise KeyError((first, second))
+        both = self.pairs[["first", "second"]].isin((first, second)).all(axis=1)
+        if not both.any():
+            raise KeyError((first, second))
+        return {str(key): value for key, value in self.pairs[both].iloc[0].items()}
 
 
 def compare(models: Sequence[ModelPredictions]) -> Comparison:

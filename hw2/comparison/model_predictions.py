@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
 from hw2.common.formatting import parse_number
 from hw2.common.types import BoolArray, IntArray
-
-if TYPE_CHECKING:
-    from hw2.evaluation.predictions import Predictions
+from hw2.evaluation.predictions import Predictions
 
 SEED = "seed"
 # What doesn't make another configuration: repetitions may differ in these.

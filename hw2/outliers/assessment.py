@@ -56,14 +56,8 @@ class Assessment:
 
     def predictions(self) -> dict[str, pd.DataFrame]:
         """Tabulate the predictions for all test images and outliers, by the stem of their file."""
-        return {
-            "test": predictions_frame(
-                self.test, self.test_scores, self.detector.is_outlier(self.test_scores)
-            ),
-            "outliers": predictions_frame(
-                self.outliers, self.outlier_scores, self.detector.is_outlier(self.outlier_scores)
-            ),
-        }
+        sets = {"test": (self.test, self.test_scores), "outliers": (self.outliers, self.outlier_scores)}
+        return {name: predictions_frame(e, s, self.detector.is_outlier(s)) for name, (e, s) in sets.items()}
 
 
 def assess(

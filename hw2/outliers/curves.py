@@ -53,15 +53,8 @@ def roc_table(scores: Mapping[str, tuple[FloatArray, FloatArray]]) -> pd.DataFra
         point = np.where(chosen == keeps, "digits", np.where(chosen == rejects, "outliers", ""))
         if keeps == rejects:
             point[chosen == keeps] = "both"
+        rates = {"digits_rejected": false[chosen], "outliers_rejected": true[chosen]}
         curves.append(
-            pd.DataFrame(
-                {
-                    "score": name,
-                    "auroc": float(auc(false, true)),
-                    "digits_rejected": false[chosen],
-                    "outliers_rejected": true[chosen],
-                    "point": point,
-                }
-            )
+            pd.DataFrame({"score": name, "auroc": float(auc(false, true)), **rates, "point": point})
         )
     return pd.concat(curves, ignore_index=True)

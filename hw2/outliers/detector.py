@@ -9,7 +9,7 @@ Everything is fitted on training digits and held-out digits, never on outliers.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -188,15 +188,11 @@ def _check(outputs: Outputs, name: str) -> None:
             f"{len(outputs.logits)} {name} images for the outlier score, expected at least "
             f"{MIN_FIT_IMAGES}; use a larger data set or validation_size"
         )
-    if not all(
-        np.isfinite(as_matrix(output)).all()
-        for output in (outputs.logits, outputs.early_features, outputs.late_features)
-    ):
+    arrays = (outputs.logits, outputs.early_features, outputs.late_features)
+    if not all(np.isfinite(as_matrix(array)).all() for array in arrays):
         raise DataError(f"the model's outputs for {name} images are not finite; train it with a smaller lr")
 
 
-def _fisher(
-    statistics: list[FloatArray], curves: tuple[TailCalibration, ...] | list[TailCalibration]
-) -> FloatArray:
+def _fisher(statistics: Sequence[FloatArray], curves: Sequence[TailCalibration]) -> FloatArray:
     """Add up -log p over the statistics, [N] (Fisher, 1925; half of his)."""
     return np.asarray(sum(curve(values) for curve, values in zip(curves, statistics, strict=True)))

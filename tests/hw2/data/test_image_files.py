@@ -313,7 +313,7 @@ def test_whatever_goes_wrong_with_one_image_names_it(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(image_files, "center_like_mnist", broken)
     path = saved(tmp_path / "digit.png", digit(0, 280))
-    with pytest.raises(DataError, match=r"digit\.png: can't be made into 28 x 28 pixels \(no such place\)"):
+    with pytest.raises(DataError, match=r"digit\.png: can't be made into 28 x 28 pixels \(no such\)"):
         read_one(path)
 
 

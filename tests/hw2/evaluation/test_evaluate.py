@@ -100,9 +100,11 @@ class TestOnePassOverTheImages:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[int] = []
-        whole = WinogradStep.outputs
+        whole = WinogradStep.forward_features
         monkeypatch.setattr(
-            WinogradStep, "outputs", lambda self, images: asked.append(len(images)) or whole(self, images)
+            WinogradStep,
+            "forward_features",
+            lambda self, images: asked.append(len(images)) or whole(self, images),
         )
         evaluate(new_model(1), some_images(KERNELS_FROM - 1))  # type: ignore[arg-type]
         assert asked == []
