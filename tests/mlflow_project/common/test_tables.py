@@ -6,14 +6,14 @@ import json
 
 from mlflow_project.common.tables import render
 
-ROWS = [{"run": "lr=0.1, epochs=8", "accuracy": 0.98613, "pictures": 10_000}, {"run": "b", "accuracy": None}]
+ROWS = [{"run": "lr=0.1, epochs=8", "accuracy": 0.98613, "images": 10_000}, {"run": "b", "accuracy": None}]
 
 
 def test_a_table_lines_its_columns_up_and_rounds_shares_to_four_digits() -> None:
     assert render(ROWS, "table").splitlines() == [
         "run               accuracy  images",
-        "----------------  --------  --------",
-        "lr=0.1, epochs=8    0.9861     10000",
+        "----------------  --------  ------",
+        "lr=0.1, epochs=8    0.9861   10000",
         "b",
     ]
 

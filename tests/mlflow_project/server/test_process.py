@@ -49,7 +49,7 @@ UNENCODED = [
 
 @pytest.fixture(autouse=True)
 def nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_store, "_make", lambda uri: pytest.fail(f"{uri} is made"))
+    monkeypatch.setattr(server_store, "_create_schema", lambda uri: pytest.fail(f"{uri} is made"))
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ class TestAdministrator:
     def test_the_configuration_is_private_and_read_as_meant(
         self, folder: Path, store: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(auth, "_kept_hash", lambda store: "of a password")
+        monkeypatch.setattr(auth, "_stored_hash", lambda store: "of a password")
         uri = "postgresql+psycopg://u:a%2Fb@h/d"
         prepared = auth.prepare(uri, None, folder)
         file = Path(prepared.environment["MLFLOW_AUTH_CONFIG_PATH"])
