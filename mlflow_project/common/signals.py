@@ -37,7 +37,7 @@ class GracefulShutdown:
             signal.signal(number, self._note)
 
     @property
-    def noted(self) -> bool:
+    def requested(self) -> bool:
         """Whether a signal has come."""
         return self._noted is not None
 

@@ -33,7 +33,7 @@ class ActiveRun:
         self._sender.start()
 
     @classmethod
-    def begin(
+    def start(
         cls,
         name: str,
         experiment: str,

@@ -109,7 +109,7 @@ def test_saying_and_syncing_never_wait_for_the_server(server: int, proxy: Proxy)
         journal.append(Metric("m", step, step))
     assert journal.sync()
     assert sender.delivery().delivered == 0  # all of this happened while no request was answered
-    on_disk = sum(isinstance(item, format.Entry) for item in format.read_spec(journal.folder))
+    on_disk = sum(isinstance(item, format.Entry) for item in format.read_entries(journal.folder))
     assert on_disk == 2001
     answer.set()
     assert sender.wait(60).complete

@@ -14,7 +14,7 @@ def create(**more: Any) -> Journal:
 
 
 def values_of(folder: Path) -> list[Entity | Header]:
-    items = list(format.read_spec(folder))
+    items = list(format.read_entries(folder))
     assert not [item for item in items if isinstance(item, CorruptSpan)]
     return [item.value for item in items if isinstance(item, Entry)][1:]
 

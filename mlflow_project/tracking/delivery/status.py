@@ -39,7 +39,7 @@ class DeliveryStatus:
         )
 
 
-def undelivered(delivery: DeliveryStatus | None, folder: Path) -> str | None:
+def pending_warning(delivery: DeliveryStatus | None, folder: Path) -> str | None:
     """Describe which values the tracking server hasn't got and what to do; None where it has all."""
     if delivery is None or not delivery.pending:
         return None

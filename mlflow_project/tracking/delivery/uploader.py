@@ -80,7 +80,7 @@ class JournalUploader:
         batch: list[Entry | CorruptSpan] = []
         room: dict[type[Any], int] = dict(BATCH_LIMITS)
         durable = self._durable_size()
-        for item in format.read_spec(self.session.folder, self.session.cursor.position):
+        for item in format.read_entries(self.session.folder, self.session.cursor.position):
             if item.end > durable:
                 break
             if isinstance(item, Entry) and not isinstance(item.value, Header):

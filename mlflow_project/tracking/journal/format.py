@@ -137,7 +137,7 @@ def decode_line(line: bytes, files: Path) -> tuple[int, Entity | Header]:
         raise ValueError(f"a line of another version of this program ({type(error).__name__})") from error
 
 
-def read_spec(folder: Path, position: int = 0) -> Iterator[Entry | CorruptSpan]:
+def read_entries(folder: Path, position: int = 0) -> Iterator[Entry | CorruptSpan]:
     """Entries from the line that starts at byte `position`, each number once, and damages between them.
 
     Holds one line at a time. A value whose number was already seen is skipped; a gap in the numbers is a

@@ -42,7 +42,7 @@ class LocalRun:
         return (self.folder / RUN_SPEC_FILE).exists()
 
     @property
-    def is_stillborn(self) -> bool:
+    def never_started(self) -> bool:
         """Whether a training died before it had begun: nobody has heard of it, and nothing can go on with it."""
         return self.state == "interrupted" and "fingerprint" in self.header.tags and not self.is_resumable
 
@@ -53,7 +53,7 @@ def local_run(folder: Path) -> LocalRun:
     cursor = Cursor.load(folder)
     ended, pending, damages = cursor.ended, 0, []
     if (folder / format.JOURNAL).stat().st_size > cursor.position:
-        for item in format.read_spec(folder, cursor.position):
+        for item in format.read_entries(folder, cursor.position):
             if isinstance(item, CorruptSpan):
                 damages.append(str(item))
                 continue
@@ -95,10 +95,10 @@ def local_runs(base: Path | None = None, *, all_: bool = True) -> Iterator[Local
 def undelivered(base: Path | None = None) -> list[LocalRun]:
     """Runs with values that MLflow hasn't got, and whose process is no more; but for those that never began."""
     runs = local_runs(base, all_=False)
-    return [run for run in runs if run.state != "alive" and run.pending and not run.is_stillborn]
+    return [run for run in runs if run.state != "alive" and run.pending and not run.never_started]
 
 
-def damaged(base: Path | None = None) -> Iterator[tuple[Path, str]]:
+def unreadable(base: Path | None = None) -> Iterator[tuple[Path, str]]:
     """Folders of which nobody can tell any more which run they are, with the reason."""
     for folder in folders(base):
         try:

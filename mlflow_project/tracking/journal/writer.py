@@ -58,7 +58,7 @@ class Journal:
         """Why the last append isn't on disk, or None."""
         self.lost = 0
         """Values that neither the disk nor the memory could take."""
-        self.damages: list[CorruptSpan] = []
+        self.corrupt_spans: list[CorruptSpan] = []
         self.ended: str | None = None
         self.changed = threading.Event()
         """Set by every append; the sender waits for it."""
@@ -312,10 +312,10 @@ class Journal:
     def _recover(self) -> None:
         end = 0
         last = -1
-        for item in format.read_spec(self.folder):
+        for item in format.read_entries(self.folder):
             end = item.end
             if isinstance(item, CorruptSpan):
-                self.damages.append(item)
+                self.corrupt_spans.append(item)
                 continue
             last = item.n
             if isinstance(item.value, Metric):
