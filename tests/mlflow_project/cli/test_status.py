@@ -151,7 +151,7 @@ def test_sync_fails_in_one_line_while_the_server_is_away(
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
     assert (
         error
-        == "Error: 1 of 1 runs couldn't be delivered (http://127.0.0.1:9 doesn't answer); try again later"
+        == "Error: 1 of 1 runs couldn't be delivered (http://127.0.0.1:9 is unreachable); try again later"
     )
 
 
@@ -175,7 +175,7 @@ def test_sync_asks_a_server_that_is_away_once(
     assert main.run(["sync", "--format", "json"]) == 1
     said = capsys.readouterr()
     assert [row["pending"] for row in json.loads(said.out)] == [2, 2, 2]
-    assert "3 of 3 runs couldn't be delivered (http://127.0.0.1:9 doesn't answer)" in said.err
+    assert "3 of 3 runs couldn't be delivered (http://127.0.0.1:9 is unreachable)" in said.err
     assert len(asked) == 1
 
 

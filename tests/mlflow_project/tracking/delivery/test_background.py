@@ -28,7 +28,7 @@ def test_a_server_that_is_away_is_a_problem_in_one_line_and_no_exception() -> No
     journal.append(Metric("m", 1.0), RunEnded())
     journal.close()
     delivery = deliver(journal.folder)
-    assert delivery.problem == "http://user:***@127.0.0.1:9 doesn't answer"
+    assert delivery.problem == "http://user:***@127.0.0.1:9 is unreachable"
     assert delivery.pending == journal.count
 
 
@@ -114,7 +114,7 @@ def test_waiting_ends_early_when_nothing_arrives_any_more(monkeypatch: pytest.Mo
     before = time.monotonic()
     delivery = sending.wait(3600)
     assert time.monotonic() - before < 300
-    assert delivery.problem == "http://127.0.0.1:9 doesn't answer"
+    assert delivery.problem == "http://127.0.0.1:9 is unreachable"
     sending.stop()
     journal.close()
 

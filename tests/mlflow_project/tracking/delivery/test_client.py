@@ -42,7 +42,7 @@ def test_an_error_of_a_page_is_one_line_without_a_password(monkeypatch: pytest.M
 
     with pytest.raises(StoreError) as caught:
         next(pages(fetch))
-    assert str(caught.value).startswith("https://u:***@host doesn't answer; start it there")
+    assert str(caught.value).startswith("https://u:***@host is unreachable; start it there")
 
 
 def test_errors_of_the_code_are_not_translated() -> None:

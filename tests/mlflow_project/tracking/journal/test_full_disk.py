@@ -9,7 +9,7 @@ import pytest
 from mlflow_project.common.errors import JournalError
 from mlflow_project.tracking.journal import format, writer
 from mlflow_project.tracking.journal.entities import Artifact, Metric, RunEnded
-from mlflow_project.tracking.journal.fsio import reserve
+from mlflow_project.tracking.journal.fsio import preallocate
 from mlflow_project.tracking.journal.writer import Journal
 from tests.support.journals import create, journal_end, values_of
 from tests.support.tiny import full
@@ -121,7 +121,7 @@ def test_room_for_the_last_words_is_the_journals_before_the_disk_is_full() -> No
     journal = create()
     path = journal.folder / format.JOURNAL
     with path.open("ab") as stream:
-        if not reserve(stream.fileno(), 0, 1):
+        if not preallocate(stream.fileno(), 0, 1):
             return  # a file system that reserves nothing
     for step in range(2000):
         journal.append(Metric("m", step, step))

@@ -181,7 +181,7 @@ def test_a_resumed_run_says_no_step_twice() -> None:
 
 
 def test_a_file_that_is_not_there_is_the_callers_mistake(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=r"isn't there"):
+    with pytest.raises(JournalError, match=r"is missing"):
         create().append(Artifact("x.csv", tmp_path / "none"))
 
 
