@@ -70,11 +70,6 @@ class BackgroundUploader:
         assert self.journal.run_id is not None
         announce(self.journal.run_id)
 
-    def wait_for_run(self, seconds: float) -> str | None:
-        """Return the run's ID in MLflow; None if it has none after so many seconds and stays provisional."""
-        self._wait(seconds, lambda: self.journal.run_id is not None)
-        return self.journal.run_id
-
     def wait(self, seconds: float, should_stop: Callable[[], bool] = lambda: False) -> DeliveryStatus:
         """Wait until everything appended so far has arrived.
 
