@@ -92,7 +92,7 @@ def run(arguments: list[str] | None = None) -> int:
     interruption = GracefulShutdown()  # each command that can stop in the middle opens it
     try:
         result: Any = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=interruption)
-        if interruption.noted:
+        if interruption.requested:
             _keep_said()
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:

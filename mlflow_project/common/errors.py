@@ -1,15 +1,15 @@
-"""What can go wrong in the service through no fault of the code.
+"""What can go wrong in the service without a fault of the code.
 
 ServiceError               exit status 1
 ├── UsageError             a request that makes no sense (exit status 2)
-├── StoreError             the tracking server or store refused, or is away
+├── StoreError             the tracking server or store refused, or is unreachable
 ├── RunError               a run that can't be opened, resumed or finished
 │   └── RunBusyError       another process owns the run
 ├── RegistryError          a model that isn't there or isn't what was registered
 ├── JournalError           a journal that can't be read or written
-├── DeliveryError          values that MLflow refuses
+├── DeliveryError          entities that MLflow rejects
 ├── BackupError            a backup that can't be made, or isn't what was backed up
-├── SweepError             a grid of which a cell failed
+├── SweepError             a sweep of which a trial failed
 └── Interrupted            SIGINT or SIGTERM (exit status 130 or 143)
 
 Each message is one line: what, where, and the next step. Errors of `hw2.common.errors` pass through as they are.
@@ -19,7 +19,7 @@ import signal
 
 
 class ServiceError(Exception):
-    """Something that a person can cause and mend."""
+    """What a person can cause and fix."""
 
     exit_status = 1
 
@@ -31,7 +31,7 @@ class UsageError(ServiceError):
 
 
 class StoreError(ServiceError):
-    """The tracking server or store refused, or is away."""
+    """The tracking server or store refused, or is unreachable."""
 
 
 class RunError(ServiceError):
@@ -51,7 +51,7 @@ class JournalError(ServiceError):
 
 
 class DeliveryError(ServiceError):
-    """Values that MLflow refuses."""
+    """Entities that MLflow rejects."""
 
 
 class BackupError(ServiceError):
@@ -59,7 +59,7 @@ class BackupError(ServiceError):
 
 
 class SweepError(ServiceError):
-    """A grid of which a cell failed."""
+    """A sweep of which a trial failed."""
 
 
 class Interrupted(ServiceError):

@@ -1,28 +1,28 @@
-"""The names by which things are found again in MLflow and beside a journal: each is stored, so none may change."""
+"""Names that are stored in MLflow and beside a journal, so none may change."""
 
 import os
 
 EXPERIMENT = "mnist-base-cnn"
 DEFAULT_NAME = "mnist-base-cnn"
-"""Of the registered model that is meant where none is named."""
+"""The registered model's name, unless another is given."""
 CHAMPION = "champion"
 """The alias of the version to use."""
 
 # Tags of runs.
 KEY_TAG = "journal_key"
-"""The journal's key; of a model, key and name. A second delivery finds by it what the first has made."""
+"""The journal's key; of a model, key and name. A second upload finds by it what the first has created."""
 STATUS_TAG = "status"
 """A `RunState`."""
 REASON_TAG = "reason"
-"""Why a run failed or was stopped; a run that goes on has none."""
+"""Why a run failed or was stopped; a run that was resumed has none."""
 LIVE_TAGS = ("heartbeat", "owner")
-"""On a run while a process works on it: when it last sent a sign of life, and where it is."""
+"""On a run while its process is alive: the last heartbeat, and host and process ID."""
 RESUMED_TAG = "resumed"
-"""How often the run went on after an interruption."""
+"""How often the run was resumed."""
 SHARES_TAG = "shares_training_with"
 """Runs that have the same first epochs."""
 SWEEP_TAG = "sweep_sha256"
-"""On the run above a sweep's runs: which grid it is."""
+"""On a sweep's parent run: which grid it is."""
 
 # MLflow's own tags, as text: importing MLflow for them takes seconds.
 NOTE_TAG = "mlflow.note.content"
@@ -33,13 +33,13 @@ CONTEXT_TAG = "mlflow.data.context"
 VERSIONS_TAG = "mlflow.modelVersions"
 
 JOURNAL_REFERENCE = "journal:"
-"""Before a journal's key in a tag's text: becomes the id of that journal's run, as soon as it has one."""
+"""Before a journal's key in a tag's value: replaced by the ID of that journal's run when it is uploaded."""
 
 # Artifacts.
 LAYERS_TABLE = "tables/layers.csv"
-"""Of a net that isn't BaseCNN."""
+"""Of a net other than BaseCNN."""
 SWEEP_TABLE = "tables/sweep.csv"
-"""What became of each cell of a sweep."""
+"""The result of each trial of a sweep."""
 PREDICTIONS = "predictions/test.parquet"
 
 CHECKPOINT = "checkpoint.pt"
@@ -47,5 +47,5 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def experiment_name() -> str:
-    """Return MLflow's own variable, else the project's experiment."""
+    """Return the experiment of MLflow's own variable, else the project's."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT

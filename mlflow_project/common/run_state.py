@@ -1,10 +1,10 @@
-"""The states of a run, as its tag `status` says them, and what MLflow calls each."""
+"""The states of a run, as its tag `status` has them, and MLflow's word for each."""
 
 from enum import StrEnum
 
 
 class RunState(StrEnum):
-    """A run's state; MLflow knows it by its `mlflow_status`."""
+    """A run's state; MLflow's word for it is `mlflow_status`."""
 
     STARTED = "started"
     COMPLETED = "completed"
@@ -18,7 +18,11 @@ class RunState(StrEnum):
 
     @classmethod
     def of_mlflow(cls, status: str) -> "RunState":
-        """Return the state that MLflow calls `status`; KeyError where no run of this project has it."""
+        """Return the state for MLflow's word.
+
+        Raises:
+            KeyError: No run of this project has that status.
+        """
         return {word: state for state, word in _MLFLOW_STATUS.items()}[status]
 
 

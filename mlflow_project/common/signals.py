@@ -1,4 +1,4 @@
-"""Signals as something that is asked for between two steps of the work, so that no step is left half done."""
+"""Signals that are only recorded, and checked between two steps of the work: no step is left half done."""
 
 import signal
 from types import FrameType, TracebackType
@@ -10,17 +10,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class GracefulShutdown:
-    """While open, a first SIGINT or SIGTERM is only noted; a second of its kind ends the process at once."""
+    """While open, a first SIGINT or SIGTERM is only recorded; a second of its kind ends the process at once."""
 
     def __init__(self) -> None:
-        self._noted: int | None = None
+        self._received: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         for number in _SIGNALS:
             try:
-                self._before[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: whoever owns that one handles signals
+                self._before[number] = signal.signal(number, self._record)
+            except ValueError:  # not the main thread, which alone handles signals
                 break
         return self
 
@@ -32,23 +32,27 @@ class GracefulShutdown:
         self._before.clear()
 
     def reinstall(self) -> None:
-        """Handles the signals again where a library has put a handler of its own in the place of this one."""
+        """Handle the signals again after a library has installed a handler of its own."""
         for number in self._before:
-            signal.signal(number, self._note)
+            signal.signal(number, self._record)
 
     @property
-    def noted(self) -> bool:
-        """Whether a signal has come."""
-        return self._noted is not None
+    def requested(self) -> bool:
+        """Return whether a signal has come."""
+        return self._received is not None
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal has come. Called where the work can stop."""
-        if self._noted is not None:
-            raise Interrupted(self._noted)
+        """Stop the work if a signal has come.
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+        Raises:
+            Interrupted: A signal has come.
+        """
+        if self._received is not None:
+            raise Interrupted(self._received)
+
+    def _record(self, number: int, frame: FrameType | None) -> None:
         # Of the same kind: `mlflow run` answers Ctrl-C, which has reached us too, with a SIGTERM.
-        if self._noted == number:
+        if self._received == number:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self._noted = self._noted or number
+        self._received = self._received or number

@@ -1,4 +1,4 @@
-"""The address of a store: where runs go, what kind it is, and how it is printed without its passwords."""
+"""The URI of a store: where runs go, what kind it is, and how it is printed without its passwords."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from mlflow_project.common.errors import BackupError
 
 STORE_VARIABLE = "MLFLOW_BACKEND_STORE_URI"
-"""MLflow's own. The address reaches other processes by it."""
+"""MLflow's own; passes the URI to other processes."""
 
 START_IT = "start it there (mlflow-project serve), or name another store by MLFLOW_TRACKING_URI"
 
@@ -28,17 +28,26 @@ def tracking_uri() -> str:
 
 
 def absolute_uri(uri: str) -> str:
-    """Return the address of a store without what depends on the current folder."""
+    """Return the address of a store without what depends on the current folder, whose name is quoted."""
     for scheme in ("sqlite:///", "file://"):
         if uri.startswith(scheme):
             path = uri.removeprefix(scheme)
-            return uri if path.startswith((":memory:", "localhost/")) else f"{scheme}{Path(path).absolute()}"
+            if path.startswith((":memory:", "localhost/", "/")):
+                return uri
+            return f"{scheme}{quote_path(Path.cwd())}/{path.removeprefix('./')}"
     return uri if "://" in uri else str(Path(uri).absolute())
 
 
 def sqlite_path(uri: str) -> Path | None:
     """Return the file of a `sqlite:///` address, None for any other."""
-    return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
+    return (
+        Path(unquote(uri.removeprefix("sqlite:///").split("?")[0])) if uri.startswith("sqlite:///") else None
+    )
+
+
+def quote_path(path: Path) -> str:
+    """Return a path as it stands in a store's address."""
+    return str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def kind_of(uri: str) -> str:
@@ -66,7 +75,7 @@ def with_driver(uri: str) -> str:
 
 
 def secrets(uri: str) -> tuple[str, ...]:
-    """Return all texts that give away a password of the address, the longest first.
+    """Return all texts that reveal a password of the address, the longest first.
 
     They are the passwords as written and as meant, and the parts into which a program cuts one whose `@`, `/`, `?`
     or `#` isn't percent-encoded: it prints the rest as a host or a path.
@@ -104,20 +113,20 @@ def scrub(text: str, *uris: str, also: Iterable[str] = ()) -> str:
             **{text: redact(uri) for uri in uris if uri for text in (uri, redact(uri))},
         }
         pattern = "|".join(map(re.escape, sorted(instead, key=len, reverse=True)))
-        text = re.sub(pattern, lambda found: instead[found[0]], text)
+        text = re.sub(pattern, lambda match: instead[match[0]], text)
     return _ADDRESS.sub(lambda address: redact(address[0]), text)
 
 
 def _secret_spans(uri: str) -> list[tuple[int, int]]:
     """Find where secrets stand in an address, in order and apart from each other."""
-    found = [match.span(1) for pattern in (_PASSWORD, _TOKEN) if (match := pattern.match(uri))]
-    found += [
+    matches = [match.span(1) for pattern in (_PASSWORD, _TOKEN) if (match := pattern.match(uri))]
+    matches += [
         match.span(2)
         for match in _PARAMETER.finditer(uri)
         if unquote(match[1]).lower().endswith(_SECRET_PARAMETERS)
     ]
     spans: list[tuple[int, int]] = []
-    for start, end in sorted(span for span in found if span[0] < span[1]):
+    for start, end in sorted(span for span in matches if span[0] < span[1]):
         if spans and start <= spans[-1][1]:
             spans[-1] = spans[-1][0], max(end, spans[-1][1])
         else:

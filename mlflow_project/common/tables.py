@@ -12,7 +12,13 @@ Row = Mapping[str, Any]
 
 
 def render(rows: Sequence[Row], format_: str, columns: Sequence[str] | None = None) -> str:
-    """The rows as text. Without `columns`, those of all rows in order of appearance; a missing value is empty."""
+    """Render rows as text; a missing value is empty.
+
+    Args:
+        rows: The rows.
+        format_: One of `FORMATS`.
+        columns: Which columns; those of all rows in order of appearance by default.
+    """
     if columns is None:
         columns = list(dict.fromkeys(name for row in rows for name in row))
     if format_ == "json":
@@ -39,10 +45,10 @@ def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value as people read it: four digits after the point are what 10,000 images can tell."""
+    """Format a value for people: of 10,000 images, four digits after the point are significant."""
     if isinstance(value, float) and math.isfinite(value):
         if 0 < abs(value) < 0.001:
-            return f"{value:.4g}"  # a learning rate, say, of which four digits would leave nothing
+            return f"{value:.4g}"  # of a learning rate, say, four digits would leave nothing
         return f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}"
     return _cell(value)
 

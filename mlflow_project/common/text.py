@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 
 def parse_number(text: str | None) -> int | float | str | None:
-    """Return the number that a text says, else the text itself."""
+    """Return the number that a text stands for, else the text itself."""
     for kind in (int, float):
         try:
             return kind(text or "")
@@ -30,7 +30,7 @@ def join_names(names: Sequence[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message that says something, else the error's type."""
+    """Return the first line of an error's message that isn't blank, else the error's type."""
     return next(filter(str.strip, str(error).splitlines()), type(error).__name__)
 
 

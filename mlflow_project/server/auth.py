@@ -1,4 +1,4 @@
-"""Users and permissions: what MLflow's basic authentication needs to be told before its first start."""
+"""The configuration of MLflow's basic authentication: users, permissions, the administrator's password."""
 
 import os
 import secrets
@@ -15,44 +15,52 @@ ADMINISTRATOR = "admin"
 DEFAULT_PERMISSION = "READ"
 MIN_LENGTH = 12
 PASSWORD_VARIABLE = "MLFLOW_AUTH_ADMIN_PASSWORD"
-# Hashing a password takes half a second. For this long a worker remembers one that was right: it is also how
-# long a changed password is still taken by the workers that didn't change it.
+# Hashing a password takes half a second, so a worker remembers a correct one for this long. It is also how long the
+# other workers still take a password that was changed.
 CACHE_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Authentication:
-    """What the server's process is given, and what a person is shown."""
+    """The environment of the server's process, and what is shown to a person."""
 
     environment: dict[str, str] = field(repr=False)
     generated: str | None = field(default=None, repr=False)
-    """The administrator's password, where we made it; to be shown once."""
-    unlike: str | None = None
-    """What says another password than the administrator has had since the first start."""
+    """The administrator's password, if it was generated; to be shown once."""
+    mismatched_source: str | None = None
+    """A file or variable whose password isn't the administrator's."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be printed by the server."""
+        """Return what the server must never print."""
         return tuple(
             value for key, value in self.environment.items() if key != "MLFLOW_AUTH_CONFIG_PATH" and value
         )
 
 
 def prepare(store: str, password_file: Path | None, folder: Path) -> Authentication:
-    """Writes the configuration into the private `folder`. The users are kept in the store, in tables of their own.
+    """Write the configuration; the users are in the store, in tables of their own.
 
-    A password is needed at the first start alone, when the administrator is made.
+    A password is needed at the first start alone, which creates the administrator.
+
+    Args:
+        store: The store's URI.
+        password_file: Where the administrator's password is.
+        folder: A private folder for the configuration.
+
+    Raises:
+        UsageError: A package or a password is missing.
     """
     if find_spec("flask_wtf") is None:
-        raise UsageError("--auth needs a package more: pip install 'mlflow-project[auth]'")
-    password = generated = unlike = None
-    kept = _stored_hash(store)
-    if kept is None:
+        raise UsageError("--auth needs another package: pip install 'mlflow-project[auth]'")
+    password = generated = mismatched = None
+    stored = _stored_hash(store)
+    if stored is None:
         password = _provided_password(password_file)
         if password is None:
             password = generated = _generate()
     else:
-        unlike = _mismatched_source(kept, password_file)
+        mismatched = _mismatched_source(stored, password_file)
     file = folder / "authentication.ini"
     values = {
         "default_permission": DEFAULT_PERMISSION,
@@ -72,14 +80,14 @@ def prepare(store: str, password_file: Path | None, folder: Path) -> Authenticat
     }
     if password is not None:
         environment[PASSWORD_VARIABLE] = password
-    return Authentication(environment, generated, unlike)
+    return Authentication(environment, generated, mismatched)
 
 
 def _stored_hash(store: str) -> str | None:
-    """Of the administrator's password, as the store has it; None before the first start."""
+    """Return the hash of the administrator's password in the store; None before the first start."""
     path = sqlite_path(store)
     if path is not None and not path.exists():
-        return None  # a connection would make it
+        return None  # a connection would create it
     import sqlalchemy
 
     with connected(store) as connection:
@@ -89,16 +97,16 @@ def _stored_hash(store: str) -> str | None:
         return connection.execute(query, {"name": ADMINISTRATOR}).scalar_one_or_none()
 
 
-def _mismatched_source(kept: str, file: Path | None) -> str | None:
-    """Where a password is given that isn't the administrator's."""
+def _mismatched_source(stored: str, file: Path | None) -> str | None:
+    """Return the source of a password that isn't the administrator's."""
     from werkzeug.security import check_password_hash
 
     try:
         password = _provided_password(file)
-        fits = password is None or check_password_hash(kept, password)
+        matches = password is None or check_password_hash(stored, password)
     except (UsageError, ValueError):  # not needed any more
         return None
-    return None if fits else str(file or PASSWORD_VARIABLE)
+    return None if matches else str(file or PASSWORD_VARIABLE)
 
 
 def _provided_password(file: Path | None) -> str | None:

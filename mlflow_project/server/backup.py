@@ -1,4 +1,4 @@
-"""A copy of the whole service, made while people write to it, and put back only where nothing is overwritten.
+"""A copy of the whole service, made while people write to it, and restored only where nothing is overwritten.
 
     store.db | store.dump   the database as of one moment (SQLite's online backup, or pg_dump's archive)
     artifacts/              the artifact folder, copied after that moment
@@ -37,7 +37,7 @@ class Manifest:
     store: str
     """`sqlite` or `postgresql`."""
     artifact_root: str
-    """Where the artifacts lay, as an absolute path."""
+    """The absolute path of the artifacts."""
     runs: int
     versions: int
     files: dict[str, list[Any]] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the size of all files in bytes."""
         return sum(int(size) for _, size in self.files.values())
 
 
@@ -75,7 +75,7 @@ def backup(
 
 @contextmanager
 def _emptied_after_failure(folder: Path) -> Iterator[None]:
-    """What is incomplete serves nobody, and stands in the way of the next try."""
+    """Empty the folder if the work fails, since what is incomplete stands in the way of the next attempt."""
     try:
         yield
     except BaseException:
@@ -113,7 +113,11 @@ def _backup(store_uri: str, artifacts: Path, target: Path, on_file: Callable[[st
 
 
 def verify(source: Path) -> Manifest:
-    """The manifest of a backup of which every file is there with its SHA-256; BackupError names one that isn't."""
+    """Return the manifest of a complete backup.
+
+    Raises:
+        BackupError: A file is missing, or doesn't have its SHA-256.
+    """
     manifest = _read(source / MANIFEST)
     for name, (digest, size) in manifest.files.items():
         path = source / name
@@ -125,7 +129,7 @@ def verify(source: Path) -> Manifest:
 
 
 def restore(source: Path, store_uri: str, artifacts: Path) -> Manifest:
-    """Put a verified backup back, into a store and a folder that hold nothing yet.
+    """Restore a verified backup into a store and a folder that are empty.
 
     Where runs named their files by a path on the old machine, they name them by the new one afterwards.
     """
@@ -163,7 +167,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _copy_steady(path: Path, target: Path) -> list[Any] | None:
-    """SHA-256 and size of a copy of which no part is older than another. None if the file was removed."""
+    """Copy a file of which no part is older than another; return SHA-256 and size, None if it was removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(_TRIES):
         try:
@@ -192,13 +196,13 @@ def _copy(path: Path, target: Path) -> str:
 
 
 def _missing(ready_models: list[str], artifacts: Path, files: dict[str, list[Any]]) -> list[str]:
-    """Locations of models without an MLmodel among the copied files."""
-    gone = []
+    """List the locations of models without an MLmodel among the copied files."""
+    missing = []
     for location in ready_models:
         path = database.relative_to_root(location, artifacts)
         if path is not None and f"{ARTIFACTS}/{path}/MLmodel" not in files:
-            gone.append(location)
-    return gone
+            missing.append(location)
+    return missing
 
 
 def _require_empty(folder: Path, what: str) -> None:
@@ -225,6 +229,6 @@ def _read(path: Path) -> Manifest:
             raise BackupError(f"{path} isn't what was written (its SHA-256 differs); use another backup")
         return Manifest(**json.loads(text))
     except FileNotFoundError as error:
-        raise BackupError(f"{path.parent} is no complete backup: it has no {path.name}") from error
+        raise BackupError(f"{path.parent} isn't a complete backup: it has no {path.name}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackupError(f"{path} can't be read as a backup's manifest; use another backup") from error

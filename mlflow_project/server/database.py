@@ -1,4 +1,4 @@
-"""The store's database as a file: copied as of one moment, put back, and its paths changed to a new place."""
+"""The store's database as a file: dumped as of one moment, restored, and its paths moved to a new folder."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from mlflow_project.common.errors import BackupError
-from mlflow_project.common.store_uri import kind_of, redact, scrub, sqlite_path, with_driver
+from mlflow_project.common.store_uri import kind_of, quote_path, redact, scrub, sqlite_path, with_driver
 from mlflow_project.common.text import first_line
 
 LOCATIONS = (
@@ -30,7 +30,7 @@ _BUSY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class DatabaseDump:
-    """A copied database: its file, and what the rest of the backup needs to know of it."""
+    """A dumped database: its file, and what the rest of the backup needs to know of it."""
 
     file: Path
     kind: str
@@ -55,7 +55,7 @@ def copy(store_uri: str, target: Path) -> DatabaseDump:
     engine = sqlalchemy.create_engine(with_driver(store_uri))
     try:
         with engine.connect() as connection:
-            # The dump and these figures see the same moment.
+            # The dump and these counts see the same moment.
             connection.execute(sqlalchemy.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             snapshot = connection.execute(sqlalchemy.text("SELECT pg_export_snapshot()")).scalar_one()
             options = ["--format=custom", f"--snapshot={snapshot}", f"--file={file}"]
@@ -71,9 +71,13 @@ def copy(store_uri: str, target: Path) -> DatabaseDump:
 
 
 def require_empty(store_uri: str, kind: str) -> None:
-    """BackupError unless this store is of the kind that was backed up and holds nothing."""
+    """Check that a store is of the kind that was backed up and empty.
+
+    Raises:
+        BackupError: It isn't.
+    """
     if kind_of(store_uri) != kind:
-        raise BackupError(f"the backup is of a {kind} store and can't be put back into {redact(store_uri)}")
+        raise BackupError(f"the backup is of a {kind} store and can't be restored into {redact(store_uri)}")
     path = sqlite_path(store_uri)
     if path is not None:
         if path.exists():
@@ -92,12 +96,12 @@ def require_empty(store_uri: str, kind: str) -> None:
         engine.dispose()
     if tables:
         raise BackupError(
-            f"{redact(store_uri)} has tables, and a restore overwrites nothing; make a new database"
+            f"{redact(store_uri)} has tables, and a restore overwrites nothing; create a new database"
         )
 
 
 def restore_database(source: Path, store_uri: str, kind: str, old_root: str, new_root: str) -> None:
-    """Put the database of the backup `source` into an empty store, its paths below `old_root` below `new_root`."""
+    """Restore the database of the backup `source` into an empty store and move its paths to `new_root`."""
     import sqlalchemy
 
     path = sqlite_path(store_uri)
@@ -105,7 +109,7 @@ def restore_database(source: Path, store_uri: str, kind: str, old_root: str, new
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         shutil.copyfile(source / "store.db", temporary)
-        engine = sqlalchemy.create_engine(f"sqlite:///{temporary}")
+        engine = sqlalchemy.create_engine(f"sqlite:///{quote_path(temporary)}")
     else:
         options = ["--no-owner", "--exit-on-error", "--single-transaction", "--dbname"]
         _postgres("pg_restore", store_uri, options, [str(source / "store.dump")])
@@ -123,7 +127,7 @@ def restore_database(source: Path, store_uri: str, kind: str, old_root: str, new
 
 
 def relative_to_root(location: str, root: Path) -> str | None:
-    """The path of an artifact location below the folder `root`; None if it lies elsewhere."""
+    """Return the path of an artifact location relative to the folder `root`; None if it lies elsewhere."""
     if location.startswith("mlflow-artifacts:"):
         return unquote(urlsplit(location).path).strip("/")
     path = Path(unquote(urlsplit(location).path)) if location.startswith("file:") else Path(location)
@@ -141,9 +145,9 @@ def _copy_sqlite(store_uri: str, target: Path) -> Path:
         try:
             # In one step: a copy in several would begin again with each value that a run writes.
             source.backup(copied)
-            (found,) = copied.execute("PRAGMA integrity_check").fetchone()
-            if found != "ok":
-                raise BackupError(f"the store {path} is damaged: {found}")
+            (check,) = copied.execute("PRAGMA integrity_check").fetchone()
+            if check != "ok":
+                raise BackupError(f"the store {path} is damaged: {check}")
             return target
         except sqlite3.OperationalError as error:
             if time.monotonic() > deadline:

@@ -31,7 +31,7 @@ READY_SECONDS = 300
 """MLflow needs 5 to 25 s; a busy machine several times that."""
 GRACE_SECONDS = 20
 """How long requests that are at work may take once the server is asked to stop."""
-# What MLflow says at every start, and what our own lines say better.
+# What MLflow prints at every start, and what our own lines tell better.
 _NOISE = re.compile(
     r"Security middleware enabled|Registry store URI not provided|store URI not provided"
     r"|This feature is still experimental|Created admin user"
@@ -44,7 +44,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Server:
-    """A running server. A context: leaving it ends the server, and whatever it has started."""
+    """A running server. As a context it ends the server and all that it has started."""
 
     def __init__(self, settings: ServerSettings, say: Callable[[str], None]) -> None:
         self.settings = settings
@@ -67,8 +67,8 @@ class Server:
             if isinstance(error, OSError):
                 what = error.filename or "its private folder"
                 raise StoreError(
-                    f"the server can't be started: {what}: {error.strerror or error}; free disk space there, or name another "
-                    "folder for temporary files in TMPDIR"
+                    f"the server can't be started: {what}: {error.strerror or error}; free disk space there, or name "
+                    "another folder for temporary files in TMPDIR"
                 ) from error
             raise
         return self
@@ -82,7 +82,7 @@ class Server:
     def _start(self, private: Path) -> None:
         settings = self.settings
         settings.check()
-        # Everything that may be refused comes before the first thing that is made.
+        # Everything that may be rejected comes before anything is created.
         store = server_store.validate_uri(settings.store)
         server_store.is_initialized(store)
         environment = _environment(settings, store)
@@ -92,9 +92,9 @@ class Server:
             environment |= authentication.environment
             self.generated_password = authentication.generated
             self._secrets += authentication.secrets
-            if authentication.unlike is not None:
+            if authentication.mismatched_source is not None:
                 self._say(
-                    f"Warning: {auth.ADMINISTRATOR} has another password than {authentication.unlike} says, "
+                    f"Warning: {auth.ADMINISTRATOR} has another password than {authentication.mismatched_source} says, "
                     "which is read at the first start alone; change it with MLflow's update_user_password"
                 )
         place = settings.artifact_place
@@ -102,7 +102,7 @@ class Server:
             try:
                 Path(place).mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise StoreError(f"the artifact folder {place} can't be made: {error.strerror}") from error
+                raise StoreError(f"the artifact folder {place} can't be created: {error.strerror}") from error
         server_store.prepare(settings.store)
         self._process = subprocess.Popen(
             _command(settings, place),
@@ -119,7 +119,11 @@ class Server:
         self._reader.start()
 
     def is_ready(self) -> bool:
-        """Whether it answers; StoreError if it has ended instead, or takes for ever."""
+        """Return whether the server answers.
+
+        Raises:
+            StoreError: It has ended instead.
+        """
         self.check_alive()
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
         try:
@@ -132,35 +136,39 @@ class Server:
             return False
 
     def check_alive(self) -> None:
-        """StoreError, with what it said last, if the server has ended by itself."""
+        """Check that the server runs.
+
+        Raises:
+            StoreError: It has ended by itself; with its last line.
+        """
         assert self._process is not None
         status = self._process.poll()
         if status is not None:
             if self._reader is not None:
                 self._reader.join(5)
-            last = next((line for line in reversed(self._last) if line.strip()), "it said nothing")
+            last = next((line for line in reversed(self._last) if line.strip()), "it printed nothing")
             raise StoreError(f"the server ended by itself with status {status}: {last.strip()}")
 
     def wait_until_ready(self, check: Callable[[], None]) -> None:
-        """Until it answers; `check` is called all the while and may raise."""
+        """Wait until the server answers; `check` is called all the while and may raise."""
         deadline = time.monotonic() + READY_SECONDS
         while not self.is_ready():
             check()
             if time.monotonic() > deadline:
                 raise StoreError(
-                    f"the server didn't answer within {READY_SECONDS} s; look at what it said above"
+                    f"the server didn't answer within {READY_SECONDS} s; look at what it printed above"
                 )
             time.sleep(0.2)
 
     def wait(self, check: Callable[[], None]) -> None:
-        """Until `check` raises, or the server has ended by itself."""
+        """Wait until `check` raises or the server has ended by itself."""
         while True:
             check()
             self.check_alive()
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """Lets requests that are at work end, a bounded time, then ends the whole family."""
+        """Give open requests a bounded time to finish, then end all processes of the server."""
         process = self._process
         if process is None:
             return
@@ -184,7 +192,7 @@ class Server:
 
 
 def _environment(settings: ServerSettings, store: str) -> dict[str, str]:
-    """What the server's process gets; addresses and passwords go this way, since `ps` shows arguments."""
+    """Return the environment of the server's process, with addresses and passwords, since `ps` shows arguments."""
     # Of a client's settings none may turn the server into its own client, or a run's process.
     unwanted = re.compile(
         r"MLFLOW_(TRACKING_|RUN_ID|EXPERIMENT_|AUTH_|REGISTRY_|DEFAULT_ARTIFACT_ROOT|SERVER_|WORKERS|HOST|PORT)"
@@ -223,7 +231,7 @@ def _command(settings: ServerSettings, artifacts: str) -> list[str]:
 
 
 def _end_with_parent() -> None:
-    """The server is asked to end also when this process is killed without a word."""
+    """Have the kernel send the server SIGTERM when this process dies, also by SIGKILL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

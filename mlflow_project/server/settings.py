@@ -1,4 +1,4 @@
-"""What is served to whom: refused where it would be open to strangers, or nobody could reach it."""
+"""A server's settings: rejected if it would be open to strangers, or unreachable."""
 
 import errno
 import ipaddress
@@ -19,15 +19,15 @@ _NOWHERE = ipaddress.ip_address("192.0.2.1")  # no host has it
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """What is served to whom; refused by `check` where it would be open to strangers."""
+    """What is served to whom; `check` rejects what would be open to strangers."""
 
     store: str = field(repr=False)
     artifacts: str | None = None
-    """A folder or s3://...; without it `mlartifacts` beside the SQLite file, or here."""
+    """A folder or s3://...; by default `mlartifacts` beside the SQLite file, or in the current folder."""
     host: str = "127.0.0.1"
     port: int = 5000
     allowed_hosts: tuple[str, ...] = ()
-    """Names by which others call this machine."""
+    """Host names by which clients reach this machine."""
     auth: bool = False
     insecure: bool = False
     password_file: Path | None = None
@@ -36,12 +36,12 @@ class ServerSettings:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Return whether only this machine can reach the server."""
         return self.host == "localhost" or (_address(self.host) or _NOWHERE).is_loopback
 
     @property
     def url(self) -> str:
-        """As others are to write it."""
+        """Return the URL for clients."""
         name = self.host
         if name in _WILDCARDS:
             name = next((name for name in self.allowed_hosts if "*" not in name), socket.gethostname())
@@ -50,17 +50,19 @@ class ServerSettings:
 
     @property
     def artifact_place(self) -> str:
-        """An absolute folder, or an address."""
-        given = self.artifacts
-        if given is not None and "://" in given:
-            return given
-        if given is None:
-            path = sqlite_path(self.store)
-            return str((Path.cwd() if path is None else path.absolute().parent) / "mlartifacts")
-        return str(Path(given).absolute())
+        """Return the absolute artifact folder, or an address."""
+        if self.artifacts is not None:
+            return self.artifacts if "://" in self.artifacts else str(Path(self.artifacts).absolute())
+        path = sqlite_path(self.store)
+        return str((Path.cwd() if path is None else path.absolute().parent) / "mlartifacts")
 
     def check(self) -> None:
-        """UsageError with the reason, where it would be open to strangers or can't be reached by anybody."""
+        """Check that the server is neither open to strangers nor unreachable.
+
+        Raises:
+            UsageError: It is, or an option can't be used.
+            StoreError: The port can't be used.
+        """
         if not self.is_local and not (self.auth or self.insecure):
             raise UsageError(
                 f"--host {self.host} is open to others, and without --auth everybody there may change and delete all "
@@ -69,8 +71,8 @@ class ServerSettings:
             )
         if self.host in _WILDCARDS and not self.allowed_hosts:
             raise UsageError(
-                f"--host {self.host} needs --allowed-hosts NAME, the name by which others call this machine: "
-                "requests to any other name are refused"
+                f"--host {self.host} needs --allowed-hosts NAME, the host name that clients use: "
+                "requests to any other name are rejected"
             )
         scheme, is_url, _ = self.artifact_place.partition("://")
         if is_url and scheme != "s3":
@@ -80,7 +82,7 @@ class ServerSettings:
         _check_port(self.host, self.port)
 
     def hosts(self) -> str | None:
-        """What MLflow is to accept as Host: each name with and without a port. None for its own default."""
+        """Return what MLflow accepts as Host, each name with and without a port; None for its default."""
         names = list(self.allowed_hosts)
         if not self.is_local and self.host not in _WILDCARDS:
             names.append(format_host(self.host))
@@ -92,9 +94,9 @@ class ServerSettings:
         return ",".join(dict.fromkeys(forms))
 
 
-def parse_hosts(given: Sequence[str]) -> tuple[str, ...]:
-    """Names that were given one by one or with commas between them."""
-    return tuple(format_host(name.strip()) for text in given for name in text.split(",") if name.strip())
+def parse_hosts(options: Sequence[str]) -> tuple[str, ...]:
+    """Split host names that are separated by commas or in options of their own."""
+    return tuple(format_host(name.strip()) for text in options for name in text.split(",") if name.strip())
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -105,7 +107,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def format_host(host: str) -> str:
-    """As it stands in an address."""
+    """Format a host for a URL: an IPv6 address in brackets."""
     address = _address(host)
     return f"[{host}]" if address is not None and address.version == 6 else host
 
@@ -116,10 +118,10 @@ def _has_port(name: str) -> bool:
 
 def _check_port(host: str, port: int) -> None:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        raise UsageError(f"--host {host} is no name or address of this machine") from None
-    family, kind, protocol, _, address = found[0]
+        raise UsageError(f"--host {host} is not a name or address of this machine") from None
+    family, kind, protocol, _, address = infos[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import StoreError, UsageError
-from mlflow_project.common.store_uri import STORE_VARIABLE, redact, scrub, sqlite_path, with_driver
+from mlflow_project.common.store_uri import (
+    STORE_VARIABLE,
+    quote_path,
+    redact,
+    scrub,
+    sqlite_path,
+    with_driver,
+)
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -27,12 +34,16 @@ _ADVISORY_LOCK = 5_241_018
 
 
 def prepare(uri: str) -> str:
-    """The store's address for the server, its tables there; StoreError, and nothing changed, if it can't be had."""
+    """Return the store's address for the server, with its tables created.
+
+    Raises:
+        StoreError: The store can't be used; nothing was changed.
+    """
     uri = validate_uri(uri)
     if not is_initialized(uri):
         _create_schema(uri)
         if not is_initialized(uri):
-            raise StoreError(f"{redact(uri)} has no tables after they were made; use another store")
+            raise StoreError(f"{redact(uri)} has no tables after they were created; use another store")
     path = sqlite_path(uri)
     if path is not None:
         with _sqlite(uri, path) as connection:
@@ -42,7 +53,12 @@ def prepare(uri: str) -> str:
 
 
 def validate_uri(uri: str) -> str:
-    """The address with its driver and an absolute path; an error where it is none of a store that we can serve."""
+    """Return the address with its driver and an absolute path.
+
+    Raises:
+        UsageError: It isn't the address of a store that can be served.
+        StoreError: Its folder doesn't exist.
+    """
     scheme, _, driver = uri.partition("://")[0].partition("+")
     if scheme in ("http", "https"):
         raise UsageError(
@@ -59,13 +75,14 @@ def validate_uri(uri: str) -> str:
         raise StoreError(
             f"there is not a folder {path.absolute().parent} for the store {path}; make it first"
         )
-    return f"sqlite:///{path.absolute()}"
+    return f"sqlite:///{quote_path(path.absolute())}"
 
 
 def is_initialized(uri: str) -> bool:
-    """Whether MLflow's tables are there, as this MLflow makes them; False where the database is empty.
+    """Return whether the database has this MLflow's tables, and not whether it is empty. Reads only.
 
-    Reads only. StoreError if it doesn't answer within seconds, holds something else, or is of another MLflow.
+    Raises:
+        StoreError: It doesn't answer within seconds, holds other tables, or is of another MLflow version.
     """
     path = sqlite_path(uri)
     if path is not None and not path.exists():
@@ -81,16 +98,16 @@ def is_initialized(uri: str) -> bool:
                 )
             return False
         rows = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).fetchall()
-    found = rows[0][0] if rows else None
+    revision = rows[0][0] if rows else None
     known, latest = _alembic_revisions()
-    if found == latest:
+    if revision == latest:
         return True
     from importlib.metadata import version
 
     ours = f"MLflow {version('mlflow')}"
-    if found not in known:
+    if revision not in known:
         raise StoreError(
-            f"{redact(uri)} was written by a newer MLflow than {ours} (its tables are of version {found}); "
+            f"{redact(uri)} was written by a newer MLflow than {ours} (its tables are of version {revision}); "
             "nothing was changed; serve it with that MLflow"
         )
     raise StoreError(
@@ -101,7 +118,11 @@ def is_initialized(uri: str) -> bool:
 
 @contextmanager
 def connected(uri: str) -> "Iterator[sqlalchemy.Connection]":
-    """A connection within seconds; every error of it is one line without a password."""
+    """Connect within seconds.
+
+    Raises:
+        StoreError: Any error of the connection, in one line without a password.
+    """
     import sqlalchemy
 
     limits: dict[str, Any] = {"timeout": CONNECT_SECONDS}
@@ -121,23 +142,23 @@ def connected(uri: str) -> "Iterator[sqlalchemy.Connection]":
 def _explain(error: Exception, uri: str) -> str:
     text = " ".join(str(getattr(error, "orig", None) or error).split())
     if "password authentication failed" in text or "no password supplied" in text:
-        return f"{redact(uri)} refuses this user or password; give another"
+        return f"{redact(uri)} rejects this user or password; give another"
     if "timeout" in text or "timed out" in text:
         return f"{redact(uri)} didn't answer within {CONNECT_SECONDS} s"
     if any(
         words in text
         for words in ("refused", "resolve host", "Name or service", "No such file", "unreachable")
     ):
-        return f"{redact(uri)} doesn't answer; is the database running there?"
+        return f"{redact(uri)} is unreachable; is the database running there?"
     if "file is not a database" in text:
-        return f"{redact(uri)} is no SQLite database; choose another file"
+        return f"{redact(uri)} is not a SQLite database; choose another file"
     if "unable to open" in text or "readonly" in text:
         return f"{redact(uri)} can't be opened or written by this user"
     return f"{redact(uri)} can't be used: {scrub(text, uri)[:200]}"
 
 
 def _alembic_revisions() -> tuple[set[str], str]:
-    """All versions of the tables that the installed MLflow knows, and the latest.
+    """Return all revisions of the tables that the installed MLflow knows, and the latest.
 
     Read from its migrations' files: importing MLflow for it takes seconds.
     """
@@ -145,15 +166,15 @@ def _alembic_revisions() -> tuple[set[str], str]:
     assert spec is not None
     assert spec.origin is not None
     folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions"
-    made: set[str] = set()
+    revisions: set[str] = set()
     before: set[str] = set()
     for file in folder.glob("*.py"):
         text = file.read_text()
-        made.update(re.findall(r"""^revision(?:\s*:[^=]*)?\s*=\s*["'](\w+)["']""", text, re.MULTILINE))
+        revisions.update(re.findall(r"""^revision(?:\s*:[^=]*)?\s*=\s*["'](\w+)["']""", text, re.MULTILINE))
         for line in re.findall(r"^down_revision(?:\s*:[^=]*)?\s*=\s*(.*)", text, re.MULTILINE):
             before.update(re.findall(r"\w+", line))
-    (latest,) = made - before
-    return made, latest
+    (latest,) = revisions - before
+    return revisions, latest
 
 
 @contextmanager
@@ -176,7 +197,7 @@ def _create_schema(uri: str) -> None:
             command, env=environment, capture_output=True, text=True, timeout=_MAKE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise StoreError(f"{redact(uri)} took more than {_MAKE_SECONDS} s to be made") from None
+        raise StoreError(f"{redact(uri)} took more than {_MAKE_SECONDS} s to be created") from None
     if done.returncode:
         raise StoreError(scrub((done.stderr.strip().splitlines() or ["no reason given"])[-1], uri))
 

@@ -98,7 +98,7 @@ def undelivered(folder: Path) -> state.LocalRun | None:
 
 def last_metrics(folder: Path) -> dict[str, float]:
     """The last value of each metric that a run has said."""
-    values = (item.value for item in format.read_spec(folder) if isinstance(item, format.Entry))
+    values = (item.value for item in format.read_entries(folder) if isinstance(item, format.Entry))
     return {value.key: value.value for value in values if isinstance(value, Metric)}
 
 

@@ -1,9 +1,9 @@
-"""An MLflow run that is being written: its journal, and the thread that delivers it."""
+"""An MLflow run that is being logged: its journal, and the thread that uploads it."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mlflow_project.common.errors import Interrupted, JournalError
 from mlflow_project.common.names import NAME_TAG, REASON_TAG, STATUS_TAG
@@ -11,29 +11,30 @@ from mlflow_project.common.run_state import RunState
 from mlflow_project.common.store_uri import tracking_uri
 from mlflow_project.tracking.delivery.background import BackgroundUploader, upload_pending_runs
 from mlflow_project.tracking.delivery.status import DeliveryStatus
-from mlflow_project.tracking.journal.entities import Entity, RunEnded, Tag
+from mlflow_project.tracking.journal.entities import Artifact, Entity, Metric, Param, RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
 
 DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
-KILLED_DELIVERY_SECONDS = 5.0  # who sends SIGTERM sends SIGKILL soon after; `sync` delivers the rest
+KILLED_DELIVERY_SECONDS = 5.0  # SIGTERM is followed by SIGKILL soon; `sync` uploads the rest
 
 
 class ActiveRun:
-    """As a context, it ends the run however the work in it ends: FINISHED, FAILED, or KILLED by a signal.
+    """A run that a server may or may not know yet: what is logged is on disk first and uploaded from there.
 
-    FAILED also where there is a `problem`.
+    As a context it ends the run however the work in it ends: FINISHED, FAILED, or KILLED by a signal; FAILED, too, if
+    its `problem` is set.
     """
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.problem: str | None = None
         self.delivery: DeliveryStatus | None = None
-        """What has arrived, once the run is closed."""
-        self._sender = BackgroundUploader(journal)
-        self._sender.start()
+        """How much has arrived, once the run is closed."""
+        self._uploader = BackgroundUploader(journal)
+        self._uploader.start()
 
     @classmethod
-    def begin(
+    def start(
         cls,
         name: str,
         experiment: str,
@@ -42,7 +43,19 @@ class ActiveRun:
         *opening: Entity,
         experiment_description: str = "",
     ) -> Self:
-        """Begin a new run, or the one of `run_id`, which `mlflow run` has made, under this name."""
+        """Start a run.
+
+        Args:
+            name: The run's name.
+            experiment: The experiment's name.
+            on_problem: Called with one line when the disk or the server fails.
+            run_id: A run that `mlflow run` has created; None for a new one.
+            opening: The first entities to log.
+            experiment_description: Markdown, for an experiment that has no description.
+
+        Raises:
+            JournalError: The disk doesn't take it.
+        """
         journal = Journal.create(
             tracking_uri(),
             experiment,
@@ -58,31 +71,57 @@ class ActiveRun:
 
     @property
     def folder(self) -> Path:
-        """Where the journal lies, and what else belongs to the run."""
+        """Return the folder of the journal and of what else belongs to the run."""
         return self.journal.folder
 
     @property
     def name(self) -> str:
-        """By which a person names the run: MLflow's id, or the provisional one while no server has given it."""
+        """Return the run's ID in MLflow, or the provisional one while no server has given it."""
         return self.journal.run_id or self.journal.header.key
 
     @property
     def delivered(self) -> bool:
-        """Whether MLflow has all that was said so far."""
-        return self._sender.delivery().pending == 0
+        """Return whether MLflow has everything that was logged so far."""
+        return self._uploader.delivery().pending == 0
 
     def when_named(self, announce: Callable[[str], None]) -> None:
-        """Call `announce` once with the run's id in MLflow, as soon as the server has given it."""
-        self._sender.when_named(announce)
+        """Call `announce` once with the run's ID in MLflow, as soon as the server has given it."""
+        self._uploader.when_named(announce)
 
-    def log(self, *values: Entity) -> None:
-        """Appends to the journal; the files of values may go once this returns."""
-        self.journal.append(*values)
+    def log(self, *entities: Entity) -> None:
+        """Append entities to the journal; their files may be deleted once this returns."""
+        self.journal.append(*entities)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics of one step; a step that isn't above the last one of its key is dropped."""
+        self.log(*(Metric(key, value, step) for key, value in metrics.items()))
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters, whose values can't change afterwards."""
+        self.log(*(Param(key, value) for key, value in params.items()))
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags; the last value of a key counts."""
+        self.log(*(Tag(key, value) for key, value in tags.items()))
+
+    def log_artifact(self, local_path: str | Path, artifact_path: str = "") -> None:
+        """Log a file, which is copied before this returns.
+
+        Args:
+            local_path: The file.
+            artifact_path: The folder among the run's artifacts.
+
+        Raises:
+            JournalError: There is no such file.
+        """
+        file = Path(local_path)
+        self.log(Artifact((PurePosixPath(artifact_path) / file.name).as_posix(), file))
 
     def end(self, status: str, reason: str = "") -> None:
-        """Says that the run is FINISHED, FAILED or KILLED, and why.
+        """Log that the run is FINISHED, FAILED or KILLED, and why.
 
-        FINISHED only once all that was said is on disk; JournalError where the disk doesn't take it.
+        Raises:
+            JournalError: It is FINISHED, but not everything that was logged is on disk.
         """
         if status == "FINISHED":
             self.ensure_durable()
@@ -91,23 +130,27 @@ class ActiveRun:
         self.journal.sync()
 
     def ensure_durable(self) -> None:
-        """JournalError, with the next step, unless all that was said is on disk."""
+        """Force everything that was logged onto the disk.
+
+        Raises:
+            JournalError: The disk doesn't take it; with the next step.
+        """
         try:
-            self.journal.settle()
+            self.journal.flush_or_raise()
         except JournalError as error:
             raise JournalError(f"{error}, and {self._again}") from error
 
     @property
     def _again(self) -> str:
-        """What to do about a run that couldn't be kept."""
+        """Return what to do about a run that couldn't be saved."""
         return "do it again"
 
     def close(
-        self, seconds: float = DELIVERY_SECONDS, enough: Callable[[], bool] = lambda: False
+        self, seconds: float = DELIVERY_SECONDS, should_stop: Callable[[], bool] = lambda: False
     ) -> DeliveryStatus:
-        """Waits a bounded time for the delivery, or until it is `enough`, and gives the run free."""
-        self.delivery = self._sender.wait(seconds, enough)
-        self._sender.stop()
+        """Wait at most so many seconds for the upload, or until `should_stop`, and release the run."""
+        self.delivery = self._uploader.wait(seconds, should_stop)
+        self._uploader.stop()
         self.journal.close()
         return self.delivery
 
@@ -118,7 +161,7 @@ class ActiveRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         killed = isinstance(error, Interrupted | KeyboardInterrupt)
-        unkept: JournalError | None = None
+        unsaved: JournalError | None = None
         if error is not None:
             self.problem = str(error) or type(error).__name__
         self._log_results()
@@ -126,15 +169,15 @@ class ActiveRun:
             try:
                 self.end("FINISHED")
             except JournalError as caught:
-                unkept, self.problem = caught, str(caught)
+                unsaved, self.problem = caught, str(caught)
         if self.problem is not None:
             self.end("KILLED" if killed else "FAILED", self.problem)
         self.close(self._delivery_seconds(killed))
-        if unkept is not None:
-            raise unkept
+        if unsaved is not None:
+            raise unsaved
 
     def _log_results(self) -> None:
-        """Log what is known only when the work is done; for those that have more to log than their callers do."""
+        """Log what is known only when the work is done; for subclasses."""
 
     def _delivery_seconds(self, killed: bool) -> float:
         """Return how long the end of the run waits for the tracking server."""

@@ -1,4 +1,4 @@
-"""Delivers what a tracking server that was unreachable hasn't got yet."""
+"""Uploads what a tracking server that was unreachable hasn't got yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ ATTEMPTS = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Synced:
-    """What became of one run's pending values: delivered, still pending with the problem, or refused for good."""
+    """What became of one run's pending entities: uploaded, still pending with the problem, or rejected for good."""
 
     run: str
     run_id: str
-    """Or its folder's name, while the server hasn't named it."""
+    """Or its folder's name, while it has no ID."""
     delivered: int
     pending: int
     problem: str | None
@@ -25,30 +25,30 @@ class Synced:
 
 
 def sync(runs: Sequence[str] = ()) -> list[Synced]:
-    """Deliver the values of runs that ended, or died, while their tracking server was unreachable.
+    """Upload runs that ended, or died, while their tracking server was unreachable.
 
-    A run that is alive delivers itself and is left alone.
+    A run that is alive uploads itself and is left alone.
 
     Args:
-        runs: Their ids; all that have something to deliver where there are none.
+        runs: Their IDs; all that have something to upload if there are none.
 
     Raises:
         RunError: There is no such run.
     """
     results = []
-    silent: dict[str, str] = {}
+    unreachable: dict[str, str] = {}
     for run in [local_runs.find(name) for name in runs] or local_runs.undelivered():
         run_id, pending = run.run_id, run.pending
         refused: tuple[str, ...] = ()
         address = run.header.tracking_uri
-        problem: str | None = silent.get(address)
+        problem: str | None = unreachable.get(address)
         if problem is None:
             delivery = deliver(run.folder, attempts=ATTEMPTS)
             run_id, pending, problem = delivery.run_id, delivery.pending, delivery.problem
             refused = delivery.refused
             # Of the whole server, which would keep the next run waiting as long.
             if problem and problem.startswith(redact(address)):
-                silent[address] = problem
+                unreachable[address] = problem
         results.append(
             Synced(
                 run=run.header.run_name,

@@ -9,7 +9,7 @@ from hw2.common.errors import CheckpointError, Hw2Error
 from mlflow_project.common.errors import Interrupted, ServiceError
 from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.tracking.delivery.status import undelivered
+from mlflow_project.tracking.delivery.status import pending_warning
 from mlflow_project.training.run_spec import RunResult
 from mlflow_project.training.tracked_run import TrackedRun
 
@@ -59,7 +59,7 @@ class SharedTraining:
             self.close(KILLED_DELIVERY_SECONDS)
             if stopped is None:
                 raise
-            kept = undelivered(stopped.delivery, stopped.folder)
+            kept = pending_warning(stopped.delivery, stopped.folder)
             said = "; ".join(filter(None, (_how_to_resume(interrupted, stopped), kept)))
             raise Interrupted(interrupted.signal_number, said) from interrupted
         except (Hw2Error, ServiceError) as error:
@@ -84,12 +84,12 @@ class SharedTraining:
         Only now, because a run that is complete must not hold up the training that it shares with others.
         """
         deadline = time.monotonic() + seconds
-        before = self._interruption.noted
+        before = self._interruption.requested
         if before:
             deadline = min(deadline, time.monotonic() + KILLED_DELIVERY_SECONDS)
 
         def stopped() -> bool:
-            return self._interruption.noted and not before
+            return self._interruption.requested and not before
 
         while self._ended:
             run, status, reason = self._ended.pop(0)

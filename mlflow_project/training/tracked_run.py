@@ -86,7 +86,7 @@ class TrackedRun(ActiveRun):
             raise RunError(
                 f"run {journal.run_id or journal.header.key} is finished; start a new one to train more"
             )
-        for damage in journal.damages:
+        for damage in journal.corrupt_spans:
             listener.warning(str(damage))
         try:
             times = local_runs.count_resume(folder)
@@ -199,7 +199,7 @@ def redirect_run(run_id: str, resumed: Header, listener: "ProgressListener") -> 
     """
     # By its journal, because it may have no id yet.
     resumes = Tag("resumes", JOURNAL_REFERENCE + resumed.key)
-    return ActiveRun.begin(
+    return ActiveRun.start(
         f"resumed {resumed.run_name}",
         resumed.experiment,
         listener.warning,

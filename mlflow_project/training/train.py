@@ -9,7 +9,7 @@ from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import RunError
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import redact
-from mlflow_project.tracking.delivery.status import undelivered
+from mlflow_project.tracking.delivery.status import pending_warning
 from mlflow_project.training.progress import NullListener, ProgressListener
 from mlflow_project.training.run_spec import RunResult, RunSpec, read_run_spec
 
@@ -153,7 +153,7 @@ def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressLi
 
 def _finished(result: RunResult, listener: ProgressListener) -> RunResult:
     """The result of a run that is FINISHED, RunError otherwise; tells what MLflow hasn't got of it."""
-    kept = undelivered(result.delivery, result.folder)
+    kept = pending_warning(result.delivery, result.folder)
     refused = result.delivery.refused if result.delivery else ()
     for warning in ([] if kept is None else [kept]) + list(refused):
         listener.warning(warning)

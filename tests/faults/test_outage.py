@@ -15,6 +15,7 @@ from tests.faults import play
 from tests.faults.check import differences
 from tests.faults.proxy import Proxy
 from tests.faults.rounds import Run
+from tests.support.journals import wait_for_run
 
 pytestmark = pytest.mark.campaign
 
@@ -84,7 +85,7 @@ def test_a_run_begins_while_the_server_is_away_and_becomes_a_normal_run(server: 
     seed = random.randrange(1 << 30)
     journal = journal_of(proxy.url, seed)
     sender = BackgroundUploader(journal).start()
-    assert sender.wait_for_run(0.5) is None
+    assert wait_for_run(sender, 0.5) is None
     delivery = sender.wait(0.5)
     assert (delivery.run_id, delivery.pending) == (None, journal.count)
     proxy.up()
@@ -109,7 +110,7 @@ def test_saying_and_syncing_never_wait_for_the_server(server: int, proxy: Proxy)
         journal.append(Metric("m", step, step))
     assert journal.sync()
     assert sender.delivery().delivered == 0  # all of this happened while no request was answered
-    on_disk = sum(isinstance(item, format.Entry) for item in format.read_spec(journal.folder))
+    on_disk = sum(isinstance(item, format.Entry) for item in format.read_entries(journal.folder))
     assert on_disk == 2001
     answer.set()
     assert sender.wait(60).complete

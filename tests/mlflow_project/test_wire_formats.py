@@ -1,6 +1,6 @@
-"""What lies on disk and in MLflow has the form that commit 73a86e6 gave it, to the byte where it is text.
+"""What commit 73a86e6 wrote to disk and into MLflow is read as it was meant, and is written under the same keys.
 
-Values are made by position: how a field is called in code may change, how it is called on disk may not.
+A format may grow by a key, which is named here (`NEW_KEYS`); it never loses or renames one.
 """
 
 import hashlib
@@ -83,16 +83,27 @@ VALUES: list[tuple[Any, str | None]] = [
     (ModelArtifact("model", FILES / "ef"), "ef"),
     (
         ModelArtifact(
-            "model", FILES / "ef", "mnist-base-cnn", MODEL_TAGS, ("m1", "champion"), "A card.", {"p": "1"}, 8
+            "model", FILES / "ef", "mnist-base-cnn", version_tags=MODEL_TAGS, aliases=("m1", "champion"),
+            description="A card.", params={"p": "1"}, step=8,
         ),
         "ef",
     ),
 ]  # fmt: skip
 
 
-def test_each_value_is_the_same_line_of_a_journal() -> None:
-    lines = [encode_line(n, value, place) for n, (value, place) in enumerate(VALUES)]
-    assert b"".join(lines) == (WIRE / "journal.jsonl").read_bytes()
+NEW_KEYS = {"journal": {"experiment_description"}, "model": {"registered_description"}}
+"""What lines have that those of commit 73a86e6 lack, by their kind."""
+
+
+def test_each_value_is_the_same_line_of_a_journal_but_for_new_keys() -> None:
+    written = [encode_line(n, value, place) for n, (value, place) in enumerate(VALUES)]
+    for line, before in zip(written, (WIRE / "journal.jsonl").read_bytes().splitlines(), strict=True):
+        entry, expected = (json.loads(text)["entry"] for text in (line, before))
+        new = {key: entry["data"].pop(key) for key in NEW_KEYS.get(entry["kind"], ())}
+        assert entry == expected
+        assert not any(new.values())
+        if not new:
+            assert line.rstrip() == before
 
 
 def test_each_line_of_a_journal_is_the_same_value() -> None:
@@ -122,8 +133,9 @@ def test_the_image_of_the_chart_view_has_the_name_that_mlflow_reads() -> None:
 
 
 CURSOR = Cursor(
-    0, 12, 11, "0123", "1", "FINISHED", {"experiment": "1"}, {"x.csv": "ab"}, {"model": "m-1"},
-    {"model": "mnist-base-cnn/1"}, ["Tag: too long"],
+    position=0, n=12, delivered=11, run_id="0123", experiment_id="1", ended="FINISHED", parts={"experiment": "1"},
+    uploaded={"x.csv": "ab"}, models={"model": "m-1"}, versions={"model": "mnist-base-cnn/1"},
+    refused=["Tag: too long"],
 )  # fmt: skip
 
 
@@ -134,12 +146,19 @@ def test_a_cursor_is_the_same_file(tmp_path: Path) -> None:
     assert Cursor.load(tmp_path) == CURSOR
 
 
-OWN = TrainingConfig(
-    0.1, 8, 32, "sgd", 0.9, 7, "kmnist", 500, "float32", "cpu", 2, "net.py:Net", "class Net: ...\n"
-)
+CUSTOM = TrainingConfig(
+    lr=0.1, epochs=8, batch_size=32, optimizer="sgd", momentum=0.9, seed=7, dataset="kmnist", validation_size=500,
+    precision="float32", device="cpu", threads=2, model="net.py:Net", model_source="class Net: ...\n",
+)  # fmt: skip
 PLANS = {
-    "plan.json": RunSpec(TrainingConfig(validation_size=5000)),
-    "plan_full.json": RunSpec(OWN, Path("/data"), None, {"sweep_sha256": "ab"}, False, ("m1", "champion")),
+    "plan.json": RunSpec(config=TrainingConfig(validation_size=5000)),
+    "plan_full.json": RunSpec(
+        config=CUSTOM,
+        data_dir=Path("/data"),
+        tags={"sweep_sha256": "ab"},
+        register=False,
+        aliases=("m1", "champion"),
+    ),
 }
 
 
@@ -151,8 +170,8 @@ def test_a_plan_is_the_same_file(name: str) -> None:
 
 
 CHANGE = AliasChange(
-    "champion", None, 4, "2026-11-28 12:42:23 UTC", "somebody@host", {"weights": "weights verified (ab)"},
-    ("version 3 is better – by far",), "smaller",
+    "champion", None, 4, when="2026-11-28 12:42:23 UTC", who="somebody@host",
+    evidence={"weights": "weights verified (ab)"}, objections=("version 3 is better – by far",), because="smaller",
 )  # fmt: skip
 
 
@@ -171,14 +190,14 @@ def test_a_manifest_of_a_backup_is_read_and_has_the_same_keys(tmp_path: Path, st
     (old / "manifest.json").write_text(sealed)
     digest = hashlib.sha256(b"store").hexdigest()
     assert verify(old) == Manifest(
-        "2026-11-28T12:42:23+00:00",
-        "3.17.2",
-        "sqlite",
-        "/data/mlruns",
-        2,
-        1,
-        {"store.db": [digest, 5]},
-        ["m-1"],
+        created="2026-11-28T12:42:23+00:00",
+        mlflow="3.17.2",
+        store="sqlite",
+        artifact_root="/data/mlruns",
+        runs=2,
+        versions=1,
+        files={"store.db": [digest, 5]},
+        missing=["m-1"],
     )
     (tmp_path / "mlruns").mkdir()
     backup(store, tmp_path / "mlruns", tmp_path / "new")

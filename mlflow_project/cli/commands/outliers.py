@@ -104,7 +104,7 @@ def outliers(
 def _report(found: "OutlierTest", format_: str) -> int:
     from hw2.outliers.tables import disagreements
     from mlflow_project.cli.shared.hints import run_command
-    from mlflow_project.tracking.delivery.status import undelivered
+    from mlflow_project.tracking.delivery.status import pending_warning
 
     if format_ == "table":
         print_rows(_summary(found), format_, _TABLE_COLUMNS)
@@ -119,7 +119,7 @@ def _report(found: "OutlierTest", format_: str) -> int:
             count = table["index"].nunique()
             click.echo(f"{name}: the models disagree on {len(indices)} of {count} images{said}", err=True)
     assert found.folder is not None
-    kept = undelivered(found.delivery, found.folder)
+    kept = pending_warning(found.delivery, found.folder)
     if kept is not None:
         click.echo(f"Warning: {kept}", err=True)
     click.echo(run_command(found.folder, found.run_id), err=True)

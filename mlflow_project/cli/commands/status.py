@@ -37,7 +37,7 @@ def status(all_: bool, repair: bool, format_: str) -> int:
         for run in local:
             if run.state == "interrupted":
                 try:
-                    if run.is_stillborn:
+                    if run.never_started:
                         local_runs.delete_run(run.folder)
                     else:
                         mark_killed(run)
@@ -45,7 +45,7 @@ def status(all_: bool, repair: bool, format_: str) -> int:
                     click.echo(f"Warning: {error}", err=True)
         local = list(local_runs.local_runs(all_=all_))
     rows = [_local_row(run) for run in local if all_ or _needs_attention(run)]
-    rows += [_damaged_row(folder, reason) for folder, reason in local_runs.damaged()]
+    rows += [_damaged_row(folder, reason) for folder, reason in local_runs.unreadable()]
     address = absolute_uri(tracking_uri())
     try:
         for other in remote_running_runs(address, {run.run_id for run in local if run.run_id}):
@@ -78,7 +78,7 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
         elif run.is_resumable:
             again = f"mlflow-project train --resume {name}, or "
         todo.append(f"{again}mlflow-project status --repair")
-    if run.pending and run.state != "alive" and not run.is_stillborn:
+    if run.pending and run.state != "alive" and not run.never_started:
         todo.append("mlflow-project sync")
     todo += run.problems
     where = run.header.host if run.state == "alive" else str(run.folder)

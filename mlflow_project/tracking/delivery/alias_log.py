@@ -1,4 +1,4 @@
-"""Which version had an alias, since when, by whom and why: the memory that MLflow's registry hasn't got.
+"""The history of aliases, which MLflow's registry doesn't keep: which version had one, since when, by whom and why.
 
 Each change is a tag of the registered model, written once and never again.
 """
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 CHANGE_TAG = "alias_change."
 MAX_CHARACTERS = 5000
-"""Of a change as it is kept: a registered model's tag has no more room on PostgreSQL."""
+"""Of a stored change: on PostgreSQL a registered model's tag takes no more."""
 
 
-def _me() -> str:
-    """The tracking server's user where there is one, else this machine's."""
+def _current_user() -> str:
+    """Return the tracking server's user if there is one, else this machine's."""
     name = os.environ.get("MLFLOW_TRACKING_USERNAME")
     if not name:
         try:
@@ -42,10 +42,10 @@ def _now() -> str:
 
 @dataclass(frozen=True)
 class AliasChange:
-    """One move of an alias, as it is kept on the registered model.
+    """One move of an alias, as it is stored on the registered model.
 
-    from_version, to_version: None where nothing had the alias. evidence: what was found, by what it is about.
-    because: why it was done in spite of `objections`, "" where there was no need to say.
+    from_version, to_version: None for no version. evidence: the passed checks, by name. objections: the failed ones.
+    because: the reason given to override `objections`, else "".
     """
 
     alias: str
@@ -53,86 +53,104 @@ class AliasChange:
     to_version: int | None
     _: KW_ONLY
     when: str = field(default_factory=_now)
-    who: str = field(default_factory=_me)
+    who: str = field(default_factory=_current_user)
     evidence: dict[str, str] = field(default_factory=dict)
     objections: tuple[str, ...] = ()
     because: str = ""
 
     @property
     def why(self) -> str:
-        """In one line, for a table."""
-        said = "; ".join([*self.evidence.values(), *(f"although {text}" for text in self.objections)])
-        return f"{said}; because {self.because}" if self.because else said
+        """Describe evidence, objections and reason in one line, for a table."""
+        reason = [f"because {self.because}"] if self.because else []
+        return "; ".join(
+            [*self.evidence.values(), *(f"although {text}" for text in self.objections), *reason]
+        )
 
     @property
     def text(self) -> str:
-        """As it is kept; `UsageError` where that is too long for a tag."""
+        """Encode the change as it is stored.
+
+        Raises:
+            UsageError: It is too long for a tag.
+        """
         text = json.dumps(asdict(self), ensure_ascii=False)
         if len(text) > MAX_CHARACTERS:
             raise UsageError(
-                f"what is kept of this change has {len(text):,} characters, and {MAX_CHARACTERS:,} have room; "
+                f"the record of this change has {len(text):,} characters; a tag takes {MAX_CHARACTERS:,}; "
                 "give a shorter reason"
             )
         return text
 
-    def moves_like(self, other: "AliasChange") -> bool:
-        """Whether both move the same alias the same way."""
-        mine, its = ((c.alias, c.from_version, c.to_version) for c in (self, other))
-        return mine == its
+    def is_same_move(self, other: "AliasChange") -> bool:
+        """Return whether both move the same alias the same way."""
+        first, second = ((c.alias, c.from_version, c.to_version) for c in (self, other))
+        return first == second
 
 
 def history(client: "MlflowClient", name: str) -> list[AliasChange]:
-    """All changes of a registered model's aliases, oldest first, with those that nobody has said a word of."""
+    """List all changes of a registered model's aliases, oldest first, also those that went unrecorded."""
     model = client.get_registered_model(name)
-    kept = changes(model.tags)
-    found: list[AliasChange] = []
-    for alias in sorted({change.alias for change in kept} | set(model.aliases)):
-        holder = model.aliases.get(alias)
-        own = [change for change in kept if change.alias == alias]
-        found += _with_unrecorded(alias, own, None if holder is None else int(holder))
+    recorded = changes(model.tags)
+    complete: list[AliasChange] = []
+    for alias in sorted({change.alias for change in recorded} | set(model.aliases)):
+        version = model.aliases.get(alias)
+        own = [change for change in recorded if change.alias == alias]
+        complete += _with_unrecorded(alias, own, None if version is None else int(version))
     # A change without a time came after those that have one.
-    return sorted(found, key=lambda change: (change.when == "", change.when))
+    return sorted(complete, key=lambda change: (change.when == "", change.when))
 
 
 def changes(tags: Mapping[str, str]) -> list[AliasChange]:
-    """Those that a registered model's tags keep, oldest first; a tag that can't be read is left out."""
-    found = []
+    """Read the changes in a registered model's tags, oldest first; an unreadable tag is left out."""
+    recorded = []
     for key in sorted(key for key in tags if key.startswith(CHANGE_TAG)):
         try:
             plain = json.loads(tags[key])
-            found.append(AliasChange(**{**plain, "objections": tuple(plain["objections"])}))
+            recorded.append(AliasChange(**{**plain, "objections": tuple(plain["objections"])}))
         except (ValueError, TypeError, KeyError):
             continue
-    return found
+    return recorded
 
 
-def record_change(client: "MlflowClient", name: str, change: AliasChange, mark: str | None = None) -> None:
-    """Adds a change to what is kept on the registered model; `UsageError` where there is no room for it.
+def record_change(
+    client: "MlflowClient", name: str, change: AliasChange, dedup_key: str | None = None
+) -> None:
+    """Record a change on the registered model.
 
-    mark: a few characters of a delivery, which keeps a change once however often it comes; None for a person, who
-    may move an alias the same way again. Theirs is random: two who promote at once don't overwrite each other.
+    Args:
+        client: MLflow's client.
+        name: The registered model's name.
+        change: What to record.
+        dedup_key: A few characters of a journal's key, whose change is recorded once however often it is uploaded;
+            None for a person, who may move an alias the same way again.
+
+    Raises:
+        UsageError: The change is too long for a tag.
     """
     text = change.text
     tags = client.get_registered_model(name).tags
-    if mark is not None:
-        own = changes({key: value for key, value in tags.items() if key.endswith(f"-{mark}")})
-        if any(kept.moves_like(change) for kept in own):
+    if dedup_key is not None:
+        own = changes({key: value for key, value in tags.items() if key.endswith(f"-{dedup_key}")})
+        if any(recorded.is_same_move(change) for recorded in own):
             return
-    numbers = [int(found[1]) for key in tags if (found := re.match(rf"{re.escape(CHANGE_TAG)}(\d+)", key))]
-    key = f"{CHANGE_TAG}{max(numbers, default=0) + 1:06d}-{mark or uuid.uuid4().hex[:6]}"
+    numbers = [int(match[1]) for key in tags if (match := re.match(rf"{re.escape(CHANGE_TAG)}(\d+)", key))]
+    # A person's is random: two who promote at once don't overwrite each other.
+    key = f"{CHANGE_TAG}{max(numbers, default=0) + 1:06d}-{dedup_key or uuid.uuid4().hex[:6]}"
     client.set_registered_model_tag(name, key, text)
 
 
-def _with_unrecorded(alias: str, kept: Sequence[AliasChange], holder: int | None) -> Iterator[AliasChange]:
-    """The kept changes of one alias, and between them those that must have come, made by other means."""
-    at: int | None = None
-    for change in kept:
-        if change.from_version != at:
-            yield _unrecorded(alias, at, change.from_version, change.when)
+def _with_unrecorded(
+    alias: str, recorded: Sequence[AliasChange], current: int | None
+) -> Iterator[AliasChange]:
+    """Yield the recorded changes of one alias, and between them those that must have been made by other means."""
+    version: int | None = None
+    for change in recorded:
+        if change.from_version != version:
+            yield _unrecorded(alias, version, change.from_version, change.when)
         yield change
-        at = change.to_version
-    if holder != at:
-        yield _unrecorded(alias, at, holder, "")
+        version = change.to_version
+    if current != version:
+        yield _unrecorded(alias, version, current, "")
 
 
 def _unrecorded(alias: str, before: int | None, after: int | None, when: str) -> AliasChange:

@@ -1,4 +1,4 @@
-"""Delivery in the background while a run lives, and afterwards by anybody: `sync`, or the next command."""
+"""Upload in the background while a run is alive, and afterwards by `sync` or the next command."""
 
 import random
 import threading
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_project.tracking.delivery.client import open_client
-from mlflow_project.tracking.delivery.error_policy import describe_error
+from mlflow_project.tracking.delivery.error_policy import describe_error, is_access_denied
 from mlflow_project.tracking.delivery.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
 from mlflow_project.tracking.delivery.status import DeliveryStatus
 from mlflow_project.tracking.delivery.uploader import JournalUploader
@@ -29,7 +29,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 
 
 class BackgroundUploader:
-    """A thread that delivers a journal as it grows. It never holds up the process, also not at its end."""
+    """A thread that uploads a journal as it grows. It never holds up the process, also not at its end."""
 
     def __init__(
         self,
@@ -38,11 +38,12 @@ class BackgroundUploader:
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self.journal = journal
-        self._deliverer = JournalUploader(journal.folder, connect)
-        self._session = self._deliverer.session
+        self._uploader = JournalUploader(journal.folder, connect)
+        self._session = self._uploader.session
         self._heartbeat_seconds = heartbeat_seconds
         self._next_heartbeat = 0.0
         self._problem: str | None = None
+        self._denied = False
         self._announce: Callable[[str], None] | None = None
         self._is_named = False
         self._stopping = threading.Event()
@@ -57,7 +58,7 @@ class BackgroundUploader:
 
     @property
     def problem(self) -> str | None:
-        """Why the last attempt didn't succeed, or None."""
+        """Return why the last attempt failed, or None."""
         return self._problem
 
     def when_named(self, announce: Callable[[str], None]) -> None:
@@ -69,16 +70,15 @@ class BackgroundUploader:
         assert self.journal.run_id is not None
         announce(self.journal.run_id)
 
-    def wait_for_run(self, seconds: float) -> str | None:
-        """The run's id in MLflow, or None if it has none after so long: it stays provisional."""
-        self._wait(seconds, lambda: self.journal.run_id is not None)
-        return self.journal.run_id
+    def wait(self, seconds: float, should_stop: Callable[[], bool] = lambda: False) -> DeliveryStatus:
+        """Wait until everything appended so far has arrived.
 
-    def wait(self, seconds: float, enough: Callable[[], bool] = lambda: False) -> DeliveryStatus:
-        """Until everything appended so far has arrived, or `enough`, or so long at most.
+        It also ends after `STALLED_SECONDS` in which every attempt failed: waiting for an unreachable server is in
+        vain.
 
-        Also ends after `STALLED_SECONDS` in which every attempt failed: a server that is away would only
-        make everybody wait for nothing.
+        Args:
+            seconds: How long at most.
+            should_stop: Ends the wait once it returns True.
         """
         goal, progress, since = self.journal.size, -1, time.monotonic()
 
@@ -87,7 +87,7 @@ class BackgroundUploader:
             if self._problem is None or progress != self._session.progress:
                 progress, since = self._session.progress, time.monotonic()
             stalled = time.monotonic() - since > STALLED_SECONDS
-            return stalled or enough() or self._session.cursor.position >= goal
+            return stalled or should_stop() or self._session.cursor.position >= goal
 
         self._hurry.set()
         self.journal.changed.set()
@@ -96,7 +96,7 @@ class BackgroundUploader:
         return self.delivery()
 
     def delivery(self) -> DeliveryStatus:
-        """How far it is now."""
+        """Return how much has arrived."""
         cursor = self._session.cursor
         pending = 0 if cursor.position >= self.journal.size else max(1, self.journal.count - cursor.delivered)
         problem = (self._problem or "not all of it has been sent yet") if pending else None
@@ -111,10 +111,10 @@ class BackgroundUploader:
         deadline = time.monotonic() + seconds
         with self._progress:
             while not done() and self._thread.is_alive():
-                left = deadline - time.monotonic()
-                if left <= 0:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
                     return
-                self._progress.wait(min(left, 0.5))
+                self._progress.wait(min(remaining, 0.5))
 
     def _work(self) -> None:
         pause, progress = _FIRST_PAUSE, 0
@@ -127,6 +127,9 @@ class BackgroundUploader:
                     self._problem, pause = None, _FIRST_PAUSE
                 except Exception as error:
                     self._problem, busy = describe_error(error, self.journal.header.tracking_uri), False
+                    if is_access_denied(error) and not self._denied:
+                        self._denied = True
+                        self.journal.warn(f"nothing is uploaded: {self._problem}")
                     if progress != self._session.progress:
                         pause, progress = _FIRST_PAUSE, self._session.progress
                     self._pause(pause * random.uniform(0.5, 1))
@@ -142,7 +145,7 @@ class BackgroundUploader:
             self._lock.release()
 
     def _pause(self, seconds: float) -> None:
-        """Before the next attempt; short while somebody waits for it."""
+        """Pause before the next attempt; briefly while `wait` is called."""
         if self._hurry.wait(seconds) and not self._stopping.is_set():
             self._stopping.wait(min(seconds, 0.5))
 
@@ -156,26 +159,33 @@ class BackgroundUploader:
         if self.journal.ended is None and time.monotonic() >= self._next_heartbeat:
             send_heartbeat(self._session)
             self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
-        return self._deliverer.step()
+        return self._uploader.step()
 
 
 def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> DeliveryStatus:
-    """Deliver what a run's folder holds, now, in this thread, for about so many seconds at most.
+    """Upload what a run's folder holds, now, in this thread; a run that is alive uploads itself.
 
-    It gives up after so many failed attempts in a row. A run that is alive delivers itself and is left alone.
-    Never raises for a server that is away: that is the `problem`. JournalError if the journal can't be read.
+    An unreachable server doesn't raise: it is the `problem` of the result.
+
+    Args:
+        folder: The run's folder.
+        seconds: About how long at most.
+        attempts: Give up after so many failures in a row.
+
+    Raises:
+        JournalError: The journal can't be read.
     """
     lock = FileLock(folder / format.SENDING_LOCK)
     deadline = None if seconds is None else time.monotonic() + seconds
-    deliverer = JournalUploader(folder)
-    session = deliverer.session
+    uploader = JournalUploader(folder)
+    session = uploader.session
     problem: str | None = None
     if not lock.acquire():
-        problem = "its own process is delivering it"
+        problem = "its own process is uploading it"
     else:
         try:
-            problem = _deliver_all(deliverer, deadline, attempts)
-            # The owner of a run that is alive drops the files itself, when nothing can be added any more.
+            problem = _deliver_all(uploader, deadline, attempts)
+            # A run that is alive removes its files itself, once nothing can be added any more.
             owned = FileLock(folder / format.LOCK)
             if owned.acquire():
                 local_runs.prune_spool(folder)
@@ -186,13 +196,13 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
     return DeliveryStatus.of(session.cursor, pending, problem if pending else None)
 
 
-def _deliver_all(deliverer: JournalUploader, deadline: float | None, attempts: int) -> str | None:
-    """Return why not all of it was delivered, or None."""
-    session = deliverer.session
+def _deliver_all(uploader: JournalUploader, deadline: float | None, attempts: int) -> str | None:
+    """Return why not all of it was uploaded, or None."""
+    session = uploader.session
     failed, pause, progress = 0, _FIRST_PAUSE, 0
     while True:
         try:
-            if not deliverer.step():
+            if not uploader.step():
                 return None
         except Exception as error:
             if progress != session.progress:
@@ -210,9 +220,9 @@ _tried: set[Path] = set()
 
 
 def upload_pending_runs(seconds: float = 60.0) -> threading.Thread | None:
-    """Try in the background to deliver what earlier runs have left, once in the life of this process.
+    """Try in the background to upload what earlier runs have left, once in the life of this process.
 
-    Nobody has to wait for it: what isn't delivered when the process ends is left to the next one.
+    Nothing waits for it: what isn't uploaded when the process ends is left to the next one.
     """
     base = state_dir.runs_folder()
     if base in _tried:
@@ -223,10 +233,10 @@ def upload_pending_runs(seconds: float = 60.0) -> threading.Thread | None:
         deadline = time.monotonic() + seconds
         unreachable: set[str] = set()
         for run in local_runs.undelivered(base):
-            left = deadline - time.monotonic()
-            if left <= 0 or run.header.tracking_uri in unreachable:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or run.header.tracking_uri in unreachable:
                 continue
-            if deliver(run.folder, left).problem:
+            if deliver(run.folder, remaining).problem:
                 unreachable.add(run.header.tracking_uri)
 
     thread = threading.Thread(target=work, name="journal-leftovers", daemon=True)

@@ -1,10 +1,12 @@
-"""MLflow's clients: MLflow is imported here and nowhere else, and its errors become one line each."""
+"""MLflow's clients: where MLflow is imported, and its errors become one line each."""
 
 import logging
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +27,11 @@ _DEFAULTS = {
     # Otherwise the end of a run prints its address on stdout.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # One bar for each of many small files would be all that a person sees.
+    # One bar for each of many small files would hide everything else.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _LOUD = {
-    # A locked database is tried again; its traceback helps nobody.
+    # A locked database is tried again, so its traceback says nothing.
     "mlflow.store.db.utils": "CRITICAL",
     "alembic": "WARNING",
     "urllib3.connectionpool": "ERROR",
@@ -41,7 +43,7 @@ _importing = threading.Lock()
 def import_mlflow() -> ModuleType:
     """Import MLflow (seconds), with bounded requests where the environment doesn't say otherwise.
 
-    Of two threads that import it at once, each finds half of it: whoever uses any part of it calls this first.
+    Of two threads that import it at once, each gets half of it: this comes before the use of any part of it.
     """
     with _importing:
         for name, value in _DEFAULTS.items():
@@ -56,7 +58,11 @@ def import_mlflow() -> ModuleType:
 
 
 def open_client(tracking_uri: str) -> "MlflowClient":
-    """Open a client. A SQLite store is made or migrated by one process, while the others wait."""
+    """Open a client; a SQLite store is created or migrated by one process, while the others wait.
+
+    Raises:
+        StoreError: A SQLite store can't be opened.
+    """
     mlflow = import_mlflow()
     registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri
     path = sqlite_path(tracking_uri)
@@ -67,11 +73,43 @@ def open_client(tracking_uri: str) -> "MlflowClient":
         raise StoreError(
             f"the store {path} can't be opened: there is not a folder {path.parent}; make it first"
         )
-    with FileLock(path.parent):
+    _require_openable(path)
+    with FileLock(path.parent), _no_misread_folder(tracking_uri):
         client: MlflowClient = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
         return client
+
+
+def _require_openable(path: Path) -> None:
+    """Raise a StoreError for a SQLite file that can't be opened; MLflow would try again for minutes."""
+    connection = None
+    try:
+        connection = sqlite3.connect(path, timeout=1)
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        # One that is locked will be free again.
+        if "locked" not in str(error):
+            raise StoreError(
+                f"the store {path} can't be opened ({error}); check its permissions, or name another store by "
+                "MLFLOW_TRACKING_URI"
+            ) from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+@contextmanager
+def _no_misread_folder(uri: str) -> Iterator[None]:
+    """Remove the folder that MLflow creates where it takes a quoted path literally."""
+    literal = Path(uri.removeprefix("sqlite:///")).parent
+    existed = literal.exists()
+    try:
+        yield
+    finally:
+        if not existed:
+            with suppress(OSError):
+                literal.rmdir()
 
 
 def connect(uri: str | None = None) -> "MlflowClient":
@@ -95,12 +133,12 @@ def mlflow_errors(uri: str | None = None) -> Iterator[None]:
     except ServiceError:
         raise
     except (mlflow.exceptions.MlflowException, requests.RequestException, OSError) as error:
-        text = describe_error(error, uri or tracking_uri())
-        raise StoreError(f"{text}; {START_IT}" if text.endswith(UNREACHABLE) else text) from error
+        message = describe_error(error, uri or tracking_uri())
+        raise StoreError(f"{message}; {START_IT}" if message.endswith(UNREACHABLE) else message) from error
 
 
 def pages(fetch: Callable[[str | None], Any]) -> Iterator[Any]:
-    """Yield the results of a paged search; a page is asked for only when the one before it is used up.
+    """Yield the results of a paged search; a page is requested only when the one before it is used up.
 
     Args:
         fetch: Returns the page with this token, the first one for None.

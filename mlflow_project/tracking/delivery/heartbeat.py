@@ -1,4 +1,4 @@
-"""The sign of life by which a run on another host is known to be worked on."""
+"""The heartbeat by which a run on another host is known to be alive."""
 
 import os
 import socket
@@ -10,11 +10,11 @@ from mlflow_project.tracking.delivery.session import DeliverySession
 
 HEARTBEAT_SECONDS = 30.0
 STALE_AFTER_SECONDS = 150.0
-"""A run on another host that wasn't heard of for so long is taken for dead; clocks may differ by a minute."""
+"""A run on another host without a heartbeat for so long is taken for dead; clocks may differ by a minute."""
 
 
 def send_heartbeat(session: DeliverySession) -> None:
-    """Tag the run as worked on by this process; it is RUNNING again if somebody took it for dead meanwhile."""
+    """Tag the run as alive in this process; it is RUNNING again if it was taken for dead meanwhile."""
     from mlflow.entities import RunTag
 
     client, run_id = session.client, session.open_run()
@@ -24,13 +24,13 @@ def send_heartbeat(session: DeliverySession) -> None:
     if run.data.tags.get(STATUS_TAG) == RunState.INTERRUPTED:
         tags.append(RunTag(STATUS_TAG, RunState.STARTED))
     client.log_batch(run_id, tags=tags)
-    # A process that was suspended, or whose server was away, has been silent without being dead.
+    # A process that was suspended, or whose server was unreachable, sent no heartbeat and isn't dead.
     if run.info.status != "RUNNING":
         client.update_run(run_id, status="RUNNING")
 
 
 def owner() -> str:
-    """Return where this process is, as the tag has it."""
+    """Return host and process ID, the content of the tag."""
     return f"{socket.gethostname()} {os.getpid()}"
 
 

@@ -1,7 +1,7 @@
 """A saved model becomes a logged model of its run and one registered version, each step remembered.
 
-Whatever fails, the steps before it aren't done again, so that even a network on which every second request
-fails lets a model through.
+Whatever fails, the steps before it aren't repeated: even a network that fails every second request lets a model
+through.
 """
 
 import tempfile
@@ -15,36 +15,40 @@ from mlflow_project.tracking.journal.spool import file_sha256, tree_sha256
 
 
 def send_model(session: DeliverySession, model: ModelArtifact) -> None:
-    """Deliver files, logged model and version; DeliveryError if the kept files aren't what was journaled."""
-    part, remote, run_id = session.part, session.remote, session.open_run()
+    """Upload files, logged model and version.
+
+    Raises:
+        DeliveryError: The spooled files aren't what was journaled.
+    """
+    once, remote, run_id = session.once, session.remote, session.open_run()
     experiment_id = session.experiment_id
     if model.directory.is_dir():
         if tree_sha256(model.directory) != model.directory.name:
-            raise DeliveryError("the kept folder isn't what was journaled any more")
-        model_id = part("model", lambda: remote.model(experiment_id, run_id, model))
-        part("output", lambda: remote.link_to_run(run_id, model_id, model.step))
-        location = part("location", lambda: session.client.get_logged_model(model_id).artifact_location)
+            raise DeliveryError("the spooled folder isn't what was journaled any more")
+        model_id = once("model", lambda: remote.model(experiment_id, run_id, model))
+        once("output", lambda: remote.link_to_run(run_id, model_id, model.step))
+        location = once("location", lambda: session.client.get_logged_model(model_id).artifact_location)
         _send_files(session, model_id, model.directory, location)
-        part("ready", lambda: session.client.finalize_logged_model(model_id, "READY"))
+        once("ready", lambda: session.client.finalize_logged_model(model_id, "READY"))
     else:
-        # Forgotten here after it was delivered: the files are kept no more.
-        model_id = part("model", lambda: _delivered_model(session, model))
+        # Uploaded before the cursor was lost: the spooled files are gone.
+        model_id = once("model", lambda: _delivered_model(session, model))
     session.cursor.models[model.name] = model_id
     if model.registered_name:
         name = model.registered_name
-        part("name", lambda: remote.ensure_registered(name, model.registered_description))
-        number = part("version", lambda: remote.version(run_id, model_id, model))
+        once("name", lambda: remote.ensure_registered(name, model.registered_description))
+        number = once("version", lambda: remote.version(run_id, model_id, model))
         if model.description:
             card = model.description
-            part("description", lambda: remote.describe_version(name, number, card))
-        part("tags", lambda: remote.tag_version(name, number, model.version_tags))
-        part("aliases", lambda: remote.set_aliases(name, number, model.aliases))
-        part("link", lambda: remote.link_to_version(model_id, name, number))
+            once("description", lambda: remote.describe_version(name, number, card))
+        once("tags", lambda: remote.tag_version(name, number, model.version_tags))
+        once("aliases", lambda: remote.set_aliases(name, number, model.aliases))
+        once("link", lambda: remote.link_to_version(model_id, name, number))
         session.cursor.versions[model.name] = f"{name}/{number}"
 
 
 def model_card(path: Path, model_id: str, run_id: str, location: str) -> str:
-    """The `MLmodel` of a saved model, with what only the logged model knows; always the same text."""
+    """Return the `MLmodel` of a saved model with what only the logged model knows; always the same text."""
     import yaml  # type: ignore[import-untyped]
 
     content = yaml.safe_load(path.read_text())
@@ -81,5 +85,5 @@ def _files(folder: Path) -> Iterator[tuple[Path, str]]:
 def _delivered_model(session: DeliverySession, model: ModelArtifact) -> str:
     models = session.remote.find_models(session.experiment_id, model.name)
     if not models or str(models[0].status) != "READY":
-        raise DeliveryError("the kept folder is gone")
+        raise DeliveryError("the spooled folder is gone")
     return str(models[0].model_id)

@@ -1,11 +1,12 @@
-"""MLflow as a place that may be away, slow, or already written to: what is there is found before it is made.
+"""MLflow as a store that may be unreachable, slow, or already written to: every creation is idempotent.
 
-Everything that this project makes in MLflow carries the tag `journal_key`, the journal's key (for a model:
-key and name), by which a second delivery finds it. A request that timed out may still be carried out later,
-so `settle_...` looks again and removes what was made twice.
+Everything that this project creates in MLflow has the tag `journal_key`, the journal's key (for a model: key and
+name), by which a second upload finds it. A request that timed out may still be carried out later, so
+`delete_duplicate_...` looks again.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,35 +28,46 @@ if TYPE_CHECKING:
 
 
 class IdempotentStore:
-    """One journal's run, models and versions in MLflow: found by their tags, else made."""
+    """One journal's run, models and versions in MLflow: found by their tags, else created."""
 
     def __init__(self, client: "MlflowClient", header: Header) -> None:
         self.client = client
         self.header = header
 
     def experiment_id(self) -> str:
+        """Return the ID of the journal's experiment, which is created if need be.
+
+        Raises:
+            StoreError: The experiment was deleted.
+        """
         name = self.header.experiment
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            location = None
-            root = self.header.artifact_root
-            if sqlite_path(self.header.tracking_uri) and root and Path(root) != Path.cwd() / "mlruns":
-                # MLflow would put the artifacts below the folder from which `sync` happens to be called.
-                location = str(Path(root) / quote(name, safe=""))
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             try:
-                return str(self.client.create_experiment(name, artifact_location=location))
+                return str(self.client.create_experiment(name, artifact_location=self._artifact_location()))
             except Exception:
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
+                experiment = self.client.get_experiment_by_name(name)
+                if experiment is None:
                     raise
-        if found.lifecycle_stage == "deleted":
+        if experiment.lifecycle_stage == "deleted":
             raise StoreError(
                 f"the experiment {name!r} was deleted; `mlflow experiments restore` brings it back"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
+
+    def _artifact_location(self) -> str | None:
+        """Return where a new experiment's artifacts go; None for MLflow's own choice."""
+        root = self.header.artifact_root
+        if not root or sqlite_path(self.header.tracking_uri) is None:
+            return None
+        place = Path(root) / quote(self.header.experiment, safe="")
+        if re.search("[%?#]", root):
+            return place.as_uri()  # MLflow would take these for parts of an address
+        # MLflow would put the artifacts below the folder from which `sync` happens to be called.
+        return None if Path(root) == Path.cwd() / "mlruns" else str(place)
 
     def describe_experiment(self, experiment_id: str) -> None:
-        """Says on an experiment what it is, where nobody has said so before. Best effort: it is decoration."""
+        """Describe an experiment that has no description. Best effort: it is decoration."""
         if not self.header.experiment_description:
             return
         try:
@@ -65,15 +77,19 @@ class IdempotentStore:
             pass
 
     def find_runs(self, experiment_id: str) -> list["Run"]:
-        """The runs made for this journal, those that count first: more than one after a request came late."""
+        """Find the runs created for this journal, active ones first: more than one after a request came late."""
         from mlflow.entities import ViewType
 
-        wanted = f"tags.{KEY_TAG} = '{self.header.key}'"
-        runs = self.client.search_runs([experiment_id], wanted, run_view_type=ViewType.ALL)
+        query = f"tags.{KEY_TAG} = '{self.header.key}'"
+        runs = self.client.search_runs([experiment_id], query, run_view_type=ViewType.ALL)
         return sorted(runs, key=lambda run: (run.info.lifecycle_stage != "active", run.info.run_id))
 
     def run(self, experiment_id: str) -> str:
-        """The journal's run; made if nobody has. StoreError if somebody deleted it."""
+        """Return the ID of the journal's run, which is created if need be.
+
+        Raises:
+            StoreError: The run was deleted.
+        """
         runs = self.find_runs(experiment_id)
         if not runs:
             self.client.create_run(
@@ -87,7 +103,11 @@ class IdempotentStore:
         return str(runs[0].info.run_id)
 
     def active_run(self, run_id: str) -> "Run":
-        """A run that is there. StoreError if somebody deleted it."""
+        """Return a run.
+
+        Raises:
+            StoreError: The run was deleted.
+        """
         run = self.client.get_run(run_id)
         _require_active(run)
         return run
@@ -96,12 +116,12 @@ class IdempotentStore:
         return f"{self.header.key}/{name}"
 
     def find_models(self, experiment_id: str, name: str) -> list[Any]:
-        wanted = f"tags.{KEY_TAG} = '{self.model_key(name)}'"
-        found = self.client.search_logged_models([experiment_id], filter_string=wanted)
-        return sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
+        query = f"tags.{KEY_TAG} = '{self.model_key(name)}'"
+        models = self.client.search_logged_models([experiment_id], filter_string=query)
+        return sorted(models, key=lambda model: (model.creation_timestamp, model.model_id))
 
     def model(self, experiment_id: str, run_id: str, model: ModelArtifact) -> str:
-        """The id of the run's logged model of this name; made if nobody has."""
+        """Return the ID of the run's logged model of this name, which is created if need be."""
         models = self.find_models(experiment_id, model.name)
         if not models:
             self.client.create_logged_model(
@@ -115,7 +135,7 @@ class IdempotentStore:
         return str(models[0].model_id)
 
     def link_to_run(self, run_id: str, model_id: str, step: int) -> None:
-        """Name the model as the run's output, once."""
+        """Set the model as the run's output, once."""
         from mlflow.entities import LoggedModelOutput
 
         outputs = self.client.get_run(run_id).outputs
@@ -123,12 +143,12 @@ class IdempotentStore:
             self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=step)])
 
     def find_versions(self, run_id: str, name: str, registered: str) -> list[Any]:
-        found = self.client.search_model_versions(f"name = '{registered}' and run_id = '{run_id}'")
-        ours = [version for version in found if version.tags.get(KEY_TAG) == self.model_key(name)]
+        versions = self.client.search_model_versions(f"name = '{registered}' and run_id = '{run_id}'")
+        ours = [version for version in versions if version.tags.get(KEY_TAG) == self.model_key(name)]
         return sorted(ours, key=lambda version: int(version.version))
 
     def version(self, run_id: str, model_id: str, model: ModelArtifact) -> str:
-        """The number of the one version that this model has; made if nobody has."""
+        """Return the number of this model's version, which is created if need be."""
         registered = model.registered_name
         assert registered is not None
         versions = self.find_versions(run_id, model.name, registered)
@@ -146,22 +166,22 @@ class IdempotentStore:
         return str(versions[0].version)
 
     def tag_version(self, registered: str, number: str, tags: Mapping[str, str]) -> None:
-        """Tags of a version that an earlier delivery has made with others."""
+        """Set the tags of a version that an earlier upload may have created with others."""
         present = self.client.get_model_version(registered, number).tags
         for key, value in tags.items():
             if present.get(key) != value:
                 self.client.set_model_version_tag(registered, number, key, value)
 
     def describe_version(self, registered: str, number: str, description: str) -> None:
-        """Writes a version's model card, which names the version."""
+        """Write a version's model card, which contains its number."""
         card = description.replace(VERSION_PLACE, number)
         self.client.update_model_version(registered, number, card)
 
     def set_aliases(self, registered: str, number: str, aliases: Sequence[str]) -> None:
-        """A late delivery doesn't take an alias back from a newer version."""
-        held = self.client.get_registered_model(registered).aliases if aliases else {}
+        """Set aliases, but for those that a newer version has: a late upload takes none back."""
+        current = self.client.get_registered_model(registered).aliases if aliases else {}
         for alias in aliases:
-            before = int(held.get(alias, 0))
+            before = int(current.get(alias, 0))
             if before < int(number):
                 record_change(
                     self.client,
@@ -172,16 +192,17 @@ class IdempotentStore:
                 self.client.set_registered_model_alias(registered, alias, number)
 
     def _change(self, registered: str, alias: str, before: int, number: str) -> AliasChange:
-        """The same whenever it is asked for."""
-        made = self.client.get_model_version(registered, number).creation_timestamp / 1000
+        """Return the change of an alias, the same in every upload."""
+        created = self.client.get_model_version(registered, number).creation_timestamp / 1000
         run = self.header.run_name
         evidence = {"run": f"named by its run, {run}"}
-        when = format_time(datetime.fromtimestamp(made, UTC))
+        when = format_time(datetime.fromtimestamp(created, UTC))
         return AliasChange(
             alias, before or None, int(number), when=when, who=self.header.host, evidence=evidence
         )
 
     def ensure_registered(self, registered: str, description: str | None) -> None:
+        """Create the registered model, unless it exists."""
         try:
             self.client.create_registered_model(registered, description=description)
         except Exception as error:
@@ -189,7 +210,7 @@ class IdempotentStore:
                 raise
 
     def link_to_version(self, model_id: str, registered: str, number: str) -> None:
-        """Name the version on the logged model, as MLflow's own registration does and its UI shows."""
+        """Write the version on the logged model, as MLflow's own registration does and its UI shows."""
         link = {"name": registered, "version": number}
         try:
             links = json.loads(self.client.get_logged_model(model_id).tags.get(VERSIONS_TAG) or "[]")
@@ -198,19 +219,19 @@ class IdempotentStore:
         if link not in links:
             self.client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps([*links, link])})
 
-    def settle_runs(self, experiment_id: str, run_id: str) -> None:
-        """Remove runs that a request made which came too late to be seen; likewise below."""
+    def delete_duplicate_runs(self, experiment_id: str, run_id: str) -> None:
+        """Delete runs of a request that was carried out too late to be seen; likewise below."""
         for run in self.find_runs(experiment_id):
             if run.info.run_id != run_id and run.info.lifecycle_stage == "active":
                 self.client.delete_run(run.info.run_id)
 
-    def settle_models(self, experiment_id: str, models: Mapping[str, str]) -> None:
+    def delete_duplicate_models(self, experiment_id: str, models: Mapping[str, str]) -> None:
         for name, model_id in models.items():
             for model in self.find_models(experiment_id, name):
                 if model.model_id != model_id:
                     self.client.delete_logged_model(model.model_id)
 
-    def settle_versions(self, run_id: str, versions: Mapping[str, str]) -> None:
+    def delete_duplicate_versions(self, run_id: str, versions: Mapping[str, str]) -> None:
         for name, version in versions.items():
             registered, number = version.rsplit("/", 1)
             for other in self.find_versions(run_id, name, registered):

@@ -1,4 +1,4 @@
-"""One journal's way into MLflow: its run there, and what of it is done already."""
+"""The upload of one journal: its run in MLflow, and which steps are completed."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DeliverySession:
-    """A connection to the store of a journal, opened when it is first used, and the cursor, saved after each step."""
+    """A connection to a journal's store, opened at first use, and the cursor, saved after each step."""
 
     def __init__(self, folder: Path, connect: "Callable[[str], MlflowClient]" = open_client) -> None:
         self.folder = folder
@@ -42,16 +42,16 @@ class DeliverySession:
         return self._remote
 
     def open_run(self) -> str:
-        """The run's id; makes the run if need be. Raises whatever MLflow raises."""
+        """Return the run's ID; create the run if need be. Raises what MLflow raises."""
         if self.cursor.run_id is None:
             known = self.header.run_id
             if known is None:
-                self.cursor.experiment_id = self.part("experiment", self.remote.experiment_id)
+                self.cursor.experiment_id = self.once("experiment", self.remote.experiment_id)
                 self.cursor.run_id = self.remote.run(self.experiment_id)
             else:
                 run = self.remote.active_run(known)
                 self.cursor.experiment_id = str(run.info.experiment_id)
-                # Whoever made the run knows best what started it.
+                # What created the run knows best what started it.
                 new = {key: text for key, text in self.header.tags.items() if key not in run.data.tags}
                 self.send_tags(known, {**new, KEY_TAG: self.header.key})
                 self.cursor.run_id = known
@@ -64,8 +64,8 @@ class DeliverySession:
         assert self.cursor.experiment_id is not None, "a run that is open has an experiment"
         return self.cursor.experiment_id
 
-    def part(self, name: str, action: Callable[[], object]) -> str:
-        """Do one part of the value that is being delivered, unless it is done; what came of it, as text."""
+    def once(self, name: str, action: Callable[[], object]) -> str:
+        """Do one step of the entity that is being uploaded, unless it is completed; return its result as text."""
         if name not in self.cursor.parts:
             self.cursor.parts[name] = str(action())
             self.save()
@@ -80,7 +80,7 @@ class DeliverySession:
 
     def save(self) -> None:
         self.progress += 1
-        # A disk that is full must not hold up the delivery; what it forgets is delivered again.
+        # A full disk must not hold up the upload; what it forgets is uploaded again.
         with suppress(OSError):
             self.cursor.save(self.folder)
 

@@ -1,4 +1,4 @@
-"""How far a run is in MLflow."""
+"""How much of a run is in MLflow."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,16 +8,16 @@ from mlflow_project.tracking.journal.format import Cursor
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryStatus:
-    """How far a run is in MLflow. `problem` is one line: why not all of it, or None."""
+    """How much of a run is in MLflow. `problem` is one line on why not all of it, or None."""
 
     delivered: int
     pending: int
     problem: str | None
     run_id: str | None = None
     refused: tuple[str, ...] = ()
-    """What MLflow will never take, and damaged lines, a line each; the rest is delivered."""
+    """What MLflow will never take, and corrupt spans, a line each; the rest is uploaded."""
     models: dict[str, str] = field(default_factory=dict)
-    """Names of models and ids of logged models."""
+    """Names of models and IDs of logged models."""
     versions: dict[str, str] = field(default_factory=dict)
     """Names of models and their `registered name/version`."""
 
@@ -27,7 +27,7 @@ class DeliveryStatus:
 
     @classmethod
     def of(cls, cursor: Cursor, pending: int, problem: str | None) -> "DeliveryStatus":
-        """Describe what a cursor says is delivered."""
+        """Describe what a cursor records."""
         return cls(
             delivered=cursor.delivered,
             pending=pending,
@@ -39,12 +39,12 @@ class DeliveryStatus:
         )
 
 
-def undelivered(delivery: DeliveryStatus | None, folder: Path) -> str | None:
-    """Describe which values the tracking server hasn't got and what to do; None where it has all."""
+def pending_warning(delivery: DeliveryStatus | None, folder: Path) -> str | None:
+    """Describe what the tracking server hasn't got and what to do; None if it has everything."""
     if delivery is None or not delivery.pending:
         return None
     problem = f" ({delivery.problem})" if delivery.problem else ""
     return (
-        f"{delivery.pending:,} values are kept in {folder} and not delivered yet{problem}; "
-        "deliver them with: mlflow-project sync"
+        f"{delivery.pending:,} log entries not uploaded{problem} (spooled in {folder}); "
+        "upload with: mlflow-project sync"
     )

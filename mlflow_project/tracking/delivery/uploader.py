@@ -1,8 +1,8 @@
 """From the journal on disk into MLflow, in order and in batches, so that doing it twice changes nothing.
 
-What has arrived is remembered in the cursor after every step; whatever is lost of that is delivered again:
-points keep their times, artifacts are overwritten with the same bytes, and run, model and version are found
-by their tags before they are made.
+What has arrived is recorded in the cursor after every step; whatever is lost of that is uploaded again: points keep
+their times, artifacts are overwritten with the same bytes, and run, model and version are found by their tags before
+they are created.
 """
 
 import os
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 BATCH_LIMITS = {Metric: 800, Param: 100, Tag: 100}
-"""Values in one request: MLflow takes 1,000, of them at most 100 parameters and 100 tags."""
+"""Entities in one request: MLflow takes 1,000, of them at most 100 parameters and 100 tags."""
 
 TRANSIENT_TRIES = 5
 
@@ -49,52 +49,51 @@ _REFERENCE = re.compile(re.escape(JOURNAL_REFERENCE) + r"([0-9]{8}T[0-9]{6}-[0-9
 
 
 class JournalUploader:
-    """Brings one journal into MLflow, step by step. Only one may exist for a journal (`SENDING_LOCK`)."""
+    """Uploads one journal to MLflow, step by step. Only one may exist for a journal (`SENDING_LOCK`)."""
 
     def __init__(self, folder: Path, connect: Callable[[str], "MlflowClient"] = open_client) -> None:
         self.session = DeliverySession(folder, connect)
         self._connect = connect
-        self._parameters: dict[str, str] | None = None
+        self._params: dict[str, str] | None = None
         self._tags: dict[str, str] = {}
         self._synced = -1
 
     def step(self) -> bool:
-        """Deliver the next batch or file. False if there is nothing more; raises if MLflow didn't take it."""
+        """Upload the next batch or file; return False if there is nothing more. Raises what MLflow raises."""
         entries = self._next()
         if not entries:
             return False
         self.session.open_run()
-        damages = [item for item in entries if isinstance(item, CorruptSpan)]
-        for damage in damages:
-            self._refuse(str(damage))
-        self._deliver([item for item in entries if isinstance(item, Entry)])
+        intact = [item for item in entries if isinstance(item, Entry)]
+        for item in entries:
+            if isinstance(item, CorruptSpan):
+                self._reject(str(item))
+        self._deliver(intact)
         self.session.cursor.position, self.session.cursor.parts = entries[-1].end, {}
-        self.session.cursor.delivered += sum(
-            isinstance(item, Entry) and not isinstance(item.value, Header) for item in entries
-        )
+        self.session.cursor.delivered += sum(not isinstance(entry.value, Header) for entry in intact)
         self.session.save()
         return True
 
     def _next(self) -> list[Entry | CorruptSpan]:
-        """The values of the next request: many points, parameters and tags, or one of anything else."""
+        """Read the entities of the next request: many points, parameters and tags, or one of anything else."""
         batch: list[Entry | CorruptSpan] = []
-        room: dict[type[Any], int] = dict(BATCH_LIMITS)
+        capacity: dict[type[Any], int] = dict(BATCH_LIMITS)
         durable = self._durable_size()
-        for item in format.read_spec(self.session.folder, self.session.cursor.position):
+        for item in format.read_entries(self.session.folder, self.session.cursor.position):
             if item.end > durable:
                 break
             if isinstance(item, Entry) and not isinstance(item.value, Header):
                 kind: Any = type(item.value)
-                if kind not in room:
+                if kind not in capacity:
                     return batch or [item]
-                if room[kind] == 0:
+                if capacity[kind] == 0:
                     return batch
-                room[kind] -= 1
+                capacity[kind] -= 1
             batch.append(item)
         return batch
 
     def _durable_size(self) -> int:
-        """So many bytes survive a power loss: what is sent must never be said again with another time."""
+        """Return how many bytes survive a power loss: what is sent must never be logged again with another time."""
         with (self.session.folder / format.JOURNAL).open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size != self._synced:
@@ -103,13 +102,13 @@ class JournalUploader:
         return size
 
     def _deliver(self, entries: list[Entry]) -> None:
-        """Deliver what MLflow takes; halve a batch that it refuses until the refused value is found."""
+        """Upload what MLflow takes; halve a batch that it rejects until the rejected entity is found."""
         try:
             self._send([entry.value for entry in entries])
         except Exception as error:
             if not is_permanent(error):
                 raise
-            # Nothing can be written to a deleted run, but that is no fault of the value.
+            # Nothing can be written to a deleted run, which isn't the entity's fault.
             self.session.remote.active_run(self.session.open_run())
             if len(entries) == 1:
                 tries = int(self.session.cursor.parts.get("tries", 0)) + 1
@@ -118,7 +117,7 @@ class JournalUploader:
                     raise
                 value = entries[0].value
                 name = getattr(value, "key", getattr(value, "path", getattr(value, "name", "")))
-                self._refuse(f"{type(value).__name__} {name!r} was refused: {describe_error(error, '')}")
+                self._reject(f"{type(value).__name__} {name!r} was rejected: {describe_error(error, '')}")
                 return
             half = len(entries) // 2
             self._deliver(entries[:half])
@@ -135,7 +134,7 @@ class JournalUploader:
                 case Param():
                     self._check(value, parameters)
                 case Tag():
-                    tags[value.key] = self._resolve(value.value)
+                    tags[value.key] = self._resolve_references(value.value)
                 case Header():
                     pass
                 case Artifact():
@@ -153,7 +152,7 @@ class JournalUploader:
                 case RunEnded():
                     self._send_end(value)
                 case _:
-                    raise TypeError(f"no way to deliver {value!r}")
+                    raise TypeError(f"no way to upload {value!r}")
         if points or parameters or tags:
             from mlflow.entities import Metric as Point
             from mlflow.entities import Param as RunParam
@@ -165,67 +164,69 @@ class JournalUploader:
                 params=[RunParam(key, value) for key, value in parameters.items()],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
-            self._known().update(parameters)
+            self._known_params().update(parameters)
             self._tags.update(tags)
 
-    def _resolve(self, text: str) -> str:
-        """Put the ids of runs where a tag names them by their journals, which may be all there was to name them by."""
-        return _REFERENCE.sub(lambda reference: self._id_of(reference[1]) or reference[0], text)
+    def _resolve_references(self, text: str) -> str:
+        """Replace references to journals by the IDs of their runs."""
+        return _REFERENCE.sub(lambda match: self._id_of(match[1]) or match[0], text)
 
     def _id_of(self, key: str) -> str | None:
-        """Return the run id of another journal; None if there is no such journal here."""
+        """Return the run ID of another journal; None if there is no such journal here."""
         other = self.session.folder.parent / key
         if key == self.session.header.key or not (other / format.JOURNAL).exists():
             return None
         run_id = Cursor.load(other).run_id or format.read_header(other).run_id
         if run_id is not None:
             return run_id
-        # Runs may name each other: one of them has to be made before the other is delivered.
+        # Runs may refer to each other: one of them is created before the other is uploaded.
         lock = FileLock(other / format.SENDING_LOCK)
         if not lock.acquire():
-            raise StoreError(f"the run of journal {key}, which this one names, isn't in MLflow yet")
+            raise StoreError(f"the run of journal {key}, to which this one refers, isn't in MLflow yet")
         try:
             return DeliverySession(other, self._connect).open_run()
         finally:
             lock.release()
 
-    def _known(self) -> dict[str, str]:
-        if self._parameters is None:
-            self._parameters = dict(self.session.client.get_run(self.session.open_run()).data.params)
-        return self._parameters
+    def _known_params(self) -> dict[str, str]:
+        if self._params is None:
+            self._params = dict(self.session.client.get_run(self.session.open_run()).data.params)
+        return self._params
 
     def _check(self, parameter: Param, new: dict[str, str]) -> None:
-        before = self._known().get(parameter.key, new.get(parameter.key))
+        before = self._known_params().get(parameter.key, new.get(parameter.key))
         if before is None:
             new[parameter.key] = parameter.value
         elif not same_value(before, parameter.value):
-            self._refuse(
+            self._reject(
                 f"parameter {parameter.key!r} is {before!r} in MLflow and can't become {parameter.value!r}"
             )
 
     def _send_file(self, file: Path, path: str) -> None:
         def send() -> None:
-            if self._is_kept(file, path):
+            if self._is_spooled(file, path):
                 self.session.client.log_artifact(self.session.open_run(), str(file), parent_folder(path))
 
         self.session.upload(path, file.parent.name, send)
 
-    def _is_kept(self, file: Path, path: str) -> bool:
-        """Whether the file waits for its delivery. False if it is gone because it has arrived already."""
+    def _is_spooled(self, file: Path, path: str) -> bool:
+        """Return whether the file waits for its upload, and not whether it is gone because it has arrived.
+
+        Raises:
+            DeliveryError: It is gone, or isn't what was journaled.
+        """
         if file.is_file():
             if file_sha256(file) == file.parent.name:
                 return True
-            raise DeliveryError("the kept file isn't what was journaled any more")
-        if path in [
-            found.path
-            for found in self.session.client.list_artifacts(self.session.open_run(), parent_folder(path))
-        ]:
+            raise DeliveryError("the spooled file isn't what was journaled any more")
+        uploaded = self.session.client.list_artifacts(self.session.open_run(), parent_folder(path))
+        if path in [artifact.path for artifact in uploaded]:
             return False
-        raise DeliveryError("the kept file is gone")
+        raise DeliveryError("the spooled file is gone")
 
     def _send_image(self, image: LoggedImage) -> None:
         path, digest = PurePosixPath(image.path), image.file.parent.name
-        if self.session.cursor.uploaded.get(image.path) == digest or not self._is_kept(
+        if self.session.cursor.uploaded.get(image.path) == digest or not self._is_spooled(
             image.file, image.path
         ):
             return
@@ -277,17 +278,16 @@ class JournalUploader:
         self.session.cursor.ended = None
 
     def _send_end(self, end: RunEnded) -> None:
-        """End the run, and look whether that and the last tags are what it says now.
+        """End the run, and check that its status and last tags are what was logged.
 
         A request that timed out may have been carried out after a later one.
         """
         run_id, remote, cursor = self.session.open_run(), self.session.remote, self.session.cursor
-        self.session.part("runs", lambda: remote.settle_runs(self.session.experiment_id, run_id))
-        self.session.part("models", lambda: remote.settle_models(self.session.experiment_id, cursor.models))
-        self.session.part("versions", lambda: remote.settle_versions(run_id, cursor.versions))
-        self.session.part(
-            "end", lambda: self.session.client.set_terminated(run_id, end.status, end.timestamp_ms)
-        )
+        once, experiment_id = self.session.once, self.session.experiment_id
+        once("runs", lambda: remote.delete_duplicate_runs(experiment_id, run_id))
+        once("models", lambda: remote.delete_duplicate_models(experiment_id, cursor.models))
+        once("versions", lambda: remote.delete_duplicate_versions(run_id, cursor.versions))
+        once("end", lambda: self.session.client.set_terminated(run_id, end.status, end.timestamp_ms))
         run = self.session.client.get_run(run_id)
         wrong = {key: text for key, text in self._tags.items() if run.data.tags.get(key) != text}
         if wrong:
@@ -299,6 +299,6 @@ class JournalUploader:
             self.session.client.set_terminated(run_id, end.status, end.timestamp_ms)
         cursor.ended = end.status
 
-    def _refuse(self, reason: str) -> None:
+    def _reject(self, reason: str) -> None:
         if reason not in self.session.cursor.refused:
             self.session.cursor.refused.append(reason)

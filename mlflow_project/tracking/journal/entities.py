@@ -1,7 +1,7 @@
-"""What a run has to say, as plain values; where they go is the business of the journal.
+"""What a run logs, as plain dataclasses; the journal decides where they go.
 
-Times are milliseconds since 1970 in UTC. They are fixed when a value is made, never when it is sent: a value
-that is delivered twice is then the same value, and MLflow keeps it once.
+Times are milliseconds since 1970 in UTC. They are fixed when an entity is created, never when it is sent: one that is
+uploaded twice is then the same, and MLflow stores it once.
 """
 
 import time
@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
 
 VERSION_PLACE = "{version}"
-"""In a version's description: becomes its number, which nobody knows before the registry has given it."""
+"""A placeholder in a version's description for its number, which only the registry gives."""
 
 
 def now_ms() -> int:
@@ -20,14 +20,14 @@ def now_ms() -> int:
 
 @dataclass(frozen=True)
 class RunResumed:
-    """The run runs again: it is RUNNING, and no tag `reason` says any more why it had stopped."""
+    """The run is RUNNING again, and its tag `reason` is removed."""
 
     timestamp_ms: int = field(default_factory=now_ms)
 
 
 @dataclass(frozen=True)
 class RunEnded:
-    """`status` is one of FINISHED, FAILED and KILLED."""
+    """The run has ended; `status` is FINISHED, FAILED or KILLED."""
 
     status: str = "FINISHED"
     timestamp_ms: int = field(default_factory=now_ms)
@@ -39,7 +39,7 @@ class RunEnded:
 
 @dataclass(frozen=True)
 class Param:
-    """Written once; a value that is equal as text or as a number is not written again."""
+    """A parameter, written once; a value that is equal as text or as a number is not written again."""
 
     key: str
     value: str
@@ -66,7 +66,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Tag:
-    """The last value of a key counts."""
+    """A tag of the run; the last value of a key counts."""
 
     key: str
     value: str
@@ -77,7 +77,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Artifact:
-    """`path` is the place among the run's artifacts (`tables/x.csv`), `file` where it lies now."""
+    """A file to upload: `path` is its place among the run's artifacts (`tables/x.csv`), `file` where it lies now."""
 
     path: str
     file: Path
@@ -100,14 +100,14 @@ class LoggedImage:
 
     @property
     def path(self) -> str:
-        """The name that the UI takes key and step from; the small copy has `+compressed.webp` for `.png`."""
+        """Return the name from which MLflow's UI reads key and step; the thumbnail ends in `+compressed.webp`."""
         key = self.key.replace("/", "~")
         return f"images/{key}+step+{self.step}+timestamp+{self.timestamp_ms}+{self.uuid}.png"
 
 
 @dataclass(frozen=True)
 class DatasetInput:
-    """A data set that went into the run. `schema` and `profile` are JSON as MLflow's UI reads it."""
+    """A data set that the run used. `schema` and `profile` are JSON as MLflow's UI reads it."""
 
     name: str
     digest: str
@@ -122,7 +122,7 @@ class DatasetInput:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """A logged model that went into the run, by its id in MLflow."""
+    """A logged model that the run used, by its ID in MLflow."""
 
     model_id: str
 
@@ -145,7 +145,7 @@ class ModelArtifact:
     params: Mapping[str, str] = field(default_factory=dict)
     step: int = 0
     registered_description: str | None = None
-    """Of the registered model, where this delivery makes it."""
+    """Of the registered model, if this upload creates it."""
 
 
 Entity = (

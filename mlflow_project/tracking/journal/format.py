@@ -1,11 +1,11 @@
-"""How one run lies on disk, and how it is read back: whatever the bytes, the right values or a named damage.
+"""How one run lies on disk, and how it is read back: whatever the bytes, the right entities or a named damage.
 
-    journal.jsonl   one value a line: {"sha256":"<of the entry's bytes>","entry":{"n":..,"kind":..,"data":..}}
+    journal.jsonl   one entity a line: {"sha256":"<of the entry's bytes>","entry":{"n":..,"kind":..,"data":..}}
     header.json     the first line again, because nothing can be delivered without it
-    files/<sha256>/ the files that values need, until they are delivered
-    cursor.json     what has been delivered
+    files/<sha256>/ the files that entities need, until they are uploaded
+    cursor.json     what has been uploaded
     lock            held by the process that owns the run
-    sending.lock    held by the thread or process that delivers it
+    sending.lock    held by the thread or process that uploads it
 
 `n` counts from 0, which is the header. A line ends with a newline; bytes after the last newline were never
 completely written and count for nothing.
@@ -52,7 +52,7 @@ _PATHS = {"artifact": "file", "image": "file", "model": "directory"}
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What is needed to deliver a journal from any place. `run_id` is None while the run is provisional."""
+    """What is needed to upload a journal from any place. `run_id` is None while the run is provisional."""
 
     key: str
     tracking_uri: str
@@ -69,7 +69,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Entry:
-    """One value, where its line starts, and where the next one does (bytes)."""
+    """One entity, where its line starts, and where the next one does (bytes)."""
 
     n: int
     value: Entity | Header
@@ -89,15 +89,24 @@ class CorruptSpan:
         return f"journal damaged at byte {self.position:,}: {self.reason}"
 
 
-def encode_line(n: int, value: Entity | Header, kept: str | None = None) -> bytes:
-    """The line of one value; `kept` is the place of its file below `files/`."""
+def encode_line(n: int, value: Entity | Header, place: str | None = None) -> bytes:
+    """Return the line of one entity.
+
+    Args:
+        n: Its number in the journal.
+        value: The entity, or the header.
+        place: Where its file lies, relative to `files/`.
+
+    Raises:
+        JournalError: It is too long for a line.
+    """
     data = asdict(value)
     if isinstance(value, Header):
         kind = "journal"
     else:
         kind = _NAMES[type(value)]
         if kind in _PATHS:
-            data[_PATHS[kind]] = kept
+            data[_PATHS[kind]] = place
         if kind == "metric" and not math.isfinite(data["value"]):
             data["value"] = str(data["value"])
     entry = json.dumps({"n": n, "kind": kind, "data": data}, separators=(",", ":"), allow_nan=False).encode()
@@ -111,7 +120,11 @@ def encode_line(n: int, value: Entity | Header, kept: str | None = None) -> byte
 
 
 def decode_line(line: bytes, files: Path) -> tuple[int, Entity | Header]:
-    """Number and value of one line; ValueError says what is wrong with it."""
+    """Return the number and the entity of one line.
+
+    Raises:
+        ValueError: The line is damaged, and how.
+    """
     after = len(_START) + _DIGEST
     if not (
         line.startswith(_START) and line.endswith(b"}\n") and line[after : after + len(_MIDDLE)] == _MIDDLE
@@ -137,11 +150,14 @@ def decode_line(line: bytes, files: Path) -> tuple[int, Entity | Header]:
         raise ValueError(f"a line of another version of this program ({type(error).__name__})") from error
 
 
-def read_spec(folder: Path, position: int = 0) -> Iterator[Entry | CorruptSpan]:
-    """Entries from the line that starts at byte `position`, each number once, and damages between them.
+def read_entries(folder: Path, position: int = 0) -> Iterator[Entry | CorruptSpan]:
+    """Read entries from byte `position` on, each number once, and the corrupt spans between them.
 
-    Holds one line at a time. A value whose number was already seen is skipped; a gap in the numbers is a
-    damage of no bytes. JournalError if there is no journal.
+    Only one line is in memory at a time. An entity whose number was already read is skipped; a gap in the numbers
+    is a corrupt span of no bytes.
+
+    Raises:
+        JournalError: There is no journal.
     """
     files = folder / FILES
     try:
@@ -174,8 +190,19 @@ def read_spec(folder: Path, position: int = 0) -> Iterator[Entry | CorruptSpan]:
             position = end
 
 
+def status_after(entity: Entity | Header, status: str | None) -> str | None:
+    """Return how a run has ended once `entity` follows on `status`; None while it goes on."""
+    if isinstance(entity, entities.RunEnded):
+        return entity.status
+    return None if isinstance(entity, entities.RunResumed) else status
+
+
 def read_header(folder: Path) -> Header:
-    """The header, from the journal or from its copy; JournalError if neither has it."""
+    """Read the header, from the journal or from its copy.
+
+    Raises:
+        JournalError: Neither has it.
+    """
     for name in (JOURNAL, HEADER):
         try:
             with (folder / name).open("rb") as stream:
@@ -192,7 +219,7 @@ def read_header(folder: Path) -> Header:
 
 @dataclass(kw_only=True)
 class Cursor:
-    """How far a journal is delivered. Losing it costs a second delivery, which changes nothing."""
+    """How far a journal is uploaded. Losing it costs a second upload, which changes nothing."""
 
     position: int = 0
     n: int = -1
@@ -201,7 +228,7 @@ class Cursor:
     experiment_id: str | None = None
     ended: str | None = None
     parts: dict[str, str] = field(default_factory=dict)
-    """What is done of the value at `position`, and the ids that came of it."""
+    """The completed steps of the entity at `position`, and the ids that came of them."""
     uploaded: dict[str, str] = field(default_factory=dict)
     """Artifact paths, and the SHA-256 of what was uploaded there."""
     models: dict[str, str] = field(default_factory=dict)
@@ -236,15 +263,15 @@ def _is_line_start(folder: Path, position: int) -> bool:
         return stream.read(1) == b"\n"
 
 
-def _below(files: Path, kept: Any) -> Path:
-    parts = str(kept).split("/")
-    if kept is None or not all(part not in ("", ".", "..") for part in parts):
+def _below(files: Path, place: Any) -> Path:
+    parts = str(place).split("/")
+    if place is None or not all(part not in ("", ".", "..") for part in parts):
         raise ValueError("a file outside the journal")
     return files.joinpath(*parts)
 
 
 def _next_line(stream: Any, position: int) -> tuple[bytes | None, int]:
-    """The next complete line and its end. (None, end) if it is too long, (None, position) for no more."""
+    """Read the next complete line and its end: (None, end) if it is too long, (None, position) for no more."""
     line: bytes = stream.readline(MAX_LINE)
     if line.endswith(b"\n"):
         return line, position + len(line)

@@ -1,4 +1,4 @@
-"""Files that survive a power loss, and room on the disk that is ours before it is needed."""
+"""Files that survive a power loss, and disk space allocated before it is needed."""
 
 import ctypes
 import functools
@@ -12,7 +12,10 @@ _KEEP_SIZE = 1  # linux/falloc.h: allocate, but leave the file's length as it is
 def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a small file so that a reader sees the old or the new content, never a part.
 
-    durable: also after a power loss, and the new one once this has returned.
+    Args:
+        path: The file.
+        content: Its new content.
+        durable: Whether that holds after a power loss, too.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -36,8 +39,8 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def reserve(descriptor: int, start: int, length: int) -> bool:
-    """Allocate bytes of an open file ahead of writing them. False where disk or system don't do that.
+def preallocate(descriptor: int, start: int, length: int) -> bool:
+    """Allocate bytes of an open file ahead of writing them; return whether disk and system do that.
 
     Truncating the file gives back what lies beyond its end.
     """
@@ -48,10 +51,10 @@ def reserve(descriptor: int, start: int, length: int) -> bool:
 @functools.cache
 def _fallocate() -> Callable[..., int] | None:
     try:
-        found = ctypes.CDLL(None, use_errno=True).fallocate
+        allocate = ctypes.CDLL(None, use_errno=True).fallocate
     except (OSError, AttributeError):
         return None
-    found.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    found.restype = ctypes.c_int
-    function: Callable[..., int] = found
+    allocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    allocate.restype = ctypes.c_int
+    function: Callable[..., int] = allocate
     return function

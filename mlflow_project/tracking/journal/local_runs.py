@@ -1,6 +1,6 @@
-"""The runs that this person's programs keep on this machine, and how each of them is.
+"""The runs whose journals lie on this machine, and the state of each.
 
-One folder a run: `runs/<key>/` in the state folder. The key is not a run id, because a run may begin while no server
+One folder a run: `runs/<key>/` in the state folder. The key is not a run ID, because a run may start while no server
 can give it one.
 """
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mlflow_project.common.errors import JournalError, RunBusyError, RunError
 from mlflow_project.tracking.journal import format, fsio
-from mlflow_project.tracking.journal.entities import RunEnded, RunResumed
 from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Header
 from mlflow_project.tracking.journal.locks import FileLock, is_locked
 from mlflow_project.tracking.journal.state_dir import runs_folder
@@ -21,16 +20,16 @@ RUN_SPEC_FILE = "plan.json"
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRun:
-    """One run's folder. `state` is `alive`, `interrupted`, or how the run ended: `finished failed killed`."""
+    """One run's folder. `state` is `alive`, `interrupted`, or how the run ended: `finished`, `failed`, `killed`."""
 
     folder: Path
     header: Header
     run_id: str | None
     state: str
     pending: int
-    """Values that MLflow hasn't got yet."""
+    """Entities that MLflow hasn't got yet."""
     problems: tuple[str, ...]
-    """Refused values and damages, a line each."""
+    """Rejected entities and corrupt spans, a line each."""
 
     @property
     def key(self) -> str:
@@ -38,30 +37,31 @@ class LocalRun:
 
     @property
     def is_resumable(self) -> bool:
-        """Whether it has said what it trains; only a training does, and goes on by that."""
+        """Return whether it has stored what it trains, by which a training is resumed."""
         return (self.folder / RUN_SPEC_FILE).exists()
 
     @property
-    def is_stillborn(self) -> bool:
-        """Whether a training died before it had begun: nobody has heard of it, and nothing can go on with it."""
+    def never_started(self) -> bool:
+        """Return whether a training died before it started: it isn't in MLflow and can't be resumed."""
         return self.state == "interrupted" and "fingerprint" in self.header.tags and not self.is_resumable
 
 
 def local_run(folder: Path) -> LocalRun:
-    """What is known about one run's folder; JournalError if it can't be told which run that is."""
+    """Read the state of one run's folder.
+
+    Raises:
+        JournalError: The folder doesn't tell which run it is.
+    """
     header = format.read_header(folder)
     cursor = Cursor.load(folder)
-    ended, pending, damages = cursor.ended, 0, []
+    ended, pending, corrupt = cursor.ended, 0, []
     if (folder / format.JOURNAL).stat().st_size > cursor.position:
-        for item in format.read_spec(folder, cursor.position):
+        for item in format.read_entries(folder, cursor.position):
             if isinstance(item, CorruptSpan):
-                damages.append(str(item))
+                corrupt.append(str(item))
                 continue
             pending += not isinstance(item.value, Header)
-            if isinstance(item.value, RunEnded):
-                ended = item.value.status
-            elif isinstance(item.value, RunResumed):
-                ended = None
+            ended = format.status_after(item.value, ended)
     state = "alive" if is_locked(folder / format.LOCK) else (ended or "interrupted").lower()
     run_id = cursor.run_id or header.run_id
     return LocalRun(
@@ -70,19 +70,21 @@ def local_run(folder: Path) -> LocalRun:
         run_id=run_id,
         state=state,
         pending=pending,
-        problems=(*cursor.refused, *damages),
+        problems=(*cursor.refused, *corrupt),
     )
 
 
 def folders(base: Path | None = None) -> list[Path]:
-    """The folders of all local runs, or of those in `base`, oldest first."""
+    """List the folders of all local runs, or of those in `base`, oldest first."""
     return sorted(path.parent for path in (base or runs_folder()).glob(f"*/{format.JOURNAL}"))
 
 
 def local_runs(base: Path | None = None, *, all_: bool = True) -> Iterator[LocalRun]:
-    """Local runs, oldest first; without `all_` not those that ended and are delivered without any problem.
+    """Yield local runs, oldest first, but for unreadable folders.
 
-    A folder that nobody can read any more is left out.
+    Args:
+        base: The folder of all runs.
+        all_: Whether runs are included that ended and were uploaded without a problem.
     """
     for folder in folders(base):
         try:
@@ -93,13 +95,13 @@ def local_runs(base: Path | None = None, *, all_: bool = True) -> Iterator[Local
 
 
 def undelivered(base: Path | None = None) -> list[LocalRun]:
-    """Runs with values that MLflow hasn't got, and whose process is no more; but for those that never began."""
+    """List the runs that MLflow hasn't got all of and whose process has ended; not those that never started."""
     runs = local_runs(base, all_=False)
-    return [run for run in runs if run.state != "alive" and run.pending and not run.is_stillborn]
+    return [run for run in runs if run.state != "alive" and run.pending and not run.never_started]
 
 
-def damaged(base: Path | None = None) -> Iterator[tuple[Path, str]]:
-    """Folders of which nobody can tell any more which run they are, with the reason."""
+def unreadable(base: Path | None = None) -> Iterator[tuple[Path, str]]:
+    """Yield folders that don't tell which run they are, with the reason."""
     for folder in folders(base):
         try:
             format.read_header(folder)
@@ -108,7 +110,11 @@ def damaged(base: Path | None = None) -> Iterator[tuple[Path, str]]:
 
 
 def find(name: str) -> LocalRun:
-    """The local run with this run id or key; RunError if there is none."""
+    """Find the local run with this run ID or key.
+
+    Raises:
+        RunError: There is none.
+    """
     for folder in folders():
         try:
             # The cursor is the quicker to read, and there may be thousands.
@@ -116,15 +122,15 @@ def find(name: str) -> LocalRun:
                 return local_run(folder)
         except JournalError:
             continue
-    raise RunError(f"no run {name} is kept in {runs_folder()}; `status` lists those that are")
+    raise RunError(f"there is no run {name} in {runs_folder()}; `status` lists those that are there")
 
 
 def prune_spool(folder: Path) -> None:
-    """Remove what was kept for a run that has ended and is delivered. Only for who holds the run's lock."""
-    kept = folder / format.FILES
+    """Remove the spooled files of a run that has ended and is uploaded; the caller must hold the run's lock."""
+    files = folder / format.FILES
     if _is_delivered(folder, Cursor.load(folder)):
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir(exist_ok=True)
+        shutil.rmtree(files, ignore_errors=True)
+        files.mkdir(exist_ok=True)
 
 
 def _is_done(folder: Path) -> bool:
@@ -137,10 +143,14 @@ def _is_delivered(folder: Path, cursor: Cursor) -> bool:
 
 
 def delete_run(folder: Path) -> None:
-    """Remove a run's folder, checkpoint and all; RunBusyError while its process lives."""
+    """Remove a run's folder, with its checkpoint.
+
+    Raises:
+        RunBusyError: The run's process is alive.
+    """
     lock = FileLock(folder / format.LOCK)
     if not lock.acquire():
-        raise RunBusyError(f"the run in {folder} is alive; end it first")
+        raise RunBusyError(f"the run in {folder} is running; end it first")
     try:
         shutil.rmtree(folder)
     finally:
@@ -148,7 +158,11 @@ def delete_run(folder: Path) -> None:
 
 
 def count_resume(folder: Path) -> int:
-    """Count one more resumption of the run in `folder`, and return how many there were. OSError for a full disk."""
+    """Count one more resumption of the run in `folder` and return how many there were.
+
+    Raises:
+        OSError: The disk doesn't take it.
+    """
     path = folder / "resumed"
     try:
         times = 1 + int(path.read_text())
@@ -159,5 +173,5 @@ def count_resume(folder: Path) -> int:
 
 
 def last_time_ms(folder: Path) -> int:
-    """When the run last wrote into its journal: the best that is known of when a killed run ended."""
+    """Return when the run last wrote into its journal, which is the best guess of when a killed run ended."""
     return int((folder / format.JOURNAL).stat().st_mtime * 1000)

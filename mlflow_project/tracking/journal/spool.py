@@ -1,4 +1,4 @@
-"""The files that values bring with them, kept beside the journal under their content's SHA-256."""
+"""The files of entities, copied beside the journal under their content's SHA-256 until they are uploaded."""
 
 import hashlib
 import os
@@ -17,31 +17,26 @@ class FileSpool:
         self.folder = folder
         self._unsynced: set[Path] = set()
 
-    def keep(self, value: Entity) -> str | None:
-        """Copy a value's file to where its content's SHA-256 names it; that place, relative to `files/`."""
-        if isinstance(value, Artifact):
-            return self._keep_file(value.file, value.path.rsplit("/", 1)[-1])
-        if isinstance(value, LoggedImage):
-            return self._keep_file(value.file, "image.png")
-        if isinstance(value, ModelArtifact):
-            digest = tree_sha256(value.directory)
-            target = self.folder / FILES / digest
-            # One that a power loss has torn has the right name all the same.
-            if not target.exists() or tree_sha256(target) != digest:
-                self._copy(value.directory, target)
-            return digest
-        return None
-
-    def _keep_file(self, source: Path, name: str) -> str:
-        digest = file_sha256(source)
-        target = self.folder / FILES / digest / name
-        if not target.exists() or file_sha256(target) != digest:
+    def add(self, entity: Entity) -> str | None:
+        """Copy an entity's file or folder, if it has one; return its place relative to `files/`."""
+        source = source_of(entity)
+        if source is None:
+            return None
+        hash_of = tree_sha256 if isinstance(entity, ModelArtifact) else file_sha256
+        place = digest = hash_of(source)
+        if isinstance(entity, Artifact):
+            place += "/" + entity.path.rsplit("/", 1)[-1]
+        elif isinstance(entity, LoggedImage):
+            place += "/image.png"
+        target = self.folder / FILES / place
+        # A copy that a power loss has torn has the right name all the same.
+        if not target.exists() or hash_of(target) != digest:
             target.parent.mkdir(exist_ok=True)
             self._copy(source, target)
-        return f"{digest}/{name}"
+        return place
 
     def _copy(self, source: Path, target: Path) -> None:
-        """Under its name only when complete, so that a crash leaves no part that looks whole."""
+        """Copy under a temporary name first, so that a crash leaves no part that looks whole."""
         temporary = self.folder / f".copy.{os.getpid()}"
         _remove(temporary)
         try:
@@ -59,7 +54,7 @@ class FileSpool:
         self._unsynced.update(target.rglob("*"), (target, target.parent, self.folder / FILES))
 
     def sync(self) -> None:
-        """Force the copies onto the disk; those that were delivered and removed meanwhile need it no more."""
+        """Force the copies onto the disk, but for those that were uploaded and removed meanwhile."""
         for path in sorted(self._unsynced):
             if path.exists():
                 sync_path(path)
@@ -72,7 +67,7 @@ def file_sha256(path: Path) -> str:
 
 
 def tree_sha256(folder: Path) -> str:
-    """Over the relative paths and contents of all files below a folder."""
+    """Return the SHA-256 over the relative paths and contents of all files below a folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -80,15 +75,16 @@ def tree_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def source_of(value: Entity | Header) -> Path | None:
-    """The file or folder that a value brings with it."""
-    if isinstance(value, Artifact | LoggedImage):
-        return value.file
-    return value.directory if isinstance(value, ModelArtifact) else None
+def source_of(entity: Entity | Header) -> Path | None:
+    """Return the file or folder that belongs to an entity."""
+    if isinstance(entity, Artifact | LoggedImage):
+        return entity.file
+    return entity.directory if isinstance(entity, ModelArtifact) else None
 
 
-def is_missing(value: Entity | Header) -> bool:
-    source = source_of(value)
+def is_missing(entity: Entity | Header) -> bool:
+    """Return whether an entity's file or folder doesn't exist."""
+    source = source_of(entity)
     return source is not None and not source.exists()
 
 

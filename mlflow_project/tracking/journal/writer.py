@@ -1,7 +1,7 @@
-"""Every value of a run on disk, before anything is sent. Appending never waits for the network.
+"""The journal of a run: every entity is on disk before anything is sent, and appending never waits for the network.
 
-A disk that fails or is full doesn't stop the training: it is said at once, once, through `on_problem`; the
-values wait in memory, bounded, and are written as soon as the disk takes them.
+A disk that fails or is full doesn't stop the training. It is reported once, through `on_problem`; the entities wait
+in memory, bounded, and are written as soon as the disk takes them.
 """
 
 import getpass
@@ -25,27 +25,24 @@ from mlflow_project.tracking.journal.entities import (
     Entity,
     LoggedImage,
     Metric,
-    RunEnded,
-    RunResumed,
     Tag,
     now_ms,
 )
 from mlflow_project.tracking.journal.format import CorruptSpan, Header
-from mlflow_project.tracking.journal.fsio import reserve
 from mlflow_project.tracking.journal.local_runs import prune_spool
 from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.spool import FileSpool, is_missing, source_of
 from mlflow_project.tracking.journal.state_dir import runs_folder
 
 PREALLOCATED = 1 << 16
-"""Bytes of the disk that are the journal's before it needs them: some 300 values."""
+"""Bytes of disk that a journal holds in reserve: some 300 entities."""
 
 MAX_BACKLOG = 20_000
-"""Values kept in memory while the disk refuses; the newest beyond that are lost, counted and said."""
+"""Entities that wait in memory while the disk refuses them; the newest beyond that are lost, counted and reported."""
 
 
 class Journal:
-    """The journal of one run, owned by this process while it is open (`RunBusyError` if another owns it)."""
+    """The journal of one run, owned by this process while it is open."""
 
     def __init__(
         self, folder: Path, header: Header, lock: FileLock, on_problem: Callable[[str], None]
@@ -53,15 +50,15 @@ class Journal:
         self.folder = folder
         self.header = header
         self.run_id = header.run_id
-        """None while the run is provisional; the sender fills it in."""
+        """None while the run is provisional; the uploader fills it in."""
         self.problem: str | None = None
         """Why the last append isn't on disk, or None."""
         self.lost = 0
-        """Values that neither the disk nor the memory could take."""
-        self.damages: list[CorruptSpan] = []
+        """Entities that neither the disk nor the memory could take."""
+        self.corrupt_spans: list[CorruptSpan] = []
         self.ended: str | None = None
         self.changed = threading.Event()
-        """Set by every append; the sender waits for it."""
+        """Set by every append; the uploader waits for it."""
         self._on_problem = on_problem
         self._lock = lock
         self._guard = threading.RLock()
@@ -70,7 +67,7 @@ class Journal:
         self._images: dict[tuple[str, int], LoggedImage] = {}
         self._gaps: set[str] = set()
         self._cause = ""
-        self._lost_said = 0
+        self._lost_reported = 0
         self._files = FileSpool(folder)
         self._next = 0
         self._end = 0
@@ -92,10 +89,20 @@ class Journal:
         start_time_ms: int | None = None,
         on_problem: Callable[[str], None] | None = None,
     ) -> "Journal":
-        """A new journal, owned by this process. JournalError if the disk doesn't take it.
+        """Create a journal that this process owns.
 
-        Without `run_id` the sender makes the run, with `tags`, as soon as the server answers. A relative
-        `sqlite:///` or file address is taken from the current folder, now and for later deliveries.
+        Args:
+            tracking_uri: The store; a relative path is resolved against the current folder, also for later uploads.
+            experiment: The experiment's name.
+            run_name: The run's name.
+            run_id: An existing run; without it the uploader creates one as soon as the server answers.
+            tags: Tags of a run that is created.
+            experiment_description: Markdown, for an experiment that has no description.
+            start_time_ms: When the run started, now by default.
+            on_problem: Called with one line when the disk fails, and when it recovers.
+
+        Raises:
+            JournalError: The disk doesn't take it.
         """
         start = now_ms() if start_time_ms is None else start_time_ms
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(start / 1000))
@@ -132,7 +139,12 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path, *, on_problem: Callable[[str], None] | None = None) -> "Journal":
-        """The journal of a run that goes on. What a dying process left of a last line is cut off."""
+        """Open the journal of a run that is resumed; what a dying process left of a last line is cut off.
+
+        Raises:
+            RunBusyError: Another process owns the run.
+            JournalError: The journal can't be read.
+        """
         header = format.read_header(folder)
         lock = FileLock(folder / format.LOCK)
         if not lock.acquire_patiently():
@@ -149,62 +161,64 @@ class Journal:
 
     @property
     def count(self) -> int:
-        """Values on disk, the header not counted."""
+        """Return the number of entities on disk, without the header."""
         return self._next - 1
 
     @property
     def size(self) -> int:
-        """Bytes of complete lines."""
+        """Return the bytes of complete lines."""
         return self._end
 
     def last_step(self, key: str) -> int | None:
-        """The last step that was said of a metric, before or after a resume."""
+        """Return the last logged step of a metric, before or after a resume."""
         return self._last_step.get(key)
 
-    def append(self, *values: Entity) -> None:
-        """Write the values in this order, in one piece. Files are copied before this returns.
+    def append(self, *entities: Entity) -> None:
+        """Write entities in this order, in one piece; their files are copied before this returns.
 
-        JournalError for a file that isn't there or a value too long for a line; never an error of the disk,
-        for which there is `problem`.
+        An error of the disk is never raised: it becomes the `problem`.
+
+        Raises:
+            JournalError: A file is missing, or an entity is too long for a line.
         """
-        for value in values:
-            if is_missing(value):
-                raise JournalError(f"a file of {value} isn't there, so it can't be kept")
-            if not isinstance(value, Metric):
-                format.encode_line(self._next, value)  # too long? then say so before anything is written
+        for entity in entities:
+            if is_missing(entity):
+                raise JournalError(f"a file of {entity} is missing, so it can't be logged")
+            if not isinstance(entity, Metric):
+                format.encode_line(self._next, entity)  # too long? then raise before anything is written
         with self._guard:
-            refused = False
-            for value in values:
-                if len(self._backlog) >= MAX_BACKLOG and not refused:
+            full = False
+            for entity in entities:
+                if len(self._backlog) >= MAX_BACKLOG and not full:
                     self._flush()
-                    refused = len(self._backlog) >= MAX_BACKLOG
-                if isinstance(value, Metric):
-                    last = self._last_step.get(value.key)
-                    if last is not None and value.step <= last:
+                    full = len(self._backlog) >= MAX_BACKLOG
+                if isinstance(entity, Metric):
+                    last = self._last_step.get(entity.key)
+                    if last is not None and entity.step <= last:
                         continue
-                    # After a lost point no later one: a resumed run then says all of them, in order.
-                    if refused or value.key in self._gaps:
-                        self._gaps.add(value.key)
+                    # After a lost point no later one: a resumed run then logs all of them, in order.
+                    if full or entity.key in self._gaps:
+                        self._gaps.add(entity.key)
                         self.lost += 1
                         continue
-                    self._last_step[value.key] = value.step
-                elif refused:
+                    self._last_step[entity.key] = entity.step
+                elif full:
                     self.lost += 1
                     continue
-                if isinstance(value, LoggedImage):
-                    # Said again after a resume, it must replace the first and not stand beside it.
-                    first = self._images.setdefault((value.key, value.step), value)
-                    value = replace(value, timestamp_ms=first.timestamp_ms, uuid=first.uuid)
-                self._backlog.append(value)
-                if isinstance(value, LoggedImage):
+                if isinstance(entity, LoggedImage):
+                    # Logged again after a resume, it must replace the first and not stand beside it.
+                    first = self._images.setdefault((entity.key, entity.step), entity)
+                    entity = replace(entity, timestamp_ms=first.timestamp_ms, uuid=first.uuid)
+                self._backlog.append(entity)
+                if isinstance(entity, LoggedImage):
                     self._backlog.append(Tag(IMAGES_TAG, "True"))
             self._flush()
-            if self.lost and not self._lost_said:
-                self._say_lost(f"{MAX_BACKLOG:,} values wait in memory, which takes no more")
+            if self.lost and not self._lost_reported:
+                self._report_lost(f"{MAX_BACKLOG:,} values wait in memory, which takes no more")
         self.changed.set()
 
     def sync(self) -> bool:
-        """Force what was appended onto the disk. Whether all of it is there now."""
+        """Force what was appended onto the disk; return whether all of it is there now."""
         with self._guard:
             self._flush()
             try:
@@ -212,28 +226,38 @@ class Journal:
                 os.fsync(self._descriptor)
             except OSError as error:
                 self._cause = f"the journal in {self.folder} can't be synced ({error.strerror})"
-                self._say(self._cause)
+                self._report(self._cause)
                 return False
             return not self._backlog and not self.lost
 
-    def settle(self) -> None:
-        """`sync`, and JournalError if not all of it is on disk; what waits is then given up, for nobody keeps it."""
+    def flush_or_raise(self) -> None:
+        """Force what was appended onto the disk.
+
+        Raises:
+            JournalError: Not all of it is there; what waits in memory is dropped.
+        """
         if self.sync():
             return
         with self._guard:
             count = len(self._backlog) + self.lost
             cause, self.problem = self._cause, None
             self._backlog.clear()
-        raise JournalError(f"{count:,} values of the run aren't kept, because {cause}: free disk space there")
+        raise JournalError(
+            f"{count:,} values of the run aren't saved, because {cause}: free disk space there"
+        )
+
+    def warn(self, message: str) -> None:
+        """Pass a line to whoever is told of problems."""
+        self._on_problem(message)
 
     def close(self) -> None:
-        """Sync, and give the run to whoever wants it next. Kept files go if MLflow has them all."""
+        """Sync and release the run; spooled files are removed if MLflow has them all."""
         self.sync()
         with self._guard:
             if self._descriptor >= 0:
                 self.lost += len(self._backlog)
-                if self.lost > self._lost_said:
-                    self._say_lost("free disk space there before the next run")
+                if self.lost > self._lost_reported:
+                    self._report_lost("free disk space there before the next run")
                 os.ftruncate(self._descriptor, self._end)
                 os.close(self._descriptor)
                 self._descriptor = -1
@@ -243,41 +267,41 @@ class Journal:
     def _flush(self) -> None:
         if not self._backlog or self._descriptor < 0:
             return
-        waiting = [value for value in self._backlog if not is_missing(value)]
+        waiting = [entity for entity in self._backlog if not is_missing(entity)]
         self.lost += len(self._backlog) - len(waiting)
         error = self._try(waiting)
         if error is None:
             waiting = []
         else:
-            # What the run says must not wait for its files, which need more room: its end above all.
-            plain = [value for value in waiting if source_of(value) is None]
+            # What needs no file must not wait for files, which need more space: the run's end above all.
+            plain = [entity for entity in waiting if source_of(entity) is None]
             if 0 < len(plain) < len(waiting) and self._try(plain) is None:
-                waiting = [value for value in waiting if source_of(value) is not None]
+                waiting = [entity for entity in waiting if source_of(entity) is not None]
         self._backlog = deque(waiting)
         if error is not None:
             self._cause = f"the journal in {self.folder} can't be written ({error.strerror})"
-            self._say(
+            self._report(
                 f"{self._cause}; training goes on, {len(waiting):,} values wait in memory: free disk space there"
             )
         elif self.problem is not None:
             self.problem = None
-            told = f"; {self.lost:,} values were lost" if self.lost else ""
-            self._lost_said = self.lost
-            self._on_problem(f"the journal in {self.folder} can be written again{told}")
+            losses = f"; {self.lost:,} values were lost" if self.lost else ""
+            self._lost_reported = self.lost
+            self._on_problem(f"the journal in {self.folder} can be written again{losses}")
 
-    def _try(self, values: list[Entity | Header]) -> OSError | None:
+    def _try(self, entities: list[Entity | Header]) -> OSError | None:
         try:
-            self._write(values)
+            self._write(entities)
         except OSError as error:
             return error
         return None
 
-    def _write(self, values: list[Entity | Header]) -> None:
-        """All values or, if a write fails, none of them: a line is never left in part."""
+    def _write(self, entities: list[Entity | Header]) -> None:
+        """Write all entities or, if a write fails, none of them: a line is never left in part."""
         lines = []
-        for n, value in enumerate(values, self._next):
-            kept = None if isinstance(value, Header) else self._files.keep(value)
-            lines.append(format.encode_line(n, value, kept))
+        for n, entity in enumerate(entities, self._next):
+            place = None if isinstance(entity, Header) else self._files.add(entity)
+            lines.append(format.encode_line(n, entity, place))
         content = b"".join(lines)
         # An interrupt between a write and the lines after it leaves more on disk than is known here.
         if os.fstat(self._descriptor).st_size != self._end:
@@ -294,39 +318,32 @@ class Journal:
             self._reserve(0)
             raise
         self._end += len(content)
-        self._next += len(values)
-        for value in values:
-            if isinstance(value, RunEnded):
-                self.ended = value.status
-            elif isinstance(value, RunResumed):
-                self.ended = None
+        self._next += len(entities)
+        for entity in entities:
+            self.ended = format.status_after(entity, self.ended)
 
     def _reserve(self, needed: int) -> None:
-        """So much room and some more that nobody else can take, for what is to be said on a full disk."""
-        wanted = self._end + needed + PREALLOCATED
-        if self._reserved < wanted - PREALLOCATED // 2 and reserve(
-            self._descriptor, self._end, wanted - self._end
+        """Preallocate what is needed and some more, for what is to be written on a full disk."""
+        goal = self._end + needed + PREALLOCATED
+        if self._reserved < goal - PREALLOCATED // 2 and fsio.preallocate(
+            self._descriptor, self._end, goal - self._end
         ):
-            self._reserved = wanted
+            self._reserved = goal
 
     def _recover(self) -> None:
         end = 0
         last = -1
-        for item in format.read_spec(self.folder):
+        for item in format.read_entries(self.folder):
             end = item.end
             if isinstance(item, CorruptSpan):
-                self.damages.append(item)
+                self.corrupt_spans.append(item)
                 continue
-            last = item.n
-            if isinstance(item.value, Metric):
-                key = item.value.key
-                self._last_step[key] = max(item.value.step, self._last_step.get(key, item.value.step))
-            elif isinstance(item.value, LoggedImage):
-                self._images[item.value.key, item.value.step] = item.value
-            elif isinstance(item.value, RunEnded):
-                self.ended = item.value.status
-            elif isinstance(item.value, RunResumed):
-                self.ended = None
+            last, entity = item.n, item.value
+            self.ended = format.status_after(entity, self.ended)
+            if isinstance(entity, Metric):
+                self._last_step[entity.key] = max(entity.step, self._last_step.get(entity.key, entity.step))
+            elif isinstance(entity, LoggedImage):
+                self._images[entity.key, entity.step] = entity
         if os.fstat(self._descriptor).st_size != end:
             os.ftruncate(self._descriptor, end)
         self._end = self._reserved = end
@@ -337,14 +354,14 @@ class Journal:
             # One that doesn't fit this journal might seem to fit it when it has grown.
             (self.folder / format.CURSOR).unlink(missing_ok=True)
 
-    def _say_lost(self, further: str) -> None:
-        self._lost_said = self.lost
+    def _report_lost(self, further: str) -> None:
+        self._lost_reported = self.lost
         self._on_problem(
             f"{self.lost:,} values of the run are lost, because the journal in {self.folder} can't be written: "
             f"{further}"
         )
 
-    def _say(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         first = self.problem is None
         self.problem = problem
         if first:
@@ -352,7 +369,7 @@ class Journal:
 
 
 def _origin() -> dict[str, str]:
-    """The tags by which MLflow shows who started what."""
+    """Return the tags by which MLflow shows who started what."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):
@@ -361,4 +378,4 @@ def _origin() -> dict[str, str]:
 
 
 def _ignore(problem: str) -> None:
-    """A caller that doesn't listen finds it in `Journal.problem`."""
+    """Do nothing: a caller that doesn't listen reads `Journal.problem`."""

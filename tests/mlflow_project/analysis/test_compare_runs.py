@@ -169,7 +169,7 @@ def test_a_store_that_is_away_is_no_lack_of_predictions(
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", away)
     said = refused(capsys, "--runs", ",".join(runs))
     assert (
-        "doesn't answer; start it there (mlflow-project serve), or name another store by MLFLOW_TRACKING_URI"
+        "is unreachable; start it there (mlflow-project serve), or name another store by MLFLOW_TRACKING_URI"
         in said
     )
 

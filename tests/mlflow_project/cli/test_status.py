@@ -38,11 +38,11 @@ def killed(store: str) -> Iterator[Path]:
     script = (
         "import sys, time\n"
         "from mlflow_project.tracking.journal.writer import Journal\n"
-        "from mlflow_project.tracking.delivery.background import Sender\n"
+        "from mlflow_project.tracking.delivery.background import BackgroundUploader\n"
         "from mlflow_project.tracking.journal.entities import Metric\n"
         "journal = Journal.create(sys.argv[1], 'experiment', 'lr=0.1 epochs=8')\n"
         "journal.append(Metric('m', 1.0, 1)); journal.sync()\n"
-        "assert Sender(journal).start().wait(60).complete\n"
+        "assert BackgroundUploader(journal).start().wait(60).complete\n"
         "journal.append(Metric('m', 2.0, 2)); print(journal.folder, flush=True)\n"
         "time.sleep(600)\n"
     )
@@ -151,7 +151,7 @@ def test_sync_fails_in_one_line_while_the_server_is_away(
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
     assert (
         error
-        == "Error: 1 of 1 runs couldn't be delivered (http://127.0.0.1:9 doesn't answer); try again later"
+        == "Error: 1 of 1 runs couldn't be delivered (http://127.0.0.1:9 is unreachable); try again later"
     )
 
 
@@ -175,7 +175,7 @@ def test_sync_asks_a_server_that_is_away_once(
     assert main.run(["sync", "--format", "json"]) == 1
     said = capsys.readouterr()
     assert [row["pending"] for row in json.loads(said.out)] == [2, 2, 2]
-    assert "3 of 3 runs couldn't be delivered (http://127.0.0.1:9 doesn't answer)" in said.err
+    assert "3 of 3 runs couldn't be delivered (http://127.0.0.1:9 is unreachable)" in said.err
     assert len(asked) == 1
 
 
@@ -184,9 +184,9 @@ def test_sync_names_what_was_refused(store: str, capsys: pytest.CaptureFixture[s
     journal.append(Metric("a\nb", 1.0), Tag("t", "x"), RunEnded())
     journal.close()
     assert main.run(["sync"]) == 0
-    assert r"Metric 'a\nb' was refused" in capsys.readouterr().err
+    assert r"Metric 'a\nb' was rejected" in capsys.readouterr().err
     (row,) = rows(capsys, "status")
-    assert "was refused" in row["what_to_do"]
+    assert "was rejected" in row["what_to_do"]
 
 
 def test_an_unknown_run_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ UNENCODED = [
 
 @pytest.fixture(autouse=True)
 def nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_store, "_make", lambda uri: pytest.fail(f"{uri} is made"))
+    monkeypatch.setattr(server_store, "_create_schema", lambda uri: pytest.fail(f"{uri} is made"))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ class TestStores:
 
     def test_a_file_that_is_no_database_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "notes.db").write_text("no database at all" * 100)
-        with pytest.raises(StoreError, match="no SQLite database"):
+        with pytest.raises(StoreError, match="not a SQLite database"):
             server_store.prepare(f"sqlite:///{tmp_path}/notes.db")
 
     @pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "mysql://x/y", "mlruns", "sqlite:///:memory:"])
@@ -178,7 +178,7 @@ class TestStores:
         assert not (tmp_path / "gone").exists()
 
     def test_a_database_that_does_not_run_is_said_at_once(self) -> None:
-        with pytest.raises(StoreError, match="doesn't answer"):
+        with pytest.raises(StoreError, match="is unreachable"):
             server_store.prepare(f"postgresql://u:secret@127.0.0.1:{free_port()}/mlflow")
 
     def test_a_database_that_never_answers_is_given_up_within_seconds(self) -> None:
@@ -322,7 +322,7 @@ class TestAdministrator:
         self.administer(store, "of the first start")
         prepared = auth.prepare(store, None, folder)
         assert auth.PASSWORD_VARIABLE not in prepared.environment
-        assert prepared.unlike is None
+        assert prepared.mismatched_source is None
 
     @pytest.mark.parametrize(
         ("later", "unlike"), [("of the first start", False), ("a changed password", True)]
@@ -333,7 +333,7 @@ class TestAdministrator:
         self.administer(store, "of the first start")
         (folder / "word").write_text(f"{later}\n")
         prepared = auth.prepare(store, folder / "word", folder)
-        assert prepared.unlike == (str(folder / "word") if unlike else None)
+        assert prepared.mismatched_source == (str(folder / "word") if unlike else None)
 
     def administer(self, store: str, password: str) -> None:
         """As MLflow's first start leaves the store."""
@@ -365,7 +365,7 @@ class TestAdministrator:
     def test_the_configuration_is_private_and_read_as_meant(
         self, folder: Path, store: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(auth, "_kept_hash", lambda store: "of a password")
+        monkeypatch.setattr(auth, "_stored_hash", lambda store: "of a password")
         uri = "postgresql+psycopg://u:a%2Fb@h/d"
         prepared = auth.prepare(uri, None, folder)
         file = Path(prepared.environment["MLFLOW_AUTH_CONFIG_PATH"])

@@ -83,7 +83,7 @@ def test_a_run_that_is_stopped_while_the_server_is_away_says_what_isn_t_delivere
     stopped_before("epoch", monkeypatch)
     assert run([command, "--lr", "0.03", "--epochs", "2", *options(tiny)]) == 143
     lines = capsys.readouterr().err.splitlines()
-    (said,) = [line for line in lines if "not delivered yet" in line]
+    (said,) = [line for line in lines if "not uploaded" in line]
     assert said.endswith("deliver them with: mlflow-project sync")
     assert "stopped by SIGTERM" in lines[-1]
 

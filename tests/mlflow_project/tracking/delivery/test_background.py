@@ -20,6 +20,7 @@ from mlflow_project.tracking.journal.entities import Artifact, Metric, RunEnded,
 from mlflow_project.tracking.journal.spool import FileSpool
 from mlflow_project.tracking.journal.writer import Journal
 from mlflow_project.tracking.stale_runs import RemoteRun
+from tests.support.journals import wait_for_run
 from tests.support.tiny import full
 
 
@@ -28,7 +29,7 @@ def test_a_server_that_is_away_is_a_problem_in_one_line_and_no_exception() -> No
     journal.append(Metric("m", 1.0), RunEnded())
     journal.close()
     delivery = deliver(journal.folder)
-    assert delivery.problem == "http://user:***@127.0.0.1:9 doesn't answer"
+    assert delivery.problem == "http://user:***@127.0.0.1:9 is unreachable"
     assert delivery.pending == journal.count
 
 
@@ -57,7 +58,7 @@ def test_a_locked_database_is_tried_again_and_never_told(
 def test_the_sender_delivers_while_the_run_lives_and_shows_that_it_does(store: str) -> None:
     journal = Journal.create(store, "experiment", "n")
     sending = BackgroundUploader(journal).start()
-    run_id = sending.wait_for_run(30)
+    run_id = wait_for_run(sending, 30)
     assert run_id is not None
     assert journal.run_id == run_id
     journal.append(Metric("m", 1.0, 1))
@@ -82,7 +83,7 @@ def test_waiting_for_a_server_that_is_away_is_bounded() -> None:
     journal.append(Metric("m", 1.0))
     sending = BackgroundUploader(journal).start()
     before = time.monotonic()
-    assert sending.wait_for_run(0.2) is None
+    assert wait_for_run(sending, 0.2) is None
     delivery = sending.wait(0.3)
     assert time.monotonic() - before < 30
     assert (delivery.run_id, delivery.pending) == (None, 1)
@@ -93,10 +94,11 @@ def test_waiting_for_a_server_that_is_away_is_bounded() -> None:
 
 def test_the_runs_id_is_announced_once_before_or_after_the_server_gives_it(store: str) -> None:
     journal = Journal.create(store, "experiment", "n")
-    sending, announced = BackgroundUploader(journal), []
+    announced: list[str] = []
+    sending = BackgroundUploader(journal)
     sending.when_named(announced.append)
     assert announced == []
-    run_id = sending.start().wait_for_run(60)
+    run_id = wait_for_run(sending.start(), 60)
     journal.append(Metric("m", 1.0))
     assert sending.wait(60).complete
     assert announced == [run_id]
@@ -114,7 +116,7 @@ def test_waiting_ends_early_when_nothing_arrives_any_more(monkeypatch: pytest.Mo
     before = time.monotonic()
     delivery = sending.wait(3600)
     assert time.monotonic() - before < 300
-    assert delivery.problem == "http://127.0.0.1:9 doesn't answer"
+    assert delivery.problem == "http://127.0.0.1:9 is unreachable"
     sending.stop()
     journal.close()
 
@@ -132,7 +134,7 @@ def test_a_run_that_was_taken_for_dead_during_an_outage_says_running_again(store
 
     journal = Journal.create(store, "experiment", "n")
     sending = BackgroundUploader(journal, lambda _: Away(), heartbeat_seconds=0.05).start()  # type: ignore[arg-type,return-value]
-    run_id = str(sending.wait_for_run(60))
+    run_id = str(wait_for_run(sending, 60))
     for step in range(3):
         journal.append(Metric("m", step, step))
         assert sending.wait(60).complete
@@ -230,7 +232,7 @@ def test_work_whose_results_find_no_room_is_not_finished(
     monkeypatch.setattr(FileSpool, "_copy", full)
     with (
         pytest.raises(JournalError, match=r"No space left.*free disk space there, and do it again"),
-        ActiveRun.begin("n", "experiment", lambda problem: None, None) as run,
+        ActiveRun.start("n", "experiment", lambda problem: None, None) as run,
     ):
         run.log(Artifact("table.csv", table))
     kept = open_client(store).get_run(run.name)

@@ -42,7 +42,7 @@ def test_an_error_of_a_page_is_one_line_without_a_password(monkeypatch: pytest.M
 
     with pytest.raises(StoreError) as caught:
         next(pages(fetch))
-    assert str(caught.value).startswith("https://u:***@host doesn't answer; start it there")
+    assert str(caught.value).startswith("https://u:***@host is unreachable; start it there")
 
 
 def test_errors_of_the_code_are_not_translated() -> None:
@@ -53,7 +53,7 @@ def test_errors_of_the_code_are_not_translated() -> None:
 def test_threads_that_import_mlflow_at_once_all_get_the_whole_of_it() -> None:
     program = """
 import threading
-from mlflow_project.connection import import_mlflow
+from mlflow_project.tracking.delivery.client import import_mlflow
 problems = []
 def work():
     try:

@@ -31,6 +31,7 @@ from mlflow_project.tracking.journal.entities import (
     Tag,
 )
 from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.tracking.sync import sync
 from tests.support.synced import watch_syncs
 
 
@@ -274,7 +275,7 @@ def test_a_value_that_mlflow_refuses_is_found_in_its_batch_and_named(store: str)
     delivery = deliver(journal.folder)
     assert delivery.complete
     (refused,) = delivery.refused
-    assert refused.startswith(r"Metric 'bad\nname' was refused: ")
+    assert refused.startswith(r"Metric 'bad\nname' was rejected: ")
     assert "\n" not in refused
     client = open_client(store)
     steps = [m.step for m in client.get_metric_history(str(delivery.run_id), "m")]
@@ -318,7 +319,7 @@ def test_a_kept_file_that_changed_is_never_delivered(store: str, files: Path) ->
     kept.write_text("other")
     delivery = deliver(journal.folder)
     assert delivery.complete
-    assert "'tables/table.csv' was refused: the kept file isn't what was journaled" in delivery.refused[0]
+    assert "'tables/table.csv' was rejected: the spooled file isn't what was journaled" in delivery.refused[0]
     (run,) = whole_store(store)["runs"]
     assert "figure.png" in run[5]
     assert "tables/table.csv" not in run[5]
@@ -447,3 +448,17 @@ def test_nothing_is_skipped_where_the_end_of_a_delivered_journal_is_lost(store: 
     assert (delivery.complete, delivery.refused) == (True, ())
     tags = open_client(store).get_run(str(delivery.run_id)).data.tags
     assert {f"new {n}" for n in range(20)} <= tags.keys()
+
+
+def test_a_child_that_is_sent_before_its_parent_needs_one_sync(store: str) -> None:
+    child, parent = (
+        Journal.create(store, "experiment", name, start_time_ms=start)
+        for name, start in (("child", 1_000), ("parent", 2_000))
+    )
+    child.append(Tag("mlflow.parentRunId", f"journal:{parent.header.key}"), RunEnded())
+    parent.append(Metric("m", 1.0), RunEnded())
+    for journal in (child, parent):
+        journal.close()
+    first, second = sync()
+    assert [(result.run, result.pending) for result in (first, second)] == [("child", 0), ("parent", 0)]
+    assert open_client(store).get_run(first.run_id).data.tags["mlflow.parentRunId"] == second.run_id

@@ -30,7 +30,7 @@ def good_lines(folder: Path) -> list[bytes]:
 @given(content=st.binary(max_size=3000))
 def test_any_bytes_are_read_as_damage_or_as_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / format.JOURNAL).write_bytes(content)
-    items = list(format.read_spec(tmp_path))
+    items = list(format.read_entries(tmp_path))
     assert all(isinstance(item, CorruptSpan) for item in items)
     with pytest.raises(JournalError):
         format.read_header(tmp_path)
@@ -56,7 +56,7 @@ def test_a_journal_changed_anywhere_yields_only_what_was_written(tmp_path: Path,
             break
     (tmp_path / format.JOURNAL).write_bytes(content)
     written = {n: format.decode_line(line, tmp_path / format.FILES)[1] for n, line in enumerate(lines)}
-    entries = [item for item in format.read_spec(tmp_path) if isinstance(item, Entry)]
+    entries = [item for item in format.read_entries(tmp_path) if isinstance(item, Entry)]
     assert all(written[entry.n] == entry.value for entry in entries)
     assert [entry.n for entry in entries] == sorted({entry.n for entry in entries})
 
@@ -82,7 +82,7 @@ def test_a_line_with_a_right_digest_and_a_wrong_content_is_damage(tmp_path: Path
 
     digest = hashlib.sha256(entry.encode()).hexdigest()
     (tmp_path / format.JOURNAL).write_text(f'{{"sha256":"{digest}","entry":{entry}}}\n')
-    (item,) = format.read_spec(tmp_path)
+    (item,) = format.read_entries(tmp_path)
     assert isinstance(item, CorruptSpan)
 
 
@@ -92,9 +92,9 @@ def test_reading_holds_one_line_and_never_a_whole_file(tmp_path: Path) -> None:
     path.write_bytes(
         random.Random(seed).randbytes(1000) + b"x" * (8 << 20) + b"\n" + b"".join(good_lines(tmp_path))
     )
-    list(format.read_spec(tmp_path))
+    list(format.read_entries(tmp_path))
     tracemalloc.start()
-    items = list(format.read_spec(tmp_path))
+    items = list(format.read_entries(tmp_path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len([item for item in items if isinstance(item, Entry)]) == 5
@@ -116,7 +116,7 @@ def test_lines_of_an_earlier_version_are_read(tmp_path: Path) -> None:
         entry = line.partition(b'"entry":')[2][:-2]
         lines.append(line.replace(b"%b", hashlib.sha256(entry).hexdigest().encode()))
     (tmp_path / format.JOURNAL).write_bytes(b"".join(lines))
-    first, second = format.read_spec(tmp_path)
+    first, second = format.read_entries(tmp_path)
     assert isinstance(first, Entry)
     assert isinstance(first.value, Header)
     assert (first.value.tags, first.value.host, first.value.experiment_description) == ({"a": "b"}, "h", "")

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from mlflow_project.common.errors import JournalError
-from mlflow_project.tracking.journal import format
-from mlflow_project.tracking.journal import writer as journal_module
+from mlflow_project.tracking.journal import format, writer
 from mlflow_project.tracking.journal.entities import Artifact, Metric, RunEnded
-from mlflow_project.tracking.journal.fsio import reserve
+from mlflow_project.tracking.journal.fsio import preallocate
 from mlflow_project.tracking.journal.writer import Journal
 from tests.support.journals import create, journal_end, values_of
 from tests.support.tiny import full
@@ -22,7 +21,7 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.room = 1 << 30
         self._write = os.write
-        monkeypatch.setattr(journal_module.os, "write", self.write)
+        monkeypatch.setattr(writer.os, "write", self.write)
 
     def write(self, descriptor: int, content: bytes) -> int:
         if self.room <= 0:
@@ -66,7 +65,7 @@ def test_values_appended_together_are_on_disk_together_or_not_at_all(monkeypatch
 def test_what_neither_disk_nor_memory_take_is_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     disk = Disk(monkeypatch)
-    monkeypatch.setattr(journal_module, "LONGEST_BACKLOG", 10)
+    monkeypatch.setattr(writer, "MAX_BACKLOG", 10)
     journal = create(on_problem=said.append)
     disk.room = 0
     journal.append(*(Metric("m", i, i) for i in range(15)))
@@ -79,7 +78,7 @@ def test_what_neither_disk_nor_memory_take_is_counted_and_said(monkeypatch: pyte
 
 def test_a_healthy_disk_takes_more_at_once_than_the_memory_would(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(journal_module, "LONGEST_BACKLOG", 10)
+    monkeypatch.setattr(writer, "MAX_BACKLOG", 10)
     journal = create(on_problem=said.append)
     journal.append(*(Metric("m", i, i) for i in range(25)))
     assert (journal.sync(), journal.lost, said) == (True, 0, [])
@@ -91,7 +90,7 @@ def test_a_loss_is_said_when_it_happens_and_after_it_the_run_says_all_when_it_go
 ) -> None:
     said: list[str] = []
     disk = Disk(monkeypatch)
-    monkeypatch.setattr(journal_module, "LONGEST_BACKLOG", 10)
+    monkeypatch.setattr(writer, "MAX_BACKLOG", 10)
     journal = create(on_problem=said.append)
     disk.room = 0
     journal.append(*(Metric("m", i, i) for i in range(12)))
@@ -110,7 +109,7 @@ def test_the_end_of_a_run_does_not_wait_for_files_that_find_no_room(
 ) -> None:
     said: list[str] = []
     journal = create(on_problem=said.append)
-    monkeypatch.setattr(journal_module.shutil, "copyfile", full)
+    monkeypatch.setattr(writer.shutil, "copyfile", full)
     journal.append(Artifact("x.csv", file), Metric("m", 1.0), RunEnded("FAILED"))
     assert values_of(journal.folder)[1:] == [RunEnded("FAILED", journal_end(journal))]
     assert "1 values wait" in said[0]
@@ -122,15 +121,15 @@ def test_room_for_the_last_words_is_the_journals_before_the_disk_is_full() -> No
     journal = create()
     path = journal.folder / format.JOURNAL
     with path.open("ab") as stream:
-        if not reserve(stream.fileno(), 0, 1):
+        if not preallocate(stream.fileno(), 0, 1):
             return  # a file system that reserves nothing
     for step in range(2000):
         journal.append(Metric("m", step, step))
-        assert path.stat().st_blocks * 512 >= path.stat().st_size + journal_module.PREALLOCATED // 2
+        assert path.stat().st_blocks * 512 >= path.stat().st_size + writer.PREALLOCATED // 2
     size = path.stat().st_size
     journal.close()
     assert path.stat().st_size == size
-    assert path.stat().st_blocks * 512 < size + journal_module.PREALLOCATED // 2
+    assert path.stat().st_blocks * 512 < size + writer.PREALLOCATED // 2
 
 
 def test_a_full_disk_while_a_file_is_copied_leaves_no_part_of_it(
@@ -143,7 +142,7 @@ def test_a_full_disk_while_a_file_is_copied_leaves_no_part_of_it(
     said: list[str] = []
     journal = create(on_problem=said.append)
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module.shutil, "copyfile", full)
+        patch.setattr(writer.shutil, "copyfile", full)
         journal.append(Artifact("x.csv", file), Metric("m", 1.0, timestamp_ms=1))
         assert values_of(journal.folder) == [Metric("m", 1.0, timestamp_ms=1)]
     assert len(said) == 1

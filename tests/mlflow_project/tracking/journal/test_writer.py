@@ -95,7 +95,7 @@ def test_a_torn_last_line_is_dropped_and_cut_off_when_the_run_goes_on() -> None:
         assert [value.value for value in values_of(journal.folder)] == [1.0]  # type: ignore[union-attr]
     path.write_bytes(whole[:-7])
     again = Journal.open(journal.folder)
-    assert not again.damages
+    assert not again.corrupt_spans
     again.append(Metric("m", 2.5, 2))
     assert [value.value for value in values_of(journal.folder)] == [1.0, 2.5]  # type: ignore[union-attr]
 
@@ -106,10 +106,10 @@ def test_damage_is_reported_with_its_position_and_the_rest_is_read() -> None:
     journal.close()
     path = journal.folder / format.JOURNAL
     content = bytearray(path.read_bytes())
-    line = [item for item in format.read_spec(journal.folder) if isinstance(item, Entry)][3]
+    line = [item for item in format.read_entries(journal.folder) if isinstance(item, Entry)][3]
     content[line.position + 100] ^= 1
     path.write_bytes(content)
-    items = list(format.read_spec(journal.folder))
+    items = list(format.read_entries(journal.folder))
     (damage,) = [item for item in items if isinstance(item, CorruptSpan)]
     assert (damage.position, damage.end) == (line.position, line.end)
     assert "SHA-256" in str(damage)
@@ -117,9 +117,9 @@ def test_damage_is_reported_with_its_position_and_the_rest_is_read() -> None:
     read = [item.value.step for item in items if isinstance(item, Entry) and isinstance(item.value, Metric)]
     assert read == [0, 1, 3, 4]
     again = Journal.open(journal.folder)
-    assert again.damages == [damage]
+    assert again.corrupt_spans == [damage]
     again.append(Metric("m", 5.0, 5))
-    steps = [item.value.step for item in format.read_spec(journal.folder) if isinstance(item, Entry)
+    steps = [item.value.step for item in format.read_entries(journal.folder) if isinstance(item, Entry)
              and isinstance(item.value, Metric)]  # fmt: skip
     assert steps == [0, 1, 3, 4, 5]
 
@@ -130,7 +130,7 @@ def test_a_missing_line_is_noticed() -> None:
     path = journal.folder / format.JOURNAL
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2] + lines[4:]))
-    (damage,) = [item for item in format.read_spec(journal.folder) if isinstance(item, CorruptSpan)]
+    (damage,) = [item for item in format.read_entries(journal.folder) if isinstance(item, CorruptSpan)]
     assert "values 2 to 3 are missing" in str(damage)
 
 
@@ -181,7 +181,7 @@ def test_a_resumed_run_says_no_step_twice() -> None:
 
 
 def test_a_file_that_is_not_there_is_the_callers_mistake(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=r"isn't there"):
+    with pytest.raises(JournalError, match=r"is missing"):
         create().append(Artifact("x.csv", tmp_path / "none"))
 
 
