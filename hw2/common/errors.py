@@ -4,6 +4,7 @@ ExperimentError
 ├── ConfigurationError   a configuration that can't be trained here
 ├── DataError            files or images that are not what they should be
 ├── DivergenceError      the loss is not a number any more
+├── NetError             a net of one's own that fails at work, or ends the program
 ├── CheckpointError      a saved state that can't be continued
 └── ComparisonError      models whose predictions can't be compared
 
@@ -36,6 +37,10 @@ class DivergenceError(Hw2Error):
         )
         self.epoch = epoch
         self.batch = batch
+
+
+class NetError(Hw2Error):
+    """A net of one's own that fails at work, or ends the program."""
 
 
 class CheckpointError(Hw2Error):
