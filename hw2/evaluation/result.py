@@ -15,7 +15,7 @@ class Evaluation:
     """What one model says about every image of one image set; its arrays can't be written to.
 
     labels: int64 [N]; logits: float32 [N, 10]; early_features and late_features: float32 [N, 32] and [N, 64] of BaseCNN,
-    the channel means that outlier scores are computed from; seconds: wall time of the one pass.
+    the channel means that outlier scores are computed from; seconds: time of the one pass, without suspensions.
     """
 
     name: str
