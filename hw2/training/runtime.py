@@ -1,6 +1,7 @@
 """What `auto` becomes on this machine."""
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hw2.training.config import TrainingConfig, _require
@@ -19,7 +20,8 @@ def native_bfloat16() -> bool:
     """Whether this processor computes in bfloat16 itself; where it is emulated it is 20 times slower than float32."""
     import torch
 
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    # PyTorch may be built without oneDNN, as on Apple's processors; its operators aren't there then.
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     # oneDNN says yes to every AVX-512, also where it has to emulate.
     emulated = platform.machine() in ("x86_64", "AMD64") and not (
@@ -28,8 +30,14 @@ def native_bfloat16() -> bool:
     return not emulated
 
 
-def resolve_runtime(config: TrainingConfig) -> ResolvedRuntime:
-    """What the configuration's `auto` means on this machine; `ConfigurationError` for what it hasn't got."""
+def resolve_runtime(
+    config: TrainingConfig, threads: Callable[[TrainingConfig, int, str], int] | None = None
+) -> ResolvedRuntime:
+    """What the configuration's `auto` means on this machine; `ConfigurationError` for what it hasn't got.
+
+    threads: where a net of one's own may have all cores, says how many it gets, of so many at most and in a precision;
+    as `hw2.training.thread_count.fastest_threads`, which does it if nobody else is named.
+    """
     import torch
 
     gpu = torch.cuda.is_available()
@@ -46,4 +54,9 @@ def resolve_runtime(config: TrainingConfig) -> ResolvedRuntime:
         f"precision is bfloat16 but this {device} doesn't compute in it natively; use --precision float32 or auto",
     )
     precision = "bfloat16" if native and config.precision != "float32" else "float32"
-    return ResolvedRuntime(precision, device, config.threads or torch.get_num_threads())
+    most = config.threads or torch.get_num_threads()
+    if config.own_net is not None and device == "cpu" and config.threads == 0 and most > 1:
+        from hw2.training.thread_count import fastest_threads
+
+        most = (threads or fastest_threads)(config, most, precision)
+    return ResolvedRuntime(precision, device, most)
