@@ -1,4 +1,12 @@
-"""What can go wrong through no fault of the code.
+"""What can go wrong in an experiment through no fault of the code.
+
+Hw2Error
+├── ConfigurationError   a configuration that can't be trained here
+├── DataError            files or images that are not what they should be
+├── DivergenceError      the loss is not a number any more
+├── NetError             a custom net that fails at work, or ends the program
+├── CheckpointError      a saved state that can't be continued
+└── ComparisonError      models whose predictions can't be compared
 
 Each message is one line: what was found, what was expected, and the next step.
 """
@@ -29,6 +37,10 @@ class DivergenceError(Hw2Error):
         )
         self.epoch = epoch
         self.batch = batch
+
+
+class NetError(Hw2Error):
+    """A net of one's own that fails at work, or ends the program."""
 
 
 class CheckpointError(Hw2Error):

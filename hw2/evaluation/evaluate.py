@@ -1,11 +1,11 @@
 """One pass of a model over an image set."""
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from hw2.common import active_time
 from hw2.common.errors import DataError, Hw2Error
 from hw2.data.image_set import ImageSet
 from hw2.evaluation.inference import model_outputs
@@ -32,13 +32,13 @@ def evaluate(
     if not len(image_set):
         raise DataError(f"{image_set.name} {image_set.split}: no images to evaluate; expected at least one")
     batches, done = [], 0
-    started = time.perf_counter()
+    started = active_time.seconds()
     for batch in model_outputs(model, image_set.images, batch_size):
         batches.append(batch)
         done += len(batch.logits)
         if on_progress is not None:
             on_progress(done)
-    seconds = time.perf_counter() - started
+    seconds = active_time.seconds() - started
     logits, early_features, late_features = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:

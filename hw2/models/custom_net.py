@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.modules import activation
 
 from hw2.common.constants import IMAGE_SIZE, NUM_CLASSES
-from hw2.common.errors import ConfigurationError
+from hw2.common.errors import ConfigurationError, Hw2Error, NetError
 from hw2.common.formatting import first_line
 from hw2.models.net import ModelOutputs, Net, preprocess
 
@@ -55,6 +55,11 @@ class CustomNet(Net):
         return logits
 
     def forward_features(self, images: Tensor) -> ModelOutputs:
+        """Logits and the channel means of the two chosen layers, in one pass."""
+        with at_work(self.name):
+            return self._forward_features(images)
+
+    def _forward_features(self, images: Tensor) -> ModelOutputs:
         means: dict[str, Tensor] = {}
         thread = threading.get_ident()  # a server asks one net from several threads
 
@@ -117,12 +122,35 @@ def source_beside(folder: Path) -> tuple[str, str] | None:
 
 
 @contextmanager
-def _one_line_errors(name: str) -> Iterator[None]:
-    """Raise whatever the user's code raises as a ConfigurationError of one line."""
+def at_work(name: str) -> Iterator[None]:
+    """Raise what the user's code raises once it is trained or evaluated as a NetError of one line."""
     try:
         yield
-    except ConfigurationError:
+    except Hw2Error:
         raise
+    except SystemExit as error:
+        raise _ended(name, error) from error
+    except Exception as error:
+        raise NetError(
+            f"{name} failed at work: {type(error).__name__}: {first_line(error)}; mend the class and start again"
+        ) from error
+
+
+def _ended(name: str, error: SystemExit) -> NetError:
+    return NetError(
+        f"{name} would have ended the program (sys.exit({error.code!r})); take that out of its file"
+    )
+
+
+@contextmanager
+def _one_line_errors(name: str) -> Iterator[None]:
+    """Raise whatever the user's code raises while it is tried out as a ConfigurationError of one line."""
+    try:
+        yield
+    except Hw2Error:
+        raise
+    except SystemExit as error:
+        raise _ended(name, error) from error
     except Exception as error:
         raise ConfigurationError(
             f"{name} can't be used: {type(error).__name__}: {first_line(error)}; it is made without arguments and "

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hw2.models.base_cnn import BaseCNN
+from hw2.models.custom_net import CustomNet, at_work
 from hw2.models.net import Net, preprocess
 
 
@@ -27,13 +28,23 @@ class AutogradStep:
         trained = [parameter for parameter in self._net.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum, fused=True)
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the batches to come."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        self._optimizer.param_groups[0]["lr"] = rate
+
     def prepare(self, images: Tensor) -> Tensor:
         return images.to(self._device)
 
     def __call__(self, prepared: Any, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         y = labels[index]
         self._net.train()
-        with _deterministic(), _seeded_by(index, self._device) if self._draws else nullcontext():
+        seeded = _seeded_by(index, self._device) if self._draws else nullcontext()
+        with self._at_work(), _deterministic(), seeded:
             logits = self._logits(prepared[index])
             loss = functional.cross_entropy(logits, y)
             self._optimizer.zero_grad(set_to_none=True)
@@ -47,7 +58,7 @@ class AutogradStep:
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         for x, y in zip(torch.split(prepared, batch_size), torch.split(labels, batch_size), strict=True):
-            with _deterministic():
+            with self._at_work(), _deterministic():
                 logits = self._logits(x)
             loss += functional.cross_entropy(logits, y, reduction="sum")
             correct += (logits.argmax(1) == y).sum()
@@ -69,6 +80,9 @@ class AutogradStep:
             for name, parameter in self._net.named_parameters():
                 velocity = torch.empty_like(parameter).copy_(state[f"momentum.{name}"])
                 self._optimizer.state[parameter]["momentum_buffer"] = velocity
+
+    def _at_work(self) -> AbstractContextManager[None]:
+        return at_work(self._net.name) if isinstance(self._net, CustomNet) else nullcontext()
 
     def _logits(self, images: Tensor) -> Tensor:
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):

@@ -21,6 +21,9 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class TrainStep(Protocol):
     """What `Trainer` drives. `prepared` is whatever `prepare` returned."""
 
+    lr: float
+    """The learning rate of the batches to come."""
+
     def prepare(self, images: Tensor) -> Any:
         """Convert the whole set, uint8 [N, 28, 28], to the layout and precision that the step reads."""
         ...

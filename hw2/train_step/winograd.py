@@ -35,7 +35,7 @@ class WinogradStep:
     def __init__(
         self, model: BaseCNN, *, lr: float, momentum: float, dtype: torch.dtype, batch_size: int
     ) -> None:
-        self._lr = lr
+        self.lr = lr
         self._momentum = momentum
         self._dtype = dtype
         raise_malloc_threshold()
@@ -206,7 +206,7 @@ class WinogradStep:
     def _descend(self, name: str, gradient: Tensor, columns: slice = slice(None)) -> None:
         if self._momentum:
             gradient = self._velocities[name][..., columns].mul_(self._momentum).add_(gradient)
-        self._weights[name][..., columns].add_(gradient, alpha=-self._lr)
+        self._weights[name][..., columns].add_(gradient, alpha=-self.lr)
 
 
 class _Workspace:

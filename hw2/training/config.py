@@ -16,6 +16,7 @@ VALIDATION_SIZE = 5_000
 _BOUNDS = {  # what PyTorch takes, and more threads or epochs than anybody has a use for
     "epochs": (1, 1_000_000),
     "batch_size": (1, 2**63 - 1),
+    "warmup": (0, 1_000_000_000),
     "seed": (0, 2**63 - 1),
     "threads": (0, 1_024),
 }
@@ -26,11 +27,12 @@ SMALL_VALIDATION_SHARE = 12  # a set smaller than 60,000 gives a twelfth
 class TrainingConfig:
     """One configuration, as requested.
 
-    lr: finite, above 0. momentum: 0 to below 1. validation_size: images taken from the training set, or None
-    for 5,000 (a twelfth of a set smaller than 60,000). epochs: 1 to 1,000,000. threads: processor threads, 0 for
-    all cores, to 1,024. model: `base-cnn`, or FILE.py:CLASS for a custom net (see
-    `hw2.models.custom_net`); model_source is that file's text, read when the configuration is created and part of it
-    from then on.
+    lr: finite, above 0. momentum: 0 to below 1. warmup: batches over which the rate rises linearly to lr, counted
+    from the beginning of the training; 0 is lr from the first batch on. validation_size: images taken from the
+    training set, or None for 5,000 (a twelfth of a set smaller than 60,000). epochs: 1 to 1,000,000. threads:
+    processor threads, to 1,024; 0 for all cores, or for a custom net as many as are fastest. model: `base-cnn`, or
+    FILE.py:CLASS for a custom net (see `hw2.models.custom_net`); model_source is that file's text, read when the
+    configuration is created and part of it from then on.
 
     Raises:
         ConfigurationError: a value that can't be trained with.
@@ -41,6 +43,7 @@ class TrainingConfig:
     batch_size: int = 64
     optimizer: str = "sgd"
     momentum: float = 0.0
+    warmup: int = 100
     seed: int = 0
     dataset: str = "mnist"
     validation_size: int | None = None
@@ -73,11 +76,15 @@ class TrainingConfig:
             value = getattr(self, name)
             _require(value in choices, f"{name} is {value!r}; it must be one of {', '.join(choices)}")
 
+    def rate(self, batch: int) -> float:
+        """The learning rate of a batch, counted from 1 at the beginning of the training."""
+        return self.lr if batch >= self.warmup else self.lr * (batch / self.warmup)
+
     @property
     def name(self) -> str:
         """The run's name: learning rate and epochs, and whatever else is not the default."""
         words = [f"lr={format_float(self.lr)}", f"epochs={self.epochs}"]
-        named = ("batch_size", "momentum", "seed", "dataset", "precision")
+        named = ("batch_size", "momentum", "warmup", "seed", "dataset", "precision")
         words += [f"{k}={getattr(self, k)}" for k in named if getattr(self, k) != _DEFAULTS[k]]
         words += [f"model={self.model_name}"] if self.model_source else []
         return " ".join(words)

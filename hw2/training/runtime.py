@@ -1,6 +1,7 @@
 """Resolution of `auto` to this machine's precision, device and threads."""
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hw2.training.config import TrainingConfig, _require
@@ -19,7 +20,8 @@ def native_bfloat16() -> bool:
     """Whether this processor computes in bfloat16 natively; emulated it is 20 times slower than float32."""
     import torch
 
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    # PyTorch may be built without oneDNN, as on Apple's processors; its operators aren't there then.
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     # oneDNN says yes to every AVX-512, also where it has to emulate.
     emulated = platform.machine() in ("x86_64", "AMD64") and not (
@@ -28,8 +30,14 @@ def native_bfloat16() -> bool:
     return not emulated
 
 
-def resolve_runtime(config: TrainingConfig) -> ResolvedRuntime:
+def resolve_runtime(
+    config: TrainingConfig, threads: Callable[[TrainingConfig, int, str], int] | None = None
+) -> ResolvedRuntime:
     """Resolve the configuration's `auto` on this machine.
+
+    Args:
+        threads: Chooses how many threads a custom net gets, of so many at most and in a precision, where it may have
+            all cores; `hw2.training.thread_count.fastest_threads` by default.
 
     Raises:
         ConfigurationError: it asks for a device or a precision that the machine lacks.
@@ -50,4 +58,9 @@ def resolve_runtime(config: TrainingConfig) -> ResolvedRuntime:
         f"precision is bfloat16 but this {device} doesn't compute in it natively; use --precision float32 or auto",
     )
     precision = "bfloat16" if native and config.precision != "float32" else "float32"
-    return ResolvedRuntime(precision, device, config.threads or torch.get_num_threads())
+    most = config.threads or torch.get_num_threads()
+    if config.own_net is not None and device == "cpu" and config.threads == 0 and most > 1:
+        from hw2.training.thread_count import fastest_threads
+
+        most = (threads or fastest_threads)(config, most, precision)
+    return ResolvedRuntime(precision, device, most)

@@ -1,7 +1,6 @@
 """Training as a stream of epochs whose state can be saved and restored at any report, bit for bit."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hw2.common import active_time
 from hw2.common.errors import CheckpointError, DivergenceError
 from hw2.data.image_set import ImageSet
 from hw2.models.factory import model_from_weights, new_model
@@ -28,7 +28,8 @@ class EpochResult:
 
     train_* are taken while the epoch trains, each image with the weights of its batch; validation_* after it,
     None without validation images. `epoch_seconds` is the training alone, without the validation and without what
-    `on_progress` takes.
+    `on_progress` takes. suspended_seconds: for which the process was stopped during the epoch, None where it wasn't;
+    they are in no other figure.
     """
 
     epoch: int  # from 1
@@ -38,6 +39,7 @@ class EpochResult:
     validation_accuracy: float | None
     epoch_seconds: float
     images_per_second: float
+    suspended_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class TrainingState:
     epoch: int = 0  # complete epochs
     batch: int = 0  # batches done in the one after
     seconds: float = 0.0  # spent on those batches
+    suspended: float = 0.0  # seconds for which the process was stopped meanwhile
     losses: Tensor = field(default_factory=lambda: torch.zeros(0))  # float32 [batch]
     correct: int = 0  # right answers in those batches
     batch_losses: list[tuple[int, float]] = field(default_factory=list)  # all that `Progress` has reported
@@ -135,6 +138,7 @@ class Trainer:
         self._epoch = state.epoch
         self._batch = state.batch
         self._seconds = state.seconds
+        self._suspended = state.suspended
         self._losses = torch.zeros(self.batches_per_epoch, device=runtime.device)
         self._losses[: state.batch] = state.losses
         self._correct = torch.tensor(state.correct, device=runtime.device)
@@ -149,6 +153,7 @@ class Trainer:
             epoch=self._epoch,
             batch=self._batch,
             seconds=self._seconds,
+            suspended=self._suspended,
             losses=self._losses[: self._batch].cpu().clone(),
             correct=int(self._correct),
             batch_losses=list(self.batch_losses),
@@ -166,7 +171,7 @@ class Trainer:
             result = self._train_epoch(self._epoch + 1, on_progress)
             self._epoch += 1
             self._batch = 0
-            self._seconds = 0.0
+            self._seconds = self._suspended = 0.0
             self._correct.zero_()
             self.history.append(result)
             yield result
@@ -178,26 +183,30 @@ class Trainer:
         batches = order.split(self.config.batch_size)
         reported = self._batch
         spent = self._seconds
-        started = last_report = time.perf_counter()
+        started = last_report = active_time.seconds()
+        suspended_before = active_time.suspended() - self._suspended
         while self._batch < len(batches):
+            self._step.lr = self.config.rate(before + self._batch + 1)
             loss, correct = self._step(self._images, self._labels, batches[self._batch])
             self._losses[self._batch] = loss
             self._correct += correct
             self._batch += 1
             last = self._batch == len(batches)
             steps = before + self._batch
-            due = steps % BATCH_INTERVAL == 0 or time.perf_counter() > last_report + PROGRESS_INTERVAL
+            due = steps % BATCH_INTERVAL == 0 or active_time.seconds() > last_report + PROGRESS_INTERVAL
             if last or (due and not self._on_gpu):
                 losses = self._finite_losses(epoch, before, reported)
-                last_report = time.perf_counter()
+                last_report = active_time.seconds()
                 self._seconds = spent + last_report - started
+                self._suspended = active_time.suspended() - suspended_before
                 progress = self._progress(epoch, before, reported, losses)
                 self.batch_losses += progress.batch_losses
                 reported = self._batch
                 if on_progress is not None:
                     on_progress(progress)
-                    started += time.perf_counter() - last_report
-        self._seconds = spent + time.perf_counter() - started
+                    started += active_time.seconds() - last_report
+        self._seconds = spent + active_time.seconds() - started
+        self._suspended = active_time.suspended() - suspended_before
         return self._result(epoch)
 
     def _finite_losses(self, epoch: int, before: int, start: int) -> list[float]:
@@ -236,4 +245,5 @@ class Trainer:
             validation_accuracy=validation[1],
             epoch_seconds=self._seconds,
             images_per_second=images / self._seconds,
+            suspended_seconds=self._suspended or None,
         )

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from hw2.common.errors import ConfigurationError, Hw2Error
+from mlflow_project.common.bounded_exit import bound_exit
 from mlflow_project.common.errors import Interrupted, ServiceError
 from mlflow_project.common.signals import GracefulShutdown
 
@@ -83,7 +84,9 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits: 0 done, 1 it could not be done, 2 wrong usage, 128 + n on signal n."""
     tune_gc()
-    sys.exit(run(arguments))
+    status = run(arguments)
+    bound_exit(status)
+    sys.exit(status)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -43,7 +43,7 @@ def validate_custom_net(own: CustomNetSource) -> None:
     try:
         with redirect_stderr(io.StringIO()):
             _template(own)
-    except Exception as error:  # PyTorch raises a dozen kinds
+    except (Exception, SystemExit) as error:  # PyTorch raises a dozen kinds
         raise ConfigurationError(
             f"{own[0]} can't be exported for MLflow by torch.export ({first_line(error)}); "
             "let its forward take the same way whatever is in the images"

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from hw2.common.constants import IMAGE_SIZE
 from hw2.common.errors import CheckpointError
 from hw2.models.custom_net import source_beside
 from hw2.models.factory import model_from_weights
@@ -35,14 +36,15 @@ class PyfuncModel:
         self.model = model
         self.detector = detector
 
-    def predict(self, images: NDArray[np.uint8], params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row an image, in `COLUMNS`. images: uint8 [N, 28, 28], 0 is background, 255 is ink.
+    def predict(self, images: NDArray[Any], params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row an image, in `COLUMNS`. images: whole numbers [N, 28, 28], 0 is background, 255 is ink.
+
+        Whole numbers of any type, floats too; MLflow's exception, over HTTP a 400, for anything else.
 
         label: the class with the largest probability; outlier_score: -log10 of the share of digits that look as
         strange; not_a_digit: whether that is above the model's own threshold.
         """
-        # A copy: what came over the network is read-only, and PyTorch warns of that.
-        outputs = self.outputs(torch.from_numpy(np.array(images, dtype=np.uint8)))
+        outputs = self.outputs(torch.from_numpy(_checked(images)))
         logits = outputs.logits.double()
         score = self.detector.score(outputs)
         return pd.DataFrame(
@@ -69,6 +71,31 @@ def _load_pyfunc(folder: str) -> PyfuncModel:
     weights, detector = (_tensors(Path(folder), name) for name in (WEIGHTS_FILE, DETECTOR_FILE))
     model = model_from_weights(weights, source_beside(Path(folder)))
     return PyfuncModel(model, OutlierDetector.from_state_dict(detector))
+
+
+def _checked(images: Any) -> NDArray[np.uint8]:
+    """A copy as bytes: what came over the network is read-only, and PyTorch warns of that."""
+    from mlflow.exceptions import MlflowException
+
+    expected = (
+        f"expected images [N, {IMAGE_SIZE}, {IMAGE_SIZE}] of whole numbers from 0 (background) to 255 (ink)"
+    )
+    try:
+        # MLflow hands over as objects what was written as JSON.
+        values = np.array(images.tolist() if getattr(images, "dtype", None) == np.dtype(object) else images)
+    except ValueError as error:
+        raise MlflowException.invalid_parameter_value(f"rows of different lengths; {expected}") from error
+    if values.ndim != 3 or values.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+        raise MlflowException.invalid_parameter_value(f"an array of shape {list(values.shape)}; {expected}")
+    if values.dtype.kind not in "uif":
+        raise MlflowException.invalid_parameter_value(f"values of type {values.dtype}; {expected}")
+    if values.dtype != np.uint8:
+        wrong = values[~((values >= 0) & (values <= 255) & (values == np.floor(values)))]
+        if len(wrong):
+            scaled = float(values.min()) >= 0 and float(values.max()) <= 1
+            hint = ": multiply by 255 and round" if scaled else ""
+            raise MlflowException.invalid_parameter_value(f"a value of {wrong[0]}; {expected}{hint}")
+    return values.astype(np.uint8)
 
 
 def _tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:

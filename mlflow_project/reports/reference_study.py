@@ -40,6 +40,15 @@ class StudyModel:
         return replace(base, epochs=self.epochs, lr=self.lr, validation_size=0)
 
 
+def warmup_note(warmup: int) -> str:
+    """How its rates are used here, and why."""
+    plain = "with the study's rate of 0.1 from the first batch on, about a third of the seeds fail or spike"
+    if warmup == 0:
+        return f"warmup 0, as in the study: {plain}"
+    rising = f"warmup {warmup}: each rate rises over the first {warmup:,} batches"
+    return f"{rising}, since {plain}; --warmup 0 is the study's"
+
+
 STUDY = (
     StudyModel("m1", 10, 0.001, 1125.44, 0.932, 6.48, 0.935),
     StudyModel("m2", 5, 0.1, 570.09, 0.988, 6.67, 0.983),

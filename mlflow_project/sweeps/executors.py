@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Protocol
 
+from mlflow_project.common.bounded_exit import bound_exit
 from mlflow_project.common.errors import Interrupted
 from mlflow_project.sweeps.job import JobRunner
 from mlflow_project.sweeps.task import FAILED, JobSpec, TrialResult
@@ -194,6 +195,7 @@ def _work(connection: Connection, parent: int) -> None:
             try:
                 task: JobSpec = connection.recv()
             except (EOFError, OSError, KeyboardInterrupt):
+                bound_exit(0)
                 return
             job = JobRunner(task, WorkerListener(task), interruption)
             try:

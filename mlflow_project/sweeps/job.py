@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from hw2.common.errors import Hw2Error
 from hw2.training.config import TrainingConfig
 from hw2.training.fingerprint import config_hash, fingerprint
-from hw2.training.runtime import resolve_runtime
 from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.common.names import JOURNAL_REFERENCE, SHARES_TAG
 from mlflow_project.sweeps import existing_runs
@@ -213,7 +212,7 @@ def lock_path(sha256: str) -> Path:
 def _images(config: TrainingConfig, data_dir: Path | None) -> "TrainingInputs":
     assert config.validation_size is not None
     loaded = _load(config.dataset, data_dir, config.validation_size)
-    return dataclasses.replace(loaded, runtime=resolve_runtime(config))
+    return dataclasses.replace(loaded, runtime=inputs.runtime_of(config))
 
 
 @lru_cache(maxsize=1)

@@ -19,11 +19,11 @@ from hw2.common.errors import CheckpointError
 from hw2.common.formatting import format_float
 from hw2.training.config import TrainingConfig
 from hw2.training.fingerprint import config_hash, fingerprint
-from hw2.training.runtime import resolve_runtime
 from mlflow_project.common.errors import RunError
 from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE, RESUMABLE, ExistingRun, LocalRunInfo
+from mlflow_project.training.inputs import runtime_of
 from mlflow_project.training.run_spec import read_run_spec, registered_name
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _training_jobs(
         if only_shown and not any(map(partial(_same_config, config), named[_without_epochs(config.name)])):
             jobs += _chains(family, "", {})
             continue
-        identity = fingerprint(config, dataset_sha256, resolve_runtime(config))
+        identity = fingerprint(config, dataset_sha256, runtime_of(config))
         jobs += _chains(family, identity, positions(folders[identity], identity))
     return jobs
 

@@ -80,6 +80,7 @@ def reproduce(
     with interruption or GracefulShutdown() as interruption:
         prepared = prepare(request, listener)
         interruption.check()
+        listener.info(reference_study.warmup_note(base.warmup))
         with open_parent(prepared, listener) as parent:
             results = run_sweep(prepared, parent, listener, interruption)
             raise_failure(prepared.plan, results)

@@ -98,10 +98,7 @@ def _plan(
     from mlflow_project.tracking.delivery.client import connect
 
     if dataset.is_sample:
-        listener.warning(
-            f"training on the embedded sample of {dataset.training_images:,} images; "
-            "give the full data by --data-dir DIR, or --download"
-        )
+        listener.warning(inputs.sample_warning(dataset.training_images))
     store = None
     aliases = _keyed(request, configs)
     try:
@@ -119,7 +116,10 @@ def _divided(config: TrainingConfig, request: SweepSpec) -> TrainingConfig:
         return config
     import torch
 
-    return dataclasses.replace(config, threads=max(1, torch.get_num_threads() // request.workers))
+    share = max(1, torch.get_num_threads() // request.workers)
+    if config.own_net is not None:
+        share = min(share, inputs.runtime_of(config).threads)
+    return dataclasses.replace(config, threads=share)
 
 
 def _keyed(request: SweepSpec, configs: Sequence[TrainingConfig]) -> dict[TrainingConfig, tuple[str, ...]]:

@@ -1,5 +1,9 @@
 """All the images that a run needs, loaded once, and the machine they are trained on."""
 
+import hashlib
+import os
+import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +12,9 @@ from hw2.common.constants import MIN_FIT_IMAGES
 from hw2.common.errors import ConfigurationError
 from hw2.data.lookup import DatasetInfo, find_split, identify_dataset
 from hw2.training.config import TrainingConfig
+from hw2.training.fingerprint import hash_sources
 from hw2.training.runtime import ResolvedRuntime, resolve_runtime
+from mlflow_project.tracking.journal import state_dir
 
 if TYPE_CHECKING:
     from hw2.data.image_set import Dataset, ImageSet
@@ -38,8 +44,8 @@ def load(
     from hw2.data.image_set import load_dataset, load_split
     from hw2.training.split import split_validation
 
-    runtime = resolve_runtime(config)
     _try_out(config)
+    runtime = runtime_of(config)
     dataset = load_dataset(config.dataset, data_dir, download)
     config = _with_validation_size(config, len(dataset.train))
     assert config.validation_size is not None
@@ -56,11 +62,47 @@ def resolve_inputs(
     PyTorch, whose import takes longer than all else here, is asked only for what any machine may not have.
     """
     if config.device == "cuda" or config.precision == "bfloat16":
-        resolve_runtime(config)
+        runtime_of(config)
     _try_out(config)
     dataset = identify_dataset(config.dataset, data_dir, download)
     find_split(_outliers(dataset.name), "test", data_dir, sibling=True).read("test")
     return _with_validation_size(config, dataset.training_images), dataset
+
+
+def runtime_of(config: TrainingConfig) -> ResolvedRuntime:
+    """What the configuration's `auto` means here; as before, where that was measured before.
+
+    A state can be continued only with as many threads as it was begun with.
+    """
+    return resolve_runtime(config, _threads)
+
+
+def _threads(config: TrainingConfig, most: int, precision: str) -> int:
+    import torch
+
+    from hw2.training.thread_count import fastest_threads
+
+    asked = (hash_sources(config), config.model_name, config.batch_size, most, precision)
+    place = (torch.__version__, platform.node())
+    key = hashlib.sha256(repr((asked, place)).encode()).hexdigest()[:32]
+    kept = state_dir.state_dir() / "threads" / key
+    with suppress(OSError, ValueError):
+        return min(most, max(1, int(kept.read_text())))
+    threads = fastest_threads(config, most, precision)
+    part = kept.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):  # then it is measured each time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(str(threads))
+        part.replace(kept)
+    return threads
+
+
+def sample_warning(images: int) -> str:
+    """What a person should know who trains on the embedded sample, which has so many training images."""
+    return (
+        f"training on the bundled {images:,}-image sample, which is for trying out, not for choosing between models; "
+        "use --data-dir DIR or --download for the full data set"
+    )
 
 
 def _try_out(config: TrainingConfig) -> None:

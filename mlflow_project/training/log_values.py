@@ -38,6 +38,7 @@ EPOCH_METRICS = (
     "validation_accuracy",
     "epoch_seconds",
     "images_per_second",
+    "suspended_seconds",
 )
 BATCH_METRIC = "batch_loss"
 IMAGE_GRID = ("confusion_matrix", "outlier_predictions")  # also shown side by side in the chart view
@@ -147,6 +148,7 @@ def version_tags(
         "lr": str(config.lr),
         "epochs": str(config.epochs),
         "batch_size": str(config.batch_size),
+        "warmup": str(config.warmup),
         "seed": str(config.seed),
         "validation_size": str(config.validation_size),
         **validated,

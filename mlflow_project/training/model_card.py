@@ -84,8 +84,9 @@ class ModelCard:
     def _configuration(self) -> str:
         config, runtime = self.config, self.images.runtime
         epochs = f"{config.epochs} epoch{'' if config.epochs == 1 else 's'}"
+        rising = f" (rising over the first {config.warmup:,} batches)" if config.warmup else ""
         return (
-            f"**Configuration.** {config.optimizer.upper()} with learning rate {config.lr:g} and momentum "
+            f"**Configuration.** {config.optimizer.upper()} with learning rate {config.lr:g}{rising} and momentum "
             f"{config.momentum:g}, {epochs} in batches of {config.batch_size}, seed {config.seed}; "
             f"{runtime.precision} on {runtime.device}."
         )

@@ -52,7 +52,8 @@ class RunSpec:
         return cls(
             **{
                 **plain,
-                "config": TrainingConfig(**plain["config"]),
+                # Before there was a warm-up, a training had none.
+                "config": TrainingConfig(**{"warmup": 0, **plain["config"]}),
                 "data_dir": data_dir and Path(data_dir),
                 "aliases": tuple(plain["aliases"]),
             }

@@ -1,7 +1,8 @@
 """Runs that share one training: the epochs are computed once, and each run takes what belongs to it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,8 @@ class SharedTraining:
         in their outcomes; only `Interrupted` is raised again, with all runs closed, for the caller to end as well.
         """
         try:
-            self._train(start)
+            with _threads_as_before():
+                self._train(start)
         except Interrupted as interrupted:
             stopped = self._open[-1] if self._open else None
             self._end_all("KILLED", str(interrupted))
@@ -180,6 +182,18 @@ class SharedTraining:
             run = self._open.pop(0)
             run.end(status, reason)
             self._ended.append((run, status, reason))
+
+
+@contextmanager
+def _threads_as_before() -> Iterator[None]:
+    """A training sets PyTorch's number of threads, and the next one may have all cores again."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def find_checkpoint(

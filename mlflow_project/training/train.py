@@ -87,10 +87,7 @@ def _start(
 
     config, loaded = inputs.load(plan.config, plan.data_dir, download)
     if loaded.dataset.is_sample:
-        listener.warning(
-            f"training on the embedded sample of {len(loaded.dataset.train):,} images; "
-            "give the full data by --data-dir DIR, or --download"
-        )
+        listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
     interruption.check()
     run = TrackedRun.start(dataclasses.replace(plan, config=config), loaded, listener)
     _introduce(run, loaded, listener)
@@ -143,10 +140,12 @@ def _resume(
 
 def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressListener) -> None:
     """Tell at once what is trained, and where it is found as soon as the server has named it."""
-    runtime, where = loaded.runtime, redact(run.journal.header.tracking_uri)
+    config, runtime, where = run.plan.config, loaded.runtime, redact(run.journal.header.tracking_uri)
+    measured = config.own_net is not None and config.threads == 0 and runtime.device == "cpu"
     listener.info(
-        f"{run.plan.config.name} on {loaded.dataset.name} ({len(loaded.train):,} images), "
+        f"{config.name} on {loaded.dataset.name} ({len(loaded.train):,} images), "
         f"{runtime.device}, {runtime.precision}, {runtime.threads} threads"
+        + (", the fastest for this net" if measured else "")
     )
     run.when_named(lambda run_id: listener.info(f"run {run_id} in {where}"))
 

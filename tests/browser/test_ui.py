@@ -202,6 +202,26 @@ def test_the_report_of_a_sweep_fits_a_phone_and_prints(
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_each_model_s_table_of_the_report_fits_beside_its_curve(
+    browser: Page, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow_project.cli.main import run
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", site.address)
+    page = tmp_path / "report.html"
+    assert run(["report", "--runs", ",".join(site.run_ids), "--output", str(page)]) == 0
+    driver = browser.driver
+    desk = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", desk)
+    try:
+        driver.get(page.as_uri())
+        browser.reads("shares its training with")
+        wide = "[...document.querySelectorAll('.beside > .scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+        assert driver.execute_script(f"return {wide}") == 0
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_the_run_above_the_sweep_says_what_the_grid_was(browser: Page, site: Site) -> None:
     from mlflow import MlflowClient
 

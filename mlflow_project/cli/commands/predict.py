@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_project.cli.shared.options import name_option, option
-from mlflow_project.cli.shared.output import format_option, print_rows
+from mlflow_project.cli.shared.output import format_option, print_rows, results_alone_on_stdout
 
 if TYPE_CHECKING:
     from hw2.data.image_files import PreparedImage
@@ -42,7 +42,8 @@ def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int
         from mlflow_project.tracking.delivery.client import connect
 
         registry = RegisteredModel(connect(), name)
-        rows = answers(registry.load(registry.resolve(model)), images)
+        with results_alone_on_stdout():
+            rows = answers(registry.load(registry.resolve(model)), images)
         if format_ == "table":
             _print_table(rows)
         else:

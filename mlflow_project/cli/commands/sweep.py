@@ -139,8 +139,10 @@ def sweep(
             with interruption:
                 planned = preview(request, console)
                 interruption.check()
-                return _print_plan(planned, format_)
-        result = sweeping.run_request(request, console, interruption)
+        else:
+            result = sweeping.run_request(request, console, interruption)
+    if dry_run:
+        return _print_plan(planned, format_)
     print_rows(result.rows(), format_, ("run", "state", "run_id", *SHOWN) if format_ == "table" else None)
     click.echo(experiment_command(result.folder), err=True)
     result.raise_failure()

@@ -1,11 +1,13 @@
 """What a person watching a training sees on stderr: a bar where there is a terminal, plain lines elsewhere."""
 
 import sys
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import click
 
+from mlflow_project.cli.shared.output import results_alone_on_stdout
 from mlflow_project.training.progress import NullListener, epoch_line
 
 if TYPE_CHECKING:
@@ -15,20 +17,26 @@ if TYPE_CHECKING:
 
 
 class Console(NullListener):
-    """A person's listener; a context, so that the bar is taken away however the work ends."""
+    """A person's listener; a context, so that the bar is taken away however the work ends.
+
+    Within it stdout is stderr: whatever the work prints isn't a result.
+    """
 
     def __init__(self) -> None:
+        self._stack = ExitStack()
         self._bar: RichProgress | None = None
         self._loss = float("nan")
         self._task = ""
 
     def __enter__(self) -> Self:
+        self._stack.enter_context(results_alone_on_stdout())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._take_bar_away()
+        self._stack.close()
 
     def info(self, text: str) -> None:
         """A line, above the bar where there is one."""

@@ -101,6 +101,7 @@ CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
     "batch_size": _option("batch_size", IntLike(), "Batch size."),
     "optimizer": _option("optimizer", click.Choice(OPTIMIZERS), "Optimizer."),
     "momentum": _option("momentum", float, "Momentum of SGD, from 0 to below 1."),
+    "warmup": _option("warmup", IntLike(), "Batches over which the rate rises to lr; 0 for lr at once."),
     "seed": _option("seed", IntLike(), "Random seed (weights and shuffling)."),
     "dataset": _option("dataset", str, "mnist, fashion-mnist, kmnist, emnist-*, or a folder of IDX files."),
     "validation_size": _option("validation_size", IntLike(), "Training images kept for validation."),

@@ -1,6 +1,10 @@
 """Results on stdout, as a table to read or as JSON or CSV for another program."""
 
-from collections.abc import Callable, Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import Any, TypeVar
 
 import click
@@ -28,3 +32,18 @@ def format_option(command: _Command) -> _Command:
 def print_rows(rows: Sequence[Row], format_: str, columns: Sequence[str] | None = None) -> None:
     """Prints `render(...)` to stdout."""
     click.echo(render(rows, format_, columns))
+
+
+@contextmanager
+def results_alone_on_stdout() -> Iterator[None]:
+    """What is printed meanwhile, by a net or a library, in Python or beneath it, goes to stderr."""
+    sys.stdout.flush()
+    with ExitStack() as stack:
+        with suppress(OSError):  # one of the two was closed
+            kept = os.dup(1)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 1)
+            stack.callback(ctypes.CDLL(None).fflush, None)
+            os.dup2(2, 1)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield

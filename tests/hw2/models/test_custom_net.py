@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hw2.common.errors import ConfigurationError
+from hw2.common.errors import ConfigurationError, NetError
 from hw2.data.image_set import ImageSet, load_dataset
 from hw2.evaluation.evaluate import evaluate
 from hw2.models.custom_net import CustomNet
@@ -153,6 +153,33 @@ def test_the_text_decides_both_identities_and_the_place_of_the_file_decides_noth
     assert identities[0] == identities[1] == identities[2]
     assert identities[0][0] != identities[3][0]
     assert identities[0][1] != identities[3][1]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (
+            "raise KeyError('strokes')",
+            "Net failed at work: KeyError: 'strokes'; mend the class and start again",
+        ),
+        ("import sys; sys.exit(0)", r"Net would have ended the program \(sys.exit\(0\)\)"),
+        ("return x.flatten(1)[:, :3] * self.last.bias.sum()", "Net failed at work: IndexError: Target"),
+    ],
+)
+def test_what_its_forward_does_wrong_in_training_is_one_line(line: str, named: str, images: ImageSet) -> None:
+    source = SOURCE.replace("(self, x):\n", f"(self, x):\n        if self.training:\n            {line}\n")
+    asked = TrainingConfig(**{**vars(config()), "model_source": source})
+    with pytest.raises(NetError, match=named):
+        trained(asked, images)
+    net = new_model(0, ("Net", source.replace("if self.training", "if len(x) == 5"))).eval()
+    if "[:, :3]" not in line:
+        with pytest.raises(NetError, match=named):
+            net.outputs(images.images[:5])
+
+
+def test_a_file_that_ends_the_program_when_it_is_read_is_one_line() -> None:
+    with pytest.raises(NetError, match="Net would have ended the program"):
+        new_model(0, ("Net", f"raise SystemExit('enough')\n{SOURCE}"))
 
 
 def test_a_layer_too_wide_for_the_outlier_score_is_refused() -> None:

@@ -104,6 +104,23 @@ def test_several_batches_and_a_smaller_last_one_give_the_weights_of_torch_sgd(mo
         assert _error(step.state()[name], weight) < 1e-4, name
 
 
+def test_each_batch_has_the_rate_that_was_set_before_it(way: None) -> None:
+    images, labels = _images(64)
+    ways = [
+        _step(lr=1.0),
+        AutogradStep(new_model(0), lr=1.0, momentum=0.0, dtype=torch.float32, device="cpu"),
+    ]
+    for step in ways:
+        prepared = step.prepare(images)
+        for rate in (0.0, 0.05):
+            before = step.state()
+            step.lr = rate
+            step(prepared, labels, torch.arange(64))
+        gradient = _plain_gradient(images, labels, torch.float32)
+        for name, weight in step.state().items():
+            assert _error(weight, before[name] - 0.05 * gradient[name]) < 1e-4, name
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_repeated_on_any_number_of_threads_every_bit_is_the_same(precision: str) -> None:
     images, labels = _images(130)

@@ -2,19 +2,31 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from hw2.common.errors import ConfigurationError
+from hw2.data.image_set import load_dataset
 from hw2.training import fingerprint as fingerprint_module
 from hw2.training import runtime as runtime_module
 from hw2.training.config import TrainingConfig
 from hw2.training.fingerprint import HASHED_SOURCES, code_hash, config_hash, fingerprint, syntax_sha256
 from hw2.training.runtime import ResolvedRuntime, native_bfloat16, resolve_runtime
+from hw2.training.trainer import Trainer
 
 RUNTIME = ResolvedRuntime("float32", "cpu", 2)
+NET = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(784, 10)
+    def forward(self, pixels):
+        return self.last(pixels.flatten(1))
+"""
 
 
 @pytest.mark.parametrize(
@@ -34,6 +46,8 @@ RUNTIME = ResolvedRuntime("float32", "cpu", 2)
         {"epochs": 10**30},
         {"seed": 2**63},
         {"momentum": 1.0},
+        {"warmup": -1},
+        {"warmup": 0.5},
         {"validation_size": -1},
         {"precision": "float16"},
         {"device": "tpu"},
@@ -69,8 +83,19 @@ def test_two_rates_never_share_a_name(lr: float, text: str) -> None:
     assert float(text) == lr
 
 
+def test_the_rate_rises_over_the_warm_up_whatever_the_epochs_and_without_one_it_is_there_at_once() -> None:
+    for epochs in (1, 50):
+        rate = TrainingConfig(lr=0.1, warmup=100, epochs=epochs).rate
+        assert [rate(batch) for batch in (1, 50, 99, 100, 101, 10**6)] == pytest.approx(
+            [0.001, 0.05, 0.099, 0.1, 0.1, 0.1]
+        )
+        assert rate(100) == 0.1
+    assert {TrainingConfig(lr=0.1, warmup=0).rate(batch) for batch in (1, 2, 500)} == {0.1}
+
+
 def test_a_name_says_what_is_varied_and_what_is_unusual() -> None:
     assert TrainingConfig(lr=0.1, epochs=8).name == "lr=0.1 epochs=8"
+    assert TrainingConfig(lr=0.1, epochs=8, warmup=0).name == "lr=0.1 epochs=8 warmup=0"
     assert (
         TrainingConfig(lr=0.1, epochs=8, seed=2, batch_size=128).name
         == "lr=0.1 epochs=8 batch_size=128 seed=2"
@@ -207,6 +232,18 @@ def test_a_processor_that_only_emulates_bfloat16_has_not_got_it(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert native_bfloat16() is native
+
+
+def test_where_pytorch_has_no_onednn_its_operators_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    assert native_bfloat16() is False
+    train = load_dataset("mnist-sample").train.subset(torch.arange(128))
+    for model in ("base-cnn", "net.py:Net"):
+        Path("net.py").write_text(NET)
+        config = TrainingConfig(epochs=1, validation_size=0, threads=1, device="cpu", model=model)
+        (result,) = Trainer(config, resolve_runtime(config), "data", train, None).epochs()
+        assert 0 < result.train_loss < 10
 
 
 @pytest.mark.parametrize("native", [False, True])

@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hw2.common.errors import CheckpointError, DivergenceError
 from hw2.data.image_set import Dataset, ImageSet, load_dataset
-from hw2.models.factory import weights_sha256
+from hw2.models.factory import new_model, weights_sha256
+from hw2.train_step.factory import make_train_step
 from hw2.training import checkpoint
 from hw2.training.config import TrainingConfig
 from hw2.training.runtime import ResolvedRuntime
@@ -79,6 +79,38 @@ def test_the_same_seed_ends_with_bit_equal_weights_and_figures(sample: Dataset) 
     assert digest(other.state()) != ended[0][0]
 
 
+def test_without_a_warm_up_the_weights_are_those_of_the_plain_rate_and_with_one_of_the_rising_rate(
+    sample: Dataset,
+) -> None:
+    images, labels = sample.train.images[:400], sample.train.labels[:400]
+    rising = [0.05 * (n / 80) for n in range(1, 80)] + [
+        0.05
+    ] * 21  # over the first epoch and some of the second
+    for warmup, rates in ((0, [0.05] * 100), (80, rising)):
+        config = TrainingConfig(lr=0.05, epochs=2, batch_size=8, validation_size=0, warmup=warmup)
+        one = Trainer(config, RUNTIME, sample.sha256, sample.train.subset(torch.arange(400)), None)
+        list(one.epochs())
+        step = make_train_step(
+            new_model(0), lr=0.05, momentum=0.0, precision="float32", device="cpu", batch_size=8
+        )
+        prepared = step.prepare(images)
+        batches = [*shuffled_indices(0, 1, 400).split(8), *shuffled_indices(0, 2, 400).split(8)]
+        for rate, index in zip(rates, batches, strict=True):
+            step.lr = rate
+            step(prepared, labels, index)
+        assert weights_sha256(step.state()) == digest(one.state())
+
+
+def test_a_shorter_training_is_the_beginning_of_a_longer_one_also_where_it_ends_in_the_warm_up(
+    sample: Dataset,
+) -> None:
+    config = dataclasses.replace(CONFIG, warmup=200)
+    shorter, longer = (training(sample, config=dataclasses.replace(config, epochs=n)) for n in (1, 2))
+    list(shorter.epochs())
+    next(iter(longer.epochs()))
+    assert digest(shorter.state()) == digest(longer.state())
+
+
 def test_losses_are_reported_every_50_batches_counted_over_epochs(sample: Dataset) -> None:
     heard: list[Progress] = []
     one = training(sample)
@@ -116,7 +148,7 @@ def test_what_a_report_takes_is_not_the_trainings(sample: Dataset, monkeypatch: 
         nonlocal now
         now += 1_000
 
-    monkeypatch.setattr("hw2.training.trainer.time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr("hw2.common.active_time.seconds", clock)
     for result in training(sample).epochs(on_progress):
         assert 0 < result.epoch_seconds < 1
 
@@ -136,18 +168,20 @@ def test_an_epochs_figures_are_means_over_all_its_images(sample: Dataset) -> Non
         assert accuracy == pytest.approx(float((logits.argmax(1) == part.labels).float().mean()), abs=2e-3)
 
 
+@pytest.mark.parametrize("warmup", [0, 200])
 @pytest.mark.parametrize("stop", [1, 3, 4, 6], ids=lambda tick: f"report {tick}")
 def test_a_training_that_stops_anywhere_goes_on_bit_for_bit(
-    sample: Dataset, stop: int, tmp_path: Path
+    sample: Dataset, stop: int, warmup: int, tmp_path: Path
 ) -> None:
-    whole = training(sample)
+    config = dataclasses.replace(CONFIG, warmup=warmup)
+    whole = training(sample, config=config)
     results = list(whole.epochs())
 
     class StopError(Exception):
         pass
 
     heard = 0
-    first = training(sample)
+    first = training(sample, config=config)
 
     def on_progress(progress: Progress) -> None:
         nonlocal heard
@@ -158,7 +192,7 @@ def test_a_training_that_stops_anywhere_goes_on_bit_for_bit(
 
     with pytest.raises(StopError):
         list(first.epochs(on_progress))
-    second = training(sample, checkpoint.load(tmp_path / "state.pt"))
+    second = training(sample, checkpoint.load(tmp_path / "state.pt"), config)
     list(second.epochs())
     assert digest(second.state()) == digest(whole.state())
     assert second.batch_losses == whole.batch_losses

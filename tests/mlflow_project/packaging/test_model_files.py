@@ -194,7 +194,8 @@ def test_the_signature_names_the_columns(model_files: Path) -> None:
     info = get_model_info(str(model_files))
     assert set(info.flavors) == {"python_function", "pytorch"}
     assert info.signature.outputs.input_names() == list(COLUMNS)
-    assert info.signature.inputs.inputs[0].shape == (-1, 28, 28)
+    # Of bytes, MLflow would cut fractions before the model sees them.
+    assert str(info.signature.inputs.inputs[0].type) == "object"
 
 
 @pytest.fixture

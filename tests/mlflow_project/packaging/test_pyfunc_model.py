@@ -5,16 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import requests
 
 from hw2.data.image_set import load_dataset
 from mlflow_project.packaging.pyfunc_model import COLUMNS
 from tests.support.ports import free_port
+from tests.support.registered import Registered
 
 pytestmark = pytest.mark.server
 
@@ -79,12 +83,59 @@ def test_images_are_answered_with_our_columns(server: str, size: int) -> None:
 
 @pytest.mark.parametrize(
     "images",
-    [[[0] * 28] * 28, [[[0] * 27] * 28], [[[[0] * 28] * 28]], [0], [], "digit", [[[256] * 28] * 28]],
-    ids=["no batch", "27 wide", "with a channel", "a number", "nothing", "text", "too white"],
-)
+    [
+        [[0] * 28] * 28,
+        [[[0] * 27] * 28],
+        [[[[0] * 28] * 28]],
+        [[[0] * 28] * 27 + [[0] * 27]],
+        [0],
+        [],
+        "digit",
+        [[[256] * 28] * 28],
+        [[[-1] * 28] * 28],
+        [[[0.5] * 28] * 28],
+        [[[1.0] * 27 + [0.25]] * 28],
+        [[[None] * 28] * 28],
+        [[[True] * 28] * 28],
+    ],
+    ids=[
+        "no batch", "27 wide", "with a channel", "ragged", "a number", "nothing", "text", "too white", "too black",
+        "halves", "one fraction", "null", "true",
+    ],
+)  # fmt: skip
 def test_what_are_no_images_of_28_x_28_bytes_gets_a_400(server: str, images: Any) -> None:
     response = ask(server, {"inputs": images})
     assert response.status_code == 400, response.text
+    if images:  # else MLflow itself refuses
+        assert (
+            "expected images [N, 28, 28] of whole numbers from 0 (background) to 255 (ink)" in response.text
+        )
+
+
+@pytest.mark.parametrize("key", ["inputs", "instances"])
+def test_whole_numbers_may_be_written_as_floats(server: str, key: str) -> None:
+    images = load_dataset("mnist-sample").test.images[:3]
+    whole = ask(server, {"inputs": images.tolist()})
+    floats = ask(server, {key: images.double().tolist()})
+    assert floats.status_code == 200, floats.text
+    assert floats.json() == whole.json()
+
+
+def test_in_python_whole_numbers_of_any_type_are_taken_and_fractions_never(registered: Registered) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own, about its own type hints
+        import mlflow.pyfunc
+
+    model = mlflow.pyfunc.load_model(f"models:/{registered.name}@champion")
+    images = load_dataset("mnist-sample").test.images[:3].numpy()
+    expected = model.predict(images)
+    for kind in (np.int64, np.float32, np.float64, object):
+        pd.testing.assert_frame_equal(model.predict(images.astype(kind)), expected)
+    for wrong in (images / 255, images * np.nan, images.astype(np.int64) + 1, images.astype(np.int64) - 1):
+        with pytest.raises(mlflow.MlflowException, match=r"a value of .*; expected images \[N, 28, 28\]"):
+            model.predict(wrong)
+    with pytest.raises(mlflow.MlflowException, match="multiply by 255"):
+        model.predict(images / 255)
 
 
 @pytest.mark.parametrize("content", [{}, {"pictures": []}])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,17 @@ from hypothesis import strategies as st
 from hw2.common.errors import ConfigurationError
 from hw2.training.config import TrainingConfig
 from mlflow_project.sweeps.plan import Grid, SweepPlan, TrainingJob, Trial, _chains, rows
+from mlflow_project.training.run_spec import RunSpec
 
 
 def trials(*epochs: int) -> list[Trial]:
     return [Trial(TrainingConfig(epochs=n), f"sha of {n}") for n in epochs]
+
+
+def test_a_run_that_was_planned_before_there_was_a_warm_up_has_none() -> None:
+    plan = json.loads(RunSpec(config=TrainingConfig(lr=0.1, validation_size=0)).to_json())
+    assert plan["config"].pop("warmup") == 100
+    assert RunSpec.from_json(json.dumps(plan)).config == TrainingConfig(lr=0.1, validation_size=0, warmup=0)
 
 
 def test_a_grid_has_a_trial_for_each_combination() -> None:

@@ -1,7 +1,11 @@
 """What docs/another-model.md says of one's own images and one's own net, done word by word; and what is refused."""
 
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,9 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
+from hw2.training.config import TrainingConfig
 from mlflow_project.cli.main import run
+from mlflow_project.training import inputs
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "another-model.md"
 
@@ -166,6 +172,109 @@ def test_a_net_that_cannot_be_trained_is_refused_in_one_line_before_any_run(
     (line,) = capfd.readouterr().err.splitlines()
     assert named in line
     assert [experiment.name for experiment in MlflowClient().search_experiments()] == ["Default"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "runs"),
+    [
+        ("import sys\nsys.exit(0)\n" + GOOD, "Net would have ended the program (sys.exit(0))", 0),
+        (GOOD.replace("        return", "        import sys\n        sys.exit()\n        return"),
+         "Net would have ended the program (sys.exit(None))", 0),
+        (GOOD.replace("        return", "        if self.training: import sys; sys.exit(0)\n        return"),
+         "Net would have ended the program (sys.exit(0))", 1),
+        (GOOD.replace("        return", "        if self.training: raise KeyError('last')\n        return"),
+         "Net failed at work: KeyError: 'last'", 1),
+    ],
+)  # fmt: skip
+def test_a_net_that_fails_at_work_or_ends_the_program_is_one_line_and_status_1(
+    garden: Path, text: str, named: str, runs: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (garden.parent / "net.py").write_text(text)
+    assert run(["train", "--dataset", "garden", "--model", "net.py:Net", *SMALL.split()]) == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("Error")]
+    assert named in line
+    experiment = MlflowClient().get_experiment_by_name("mnist-base-cnn")
+    found = [] if experiment is None else MlflowClient().search_runs([experiment.experiment_id])
+    assert [each.info.status for each in found] == ["FAILED"] * runs
+
+
+LOUD = """
+import os, threading, time
+import torch
+print("read")
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = torch.nn.Linear(784, 10)
+        if os.environ.get("STAYS"):
+            threading.Thread(target=time.sleep, args=(10_000,), name="watching").start()
+    def forward(self, images):
+        print("asked")
+        os.write(1, b"asked below Python\\n")
+        return self.last(images.flatten(1))
+"""
+
+
+def test_what_a_net_prints_is_no_result_and_a_thread_that_it_leaves_does_not_hold_up_the_end(
+    garden: Path,
+) -> None:
+    (garden.parent / "net.py").write_text(LOUD)
+    line = (
+        "train --dataset garden --epochs 1 --model net.py:Net --format json --threads 0 --validation-size 100"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "mlflow_project", *line.split()],
+        env={**os.environ, "STAYS": "yes", "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(result.stdout)
+    assert row["run"] == "lr=0.001 epochs=1 dataset=garden model=net"
+    assert {"read", "asked", "asked below Python"} <= set(result.stderr.splitlines())
+    (introduction,) = [line for line in result.stderr.splitlines() if "500 images" in line]
+    assert re.search(r"cpu, \w+, [12] threads, the fastest for this net$", introduction)
+    assert "threads that still run (watching" in result.stderr.splitlines()[-1]
+
+    result = subprocess.run(
+        [sys.executable, "-m", "mlflow_project", "predict", "image.png", "--format", "json", "--model", "1",
+         "--name", "garden-net"],
+        env={**os.environ, "STAYS": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)) == 1
+
+
+def test_after_a_training_on_one_thread_the_next_may_have_all_cores(
+    garden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (garden.parent / "net.py").write_text(GOOD)
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "hw2.training.thread_count.fastest_threads", lambda _, most, __: asked.append(most) or 1
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for batch_size in (32, 64):
+            line = "train --dataset garden --epochs 1 --model net.py:Net --validation-size 100"
+            assert run([*line.split(), "--batch-size", str(batch_size)]) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [2, 2]
+
+
+def test_the_number_of_threads_is_measured_once(garden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (garden.parent / "net.py").write_text(GOOD)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    for fastest in (3, 5):
+        monkeypatch.setattr("hw2.training.thread_count.fastest_threads", lambda *_, fastest=fastest: fastest)
+        assert inputs.runtime_of(TrainingConfig(model="net.py:Net", device="cpu")).threads == 3
+    assert inputs.runtime_of(TrainingConfig(model="net.py:Net", device="cpu", batch_size=8)).threads == 5
 
 
 def test_the_study_is_reproduced_with_its_own_net_alone(capsys: pytest.CaptureFixture[str]) -> None:

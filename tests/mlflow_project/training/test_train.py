@@ -18,6 +18,7 @@ PARAMETERS = {
     "batch_size",
     "optimizer",
     "momentum",
+    "warmup",
     "seed",
     "dataset",
     "validation_size",
@@ -82,6 +83,7 @@ class TestARun:
             f"lr=0.05 epochs=3 batch_size=8 dataset={tiny}",
         )
         assert set(run.data.params) == PARAMETERS
+        assert run.data.params["warmup"] == "100"
         assert (run.data.params["lr"], run.data.params["epochs"]) == ("0.05", "3")
         assert set(run.data.tags) >= TAGS
         assert (run.data.tags["status"], run.data.tags["resumed"]) == ("completed", "0")
@@ -159,7 +161,7 @@ class TestARun:
     ) -> None:
         assert main.run(["train", "--lr", "1000", "--threads", "1"]) == 1
         err = capfd.readouterr().err
-        assert "embedded sample of 4,000 images" in err
+        assert "bundled 4,000-image sample, which is for trying out, not for choosing" in err
         run = only_run(store)
         assert run.data.tags["dataset"] == "mnist-sample"
 
