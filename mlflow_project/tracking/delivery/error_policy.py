@@ -53,6 +53,8 @@ def describe_error(error: Exception, uri: str) -> str:
         return f"{store} refuses us; check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or _TOKEN"
     if "database is locked" in text:
         return f"{store} is busy"
+    if "readonly database" in text:
+        return f"{store} can't be written by this user; make the file and its folder writable, or name another store"
     if "unable to open database file" in text:
         return f"{store} can't be opened"
     if "Max retries exceeded" in text or "error responses" in text:
