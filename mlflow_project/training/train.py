@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hw2.common.formatting import plural
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import RunError
 from mlflow_project.common.signals import GracefulShutdown
@@ -145,8 +146,8 @@ def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressLi
     """Tell at once what is trained, and where it is found as soon as the server has named it."""
     runtime, where = loaded.runtime, redact(run.journal.header.tracking_uri)
     listener.info(
-        f"{run.plan.config.name} on {loaded.dataset.name} ({len(loaded.train):,} images), "
-        f"{runtime.device}, {runtime.precision}, {runtime.threads} threads"
+        f"{run.plan.config.name} on {loaded.dataset.name} ({plural(len(loaded.train), 'image')}), "
+        f"{runtime.device}, {runtime.precision}, {plural(runtime.threads, 'thread')}"
     )
     run.when_named(lambda run_id: listener.info(f"run {run_id} in {where}"))
 

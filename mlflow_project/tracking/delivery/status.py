@@ -44,7 +44,5 @@ def undelivered(delivery: DeliveryStatus | None, folder: Path) -> str | None:
     if delivery is None or not delivery.pending:
         return None
     problem = f" ({delivery.problem})" if delivery.problem else ""
-    return (
-        f"{delivery.pending:,} values are kept in {folder} and not delivered yet{problem}; "
-        "deliver them with: mlflow-project sync"
-    )
+    values = "1 value is" if delivery.pending == 1 else f"{delivery.pending:,} values are"
+    return f"{values} kept in {folder} and not delivered yet{problem}; deliver them with: mlflow-project sync"
