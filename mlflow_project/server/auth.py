@@ -44,7 +44,7 @@ def prepare(store: str, password_file: Path | None, folder: Path) -> Authenticat
     A password is needed at the first start alone, when the administrator is made.
     """
     if find_spec("flask_wtf") is None:
-        raise UsageError("--auth needs a package more: pip install 'mlflow-project[auth]'")
+        raise UsageError("--auth needs a package more: in the project's folder, pip install '.[auth]'")
     password = generated = unlike = None
     kept = _stored_hash(store)
     if kept is None:
