@@ -176,6 +176,7 @@ class TrackedRun(ActiveRun):
                         digest,
                         model_files.files_sha256(files),
                         state_.history[-1].validation_accuracy,
+                        images.runtime,
                     ),
                     aliases=self.plan.aliases,
                     description=card.text(name),
