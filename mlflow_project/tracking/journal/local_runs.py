@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_project.common.errors import JournalError, RunBusyError, RunError
+from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.tracking.journal import format, fsio
 from mlflow_project.tracking.journal.entities import RunEnded, RunResumed
 from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Header
@@ -40,6 +41,11 @@ class LocalRun:
     def is_resumable(self) -> bool:
         """Whether it has said what it trains; only a training does, and goes on by that."""
         return (self.folder / RUN_SPEC_FILE).exists()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a training was stopped by a signal, and can go on from its checkpoint."""
+        return self.state == "killed" and self.is_resumable and (self.folder / CHECKPOINT).exists()
 
     @property
     def is_stillborn(self) -> bool:
@@ -81,6 +87,8 @@ def folders(base: Path | None = None) -> list[Path]:
 
 def local_runs(base: Path | None = None, *, all_: bool = True) -> Iterator[LocalRun]:
     """Local runs, oldest first; without `all_` not those that ended and are delivered without any problem.
+
+    One that was stopped and can go on hasn't ended in this sense.
 
     A folder that nobody can read any more is left out.
     """
@@ -129,7 +137,10 @@ def prune_spool(folder: Path) -> None:
 
 def _is_done(folder: Path) -> bool:
     cursor = Cursor.load(folder)
-    return _is_delivered(folder, cursor) and not cursor.refused
+    stopped = (
+        cursor.ended == "KILLED" and (folder / CHECKPOINT).exists() and (folder / RUN_SPEC_FILE).exists()
+    )
+    return _is_delivered(folder, cursor) and not cursor.refused and not stopped
 
 
 def _is_delivered(folder: Path, cursor: Cursor) -> bool:
