@@ -23,16 +23,9 @@ runs = mlflow.search_runs(
     filter_string="tags.status = 'completed' and metrics.test_accuracy > 0",
     order_by=["metrics.test_accuracy DESC"],
 )
-print(
-    runs[
-        [
-            "tags.mlflow.runName",
-            "metrics.test_accuracy",
-            "metrics.test_accuracy_low",
-            "metrics.test_accuracy_high",
-        ]
-    ]
-)
+columns = ["test_accuracy", "test_accuracy_low", "test_accuracy_high"]
+# As text: printed as it is, a table leaves columns out where the terminal is narrow, or where there is none.
+print(runs[["tags.mlflow.runName", *(f"metrics.{name}" for name in columns)]].to_string())
 
 # %% One metric over the epochs
 client = mlflow.MlflowClient()
@@ -62,7 +55,7 @@ print("logits", tuple(module(torch.from_numpy(images)).shape))
 # Over HTTP: mlflow models serve --model-uri models:/mnist-base-cnn@champion --env-manager local --port 5001
 # answers the same to {"inputs": [[[0, ...], ...]]} posted to /invocations; tests/mlflow_project/packaging/test_pyfunc_model.py does so.
 answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion").predict(images)
-print(answers)
+print(answers.to_string())
 
 # %% What was deleted, removed for good; only where a store may be changed, so not here
 # mlflow gc --backend-store-uri URL          tests/mlflow_project/cli/test_examples.py does so

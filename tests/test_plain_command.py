@@ -236,6 +236,14 @@ def test_the_front_accepts_what_fits(project: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (0, 1), done.stderr
 
 
+@pytest.mark.parametrize(("requires", "status"), [(">=3.11,<3.99", 0), (">=3.98,<3.99", 1)])
+def test_the_front_takes_each_python_of_the_project(project: Path, requires: str, status: int) -> None:
+    conda = project / "conda.yaml"
+    conda.write_text(conda.read_text().replace("python=3.11", "python=3.99"))
+    (project / "pyproject.toml").write_text(f'[project]\nrequires-python = "{requires}"\n')
+    assert activate_in_front(project).returncode == status
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "complaint"),
     [

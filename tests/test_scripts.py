@@ -1,15 +1,22 @@
 """The scripts as people and CI call them, on a copy whose .venv holds stand-ins that note each call."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+_SPEC = importlib.util.spec_from_file_location("check_pins", ROOT / "scripts" / "check_pins.py")
+assert _SPEC is not None
+assert _SPEC.loader is not None
+check_pins = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(check_pins)
 SCRIPTS = sorted(
     path
     for path in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run", ROOT / "scripts/conda-front/bin/conda"]
@@ -138,11 +145,11 @@ def test_what_follows_goes_on(checkout: Checkout, command: str, called: str) -> 
 
 @pytest.mark.parametrize(("check", "test", "status"), [(0, 0, 0), (1, 0, 1), (0, 5, 1), (1, 1, 1)])
 def test_ci_does_both_and_fails_when_one_does(checkout: Checkout, check: int, test: int, status: int) -> None:
-    for name, result in (("check", check), ("test", test)):
+    for name, result in (("check", check), ("test", test), ("check-pins", 0)):
         script = f"echo {name} $* $CI >>'{checkout.noted}'; exit {result}"
         program(checkout.folder / "scripts" / name, script)
     assert checkout.call(".ci/run").returncode == status
-    assert checkout.calls() == ["check true", "test --all -ra true"]
+    assert checkout.calls() == ["check true", "test --all -ra true", "check-pins true"]
 
 
 def test_what_is_left_out_is_every_mark_and_is_named(checkout: Checkout) -> None:
@@ -159,6 +166,100 @@ def test_what_is_left_out_is_every_mark_and_is_named(checkout: Checkout) -> None
 def test_the_status_of_the_tests_is_that_of_the_script(checkout: Checkout) -> None:
     checkout.call("scripts/setup", "test")
     assert checkout.call("scripts/test", PIP="3").returncode == 3
+
+
+@pytest.mark.parametrize(("pins", "status"), [(1, 1), (75, 0)])
+def test_ci_fails_for_a_missing_pin_and_not_for_an_index_that_is_away(
+    checkout: Checkout, pins: int, status: int
+) -> None:
+    for name, result in (("check", 0), ("test", 0), ("check-pins", pins)):
+        program(checkout.folder / "scripts" / name, f"exit {result}")
+    assert checkout.call(".ci/run").returncode == status
+
+
+class TestPythons:
+    """Each that pyproject.toml allows is taken, and no other."""
+
+    def call(self, checkout: Checkout, minor: int) -> subprocess.CompletedProcess[str]:
+        """Setup on a machine with Python 3.`minor` alone."""
+        place = checkout.folder.parent / "programs"
+        for name in ("bash", "env", "dirname", "grep", "basename"):
+            place.mkdir(exist_ok=True)
+            (place / name).symlink_to(shutil.which(name) or "/bin/false")
+        programs = checkout.folder / ".venv" / "bin"
+        kept = programs.rename(checkout.folder.parent / "programs of .venv")
+        version = f"import sys; sys.version_info = (3, {minor}, 0); exec(sys.argv[1])"
+        program(
+            place / "python3",
+            f"""case "$1" in
+                -c) exec '{sys.executable}' -c '{version}' "$2" ;;
+                -V) echo 'Python 3.{minor}.0' ;;
+                *) '{shutil.which("cp")}' -r '{kept}' '{programs}' ;;
+            esac""",
+        )
+        return checkout.call("scripts/setup", PATH=str(place))
+
+    @pytest.mark.parametrize("minor", range(11, 15))
+    def test_setup_takes_it_and_says_which(self, checkout: Checkout, minor: int) -> None:
+        done = self.call(checkout, minor)
+        assert (done.returncode, f"making .venv with Python 3.{minor}.0" in done.stderr) == (0, True), done
+
+    @pytest.mark.parametrize("minor", [10, 15])
+    def test_setup_refuses_another(self, checkout: Checkout, minor: int) -> None:
+        done = self.call(checkout, minor)
+        assert (done.returncode, checkout.calls()) == (1, [])
+        assert "found no Python 3.11 to 3.14" in done.stderr
+
+    def test_those_of_setup_are_those_of_pyproject(self) -> None:
+        pythons = check_pins.read_pythons((ROOT / "pyproject.toml").read_text())
+        assert pythons == ["3.11", "3.12", "3.13", "3.14"]
+
+
+class TestPins:
+    """Whether each has a wheel for each Python is asked of the index, without downloading."""
+
+    @pytest.mark.parametrize(("has", "status", "words"), [("1.0, 0.9", 0, ""), ("0.9", 1, "no wheel for")])
+    def test_a_pin_without_a_wheel_is_said(
+        self, has: str, status: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(check_pins, "read_pins", lambda *texts: [("one", "1.0")])
+        monkeypatch.setattr(check_pins, "query_index", lambda name, python: (has.split(", "), ""))
+        checked = tmp_path / "pins.sha256"
+        monkeypatch.setattr(check_pins, "CHECKED", checked)
+        assert check_pins.main([]) == status
+        assert capsys.readouterr().err.count("one==1.0 has no wheel for") == (4 if words else 0)
+        assert checked.exists() == (status == 0)
+
+    def test_what_was_checked_is_not_asked_for_again_until_a_pin_changes(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr(check_pins, "CHECKED", tmp_path / "pins.sha256")
+        monkeypatch.setattr(
+            check_pins, "query_index", lambda name, python: (asked.append(name) or ["1.0", "2.0"], "")
+        )
+        monkeypatch.setattr(check_pins, "read_pins", lambda *texts: [("one", "1.0")])
+        assert check_pins.main([]) == 0
+        first = len(asked)
+        assert check_pins.main([]) == 0
+        assert len(asked) == first
+        monkeypatch.setattr(check_pins, "read_pins", lambda *texts: [("one", "2.0")])
+        assert check_pins.main([]) == 0
+        assert len(asked) == 2 * first
+
+    def test_an_index_that_is_away_is_said(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+        for key in [key for key in os.environ if key.startswith("PIP_")]:
+            monkeypatch.delenv(key)
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+        assert check_pins.main(["3.12"]) == check_pins.UNREACHABLE
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "can't be reached" in line
+        assert "nothing was checked" in line
+
+    def test_all_pins_are_asked_for(self) -> None:
+        pins = check_pins.read_pins("torch==2.0  # why\n", (ROOT / "pyproject.toml").read_text())
+        assert {"torch", "ray", "psycopg", "setuptools", "ruff", "moto"} <= {name for name, _ in pins}
 
 
 class TestDebianPackages:

@@ -26,6 +26,12 @@ def parse_number(value: object) -> str | int | float:
     return str(value)
 
 
+def plural(count: int, noun: str, several: str | None = None) -> str:
+    """A count with its noun: `1 thread`, `2 threads`, `1 degree of freedom`, `1,000 models or runs`."""
+    first, space, rest = noun.partition(" of ")
+    return f"{count:,} {noun if count == 1 else several or f'{first}s{space}{rest}'}"
+
+
 def join_names(names: Sequence[str]) -> str:
     """Join names as in a sentence: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hw2.common.errors import ComparisonError
-from hw2.common.formatting import ALPHA, format_p
+from hw2.common.formatting import ALPHA, format_p, plural
 from hw2.common.types import BoolArray, FloatArray
 from hw2.comparison.model_predictions import ModelPredictions, configuration_labels
 from hw2.comparison.significance import (
@@ -194,9 +194,8 @@ def _overall_verdict(overall: CochranQ, models: Sequence[ModelPredictions]) -> s
         same = all((model.correct == models[0].correct).all() for model in models)
         if same:
             return f"a tie: all {len(models)} models are right and wrong on the same images"
-    evidence = (
-        f"Cochran's Q = {overall.statistic:.2f}, {overall.degrees} degrees of freedom, {format_p(overall.p)}"
-    )
+    degrees = plural(overall.degrees, "degree of freedom")
+    evidence = f"Cochran's Q = {overall.statistic:.2f}, {degrees}, {format_p(overall.p)}"
     if overall.p >= ALPHA:
         return f"no significant difference among the {len(models)} models: {evidence}"
     return f"the {len(models)} models are not all equally good: {evidence}"

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from hw2.common.formatting import ALPHA, format_p, format_percent, join_names
+from hw2.common.formatting import ALPHA, format_p, format_percent, join_names, plural
 from hw2.comparison.compare import Comparison
 from hw2.comparison.model_predictions import SEED, ModelPredictions, Setting
 
@@ -131,7 +131,8 @@ def _value(model: ModelPredictions, key: str) -> float:
 
 def _described(model: ModelPredictions) -> str:
     settings = model.settings
-    return f"{model.name} (lr {settings['lr']}, {settings['epochs']} epochs, {format_percent(model.accuracy, 2)})"
+    epochs = plural(int(str(settings["epochs"])), "epoch")
+    return f"{model.name} (lr {settings['lr']}, {epochs}, {format_percent(model.accuracy, 2)})"
 
 
 def _against(first: ModelPredictions, second: ModelPredictions) -> str:

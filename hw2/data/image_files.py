@@ -4,6 +4,9 @@ A model saw 28 x 28 grey values, white on black, laid out as MNIST's digits. Fil
 polarity and place; each guess is a note beside the image.
 """
 
+import dataclasses
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,8 @@ from hw2.data.idx import GZIP_MAGIC, pixel_limit_problem, read_idx
 from hw2.data.mnist_layout import BOX, CENTER, center_like_mnist
 
 MAX_PIXELS = 64_000_000
+MOST_BYTES = 8 * MAX_PIXELS  # of a pipe; a PNG has two bytes each of four colors at most
+STDIN = Path("-")
 WORKING_SIDE = 1024  # images are made no larger than this before they are looked at
 CUT_OUT_SIDE = 4 * BOX
 MIN_CONTRAST = 16  # grey values; below it an image counts as one color
@@ -51,7 +56,9 @@ class PreparedImage:
 
 
 def read_images(path: Path) -> Iterator[PreparedImage]:
-    """Read the images of one file: PNG, JPEG, or IDX (plain or gzip), recognized by content.
+    """Read the images of one file: PNG, JPEG, or IDX (plain or gzip), recognized by content. `-` is stdin.
+
+    A pipe will do.
 
     28 x 28 grey values with a dark border are taken as they are, whatever the file's kind; all else is laid out
     anew.
@@ -60,6 +67,31 @@ def read_images(path: Path) -> Iterator[PreparedImage]:
         DataError: the file is empty, of another kind, or of more than 64 million pixels, before anything is decoded;
             or it can't be decoded or prepared.
     """
+    if path == STDIN or (path.exists() and not (path.is_file() or path.is_dir())):
+        yield from _read_stream(path)
+    else:
+        yield from _read_file(path)
+
+
+def _read_stream(path: Path) -> Iterator[PreparedImage]:
+    """Read what can be read once alone: stdin, a pipe, a device. Its images and errors have its name."""
+    with tempfile.NamedTemporaryFile(prefix="image-") as copy:
+        try:
+            with sys.stdin.buffer if path == STDIN else path.open("rb") as stream:
+                copy.write(stream.read(MOST_BYTES + 1))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); {NEXT_STEP}") from error
+        if copy.tell() > MOST_BYTES:
+            raise DataError(f"{path}: more than {MOST_BYTES:,} bytes; {NEXT_STEP}")
+        copy.flush()
+        try:
+            for image in _read_file(Path(copy.name)):
+                yield dataclasses.replace(image, name=image.name.replace(copy.name, str(path), 1))
+        except DataError as error:
+            raise DataError(str(error).replace(copy.name, str(path))) from error
+
+
+def _read_file(path: Path) -> Iterator[PreparedImage]:
     try:
         with path.open("rb") as file:
             start = file.read(8)

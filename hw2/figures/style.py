@@ -1,7 +1,9 @@
 """What all figures share: colors that everybody can tell apart, and bytes that depend on nothing else."""
 
 import io
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -78,12 +80,20 @@ P = ParamSpec("P")
 ImageArray = NDArray[np.uint8]
 
 
+@contextmanager
+def _any_letters() -> Iterator[None]:
+    """A name may have letters that the font lacks: a box stands for each, and nobody is warned of it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(Glyph|Matplotlib currently does not support) ", UserWarning)
+        yield
+
+
 def with_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw under this module's settings, and under them alone."""
 
     @wraps(draw)
     def with_settings(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(_SETTINGS):
+        with matplotlib.rc_context(_SETTINGS), _any_letters():
             return draw(*args, **kwargs)
 
     return with_settings
@@ -118,7 +128,7 @@ def set_title(figure: Figure, title: str, subtitle: str = "") -> None:
 def png(figure: Figure) -> bytes:
     """PNG bytes that are the same wherever and whenever the same figure is drawn by the same matplotlib."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(_SETTINGS), _any_letters():
         figure.savefig(
             buffer,
             format="png",

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hw2.common.constants import NUM_CLASSES
+from hw2.common.formatting import plural
 from hw2.common.types import BoolArray, FloatArray
 from hw2.data.image_set import ImageSet
 from hw2.evaluation.metrics import confusion_matrix, confusion_table, threshold_shares
@@ -127,7 +128,7 @@ class LabelMatches:
         return float((1 - 1 / NUM_CLASSES) ** self.answers)
 
     def __str__(self) -> str:
-        text = f"{self.matched} of {self.answers} match"
+        text = f"{self.matched} of {plural(self.answers, 'answer')} are the number of the image's class"
         if self.matched:
             return f"{text}; a blind guess would match {self.answers / NUM_CLASSES:g} on average"
         return (

@@ -59,7 +59,7 @@ def resolve_runtime(
     )
     precision = "bfloat16" if native and config.precision != "float32" else "float32"
     most = config.threads or torch.get_num_threads()
-    if config.own_net is not None and device == "cpu" and config.threads == 0 and most > 1:
+    if config.custom_net is not None and device == "cpu" and config.threads == 0 and most > 1:
         from hw2.training.thread_count import fastest_threads
 
         most = (threads or fastest_threads)(config, most, precision)

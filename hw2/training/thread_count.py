@@ -24,7 +24,7 @@ def fastest_threads(config: TrainingConfig, most: int, precision: str) -> int:
 
     size = min(config.batch_size, _MOST_IMAGES)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    model = new_model(config.seed, config.own_net)
+    model = new_model(config.seed, config.custom_net)
     step = AutogradStep(model, lr=0.0, momentum=config.momentum, dtype=dtype, device="cpu")
     generator = torch.Generator().manual_seed(0)
     sides = (size, IMAGE_SIZE, IMAGE_SIZE)

@@ -58,9 +58,13 @@ def select(client: "MlflowClient", selection: Selection) -> SelectedRuns:
     elif selection.sweep:
         found = _of_sweep(client, selection.sweep)
     elif selection.models:
-        versions = RegisteredModel(client, selection.registered_name).resolve_all(selection.models)
+        repeated: list[str] = []
+        versions = RegisteredModel(client, selection.registered_name).resolve_all(
+            selection.models, repeated.append
+        )
         found = SelectedRuns(
-            tuple(replace(_completed(client, v.run_id), name=name) for name, v in versions.items())
+            tuple(replace(_completed(client, v.run_id), name=name) for name, v in versions.items()),
+            tuple(repeated),
         )
     else:
         found = _latest(client)

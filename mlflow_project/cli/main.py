@@ -14,6 +14,7 @@ from hw2.common.errors import ConfigurationError, Hw2Error
 from mlflow_project.common.bounded_exit import bound_exit
 from mlflow_project.common.errors import Interrupted, ServiceError
 from mlflow_project.common.signals import GracefulShutdown
+from mlflow_project.common.text import printable
 
 PROGRAM = "mlflow-project"
 
@@ -135,7 +136,7 @@ def _usage(error: click.UsageError) -> str:
 
 def _say(message: str, status: int) -> int:
     first, *_ = message.splitlines() or [""]
-    click.echo(f"Error: {first}", err=True)
+    click.echo(f"Error: {printable(first)}", err=True)
     _mark_given_run(first, status)
     return status
 

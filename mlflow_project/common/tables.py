@@ -2,12 +2,19 @@
 
 import csv
 import io
+import itertools
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlflow_project.common.text import printable
+
 FORMATS = ("table", "json", "csv")
+WIDTH = 100
+"""Characters of a column; longer sentences go on in the next line."""
+_FORMULA = ("=", "+", "-", "@")
 Row = Mapping[str, Any]
 
 
@@ -27,13 +34,13 @@ def render(rows: Sequence[Row], format_: str, columns: Sequence[str] | None = No
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+        writer.writerows([_csv_cell(row.get(name)) for name in columns] for row in rows)
         return text.getvalue().rstrip("\n")
     return _table(rows, columns)
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    cells = [[_short(row.get(name)) for name in columns] for row in rows]
+    cells = [line for row in rows for line in _wrapped([_short(row.get(name)) for name in columns])]
     widths = [max(len(name), *(len(line[i]) for line in cells), 0) for i, name in enumerate(columns)]
     numeric = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in columns]
 
@@ -42,6 +49,14 @@ def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
         return "  ".join(v.rjust(w) if right else v.ljust(w) for v, w, right in pairs).rstrip()
 
     return "\n".join([line(columns), line(["-" * w for w in widths]), *map(line, cells)])
+
+
+def _wrapped(cells: Sequence[str]) -> list[tuple[str, ...]]:
+    """A row as lines whose sentences are no wider than is read well; a path or a SHA-256 stays whole."""
+    parts = [
+        textwrap.wrap(cell, WIDTH, break_long_words=False, break_on_hyphens=False) or [""] for cell in cells
+    ]
+    return list(itertools.zip_longest(*parts, fillvalue=""))
 
 
 def _short(value: Any) -> str:
@@ -54,7 +69,23 @@ def _short(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))
+
+
+def _csv_cell(value: Any) -> str:
+    """A spreadsheet would calculate what begins like a formula; the quote, which it doesn't show, makes it text."""
+    cell = _cell(value)
+    if isinstance(value, str) and cell.startswith(_FORMULA) and not _is_number(cell):
+        return f"'{cell}"
+    return cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -37,3 +37,12 @@ def first_line(error: BaseException) -> str:
 def format_time(moment: datetime) -> str:
     """Format a time in UTC; such texts sort by time."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def printable(text: str) -> str:
+    """Escape what moves the cursor, breaks a line or turns its direction, in a text that anybody may have written."""
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")

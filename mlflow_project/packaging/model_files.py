@@ -139,7 +139,12 @@ def verify(folder: Path, recorded: dict[str, str], name: str) -> None:
     try:
         expected = (folder / CHECKSUMS).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise RegistryError(f"{name} can't be verified: {CHECKSUMS} can't be read ({error})") from error
+        reason = (
+            getattr(error, "strerror", None) or "it is no text"
+        )  # not the path of a copy that is gone by now
+        raise RegistryError(
+            f"{name} can't be verified: {CHECKSUMS} can't be read ({reason}); restore its files from a backup"
+        ) from error
     sums, found = _by_name(expected), _by_name(_sums(folder))
     if MLMODEL_FILE not in sums:  # of a version that is older than the sum of its card
         found.pop(MLMODEL_FILE, None)

@@ -4,13 +4,13 @@ import difflib
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.names import CHAMPION, DEFAULT_NAME
-from mlflow_project.registry.versions import Version, VersionFilter, parse_tags, stored_text
+from mlflow_project.registry.versions import OF_RUN, Version, VersionFilter, parse_tags, stored_text
 from mlflow_project.tracking.delivery.client import connect as open_store
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
 
@@ -51,7 +51,11 @@ class RegisteredModel:
         if run_id is not None:
             conditions.append(f"run_id = '{run_id}'")
         # Tags are kept as text that Python made of a number, so equal numbers are equal texts in the store.
-        conditions += [f"tags.`{key}` = '{stored_text(key, value)}'" for key, value in criteria.tags.items()]
+        conditions += [
+            f"tags.`{key}` = '{stored_text(key, value)}'"
+            for key, value in criteria.tags.items()
+            if key not in OF_RUN
+        ]
         with mlflow_errors():
             aliases = self._aliases()
         condition = " and ".join(conditions)
@@ -59,7 +63,26 @@ class RegisteredModel:
             lambda token: self.client.search_model_versions(condition, max_results=_PAGE, page_token=token)
         )
         found = [_version(entity, aliases) for entity in entities]
+        if any(key in OF_RUN for key in criteria.tags):
+            found = [self.with_run(version) for version in found]
         return sorted(filter(criteria.match, found), key=lambda version: -version.number)
+
+    def with_run(self, version: Version) -> Version:
+        """The version with what it doesn't repeat of its run, where that still says it."""
+        from mlflow.exceptions import MlflowException
+
+        if not version.run_id or all(key in version.tags for key in OF_RUN):
+            return version
+        with mlflow_errors():
+            try:
+                data = self.client.get_run(version.run_id).data
+            except MlflowException as error:
+                if error.error_code != _GONE:
+                    raise
+                return version
+        known = {**data.tags, **data.params}
+        of_run = {key: known[name] for key, name in OF_RUN.items() if name in known}
+        return replace(version, tags={**of_run, **version.tags})
 
     def resolve(self, said: str) -> Version:
         """The version that a person means: an alias, a number, `lr=0.1 epochs=8`, a models:/ or a runs:/ URI.
@@ -80,7 +103,10 @@ class RegisteredModel:
             found = None
             if len(said) <= _DIGITS:
                 found = self._asked(lambda: self.client.get_model_version(self.name, str(int(said))))
-            return found or self._first([], f"version {said}")
+            if found is None:
+                numbers = [str(version.number) for version in self.versions()]
+                raise RegistryError(self._missing(f"version {said}", said, numbers))
+            return found
         version = self.version_with_alias(said)
         if version is None:
             with mlflow_errors():
@@ -99,16 +125,33 @@ class RegisteredModel:
         # MLflow answers `latest` too, which nobody has given.
         return version if version is not None and alias in version.aliases else None
 
-    def resolve_all(self, said: Sequence[str]) -> dict[str, Version]:
-        """By a short name: the alias that was said, else another alias, else the number. Each version once."""
+    def require(self) -> None:
+        """RegistryError, with the names that there are, where none is registered as this."""
+        if not self.versions():
+            raise RegistryError(self._missing("version", self.name, ()))
+
+    def resolve_all(
+        self, said: Sequence[str], on_repeated: Callable[[str], None] | None = None
+    ) -> dict[str, Version]:
+        """By a short name: the alias that was said, else another alias, else the number. Each version once.
+
+        on_repeated: is told of a name that means a version that another has named before.
+        """
         if not said:
             raise UsageError("no model is named; give --models champion, or several: --models m1,m2,m3")
         versions: dict[str, Version] = {}
         for one in said:
             version = self.resolve(one)
-            if any(
-                (known.name, known.number) == (version.name, version.number) for known in versions.values()
-            ):
+            same = [
+                short
+                for short, known in versions.items()
+                if (known.name, known.number) == (version.name, version.number)
+            ]
+            if same:
+                if on_repeated is not None:
+                    on_repeated(
+                        f"{one} is {same[0]} ({version.name} version {version.number}); it counts once"
+                    )
                 continue
             aliases = [one, *version.aliases] if one in version.aliases else version.aliases
             name = aliases[0] if aliases else f"v{version.number}"

@@ -10,6 +10,13 @@ from mlflow_project.common.errors import UsageError
 
 # Tags of a version by which it can be looked up, and how their text is compared.
 SEARCHABLE: Mapping[str, type] = {"lr": float, "epochs": int, "batch_size": int, "seed": int}
+# Tags that versions of earlier versions of this project lack; their runs say them, by these names.
+OF_RUN: Mapping[str, str] = {
+    "optimizer": "optimizer", "momentum": "momentum", "precision": "precision_used", "device": "device_used",
+}  # fmt: skip
+_COMPARED: Mapping[str, type] = {
+    **SEARCHABLE, "optimizer": str, "momentum": float, "precision": str, "device": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +132,11 @@ def parse_tags(said: str) -> dict[str, str]:
 
 
 def stored_text(key: str, value: str) -> str:
-    return str(SEARCHABLE[key](value))
+    return str(_COMPARED[key](value))
 
 
 def _equal(key: str, kept: str, said: str) -> bool:
     try:
-        return bool(SEARCHABLE[key](kept) == SEARCHABLE[key](said))
+        return bool(_COMPARED[key](kept) == _COMPARED[key](said))
     except ValueError:
         return False

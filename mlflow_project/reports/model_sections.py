@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hw2.common.formatting import format_percent, format_ratio, join_names
+from hw2.common.formatting import format_percent, format_ratio, join_names, plural
 from hw2.evaluation.metrics import confusion_matrix, confusion_table
 from hw2.models.net_source import BASE, class_name
 from mlflow_project.common.names import LAYERS_TABLE
@@ -312,7 +312,7 @@ def _curve(material: ReportData, run: RunRecord) -> ReportFigure | None:
     frame = frame[[c for c in frame if c not in ("batch_losses",)]]
     first, last = frame.iloc[0], frame.iloc[-1]
     alt = (
-        f"Two curves over {len(frame)} epochs: training loss goes from {first['train_loss']:.4f} to "
+        f"Two curves over {plural(len(frame), 'epoch')}: training loss goes from {first['train_loss']:.4f} to "
         f"{last['train_loss']:.4f}, training accuracy from {share(first['train_accuracy'])} to "
         f"{share(last['train_accuracy'])}."
     )

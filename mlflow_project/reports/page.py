@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.analysis.run_selection import Selection, select
+from mlflow_project.common.errors import UsageError
 from mlflow_project.registry.stored_runs import RunRecord, download_artifacts, stored_predictions
 from mlflow_project.reports import comparison_sections, model_sections, outlier_sections, reference_study
 from mlflow_project.reports.model_sections import ReportData
@@ -51,8 +52,13 @@ def write(path: Path, html: str) -> None:
 
 
 def require_place(path: Path) -> None:
-    """Makes the folder that a page goes to; UsageError where the page couldn't be written. What is there stays."""
+    """Makes the folder that a page goes to; UsageError where the page couldn't be written. What is there stays.
+
+    A page may be replaced by a newer one, and no other file.
+    """
     with _told(path):
+        if path.is_file() and path.stat().st_size and not _is_page(path):
+            raise UsageError(f"{path} is there and is no HTML page; name another file by --output")
         path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
         path.open("ab").close()
@@ -60,10 +66,13 @@ def require_place(path: Path) -> None:
             path.unlink()
 
 
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1000).lstrip().lower().startswith(b"<!doctype html")
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    from mlflow_project.common.errors import UsageError
-
     try:
         yield
     except OSError as error:

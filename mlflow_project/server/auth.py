@@ -52,7 +52,7 @@ def prepare(store: str, password_file: Path | None, folder: Path) -> Authenticat
         UsageError: A package or a password is missing.
     """
     if find_spec("flask_wtf") is None:
-        raise UsageError("--auth needs another package: pip install 'mlflow-project[auth]'")
+        raise UsageError("--auth needs another package: in the project's folder, pip install '.[auth]'")
     password = generated = mismatched = None
     stored = _stored_hash(store)
     if stored is None:

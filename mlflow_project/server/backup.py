@@ -1,7 +1,7 @@
 """A copy of the whole service, made while people write to it, and restored only where nothing is overwritten.
 
     store.db | store.dump   the database as of one moment (SQLite's online backup, or pg_dump's archive)
-    artifacts/              the artifact folder, copied after that moment
+    artifacts/              the artifact folders, copied after that moment
     manifest.json           SHA-256 and size of every file, written last: without it a backup isn't complete
 
 The order is what makes it consistent: a file is uploaded before the row that speaks of it is written, so each
@@ -12,15 +12,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlflow_project.common.errors import BackupError
+from mlflow_project.common.store_uri import sqlite_path
 from mlflow_project.server import database
+from mlflow_project.server.artifact_roots import FOLDERS, Roots, find_roots
 
 MANIFEST = "manifest.json"
 ARTIFACTS = "artifacts"
@@ -37,12 +39,14 @@ class Manifest:
     store: str
     """`sqlite` or `postgresql`."""
     artifact_root: str
-    """The absolute path of the artifacts."""
+    """The absolute path of the artifacts; with several folders, of those that the server writes."""
     runs: int
     versions: int
     files: dict[str, list[Any]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    """Models that the database calls ready, but whose files were gone already."""
+    """Locations of models, versions and completed runs whose files are in none of the folders."""
+    more_roots: dict[str, str] = field(default_factory=dict)
+    """Other folders of artifacts, each with its place below `artifacts/`."""
 
     @property
     def size(self) -> int:
@@ -51,31 +55,45 @@ class Manifest:
 
 
 def backup(
-    store_uri: str, artifacts: Path, target: Path, on_file: Callable[[str], None] | None = None
+    store_uri: str,
+    artifacts: Sequence[Path],
+    target: Path,
+    on_file: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Copy store and artifacts into `target`, a folder that isn't there yet or is empty.
 
-    `artifacts` is the folder that the server writes to, or the `mlruns` beside a SQLite store.
+    artifacts: folders such as the one that the server writes to. Without any, `mlruns` and `mlartifacts` beside a
+    SQLite store, or here. Others that the store names by their paths are found in it.
     """
-    artifacts, target = artifacts.absolute(), target.absolute()
-    if not artifacts.is_dir():
-        raise BackupError(f"there is no artifact folder {artifacts}; name the one that the server writes to")
-    if target.is_relative_to(artifacts):
-        raise BackupError(f"{target} lies in the artifact folder {artifacts}; choose a place outside it")
+    target = target.absolute()
+    for folder in artifacts:
+        if not folder.is_dir():
+            raise BackupError(
+                f"there is no artifact folder {folder.absolute()}; name the one that the server writes to"
+            )
+        _require_outside(target, folder.absolute())
     _require_empty(target, "a backup")
+    store = sqlite_path(store_uri)
+    beside = Path.cwd() if store is None else store.absolute().parent
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with _emptied_after_failure(target):
-            return _backup(store_uri, artifacts, target, on_file)
+        with _removed_after_failure(target):
+            return _backup(store_uri, artifacts or [beside / name for name in FOLDERS], target, on_file)
     except OSError as error:
         raise BackupError(
             f"no backup could be made in {target}: {error}; free disk space and do it again"
         ) from error
 
 
+def _require_outside(target: Path, root: Path) -> None:
+    if target.is_relative_to(root):
+        raise BackupError(f"{target} lies in the artifact folder {root}; choose a place outside it")
+
+
 @contextmanager
-def _emptied_after_failure(folder: Path) -> Iterator[None]:
-    """Empty the folder if the work fails, since what is incomplete stands in the way of the next attempt."""
+def _removed_after_failure(folder: Path) -> Iterator[None]:
+    """Create the folder; remove it if the work fails, since what is incomplete stands in the way of the next attempt."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
@@ -84,28 +102,38 @@ def _emptied_after_failure(folder: Path) -> Iterator[None]:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+        for path in made:
+            with suppress(OSError):  # somebody else's files have come into it
+                path.rmdir()
         raise
 
 
-def _backup(store_uri: str, artifacts: Path, target: Path, on_file: Callable[[str], None] | None) -> Manifest:
+def _backup(
+    store_uri: str, artifacts: Sequence[Path], target: Path, on_file: Callable[[str], None] | None
+) -> Manifest:
     copy = database.copy(store_uri, target)
     files: dict[str, list[Any]] = {copy.file.name: [_sha256(copy.file), copy.file.stat().st_size]}
-    for path in _walk(artifacts):
-        relative = path.relative_to(artifacts).as_posix()
-        copied = _copy_steady(path, target / ARTIFACTS / relative)
-        if copied is not None:
-            files[f"{ARTIFACTS}/{relative}"] = copied
-        if on_file:
-            on_file(relative)
+    roots = find_roots(artifacts, copy.locations)
+    for root in roots.folders:
+        _require_outside(target, root)
+    for root, prefix in roots.folders.items():
+        for path in _walk(root):
+            relative = (prefix / path.relative_to(root)).as_posix()
+            copied = _copy_steady(path, target / ARTIFACTS / relative)
+            if copied is not None:
+                files[f"{ARTIFACTS}/{relative}"] = copied
+            if on_file:
+                on_file(relative)
     manifest = Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         mlflow=copy.mlflow_version,
         store=copy.kind,
-        artifact_root=str(artifacts),
+        artifact_root=next((str(root) for root, prefix in roots.folders.items() if not prefix), ""),
         runs=copy.runs,
         versions=copy.versions,
         files=files,
-        missing=_missing(copy.ready_models, artifacts, files),
+        missing=_missing(copy, roots, files),
+        more_roots={str(root): prefix for root, prefix in roots.folders.items() if prefix},
     )
     os.sync()  # the manifest vouches for all files, also after a power loss
     _write(target / MANIFEST, manifest)
@@ -138,8 +166,7 @@ def restore(source: Path, store_uri: str, artifacts: Path) -> Manifest:
     _require_empty(artifacts, "artifacts")
     database.require_empty(store_uri, manifest.store)
     try:
-        artifacts.mkdir(parents=True, exist_ok=True)
-        with _emptied_after_failure(artifacts):
+        with _removed_after_failure(artifacts):
             for name in manifest.files:
                 if name.startswith(f"{ARTIFACTS}/"):
                     target = artifacts / name.removeprefix(f"{ARTIFACTS}/")
@@ -147,9 +174,10 @@ def restore(source: Path, store_uri: str, artifacts: Path) -> Manifest:
                     shutil.copyfile(source / name, target)
             os.sync()
             # Last, so that a restore that breaks off leaves no store that looks whole.
-            database.restore_database(
-                source, store_uri, manifest.store, manifest.artifact_root, str(artifacts)
-            )
+            moved = {root: str(artifacts / prefix) for root, prefix in manifest.more_roots.items()}
+            if manifest.artifact_root:
+                moved[manifest.artifact_root] = str(artifacts)
+            database.restore_database(source, store_uri, manifest.store, moved)
     except OSError as error:
         raise BackupError(
             f"nothing could be restored into {artifacts}: {error}; free disk space and do it again"
@@ -195,14 +223,12 @@ def _copy(path: Path, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _missing(ready_models: list[str], artifacts: Path, files: dict[str, list[Any]]) -> list[str]:
-    """List the locations of models without an MLmodel among the copied files."""
-    missing = []
-    for location in ready_models:
-        path = database.relative_to_root(location, artifacts)
-        if path is not None and f"{ARTIFACTS}/{path}/MLmodel" not in files:
-            missing.append(location)
-    return missing
+def _missing(copy: database.DatabaseDump, roots: Roots, files: dict[str, list[Any]]) -> list[str]:
+    """Return the locations of models without an MLmodel, and of what has no file at all, among the copied."""
+    folders = {parent.as_posix() for name in files for parent in PurePosixPath(name).parents}
+    gone = [x for x in copy.models if f"{ARTIFACTS}/{roots.place(x)}/MLmodel" not in files]
+    gone += [x for x in copy.filled if f"{ARTIFACTS}/{roots.place(x)}" not in folders]
+    return list(dict.fromkeys(gone))
 
 
 def _require_empty(folder: Path, what: str) -> None:

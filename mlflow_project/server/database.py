@@ -5,7 +5,8 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -37,8 +38,12 @@ class DatabaseDump:
     mlflow_version: str
     runs: int
     versions: int
-    ready_models: list[str] = field(default_factory=list)
-    """Artifact locations of models that are ready to be loaded."""
+    locations: list[str] = field(default_factory=list)
+    """All places that the database names for artifacts."""
+    models: list[str] = field(default_factory=list)
+    """Locations of models that are ready to be loaded."""
+    filled: list[str] = field(default_factory=list)
+    """Locations of registered versions, and of runs of ours that are completed: something is there."""
 
 
 def copy(store_uri: str, target: Path) -> DatabaseDump:
@@ -46,8 +51,8 @@ def copy(store_uri: str, target: Path) -> DatabaseDump:
     if kind_of(store_uri) == "sqlite":
         file = _copy_sqlite(store_uri, target / "store.db")
         copied = sqlite3.connect(file)
-        facts = _facts(lambda sql: copied.execute(sql).fetchall())
-        copied.close()
+        with closing(copied):
+            facts = _facts(lambda sql: copied.execute(sql).fetchall(), _columns_sqlite(copied))
         return DatabaseDump(file, "sqlite", version("mlflow"), *facts)
     import sqlalchemy
 
@@ -60,7 +65,9 @@ def copy(store_uri: str, target: Path) -> DatabaseDump:
             snapshot = connection.execute(sqlalchemy.text("SELECT pg_export_snapshot()")).scalar_one()
             options = ["--format=custom", f"--snapshot={snapshot}", f"--file={file}"]
             _postgres("pg_dump", store_uri, options)
-            facts = _facts(lambda sql: connection.execute(sqlalchemy.text(sql)).fetchall())
+            inspected = sqlalchemy.inspect(connection)
+            tables = {name: _names(inspected.get_columns(name)) for name in inspected.get_table_names()}
+            facts = _facts(lambda sql: connection.execute(sqlalchemy.text(sql)).fetchall(), tables)
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise BackupError(
             f"{redact(store_uri)} can't be read: {scrub(first_line(error), store_uri)}"
@@ -100,8 +107,12 @@ def require_empty(store_uri: str, kind: str) -> None:
         )
 
 
-def restore_database(source: Path, store_uri: str, kind: str, old_root: str, new_root: str) -> None:
-    """Restore the database of the backup `source` into an empty store and move its paths to `new_root`."""
+def restore_database(source: Path, store_uri: str, kind: str, moved: Mapping[str, str]) -> None:
+    """Restore the database of the backup `source` into an empty store.
+
+    Args:
+        moved: The folder that paths lie below now, by the one that they lay below.
+    """
     import sqlalchemy
 
     path = sqlite_path(store_uri)
@@ -115,23 +126,22 @@ def restore_database(source: Path, store_uri: str, kind: str, old_root: str, new
         _postgres("pg_restore", store_uri, options, [str(source / "store.dump")])
         engine = sqlalchemy.create_engine(with_driver(store_uri))
     try:
-        if old_root != new_root:
-            with engine.begin() as connection:
-                for table, column in LOCATIONS:
-                    for scheme in ("", "file://"):
-                        _move(connection, table, column, scheme + old_root, scheme + new_root)
+        with engine.begin() as connection:
+            inspected = sqlalchemy.inspect(connection)
+            tables = {name: _names(inspected.get_columns(name)) for name in inspected.get_table_names()}
+            columns = [(table, column) for table, column in LOCATIONS if column in tables.get(table, ())]
+            # By way of names that no path has: a new folder may lie in an old one.
+            steps = [(old, f"moved-{number}:", new) for number, (old, new) in enumerate(_forms(moved))]
+            for old, between, _ in steps:
+                for table, column in columns:
+                    _move(connection, table, column, old, between)
+            for _, between, new in steps:
+                for table, column in columns:
+                    _move(connection, table, column, between, new)
     finally:
         engine.dispose()
     if path is not None:
         temporary.rename(path)
-
-
-def relative_to_root(location: str, root: Path) -> str | None:
-    """Return the path of an artifact location relative to the folder `root`; None if it lies elsewhere."""
-    if location.startswith("mlflow-artifacts:"):
-        return unquote(urlsplit(location).path).strip("/")
-    path = Path(unquote(urlsplit(location).path)) if location.startswith("file:") else Path(location)
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else None
 
 
 def _copy_sqlite(store_uri: str, target: Path) -> Path:
@@ -160,10 +170,47 @@ def _copy_sqlite(store_uri: str, target: Path) -> Path:
             copied.close()
 
 
-def _facts(fetch: Any) -> tuple[int, int, list[str]]:
+def _facts(
+    fetch: Callable[[str], Any], tables: Mapping[str, Iterable[str]]
+) -> tuple[int, int, list[str], list[str], list[str]]:
+    """Return what `DatabaseDump` says of the store. tables: their columns; MLflow 2 has no logged models."""
+
+    def values(table: str, column: str, condition: str = "1 = 1") -> list[str]:
+        if column not in tables.get(table, ()):
+            return []
+        query = f"SELECT DISTINCT {column} FROM {table} WHERE {condition} AND {column} IS NOT NULL"
+        return [str(row[0]) for row in fetch(query)]
+
     runs, versions = (int(fetch(f"SELECT count(*) FROM {name}")[0][0]) for name in ("runs", "model_versions"))
-    ready = "SELECT artifact_location FROM logged_models WHERE status = 2 AND lifecycle_stage = 'active'"
-    return runs, versions, [str(row[0]) for row in fetch(ready)]
+    named = [value for table, column in LOCATIONS for value in values(table, column)]
+    models = values("logged_models", "artifact_location", "status = 2 AND lifecycle_stage = 'active'")
+    ready = "status = 'READY' AND current_stage != 'Deleted_Internal'"
+    filled = [x for column in ("storage_location", "source") for x in values("model_versions", column, ready)]
+    completed = "SELECT run_uuid FROM tags WHERE key = 'status' AND value = 'completed'"
+    filled += values("runs", "artifact_uri", f"lifecycle_stage = 'active' AND run_uuid IN ({completed})")
+    return runs, versions, _unique(named), _unique(models), _unique(filled)
+
+
+def _unique(locations: Iterable[str]) -> list[str]:
+    """Return each place once, without what names a model or a run alone."""
+    return [x for x in dict.fromkeys(locations) if not x.startswith(("models:", "runs:"))]
+
+
+def _columns_sqlite(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {name: [row[1] for row in connection.execute(f'PRAGMA table_info("{name}")')] for name in names}
+
+
+def _names(columns: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [str(column["name"]) for column in columns]
+
+
+def _forms(moved: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return old and new beginnings of a location: as paths and as addresses of files."""
+    forms: dict[str, str] = {}
+    for old, new in moved.items():
+        forms |= {old: new, f"file://{old}": f"file://{new}", f"file://{quote(old)}": f"file://{quote(new)}"}
+    return list(forms.items())
 
 
 def _move(connection: Any, table: str, column: str, old: str, new: str) -> None:

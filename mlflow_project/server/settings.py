@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mlflow_project.common.errors import StoreError, UsageError
 from mlflow_project.common.store_uri import sqlite_path
+from mlflow_project.server.artifact_roots import FOLDERS
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _WILDCARDS = ("0.0.0.0", "::")
@@ -23,7 +24,7 @@ class ServerSettings:
 
     store: str = field(repr=False)
     artifacts: str | None = None
-    """A folder or s3://...; by default `mlartifacts` beside the SQLite file, or in the current folder."""
+    """A folder or s3://...; by default `mlruns` beside the SQLite file where it exists, else `mlartifacts`."""
     host: str = "127.0.0.1"
     port: int = 5000
     allowed_hosts: tuple[str, ...] = ()
@@ -51,10 +52,17 @@ class ServerSettings:
     @property
     def artifact_place(self) -> str:
         """Return the absolute artifact folder, or an address."""
-        if self.artifacts is not None:
-            return self.artifacts if "://" in self.artifacts else str(Path(self.artifacts).absolute())
-        path = sqlite_path(self.store)
-        return str((Path.cwd() if path is None else path.absolute().parent) / "mlartifacts")
+        given = self.artifacts
+        if given is not None and "://" in given:
+            return given
+        if given is None:
+            path = sqlite_path(self.store)
+            beside = Path.cwd() if path is None else path.absolute().parent
+            # What was trained without a server and what comes with one lie in one folder then.
+            without_server, with_server = (beside / name for name in FOLDERS)
+            goes_on = without_server.is_dir() and not with_server.exists()
+            return str(without_server if goes_on else with_server)
+        return str(Path(given).absolute())
 
     def check(self) -> None:
         """Check that the server is neither open to strangers nor unreachable.
@@ -78,7 +86,9 @@ class ServerSettings:
         if is_url and scheme != "s3":
             raise UsageError(f"--artifacts is {scheme}://...; it must be a folder or s3://BUCKET/FOLDER")
         if scheme == "s3" and find_spec("boto3") is None:
-            raise UsageError("artifacts in s3:// need a package more: pip install 'mlflow-project[s3]'")
+            raise UsageError(
+                "artifacts in s3:// need a package more: in the project's folder, pip install '.[s3]'"
+            )
         _check_port(self.host, self.port)
 
     def hosts(self) -> str | None:

@@ -66,7 +66,9 @@ def validate_uri(uri: str) -> str:
         )
     if scheme in ("postgresql", "postgres"):
         if not driver and find_spec("psycopg") is None:
-            raise UsageError("a PostgreSQL store needs its driver: pip install 'mlflow-project[postgres]'")
+            raise UsageError(
+                "a PostgreSQL store needs its driver: in the project's folder, pip install '.[postgres]'"
+            )
         return with_driver(uri)
     path = sqlite_path(uri)
     if path is None or path.name in ("", ":memory:"):

@@ -107,7 +107,9 @@ class JobRunner:
     def _open(self, trial: Trial, local: Sequence[LocalRunInfo], loaded: "TrainingInputs") -> None:
         """Opens the trial's run, new or to be gone on with, where there is something to do."""
         lock = FileLock(lock_path(trial.sha256))
-        if not lock.acquire():
+        with state_dir.writing(lock.path):
+            acquired = lock.acquire()
+        if not acquired:
             self._results[trial.sha256] = TrialResult(sha256=trial.sha256, how=ELSEWHERE)
             return
         self._locks.append(lock)
@@ -127,7 +129,7 @@ class JobRunner:
                 register=self._task.register,
                 aliases=trial.aliases,
             )
-            run = TrackedRun.start(plan, loaded, self._watcher)
+            run = TrackedRun.create(plan, loaded, self._watcher)
             self._how[run.folder] = trial.sha256, TRAINED
         self._opened.append(run)
 
@@ -205,7 +207,8 @@ def _left(sha256: str, found: ExistingRun) -> TrialResult:
 def lock_path(sha256: str) -> Path:
     """What a process holds while it works on a configuration, so that no two make a run of it."""
     folder = state_dir.state_dir() / "cells"
-    folder.mkdir(parents=True, exist_ok=True)
+    with state_dir.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{sha256}.lock"
 
 

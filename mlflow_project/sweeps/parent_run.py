@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from hw2.common.formatting import plural
 from mlflow_project.common.errors import JournalError, RunBusyError
 from mlflow_project.common.names import (
     JOURNAL_REFERENCE,
@@ -53,9 +54,11 @@ class ParentRun(ActiveRun):
         """By the SHA-256 of the configuration: what became of the trials so far."""
         self._started = time.monotonic()
         lock_folder = state_dir.state_dir() / "sweeps"
-        lock_folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(lock_folder / f"{plan.sha256}.lock")
-        if not self._lock.acquire():
+        with state_dir.writing(lock_folder):
+            lock_folder.mkdir(parents=True, exist_ok=True)
+            acquired = self._lock.acquire()
+        if not acquired:
             raise RunBusyError(
                 f"another process is at work on this sweep ({name}); wait for it or end it first"
             )
@@ -175,9 +178,10 @@ def _interrupted(plan: SweepPlan) -> Path | None:
 def _note(plan: SweepPlan, name: str) -> str:
     reused = [trial for trial in plan.trials if trial.state == existing_runs.COMPLETED]
     lines = [
-        f"A grid of {len(plan.trials)} trials: {name}.",
+        f"A grid of {plural(len(plan.trials), 'trial')}: {name}.",
         "",
-        f"{plan.epochs} epochs in {len(plan.jobs)} trainings; one by one they would be {plan.epochs_alone}. "
+        f"{plural(plan.epochs, 'epoch')} in {plural(len(plan.jobs), 'training')}; "
+        f"one by one they would be {plan.epochs_alone}. "
         f"The table of all trials is in `{SWEEP_TABLE}`.",
     ]
     if reused:

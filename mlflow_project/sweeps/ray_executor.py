@@ -7,12 +7,14 @@ job whose worker or machine is lost goes on elsewhere from the checkpoint in tha
 import contextlib
 import os
 import signal
+import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
+from mlflow_project.common.errors import Interrupted, ServiceError, SweepError, UsageError
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.common.text import first_line
 from mlflow_project.sweeps.executors import ENDING_SECONDS, failed_results, retry_or_fail
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from mlflow_project.training.progress import ProgressListener
 
 _POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 5.0
+# What each gRPC server, as Ray's is, answers with settings of its own: the preface of HTTP/2 and empty settings.
+_HTTP2_SETTINGS = b"\x04"
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _HTTP2_SETTINGS + b"\0\0\0\0\0"
 _OURS = ("MLFLOW_", "AWS_", "OMP_", "TORCH_", "XDG_", "HW2_")
 
 
@@ -111,10 +117,7 @@ class RayExecutor:
         try:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise SweepError(
-                f"no Ray cluster answers at {self.address or 'this machine'} ({first_line(error)}); "
-                "start one with `ray start --head`, or leave --address out"
-            ) from error
+            raise _unreachable(self.address or "this machine", first_line(error)) from error
 
     def _remote(self, ray: Any, task: JobSpec) -> Any:
         config = task.job.trials[-1].config
@@ -124,6 +127,48 @@ class RayExecutor:
             num_gpus=_gpus(gpus, self.workers),
             max_retries=0,  # our own attempts are counted, and said
         )
+
+
+def require_cluster(address: str | None) -> None:
+    """Raise, within seconds and in one line, where Ray is missing or no cluster answers at `address`.
+
+    Ray itself tries an unreachable cluster for ten minutes and more.
+    """
+    _require_ray()
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or _read_current_cluster()
+    if address is None or address in ("auto", "local"):
+        return
+    place = address.removeprefix("ray://")
+    host, _, port = place.rpartition(":") if ":" in place else (place, "", "10001")
+    if not port.isdecimal():
+        raise UsageError(f"--address is {address!r}; it must be HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
+                connection.settimeout(_ANSWER_SECONDS)
+                connection.sendall(_HTTP2_GREETING)
+                answer = connection.recv(9)
+                if answer[3:4] != _HTTP2_SETTINGS:
+                    raise _unreachable(address, "something else answers there")
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _unreachable(where: str, reason: str) -> SweepError:
+    return SweepError(
+        f"no Ray cluster answers at {where} ({reason}); "
+        "start one with `ray start --head`, or leave --address out"
+    )
+
+
+def _read_current_cluster() -> str | None:
+    """Return the address that `ray start` has left for `auto`."""
+    file = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")
+    try:
+        return file.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None  # Ray looks among the processes then
 
 
 def _gpus(gpus: float, workers: int) -> float:
@@ -148,8 +193,14 @@ def _work(task: JobSpec) -> list[TrialResult]:
 def _import() -> Any:
     # Read when Ray is imported; a person's trainings are nobody else's business.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise ServiceError("Ray isn't installed; add it with: pip install 'mlflow-project[ray]'") from error
+    # Each worker's epochs look alike to Ray, which would show one of them and count the others.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    _require_ray()
+    import ray
+
     return ray
+
+
+def _require_ray() -> None:
+    if find_spec("ray") is None:
+        raise ServiceError("Ray isn't installed; add it, in the project's folder, with: pip install '.[ray]'")

@@ -85,6 +85,11 @@ def reproduce(
             results = run_sweep(prepared, parent, listener, interruption)
             raise_failure(prepared.plan, results)
             tested, comparison = _follow_up(prepared, parent, output, listener, interruption)
+    if prepared.dataset.is_sample:
+        listener.info(
+            f"Note: the study's figures (study_...) are of the full data, those beside them of the sample of "
+            f"{prepared.dataset.training_images:,} images; they say nothing about each other"
+        )
     done = SweepResult(
         plan=prepared.plan, results=results, run_id=parent.journal.run_id, folder=parent.journal.folder
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw2.common.formatting import plural
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import StoreError, UsageError
 from mlflow_project.sweeps import existing_runs
@@ -75,6 +76,10 @@ class PreparedSweep(SweepPreview):
 
 def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
     """Loads the images and makes the plan; says what a person should know about either."""
+    if request.engine == "ray":
+        from mlflow_project.sweeps.ray_executor import require_cluster
+
+        require_cluster(request.address)
     configs = [_divided(config, request) for config in request.configs]
     _, loaded = inputs.load(configs[0], request.data_dir, request.download)
     dataset = loaded.dataset.identity
@@ -117,7 +122,7 @@ def _divided(config: TrainingConfig, request: SweepSpec) -> TrainingConfig:
     import torch
 
     share = max(1, torch.get_num_threads() // request.workers)
-    if config.own_net is not None:
+    if config.custom_net is not None:
         share = min(share, inputs.runtime_of(config).threads)
     return dataclasses.replace(config, threads=share)
 
@@ -135,8 +140,8 @@ def plan_line(planned: "SweepPreview") -> str:
     time = "unknown time" if seconds is None else f"about {_duration(seconds)}"
     alone = f" ({plan.epochs_alone} one by one)" if plan.epochs_alone > plan.epochs else ""
     return (
-        f"{len(plan.trials)} trials, {len(plan.trials) - to_do} of them done or running already; to do: "
-        f"{plan.epochs} epochs{alone} in {len(plan.jobs)} trainings, {time}"
+        f"{plural(len(plan.trials), 'trial')}, {len(plan.trials) - to_do} of them done or running already; to do: "
+        f"{plural(plan.epochs, 'epoch')}{alone} in {plural(len(plan.jobs), 'training')}, {time}"
     )
 
 

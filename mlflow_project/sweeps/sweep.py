@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hw2.common.errors import Hw2Error
+from hw2.common.formatting import plural
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.common.names import SWEEP_TAG
@@ -127,7 +128,8 @@ def _warn_undelivered(parent: ParentRun, listener: ProgressListener) -> None:
     if pending:
         problem = f" ({delivery.problem})" if delivery.problem else ""
         listener.warning(
-            f"{pending:,} values are not delivered yet{problem}; deliver them with: mlflow-project sync"
+            f"{plural(pending, 'value is', 'values are')} not delivered yet{problem}; "
+            "deliver them with: mlflow-project sync"
         )
 
 
@@ -196,7 +198,7 @@ def failure(plan: SweepPlan, results: Mapping[str, TrialResult]) -> str | None:
             first = results[trials[0].sha256].reason
             reason = f": {first}" if first else ""
             said.append(
-                f"{len(trials)} of {len(plan.trials)} trials {words} ({trials[0].config.name}{reason})"
+                f"{len(trials)} of {plural(len(plan.trials), 'trial')} {words} ({trials[0].config.name}{reason})"
             )
     return "; ".join(said) or None
 
@@ -209,7 +211,7 @@ def raise_failure(plan: SweepPlan, results: Mapping[str, TrialResult]) -> None:
     lost = [trial for trial in plan.trials if results[trial.sha256].unregistered]
     if lost:
         raise SweepError(
-            f"{len(lost)} of {len(plan.trials)} models aren't registered "
+            f"{len(lost)} of {plural(len(plan.trials), 'model')} aren't registered "
             f"({lost[0].config.name}: {results[lost[0].sha256].unregistered}); register them in MLflow"
         )
 
@@ -292,7 +294,7 @@ def _wait_for(
     interruption: GracefulShutdown,
 ) -> bool:
     """Waits a bounded time until another process has done with these trials; whether some are free now."""
-    listener.info(f"waiting for {len(trials)} trials that another process has")
+    listener.info(f"waiting for {plural(len(trials), 'trial')} that another process has")
     deadline = time.monotonic() + ELSEWHERE_SECONDS
     paths = [job.lock_path(trial.sha256) for trial in trials]
     folders = (results[trial.sha256].folder for trial in trials)

@@ -137,11 +137,13 @@ def version_tags(
     weights_sha256: str,
     files_sha256: str,
     validation_accuracy: float | None = None,
+    runtime: ResolvedRuntime | None = None,
 ) -> dict[str, str]:
     """What a registered version repeats of its run, so that look-ups need not open the run.
 
-    identity: the run's fingerprint.
+    identity: the run's fingerprint. runtime: on what it was trained, where that is known.
     """
+    trained_on = {"precision": runtime.precision, "device": runtime.device} if runtime else {}
     detector = assessment.detector
     validated = {} if validation_accuracy is None else {"validation_accuracy": str(validation_accuracy)}
     return {
@@ -151,6 +153,9 @@ def version_tags(
         "warmup": str(config.warmup),
         "seed": str(config.seed),
         "validation_size": str(config.validation_size),
+        "optimizer": config.optimizer,
+        "momentum": str(config.momentum),
+        **trained_on,
         **validated,
         "test_accuracy": str(assessment.test.accuracy),
         "weights_sha256": weights_sha256,

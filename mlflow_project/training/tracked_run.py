@@ -46,7 +46,7 @@ class TrackedRun(ActiveRun):
         self._checkpoint_problem = False
 
     @classmethod
-    def start(cls, plan: RunSpec, images: "TrainingInputs", listener: "ProgressListener") -> "TrackedRun":
+    def create(cls, plan: RunSpec, images: "TrainingInputs", listener: "ProgressListener") -> "TrackedRun":
         """A new run, or the one that `mlflow run` has made; says its parameters and what identifies it."""
         from mlflow_project.training import log_values
 
@@ -176,6 +176,7 @@ class TrackedRun(ActiveRun):
                         digest,
                         model_files.files_sha256(files),
                         state_.history[-1].validation_accuracy,
+                        images.runtime,
                     ),
                     aliases=self.plan.aliases,
                     description=card.text(name),

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hw2.common.formatting import plural
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import RunError
 from mlflow_project.common.signals import GracefulShutdown
@@ -89,7 +90,7 @@ def _start(
     if loaded.dataset.is_sample:
         listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
     interruption.check()
-    run = TrackedRun.start(dataclasses.replace(plan, config=config), loaded, listener)
+    run = TrackedRun.create(dataclasses.replace(plan, config=config), loaded, listener)
     _introduce(run, loaded, listener)
     return SharedTraining([run], loaded, listener, interruption).execute()[0]
 
@@ -141,10 +142,10 @@ def _resume(
 def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressListener) -> None:
     """Tell at once what is trained, and where it is found as soon as the server has named it."""
     config, runtime, where = run.plan.config, loaded.runtime, redact(run.journal.header.tracking_uri)
-    measured = config.own_net is not None and config.threads == 0 and runtime.device == "cpu"
+    measured = config.custom_net is not None and config.threads == 0 and runtime.device == "cpu"
     listener.info(
-        f"{config.name} on {loaded.dataset.name} ({len(loaded.train):,} images), "
-        f"{runtime.device}, {runtime.precision}, {runtime.threads} threads"
+        f"{config.name} on {loaded.dataset.name} ({plural(len(loaded.train), 'image')}), "
+        f"{runtime.device}, {runtime.precision}, {plural(runtime.threads, 'thread')}"
         + (", the fastest for this net" if measured else "")
     )
     run.when_named(lambda run_id: listener.info(f"run {run_id} in {where}"))

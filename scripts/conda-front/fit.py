@@ -6,6 +6,7 @@ Started with the name that MLflow gave the environment; exit status 0 where it f
 import hashlib
 import platform
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,6 +47,14 @@ def asked_for(environment: Path) -> tuple[str, list[str]]:
     return python, packages
 
 
+def requires_python(pyproject: Path) -> list[str]:
+    """Return the Pythons that the project itself takes beside the one that conda would make, if it says so."""
+    if not pyproject.is_file():
+        return []
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {})
+    return [project["requires-python"]] if "requires-python" in project else []
+
+
 def check(name: str, environment: Path) -> str:
     """Return what was found to fit; raise MisfitError with what doesn't and the next step."""
     if not environment.is_file() or not name.endswith(hashlib.sha1(environment.read_bytes()).hexdigest()):
@@ -56,7 +65,8 @@ def check(name: str, environment: Path) -> str:
     from packaging.specifiers import SpecifierSet
 
     python, packages = asked_for(environment)
-    if not SpecifierSet(python).contains(platform.python_version()):
+    allowed = [python, *requires_python(environment.with_name("pyproject.toml"))]
+    if not any(SpecifierSet(asked).contains(platform.python_version()) for asked in allowed):
         raise MisfitError(
             f"{sys.prefix} has Python {platform.python_version()}, conda.yaml asks for {python};"
             " remove it, run scripts/setup, and start again"

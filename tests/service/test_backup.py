@@ -36,7 +36,7 @@ def test_a_backup_of_postgresql_made_while_runs_write_is_put_back_whole(
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        made = [backups.backup(store, tmp_path / "mlruns", tmp_path / f"backup{i}") for i in range(2)]
+        made = [backups.backup(store, [tmp_path / "mlruns"], tmp_path / f"backup{i}") for i in range(2)]
     finally:
         stop.set()
         writer.join()
@@ -55,6 +55,6 @@ def test_a_backup_of_postgresql_made_while_runs_write_is_put_back_whole(
 def test_a_wrong_password_is_one_line_that_does_not_show_it(postgres: Postgres, tmp_path: Path) -> None:
     (tmp_path / "mlruns").mkdir()
     with pytest.raises(BackupError, match="password authentication failed") as refused:
-        backups.backup(postgres.url("postgres", "guessed"), tmp_path / "mlruns", tmp_path / "backup")
+        backups.backup(postgres.url("postgres", "guessed"), [tmp_path / "mlruns"], tmp_path / "backup")
     assert "guessed" not in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -52,6 +52,7 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
     from hw2.models.factory import new_model, weights_sha256
     from hw2.outliers.assessment import assess
     from hw2.training.config import TrainingConfig
+    from hw2.training.runtime import ResolvedRuntime
     from mlflow_project.packaging import model_files
     from mlflow_project.tracking.delivery.background import deliver
     from mlflow_project.tracking.journal.entities import ModelArtifact, RunEnded
@@ -75,7 +76,9 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
         files = Path(scratch) / "model"
         model_files.write_model_files(files, model, found.detector, dataset.test.images[:2].clone())
         digest, sums = weights_sha256(model.state_dict()), model_files.files_sha256(files)
-        tags = log_values.version_tags(config, dataset, "fixture", found, digest, sums)
+        tags = log_values.version_tags(
+            config, dataset, "fixture", found, digest, sums, runtime=ResolvedRuntime("float32", "cpu", 1)
+        )
         aliases = (alias, "champion") if champion else (alias,)
         journal.append(ModelArtifact("model", files, "mnist-base-cnn", tags, aliases), RunEnded())
     journal.close()

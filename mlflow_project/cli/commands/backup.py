@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from hw2.common.formatting import plural
 from mlflow_project.cli.shared.argv_secrets import reexec_without_password
 from mlflow_project.cli.shared.options import option
 from mlflow_project.cli.shared.output import format_option, print_rows
@@ -22,25 +23,33 @@ def _size(count: int) -> str:
     envvar=STORE_VARIABLE,
     help=f"sqlite:///... or postgresql://..., not the server's address; also from {STORE_VARIABLE}.",
 )
-@option("--artifacts", type=click.Path(path_type=Path), help="The artifact folder, such as mlruns.")
+@option(
+    "--artifacts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="An artifact folder; may be given several times. Those that the store names by their paths are found in it."
+    "  [default: mlruns and mlartifacts beside a SQLite store, or here]",
+)
 @format_option
-def backup(target: Path, store: str | None, artifacts: Path | None, format_: str) -> int:
+def backup(target: Path, store: str | None, artifacts: tuple[Path, ...], format_: str) -> int:
     """Copy the whole service into the new folder TARGET, as of one moment, with a SHA-256 of every file.
 
     \b
-    mlflow-project backup backups/monday --store sqlite:///mlflow.db --artifacts mlruns
+    mlflow-project backup backups/monday --store sqlite:///mlflow.db
+    mlflow-project backup backups/monday --store sqlite:///mlflow.db --artifacts mlruns --artifacts mlartifacts
     """
     reexec_without_password(store or "")
     from mlflow_project.common.errors import BackupError
     from mlflow_project.common.store_uri import tracking_uri
     from mlflow_project.server import backup as backups
 
-    made = backups.backup(store or tracking_uri(), artifacts or Path("mlruns"), target)
+    made = backups.backup(store or tracking_uri(), artifacts, target)
     print_rows([_row(target, made)], format_)
     if made.missing:
         raise BackupError(
-            f"{len(made.missing)} models have lost their files in the service itself, the first is "
-            f"{made.missing[0]}; the backup holds everything else"
+            f"the backup lacks the files of {plural(len(made.missing), 'model or run', 'models or runs')}, the first "
+            f"is {made.missing[0]}; name the folder that has them, too, by --artifacts, or restore them from an "
+            "earlier backup; it holds everything else"
         )
     return 0
 

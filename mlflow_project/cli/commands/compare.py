@@ -92,11 +92,14 @@ def report(runs: str | None, sweep: str | None, models: str | None, name: str, o
     mlflow-project report --models m1,m2,m3,m4,m5 --output study.html
     mlflow-project report --sweep RUN_ID
     """
-    from mlflow_project.reports.page import make_report, write
+    from mlflow_project.reports.page import make_report, require_place, write
 
+    require_place(output)  # not after all the work
     html, notes = make_report(selection(runs, sweep, models, name))
     for note in notes:
         click.echo(f"Note: {note}", err=True)
+    if output.is_file():
+        click.echo(f"Note: {output} was there and is replaced", err=True)
     write(output, html)
     click.echo(str(output))
     return 0

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hw2.common.formatting import plural
+from hw2.training.config import OPTIMIZERS
 from mlflow_project.cli.shared.options import IntLike, name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows
 from mlflow_project.common.errors import RegistryError, ServiceError
@@ -28,14 +30,20 @@ def models() -> None:
 
 @models.command(name="list", short_help="All versions, newest first.")
 @name_option
+@option("--all", "all_", is_flag=True, help="Those of every registered model.")
 @format_option
-def list_(name: str, format_: str) -> None:
+def list_(name: str, all_: bool, format_: str) -> None:
     """All versions, newest first.
 
     \b
     mlflow-project models list
+    mlflow-project models list --all
     """
-    print_rows([_row(version) for version in _registry(name).versions()], format_, _COLUMNS)
+    registry = _registry(name)
+    versions = _every_version(registry) if all_ else registry.versions()
+    if not all_ and not versions:
+        registry.require()
+    print_rows([_row(version) for version in versions], format_, _COLUMNS)
 
 
 @models.command(short_help="Versions by configuration, accuracy or data.")
@@ -44,6 +52,10 @@ def list_(name: str, format_: str) -> None:
 @option("--epochs", type=IntLike(), help="Epochs.")
 @option("--batch-size", type=IntLike(), help="Batch size.")
 @option("--seed", type=IntLike(), help="Seed.")
+@option("--optimizer", type=click.Choice(OPTIMIZERS), help="Optimizer.")
+@option("--momentum", type=float, help="Momentum.")
+@option("--precision", type=click.Choice(("float32", "bfloat16")), help="As it was trained in.")
+@option("--device", type=click.Choice(("cpu", "cuda")), help="On which it was trained.")
 @option("--min-test-accuracy", type=click.FloatRange(0, 1), help="At least this share of 1.")
 @option("--dataset-sha256", help="Trained and tested on these images; its beginning will do.")
 @format_option
@@ -52,7 +64,7 @@ def find(
     min_test_accuracy: float | None,
     dataset_sha256: str | None,
     format_: str,
-    **tags: float | int | None,
+    **tags: float | int | str | None,
 ) -> None:
     """Versions by configuration, accuracy or data. Exit status 1 where there is none.
 
@@ -62,8 +74,10 @@ def find(
     from mlflow_project.registry.versions import VersionFilter
 
     said = {key: str(value) for key, value in tags.items() if value is not None}
-    found = _registry(name).versions(VersionFilter(said, min_test_accuracy, dataset_sha256))
+    registry = _registry(name)
+    found = registry.versions(VersionFilter(said, min_test_accuracy, dataset_sha256))
     if not found:
+        registry.require()
         raise RegistryError(f"no version of {name} fits; `mlflow-project models list` shows what there is")
     print_rows([_row(version) for version in found], format_, _COLUMNS)
 
@@ -78,7 +92,8 @@ def show(model: str, name: str, format_: str) -> None:
     \b
     mlflow-project models show champion
     """
-    version = _registry(name).resolve(model)
+    registry = _registry(name)
+    version = registry.with_run(registry.resolve(model))
     facts = {
         "model": version.name,
         "version": version.number,
@@ -122,7 +137,8 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
     bad = sum(row["result"] != "verified" for row in rows)
     if bad:
         raise RegistryError(
-            f"{bad} of {len(rows)} versions are not what was registered, or can't be read; restore them from a backup"
+            f"{bad} of {plural(len(rows), 'version')} are not what was registered, or can't be read; "
+            "restore them from a backup"
         )
     return 0
 
@@ -208,7 +224,7 @@ def _change(change: "AliasChange") -> dict[str, Any]:
     }
 
 
-_COLUMNS = ("version", "aliases", *_LISTED, "run_id", "created")
+_COLUMNS = ("model", "version", "aliases", *_LISTED, "run_id", "created")
 
 
 def _registry(name: str) -> "RegisteredModel":
@@ -229,6 +245,7 @@ def _every_version(registry: "RegisteredModel") -> "list[Version]":
 
 def _row(version: "Version") -> dict[str, Any]:
     return {
+        "model": version.name,
         "version": version.number,
         "aliases": ", ".join(version.aliases),
         **{key: version.tags.get(key) for key in _LISTED},

@@ -35,6 +35,7 @@ def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int
 
     \b
     mlflow-project predict digit.png scan.jpg --model m1
+    cat digit.png | mlflow-project predict -
     """
     images, bad = _read(files)
     if images:

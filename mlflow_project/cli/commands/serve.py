@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     "--store",
     metavar="URL",
     envvar=STORE_VARIABLE,
-    default="sqlite:///mlflow.db",
     help="sqlite:///FILE or postgresql://...; also from MLFLOW_BACKEND_STORE_URI, where `ps` shows no password.  "
-    "[default: sqlite:///mlflow.db]",
+    "[default: where runs go now by MLFLOW_TRACKING_URI, if that is no server, else sqlite:///mlflow.db]",
 )
 @option(
     "--artifacts",
     metavar="DIR|URL",
-    help="A folder or s3://...  [default: mlartifacts beside a SQLite store]",
+    help="A folder or s3://...  [default: mlruns beside a SQLite store where it is there, else mlartifacts]",
 )
 @option(
     "--host", default="127.0.0.1", show_default=True, help="Where to listen; others can't reach loopback."
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
 def serve(
     interruption: "GracefulShutdown",
     /,
-    store: str,
+    store: str | None,
     artifacts: str | None,
     host: str,
     port: int,
@@ -78,6 +77,7 @@ def serve(
     mlflow-project serve
     mlflow-project serve --store postgresql://mlflow@db/mlflow --auth --host 0.0.0.0 --allowed-hosts tracking
     """
+    store = store or _current_store()
     reexec_without_password(store)
     from mlflow_project.common.errors import Interrupted, UsageError
     from mlflow_project.server.auth import ADMINISTRATOR
@@ -116,11 +116,20 @@ def serve(
     return 0
 
 
+def _current_store() -> str:
+    """Return where runs go without a server: what was trained so far is there."""
+    from mlflow_project.common.store_uri import tracking_uri
+
+    # An address that this command has printed is still set, often in the very terminal.
+    uri = tracking_uri()
+    return "sqlite:///mlflow.db" if uri.startswith(("http://", "https://")) else uri
+
+
 def _announce(server: "Server") -> None:
-    from mlflow_project.common.store_uri import redact
+    from mlflow_project.common.store_uri import absolute_uri, redact
 
     settings = server.settings
-    _note(f"ready; store {redact(settings.store)}, artifacts {settings.artifact_place}")
+    _note(f"ready; store {redact(absolute_uri(settings.store))}, artifacts {settings.artifact_place}")
     if settings.insecure and not settings.is_local:
         _note("Warning: open to everybody who can reach it (--insecure)")
     _note("in another terminal:")

@@ -63,7 +63,7 @@ def status(all_: bool, repair: bool, format_: str) -> int:
 
 
 def _needs_attention(run: "LocalRun") -> bool:
-    return run.state in ("alive", "interrupted") or run.pending > 0 or bool(run.problems)
+    return run.state in ("alive", "interrupted") or run.pending > 0 or bool(run.problems) or run.is_stopped
 
 
 def _local_row(run: "LocalRun") -> dict[str, Any]:
@@ -78,6 +78,8 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
         elif run.is_resumable:
             again = f"mlflow-project train --resume {name}, or "
         todo.append(f"{again}mlflow-project status --repair")
+    if run.is_stopped:
+        todo.append(f"mlflow-project train --resume {name}")
     if run.pending and run.state != "alive" and not run.never_started:
         todo.append("mlflow-project sync")
     todo += run.problems

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from mlflow_project.cli.shared.output import results_alone_on_stdout
+from mlflow_project.common.text import printable
 from mlflow_project.training.progress import NullListener, epoch_line
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ class Console(NullListener):
         """A line, above the bar where there is one."""
         bar = self._bar  # another thread may take it away meanwhile
         if bar is not None:
-            bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         else:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
 
     def warning(self, text: str) -> None:
         """A line that says that it is a warning."""

@@ -73,6 +73,8 @@ def describe_error(error: Exception, uri: str) -> str:
         )
     if "database is locked" in text:
         return f"{store} is busy"
+    if "readonly database" in text:
+        return f"{store} can't be written by this user; make the file and its folder writable, or name another store"
     if "unable to open database file" in text:
         return f"{store} can't be opened"
     if "Connection aborted" in text or "Connection broken" in text:

@@ -44,7 +44,5 @@ def pending_warning(delivery: DeliveryStatus | None, folder: Path) -> str | None
     if delivery is None or not delivery.pending:
         return None
     problem = f" ({delivery.problem})" if delivery.problem else ""
-    return (
-        f"{delivery.pending:,} log entries not uploaded{problem} (spooled in {folder}); "
-        "upload with: mlflow-project sync"
-    )
+    entries = "1 log entry" if delivery.pending == 1 else f"{delivery.pending:,} log entries"
+    return f"{entries} not uploaded{problem} (spooled in {folder}); upload with: mlflow-project sync"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_project.common.errors import JournalError, RunBusyError, RunError
+from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.tracking.journal import format, fsio
 from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Header
 from mlflow_project.tracking.journal.locks import FileLock, is_locked
@@ -39,6 +40,11 @@ class LocalRun:
     def is_resumable(self) -> bool:
         """Return whether it has stored what it trains, by which a training is resumed."""
         return (self.folder / RUN_SPEC_FILE).exists()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a training was stopped by a signal, and can go on from its checkpoint."""
+        return self.state == "killed" and self.is_resumable and (self.folder / CHECKPOINT).exists()
 
     @property
     def never_started(self) -> bool:
@@ -85,6 +91,7 @@ def local_runs(base: Path | None = None, *, all_: bool = True) -> Iterator[Local
     Args:
         base: The folder of all runs.
         all_: Whether runs are included that ended and were uploaded without a problem.
+                A training that was stopped and can be resumed hasn't ended in this sense.
     """
     for folder in folders(base):
         try:
@@ -135,7 +142,10 @@ def prune_spool(folder: Path) -> None:
 
 def _is_done(folder: Path) -> bool:
     cursor = Cursor.load(folder)
-    return _is_delivered(folder, cursor) and not cursor.refused
+    stopped = (
+        cursor.ended == "KILLED" and (folder / CHECKPOINT).exists() and (folder / RUN_SPEC_FILE).exists()
+    )
+    return _is_delivered(folder, cursor) and not cursor.refused and not stopped
 
 
 def _is_delivered(folder: Path, cursor: Cursor) -> bool:

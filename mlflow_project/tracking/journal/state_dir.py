@@ -4,7 +4,11 @@
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from mlflow_project.common.errors import JournalError
 
 
 def state_dir() -> Path:
@@ -19,3 +23,15 @@ def state_dir() -> Path:
 def runs_folder() -> Path:
     """Return the folder of all runs, one folder each."""
     return state_dir() / "runs"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise JournalError with what to do, where the state folder or a part of it can't be written."""
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(
+            f"{folder} can't be written: {error.strerror}; "
+            "free disk space, or set MLFLOW_PROJECT_STATE to a folder that can be written"
+        ) from error

@@ -13,6 +13,7 @@ from hw2.common.formatting import (
     format_ratio,
     join_names,
     parse_number,
+    plural,
 )
 
 
@@ -89,3 +90,19 @@ def test_names_are_joined_as_in_a_sentence() -> None:
     assert join_names(["a"]) == "a"
     assert join_names(["a", "b"]) == "a and b"
     assert join_names(["a", "b", "c"]) == "a, b and c"
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (1, ("thread",), "1 thread"),
+        (2, ("thread",), "2 threads"),
+        (0, ("cell",), "0 cells"),
+        (1, ("degree of freedom",), "1 degree of freedom"),
+        (4, ("degree of freedom",), "4 degrees of freedom"),
+        (1200, ("model or run", "models or runs"), "1,200 models or runs"),
+        (1, ("value is", "values are"), "1 value is"),
+    ],
+)
+def test_a_count_agrees_with_its_noun(count: int, noun: tuple[str, ...], text: str) -> None:
+    assert plural(count, *noun) == text

@@ -391,3 +391,15 @@ def test_ticks_are_figures_and_no_powers() -> None:
 def test_pyplot_is_never_imported() -> None:
     source = Path(figures.__file__).parent
     assert not [path for path in source.glob("*.py") if "pyplot" in path.read_text()]
+
+
+def test_letters_that_the_font_lacks_are_no_warning() -> None:
+    from hw2.figures.style import new_figure, png, with_style
+
+    @with_style
+    def draw() -> Figure:
+        figure = new_figure(2, 1)
+        figure.text(0, 0, "手書き").get_window_extent(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+        return figure
+
+    assert png(draw()).startswith(b"\x89PNG")

@@ -87,8 +87,15 @@ def test_one_model_has_no_score_together() -> None:
 @pytest.mark.parametrize(
     ("matches", "said"),
     [
-        ([False] * 30, "0 of 30 match; a blind guess matches none of 30 with a probability of 4.2 %"),
-        ([True] + [False] * 29, "1 of 30 match; a blind guess would match 3 on average"),
+        (
+            [False] * 30,
+            "0 of 30 answers are the number of the image's class; "
+            "a blind guess matches none of 30 with a probability of 4.2 %",
+        ),
+        (
+            [True] + [False] * 29,
+            "1 of 30 answers are the number of the image's class; a blind guess would match 3 on average",
+        ),
     ],
 )
 def test_matches_are_said_beside_what_a_blind_guess_does(matches: list[bool], said: str) -> None:

@@ -92,6 +92,14 @@ def test_registered_models_are_called_as_they_were_asked_for(kept: Kept, capsys:
     assert names(compared(capsys, "--models", "m2,1")[0]) == ["m2", "m1"]
 
 
+def test_a_second_name_of_the_same_version_is_left_out_with_a_word(kept: Kept, capsys: Capture) -> None:
+    kept.training([1], alias="m1")
+    kept.training([2], alias="m2", epochs=8)
+    found, err = compared(capsys, "--models", "m1,m2,1")
+    assert names(found) == ["m1", "m2"]
+    assert "Note: 1 is m1 (mnist-base-cnn version 1); it counts once" in err
+
+
 def test_without_a_choice_the_newest_of_each_configuration_is_taken(kept: Kept, capsys: Capture) -> None:
     kept.training(range(50), identity="one")
     for n in range(10):

@@ -97,7 +97,10 @@ def test_what_matches_is_said_with_what_blind_guessing_would_do(capsys: pytest.C
     assert run(["outliers", "--examples", "3", "--format", "csv"]) == 0
     said = capsys.readouterr()
     assert len(list(csv.DictReader(io.StringIO(said.out)))) == 7
-    assert "0 of 3 match; a blind guess matches none of 3 with a probability of 73 %" in said.err
+    assert (
+        "0 of 3 answers are the number of the image's class; "
+        "a blind guess matches none of 3 with a probability of 73 %" in said.err
+    )
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

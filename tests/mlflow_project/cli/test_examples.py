@@ -35,6 +35,10 @@ def test_the_example_runs_without_our_packages(swept: Swept) -> None:
     out = python(
         str(EXAMPLE), NAME, MLFLOW_TRACKING_URI=swept.uri, MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"
     )
+    first = out.splitlines()[0]  # whole, though nobody has said how wide a pipe is
+    assert all(
+        f"metrics.{name}" in first for name in ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
+    )
     assert "epoch 1: " in out
     assert "downloaded outliers.parquet test.parquet" in out
     assert "of 200" in out

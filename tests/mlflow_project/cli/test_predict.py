@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+import os
 import struct
+import threading
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +48,45 @@ def test_a_digit_is_named_and_a_garment_is_no_digit(
     assert not first["not_a_digit"]
     assert second["not_a_digit"]
     assert second["outlier_score"] > first["outlier_score"]
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("way", ["fifo", "-", "/dev/stdin", "<(...)"])
+@pytest.mark.parametrize("kind", ["png", "idx"])
+def test_what_can_be_read_once_alone_is_read_once(
+    way: str, kind: str, digit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from hw2.data.idx import write_idx
+
+    file = digit
+    if kind == "idx":
+        file = tmp_path / "digits"
+        write_idx(file, np.asarray(Image.open(digit))[None])
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb") as end:
+        match way:
+            case "fifo":
+                os.mkfifo(tmp_path / "pipe")
+                name = str(tmp_path / "pipe")
+                threading.Thread(
+                    target=lambda: Path(name).write_bytes(file.read_bytes()), daemon=True
+                ).start()
+            case "-":
+                name = "-"
+                monkeypatch.setattr("sys.stdin", io.TextIOWrapper(pipe))
+            case _:
+                name = f"/dev/fd/{reading}"
+        end.write(file.read_bytes())
+        end.close()
+        assert run(["predict", name, "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["image"] == (name if kind == "png" else f"{name}[0]")
+
+
+def test_an_endless_stream_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr("hw2.data.image_files.MOST_BYTES", 1000)
+    assert run(["predict", "/dev/zero"]) == 1
+    assert "/dev/zero: more than 1,000 bytes" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("registered")

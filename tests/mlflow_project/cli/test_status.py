@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mlflow_project.cli import main
+from mlflow_project.common import names
 from mlflow_project.common.errors import RunBusyError, RunError
 from mlflow_project.tracking import stale_runs
 from mlflow_project.tracking.delivery import background, status
@@ -91,6 +92,20 @@ def test_a_killed_run_is_told_from_a_live_one_and_repaired(
     assert [row["run"] for row in rows(capsys, "status")] == ["alive"]
     assert client.get_run(str(local_runs.local_run(live.folder).run_id)).info.status == "RUNNING"
     live.close()
+
+
+def test_a_training_that_was_stopped_is_listed_with_how_to_go_on(
+    store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal.create(store, "experiment", "stopped")
+    journal.append(Metric("m", 1.0), RunEnded("KILLED"))
+    journal.close()
+    assert deliver(journal.folder).complete
+    assert rows(capsys, "status") == []
+    (journal.folder / local_runs.RUN_SPEC_FILE).write_text("{}")
+    (journal.folder / names.CHECKPOINT).touch()
+    (row,) = rows(capsys, "status")
+    assert (row["state"], row["what_to_do"]) == ("killed", f"mlflow-project train --resume {row['run_id']}")
 
 
 def test_a_run_that_lives_after_all_is_not_repaired(store: str) -> None:

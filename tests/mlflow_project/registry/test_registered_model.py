@@ -1,6 +1,7 @@
 """Look-ups as people say them, and a reload that refuses what was not registered."""
 
 import json
+import tempfile
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_version_is_found_by_its_run(registry: RegisteredModel) -> None:
     ("said", "hint"),
     [
         ("champoin", "did you mean champion"),
-        ("9", "no version 9"),
+        ("9", "no version 9; did you mean 3, 2, 1?"),
         ("lr=0.3", "lr=0.02 epochs=2"),
         ("models:/mnist-base-cnn@nobody", "no alias 'nobody'"),
         ("models:/another/1", "no model is registered as another; registered are mnist-base-cnn"),
@@ -151,13 +152,78 @@ def test_models_commands_print_what_programs_can_read(
     assert main.run(["models", "list", "--format", "json"]) == 0
     assert [row["version"] for row in json.loads(capsys.readouterr().out)] == [3, 2, 1]
     assert main.run(["models", "find", "--lr", "0.02", "--seed", "2", "--format", "csv"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("2,m2,")
+    assert capsys.readouterr().out.splitlines()[1].startswith("mnist-base-cnn,2,m2,")
     assert main.run(["models", "find", "--lr", "0.5"]) == 1
     assert "no version of mnist-base-cnn fits" in capsys.readouterr().err
     assert main.run(["models", "show", "champion"]) == 0
     assert "outlier_threshold" in capsys.readouterr().out
     assert main.run(["models", "verify", "--all"]) == 0
     assert capsys.readouterr().out.count("verified") == 3
+
+
+def test_models_of_every_name_are_listed_with_it(
+    registered: Registered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = MlflowClient(registered.uri, registry_uri=registered.uri)
+    asked.create_registered_model("another")
+    asked.create_model_version("another", f"{registered.folder}/elsewhere", None)
+    assert main.run(["models", "list", "--all", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert sorted((row["model"], row["version"]) for row in rows) == [
+        ("another", 1),
+        *((registered.name, number) for number in (1, 2, 3)),
+    ]
+
+
+@pytest.mark.parametrize("command", [["list"], ["find", "--lr", "0.02"], ["history"], ["show", "1"]])
+@pytest.mark.usefixtures("registered")
+def test_a_name_that_is_not_registered_is_an_error(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["models", *command, "--name", "mnist-base-cmm"]) == 1
+    assert (
+        "no model is registered as mnist-base-cmm; registered are mnist-base-cnn" in capsys.readouterr().err
+    )
+
+
+OF_RUN = {"optimizer": "sgd", "momentum": "0.0", "precision": "bfloat16", "device": "cpu"}
+
+
+@pytest.mark.parametrize("where", ["version", "run"])
+def test_precision_device_optimizer_and_momentum_are_shown_and_found(
+    where: str, registry: RegisteredModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = registry.resolve("2")
+    for key, value in OF_RUN.items():
+        if where == "version":
+            registry.client.set_model_version_tag(registry.name, "2", key, value)
+            continue
+        registry.client.delete_model_version_tag(registry.name, "2", key) if key in version.tags else None
+        if key in ("optimizer", "momentum"):  # as versions of earlier versions of this project are
+            registry.client.log_param(version.run_id, key, value)
+        else:
+            registry.client.set_tag(version.run_id, f"{key}_used", value)
+    assert main.run(["models", "show", "2", "--format", "json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert OF_RUN.items() <= facts.items()
+    options = [word for key, value in OF_RUN.items() for word in (f"--{key}", value)]
+    assert main.run(["models", "find", *options, "--format", "json"]) == 0
+    assert [row["version"] for row in json.loads(capsys.readouterr().out)] == [2]
+    assert main.run(["models", "find", *options, "--momentum", "0.9"]) == 1
+
+
+def test_a_version_repeats_what_it_was_trained_with(registry: RegisteredModel) -> None:
+    tags = registry.resolve("2").tags
+    assert (tags["optimizer"], tags["momentum"], tags["device"]) == ("sgd", "0.0", "cpu")
+    assert tags["precision"] in ("float32", "bfloat16")
+
+
+def test_verify_names_no_temporary_path(registered: Registered, capsys: pytest.CaptureFixture[str]) -> None:
+    (registered.files(2) / "extra_files" / "SHA256SUMS").unlink()
+    assert main.run(["models", "verify", "2", "--format", "json"]) == 1
+    (row,) = json.loads(capsys.readouterr().out)
+    assert "SHA256SUMS can't be read (No such file or directory); restore its files" in row["result"]
+    assert tempfile.gettempdir() not in row["result"]
 
 
 def test_verify_all_names_the_one_that_was_changed(

@@ -258,6 +258,21 @@ def test_what_stands_in_the_way_is_one_line(
     assert "name another file by --output" in capsys.readouterr().err
 
 
+def test_a_page_is_replaced_with_a_word_and_another_file_never(
+    kept: Kept, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    kept.training([1])
+    kept.training([2], epochs=8)
+    assert run(["report"]) == 0
+    assert "replaced" not in capsys.readouterr().err
+    assert run(["report"]) == 0
+    assert "Note: report.html was there and is replaced" in capsys.readouterr().err
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert run(["report", "--output", "thesis.tex"]) == 2
+    assert "thesis.tex is there and is no HTML page" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
 def test_what_was_held_out_is_said_beside_the_study(kept: Kept) -> None:
     kept.training(range(3), alias="m2", validation_size=6000)
     assert "The study trained on all training images" in reported("--models", "m2").text

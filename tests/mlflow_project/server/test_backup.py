@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from mlflow_project.cli import main
 from mlflow_project.common.errors import BackupError
 from mlflow_project.server import backup as backups
+from mlflow_project.server import database
+from mlflow_project.server.settings import ServerSettings
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.journal.entities import Artifact, Metric, ModelArtifact, RunEnded
@@ -67,7 +70,7 @@ def assert_whole(client: MlflowClient, root: Path) -> int:
 
 def test_a_backup_put_back_elsewhere_is_a_whole_service(store: str, files: Path, tmp_path: Path) -> None:
     write_run(store, files, 1)
-    made = backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    made = backups.backup(store, [tmp_path / "mlruns"], tmp_path / "backup")
     assert (made.store, made.runs, made.versions, made.missing) == ("sqlite", 1, 1, [])
     new = tmp_path / "new"
     backups.restore(tmp_path / "backup", f"sqlite:///{new}/mlflow.db", new / "mlruns")
@@ -103,7 +106,7 @@ def test_a_backup_made_while_runs_write_is_consistent(store: str, files: Path, t
     for writer in writers:
         writer.start()
     try:
-        made = [backups.backup(store, tmp_path / "mlruns", tmp_path / f"backup{i}") for i in range(4)]
+        made = [backups.backup(store, [tmp_path / "mlruns"], tmp_path / f"backup{i}") for i in range(4)]
     finally:
         stop.set()
         for writer in writers:
@@ -125,7 +128,7 @@ def test_a_store_of_any_name_is_copied(store: str, files: Path, tmp_path: Path, 
     odd = tmp_path / name / "mlflow.db"
     odd.parent.mkdir()
     shutil.copyfile(tmp_path / "mlflow.db", odd)
-    assert backups.backup(f"sqlite:///{odd}", tmp_path / "mlruns", tmp_path / "backup").runs == 1
+    assert backups.backup(f"sqlite:///{odd}", [tmp_path / "mlruns"], tmp_path / "backup").runs == 1
 
 
 def test_a_backup_that_breaks_off_leaves_the_place_as_it_was(
@@ -135,8 +138,8 @@ def test_a_backup_that_breaks_off_leaves_the_place_as_it_was(
     with monkeypatch.context() as patch:
         patch.setattr("mlflow_project.server.backup._copy", full)
         with pytest.raises(BackupError, match="No space left on device; free disk space and do it again"):
-            backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
-    backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+            backups.backup(store, [tmp_path / "mlruns"], tmp_path / "backup")
+    backups.backup(store, [tmp_path / "mlruns"], tmp_path / "backup")
     new = tmp_path / "new"
     with monkeypatch.context() as patch:
         patch.setattr("mlflow_project.server.backup.shutil.copyfile", full)
@@ -150,7 +153,7 @@ def test_a_damaged_backup_is_named_and_not_put_back(
     store: str, files: Path, tmp_path: Path, damage: str
 ) -> None:
     write_run(store, files, 1)
-    made = backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    made = backups.backup(store, [tmp_path / "mlruns"], tmp_path / "backup")
     name = next(name for name in made.files if name.endswith("weights"))
     path = tmp_path / "backup" / name
     if "manifest" in damage:
@@ -174,21 +177,125 @@ def test_nothing_is_overwritten(store: str, files: Path, tmp_path: Path) -> None
     write_run(store, files, 1)
     mlruns = tmp_path / "mlruns"
     with pytest.raises(BackupError, match="isn't empty"):
-        backups.backup(store, mlruns, files)
+        backups.backup(store, [mlruns], files)
     with pytest.raises(BackupError, match="lies in the artifact folder"):
-        backups.backup(store, mlruns, mlruns / "backup")
-    backups.backup(store, mlruns, tmp_path / "backup")
+        backups.backup(store, [mlruns], mlruns / "backup")
+    backups.backup(store, [mlruns], tmp_path / "backup")
     with pytest.raises(BackupError, match="overwrites nothing"):
         backups.restore(tmp_path / "backup", store, tmp_path / "new")
     with pytest.raises(BackupError, match="isn't empty"):
         backups.restore(tmp_path / "backup", f"sqlite:///{tmp_path}/new.db", mlruns)
 
 
+class TestSeveralFolders:
+    """A run without a server, then one with it: two folders, as earlier versions of `serve` made them."""
+
+    @pytest.fixture
+    def service(self, store: str, files: Path, tmp_path: Path) -> str:
+        write_run(store, files, 1)
+        connection = sqlite3.connect(tmp_path / "mlflow.db")
+        with connection:
+            connection.execute("UPDATE experiments SET name = 'without server' WHERE name = 'experiment'")
+        write_run(store, files, 2)
+        (number,) = connection.execute(
+            "SELECT experiment_id FROM experiments WHERE name = 'experiment'"
+        ).fetchone()
+        (tmp_path / "mlartifacts").mkdir()
+        (tmp_path / "mlruns" / str(number)).rename(tmp_path / "mlartifacts" / str(number))
+        with connection:
+            for table, column in database.LOCATIONS:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE {column} LIKE ?",
+                    (f"{tmp_path}/mlruns", "mlflow-artifacts:", f"%/mlruns/{number}%"),
+                )
+        connection.close()
+        return store
+
+    @pytest.mark.parametrize("given", [(), ("mlruns",), ("mlruns", "mlartifacts"), ("mlartifacts",)])
+    def test_all_is_backed_up_or_what_lacks_is_said(
+        self, service: str, tmp_path: Path, given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        named = [word for name in given for word in ("--artifacts", str(tmp_path / name))]
+        status = main.run(["backup", "backup", "--store", service, *named])
+        if given == ("mlruns",):  # nothing in the store says where the server's files lie
+            assert status == 1
+            assert (
+                "lacks the files of 1 model or run, the first is mlflow-artifacts:/"
+                in capsys.readouterr().err
+            )
+            return
+        assert status == 0
+        assert (
+            main.run(["restore", "backup", "--store", "sqlite:///new/mlflow.db", "--artifacts", "new/mlruns"])
+            == 0
+        )
+        for name in ("mlruns", "mlartifacts"):
+            shutil.rmtree(tmp_path / name)
+        new = tmp_path / "new"
+        (without, beside) = sorted(self.models(new), key=lambda place: place.startswith("mlflow-artifacts:"))
+        assert without.startswith(f"{new}/mlruns/")
+        for folder in (Path(without), new / "mlruns" / beside.removeprefix("mlflow-artifacts:/")):
+            assert (folder / "MLmodel").is_file()
+        assert ServerSettings(store=f"sqlite:///{new}/mlflow.db").artifact_place == f"{new}/mlruns"
+
+    def models(self, folder: Path) -> list[str]:
+        connection = sqlite3.connect(folder / "mlflow.db")
+        found = [row[0] for row in connection.execute("SELECT artifact_location FROM logged_models")]
+        connection.close()
+        return found
+
+    def test_a_place_that_the_store_names_is_found_and_what_lies_beside_it_is_left(
+        self, store: str, files: Path, tmp_path: Path
+    ) -> None:
+        client = open_client(store)
+        client.create_experiment("experiment", artifact_location=f"{tmp_path}/home/runs")
+        write_run(store, files, 1)
+        (tmp_path / "home" / "letters").write_text("private")
+        made = backups.backup(store, [], tmp_path / "backup")
+        assert made.missing == []
+        assert not [name for name in made.files if name.endswith("letters")]
+        new = tmp_path / "home" / "runs" / "new"  # below what it comes from
+        backups.restore(tmp_path / "backup", f"sqlite:///{tmp_path}/new.db", new)
+        assert assert_whole(open_client(f"sqlite:///{tmp_path}/new.db"), new) == 1
+
+    def test_a_completed_run_without_its_files_is_named(
+        self, store: str, files: Path, tmp_path: Path
+    ) -> None:
+        run_id = write_run(store, files, 1)
+        client = open_client(store)
+        client.set_tag(run_id, "status", "completed")
+        place = client.get_run(run_id).info.artifact_uri
+        shutil.rmtree(place.removeprefix("file://"))
+        assert backups.backup(store, [], tmp_path / "backup").missing == [place]
+
+
+def test_a_backup_that_fails_leaves_no_folder(store: str, tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="there is no store"):
+        backups.backup(f"sqlite:///{tmp_path}/nothing.db", [], tmp_path / "backups" / "monday")
+    assert not (tmp_path / "backups").exists()
+
+
+def test_a_store_of_mlflow_2_is_backed_up_and_put_back(store: str, files: Path, tmp_path: Path) -> None:
+    write_run(store, files, 1)
+    connection = sqlite3.connect(tmp_path / "mlflow.db")
+    with connection:  # what the upgrade to MLflow 3 adds and nothing else points to
+        for table in ("logged_model_metrics", "logged_model_params", "logged_model_tags", "logged_models"):
+            connection.execute(f"DROP TABLE {table}")
+    connection.close()
+    made = backups.backup(store, [], tmp_path / "backup")
+    assert (made.runs, made.versions, made.missing) == (1, 1, [])
+    backups.restore(tmp_path / "backup", f"sqlite:///{tmp_path}/new.db", tmp_path / "new")
+    connection = sqlite3.connect(tmp_path / "new.db")
+    (place,) = connection.execute("SELECT storage_location FROM model_versions").fetchone()
+    connection.close()
+    assert (tmp_path / "new") in Path(place.removeprefix("file://")).parents
+
+
 def test_a_model_whose_files_are_gone_is_told(store: str, files: Path, tmp_path: Path) -> None:
     write_run(store, files, 1)
     (weights,) = (tmp_path / "mlruns").glob("**/MLmodel")
     weights.unlink()
-    made = backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    made = backups.backup(store, [tmp_path / "mlruns"], tmp_path / "backup")
     assert made.missing == [str(weights.parent)]
 
 
@@ -203,14 +310,14 @@ def test_a_model_whose_files_are_gone_is_told(store: str, files: Path, tmp_path:
 def test_a_store_that_cannot_be_copied_is_said_in_one_line(tmp_path: Path, uri: str, reason: str) -> None:
     (tmp_path / "mlruns").mkdir()
     with pytest.raises(BackupError, match=reason):
-        backups.backup(uri, tmp_path / "mlruns", tmp_path / "backup")
+        backups.backup(uri, [tmp_path / "mlruns"], tmp_path / "backup")
 
 
 def test_a_damaged_store_is_said(tmp_path: Path) -> None:
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "x.db").write_bytes(b"no database" * 1000)
     with pytest.raises(BackupError, match="damaged"):
-        backups.backup(f"sqlite:///{tmp_path}/x.db", tmp_path / "mlruns", tmp_path / "backup")
+        backups.backup(f"sqlite:///{tmp_path}/x.db", [tmp_path / "mlruns"], tmp_path / "backup")
 
 
 def test_the_copy_of_a_database_in_wal_mode_has_what_is_only_in_its_log(
@@ -219,7 +326,7 @@ def test_the_copy_of_a_database_in_wal_mode_has_what_is_only_in_its_log(
     connection = sqlite3.connect(store.removeprefix("sqlite:///"))
     assert connection.execute("PRAGMA journal_mode=WAL").fetchone() == ("wal",)
     write_run(store, files, 1)
-    made = backups.backup(store, tmp_path / "mlruns", tmp_path / "backup")
+    made = backups.backup(store, [tmp_path / "mlruns"], tmp_path / "backup")
     connection.close()
     assert made.runs == 1
     assert json.loads((tmp_path / "backup" / backups.MANIFEST).read_text())["sha256"]

@@ -93,6 +93,51 @@ def test_names_are_allowed_with_and_without_the_port_and_loopback_stays() -> Non
     assert ServerSettings(store="sqlite:///x.db", host="2001:db8::1").url == "http://[2001:db8::1]:5000"
 
 
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [([], "mlartifacts"), (["mlruns"], "mlruns"), (["mlruns", "mlartifacts"], "mlartifacts")],
+)
+def test_a_service_goes_on_in_the_folder_of_what_was_trained_without_it(
+    there: list[str], taken: str, tmp_path: Path
+) -> None:
+    for name in there:
+        (tmp_path / name).mkdir()
+    assert ServerSettings(store=f"sqlite:///{tmp_path}/x.db").artifact_place == str(tmp_path / taken)
+
+
+@pytest.mark.parametrize(
+    ("address", "served"),
+    [
+        ("sqlite:///other.db", "sqlite:///other.db"),
+        ("http://127.0.0.1:5000", "sqlite:///mlflow.db"),
+        ("", "sqlite:///mlflow.db"),
+    ],
+)
+def test_it_serves_the_store_to_which_runs_go(
+    address: str, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(STORE_VARIABLE, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    taken: list[ServerSettings] = []
+
+    class Taken(Exception):
+        pass
+
+    def start(settings: ServerSettings, say: Any) -> None:
+        taken.append(settings)
+        raise Taken
+
+    monkeypatch.setattr(process, "Server", start)
+    with pytest.raises(Taken):
+        CliRunner().invoke(command.serve, [], catch_exceptions=False)
+    assert taken[0].store == served
+
+
+def test_its_first_line_says_where_absolutely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command._announce(process.Server(ServerSettings(store="sqlite:///mlflow.db"), print))
+    assert f"ready; store sqlite:///{tmp_path}/mlflow.db, artifacts {tmp_path}/" in capsys.readouterr().err
+
+
 def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -118,7 +163,7 @@ def test_a_full_folder_for_temporary_files_is_one_line(
 
 @pytest.mark.parametrize(
     ("place", "said"),
-    [("gs://bucket/runs", "s3://BUCKET/FOLDER"), ("s3://bucket/runs", "pip install 'mlflow-project[s3]'")],
+    [("gs://bucket/runs", "s3://BUCKET/FOLDER"), ("s3://bucket/runs", "pip install '.[s3]'")],
 )
 def test_artifacts_at_an_address_that_cannot_be_used_are_wrong_usage(
     place: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,8 @@
 """Every engine gives the same runs with the same weights, also where a worker dies."""
 
 import contextlib
+import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ from tests.support.tiny import kept, move, options, weights
 LR = "0.03,0.02"
 
 
-RAY = "Ray isn't installed: pip install 'mlflow-project[ray]'"
+RAY = "Ray isn't installed: pip install '.[ray]'"
 
 
 class Killer(threading.Thread):
@@ -124,6 +126,62 @@ def test_a_ray_cluster_that_is_there_already_is_used_by_its_address(
     finally:
         cluster.shutdown()
     assert len(weights(store)) == 1
+
+
+@pytest.mark.parametrize("listener", ["nobody", "no Ray", "silent"])
+def test_an_unreachable_ray_cluster_is_one_line_before_there_is_a_run(
+    listener: str, tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason=RAY)
+    from mlflow_project.sweeps import ray_executor
+
+    monkeypatch.setattr(ray_executor, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(ray_executor, "_import", lambda: pytest.fail("Ray tries for minutes"))
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        if listener != "nobody":
+            server.listen()
+        if listener == "no Ray":
+
+            def answer() -> None:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(100)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+            threading.Thread(target=answer, daemon=True).start()
+        command = [
+            "sweep",
+            "--lr",
+            "0.03",
+            "--epochs",
+            "1",
+            "--engine",
+            "ray",
+            "--address",
+            f"127.0.0.1:{port}",
+        ]
+        assert run([*command, *options(tiny)]) == 1
+    error = capsys.readouterr().err.splitlines()
+    assert f"no Ray cluster answers at 127.0.0.1:{port}" in error[-1]
+    assert kept(store) == ([], [])
+
+
+def test_an_address_that_is_none_is_wrong_usage(tiny: Path) -> None:
+    pytest.importorskip("ray", reason=RAY)
+    assert run(["sweep", "--engine", "ray", "--address", "host:port", *options(tiny)]) == 2
+
+
+def test_each_line_of_a_ray_worker_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason=RAY)
+    from mlflow_project.sweeps import ray_executor
+
+    for name in ("RAY_DEDUP_LOGS", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    ray_executor._import()
+    assert os.environ["RAY_DEDUP_LOGS"] == "0"
 
 
 @pytest.mark.parametrize(("gpus", "workers", "share"), [(0, 2, 0), (1, 2, 0.5), (4, 4, 1), (8, 3, 2)])

@@ -50,7 +50,7 @@ def test_a_forked_model_is_bit_for_bit_the_one_that_is_trained_alone(
     assert long.run_id in short.tags["shares_training_with"]
     assert f"lr=0.03 epochs=1 dataset={tiny} ({short.run_id})" == long.tags["shares_training_with"]
     assert parent.status == "FINISHED"
-    assert "2 epochs in 1 trainings; one by one they would be 3" in parent.tags["mlflow.note.content"]
+    assert "2 epochs in 1 training; one by one they would be 3" in parent.tags["mlflow.note.content"]
     assert "report.html" in [file.path for file in client.list_artifacts(parent.run_id)]
     rows_ = table(store, parent.run_id)
     assert [(row["run_id"], row["state"]) for row in rows_] == [
@@ -72,7 +72,7 @@ def test_the_same_sweep_again_does_only_what_is_missing(
     plan = {row["epochs"]: row for row in json.loads(out)}
     assert (plan[1]["state"], plan[1]["run_id"]) == ("completed", trial.run_id)
     assert (plan[2]["state"], plan[2]["shared"], plan[2]["epochs_trained"]) == ("missing", 1, 1)
-    assert "to do: 1 epochs (2 one by one) in 1 trainings, about" in err
+    assert "to do: 1 epoch (2 one by one) in 1 training, about" in err
     assert len(kept(store)[0]) == 1
 
     assert run(more) == 0
@@ -107,6 +107,18 @@ def test_a_dry_run_leaves_nothing(
     assert "unknown time" in err
     assert kept(store) == ([], [])
     assert not (tmp_path / "state").exists()
+
+
+def test_a_state_folder_that_cannot_be_written_is_one_line(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLFLOW_PROJECT_STATE", str(tmp_path / "file" / "state"))
+    assert run(["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 1
+    assert (
+        "can't be written: Not a directory; free disk space, or set MLFLOW_PROJECT_STATE"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_trial_that_fails_does_not_stop_the_others(

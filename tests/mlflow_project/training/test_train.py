@@ -150,7 +150,7 @@ class TestARun:
         assert row["run_id"] == run.info.run_id
         assert row["test_accuracy"] == run.data.metrics["test_accuracy"]
         lines = said.err.splitlines()
-        assert re.search(r"500 images.*cpu, \w+, 1 threads$", lines[0])
+        assert re.search(r"500 images.*cpu, \w+, 1 thread$", lines[0])
         assert lines.count(f"run {run.info.run_id} in {store}") == 1
         assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
         assert "mlflow ui" in lines[-1]

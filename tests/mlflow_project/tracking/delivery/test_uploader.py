@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,25 @@ def digests(root: Path) -> dict[str, str]:
         for path in root.rglob("*")
         if path.is_file()
     }
+
+
+def test_a_store_that_may_only_be_read_is_said_without_sql(tmp_path: Path) -> None:
+    import sqlalchemy
+    from mlflow.exceptions import MlflowException
+
+    from mlflow_project.common.errors import StoreError
+    from mlflow_project.tracking.delivery.client import mlflow_errors
+
+    path = tmp_path / "read.db"
+    sqlite3.connect(path).close()
+    engine = sqlalchemy.create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
+    with engine.connect() as connection, pytest.raises(sqlalchemy.exc.OperationalError) as error:
+        connection.execute(sqlalchemy.text("CREATE TABLE runs (secret TEXT)"))
+    with pytest.raises(StoreError) as refused, mlflow_errors(f"sqlite:///{path}"):
+        raise MlflowException(message=error.value)  # as MLflow does
+    engine.dispose()
+    assert str(refused.value).startswith(f"sqlite:///{path} can't be written by this user; ")
+    assert "secret" not in str(refused.value)
 
 
 def test_everything_arrives(store: str, files: Path) -> None:
