@@ -1,6 +1,6 @@
 """An MLflow run that is being written: its journal, and the thread that delivers it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,7 +40,7 @@ class ActiveRun:
         on_problem: Callable[[str], None],
         run_id: str | None,
         *opening: Entity,
-        experiment_description: str = "",
+        experiment_tags: Mapping[str, str] | None = None,
     ) -> Self:
         """Begin a new run, or the one of `run_id`, which `mlflow run` has made, under this name."""
         journal = Journal.create(
@@ -48,7 +48,7 @@ class ActiveRun:
             experiment,
             name,
             run_id,
-            experiment_description=experiment_description,
+            experiment_tags=experiment_tags,
             on_problem=on_problem,
         )
         upload_pending_runs()

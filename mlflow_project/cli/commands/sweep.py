@@ -142,7 +142,7 @@ def sweep(
                 return _print_plan(planned, format_)
         result = sweeping.run_request(request, console, interruption)
     print_rows(result.rows(), format_, ("run", "state", "run_id", *SHOWN) if format_ == "table" else None)
-    click.echo(experiment_command(result.folder), err=True)
+    click.echo(experiment_command(result.folder, result.plan.table, result.best_runs()), err=True)
     result.raise_failure()
     return 0
 

@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 VERSION_PLACE = "{version}"
 """In a version's description: becomes its number, which nobody knows before the registry has given it."""
+EXPERIMENT_PLACE = "{experiment_id}"
+"""In an experiment's tag: becomes its id."""
 
 
 def now_ms() -> int:

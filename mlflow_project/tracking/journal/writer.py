@@ -88,7 +88,7 @@ class Journal:
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         *,
-        experiment_description: str = "",
+        experiment_tags: Mapping[str, str] | None = None,
         start_time_ms: int | None = None,
         on_problem: Callable[[str], None] | None = None,
     ) -> "Journal":
@@ -111,7 +111,7 @@ class Journal:
             tags={**_origin(), **(tags or {})},
             artifact_root=str(Path.cwd() / "mlruns"),
             host=socket.gethostname(),
-            experiment_description=experiment_description,
+            experiment_tags=dict(experiment_tags or {}),
         )
         try:
             (folder / format.FILES).mkdir(parents=True, mode=0o700)
