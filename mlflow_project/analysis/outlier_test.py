@@ -14,7 +14,7 @@ from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.registry.registered_model import LoadedModel, RegisteredModel
 from mlflow_project.registry.versions import SEARCHABLE, Version
 from mlflow_project.tracking.active_run import ActiveRun
-from mlflow_project.training.model_card import EXPERIMENT_DESCRIPTION
+from mlflow_project.training.model_card import experiment_tags
 from mlflow_project.training.progress import NullListener, ProgressListener
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _run(
             listener.warning,
             run_id,
             *outlier_log_values.initial_values(versions, dataset.test, shown, asked),
-            experiment_description=EXPERIMENT_DESCRIPTION,
+            experiment_tags=experiment_tags(),
         ) as run,
     ):
         found = _evaluate_models(loaded, dataset, shown, examples, told)

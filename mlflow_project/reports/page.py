@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project.analysis.run_selection import Selection, select
 from mlflow_project.common.errors import UsageError
+from mlflow_project.common.ui_links import comparison_page, experiment_page, ui_address
 from mlflow_project.registry.stored_runs import RunRecord, download_artifacts, stored_predictions
 from mlflow_project.reports import comparison_sections, model_sections, outlier_sections, reference_study
 from mlflow_project.reports.model_sections import ReportData
 from mlflow_project.tracking.delivery.client import connect as open_store
+from mlflow_project.training import ui_views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +43,7 @@ def page(client: "MlflowClient", runs: Sequence[RunRecord]) -> str:
     wanted = [*model_sections.required_artifacts(runs), *outlier_sections.required_artifacts(runs, outliers)]
     with tempfile.TemporaryDirectory(prefix="report-") as scratch:
         material = ReportData(runs, comparison, download_artifacts(client, wanted, Path(scratch)))
-        return render(_content(material, outliers))
+        return render(_content(material, outliers) | {"pages": mlflow_pages(client, runs)})
 
 
 def write(path: Path, html: str) -> None:
@@ -102,7 +104,7 @@ def _content(material: ReportData, outliers: outlier_sections.OutlierRun | None)
     return {
         "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} on {material.dataset}",
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "pictures": comparison.models[0].n,
+        "images": comparison.models[0].n,
         "best": best,
         "overall": comparison.overall_verdict,
         "dataset": material.dataset,
@@ -125,3 +127,22 @@ def _content(material: ReportData, outliers: outlier_sections.OutlierRun | None)
         "observations": comparison_sections.observed(comparison),
         "provenance": comparison_sections.provenance(runs),
     }
+
+
+def mlflow_pages(client: "MlflowClient", runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Return addresses in MLflow's UI by what they show; none where the store of the runs has no server."""
+    if not client.tracking_uri.startswith("http"):
+        return {}
+    run_ids = [run.run_id for run in runs]
+    experiment_id = client.get_run(run_ids[0]).info.experiment_id
+    present = client.get_experiment(experiment_id).tags
+    views = {"table": ui_views.table(), "charts": ui_views.charts()}
+    pages = {
+        text: experiment_page(experiment_id, view.query)
+        for text, view in views.items()
+        if view.tag[0] in present
+    }
+    if len(run_ids) > 1:
+        pages["these models side by side"] = comparison_page(experiment_id, run_ids)
+    server = ui_address(client.tracking_uri)
+    return {text: f"{server}/{page}" for text, page in pages.items()}

@@ -31,14 +31,17 @@ from mlflow_project.sweeps.task import FAILED, NOT_DONE, REUSED, TrialResult
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS, ActiveRun
 from mlflow_project.tracking.journal import local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Artifact, Metric, RunResumed, Tag
+from mlflow_project.tracking.journal.format import Cursor
 from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.writer import Journal
-from mlflow_project.training.model_card import EXPERIMENT_DESCRIPTION
+from mlflow_project.training import model_card
 from mlflow_project.training.tracked_run import redirect_run
 
 if TYPE_CHECKING:
     from mlflow_project.training.progress import ProgressListener
 
+COMPARED = 20
+"""Models of a sweep in one comparison: MLflow's page gives each a column."""
 SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seconds", "test_seconds")
 
 
@@ -52,6 +55,7 @@ class ParentRun(ActiveRun):
         self.plan = plan
         self.results: dict[str, TrialResult] = {}
         """By the SHA-256 of the configuration: what became of the trials so far."""
+        self._name = name
         self._started = time.monotonic()
         lock_folder = state_dir.state_dir() / "sweeps"
         self._lock = FileLock(lock_folder / f"{plan.sha256}.lock")
@@ -72,7 +76,7 @@ class ParentRun(ActiveRun):
                 f"sweep {name}",
                 given,
                 {SWEEP_TAG: plan.sha256},
-                experiment_description=EXPERIMENT_DESCRIPTION,
+                experiment_tags=model_card.experiment_tags(plan.table),
                 on_problem=listener.warning,
             )
         else:
@@ -146,6 +150,10 @@ class ParentRun(ActiveRun):
             path = Path(scratch) / "sweep.csv"
             _write(path, summary(self.plan, self.results))
             self.log(Artifact(SWEEP_TABLE, path))
+        experiment_id = Cursor.load(self.journal.folder).experiment_id
+        if experiment_id is not None:  # without it no page has an address
+            links = model_card.view_links(experiment_id, self.plan.table, best_runs(self.results))
+            self.log(Tag(NOTE_TAG, f"{links}\n\n{_note(self.plan, self._name)}"))
 
 
 def summary(plan: SweepPlan, results: Mapping[str, TrialResult]) -> list[dict[str, Any]]:
@@ -160,6 +168,13 @@ def summary(plan: SweepPlan, results: Mapping[str, TrialResult]) -> list[dict[st
         row |= {"shares_training_with": result.shares, "reason": result.reason}
         table.append(row)
     return table
+
+
+def best_runs(results: Mapping[str, TrialResult]) -> list[str]:
+    """Return the ids of the runs that can be compared at a glance, the most accurate first."""
+    tested = [result for result in results.values() if result.run_id and "test_accuracy" in result.metrics]
+    tested.sort(key=lambda result: -result.metrics["test_accuracy"])
+    return [str(result.run_id) for result in tested[:COMPARED]]
 
 
 def _interrupted(plan: SweepPlan) -> Path | None:

@@ -23,6 +23,7 @@ from mlflow_project.common.errors import RunError
 from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE, RESUMABLE, ExistingRun, LocalRunInfo
+from mlflow_project.training import ui_views
 from mlflow_project.training.inputs import runtime_of
 from mlflow_project.training.run_spec import read_run_spec, registered_name
 
@@ -124,6 +125,11 @@ class SweepPlan:
     def sha256(self) -> str:
         """Of the grid: the same for the same trials, whatever their order and state."""
         return hashlib.sha256("\n".join(sorted(trial.sha256 for trial in self.trials)).encode()).hexdigest()
+
+    @property
+    def table(self) -> ui_views.View:
+        """The view of MLflow's page of runs that tells the trials apart."""
+        return ui_views.table_of(trial.config for trial in self.trials)
 
     @property
     def epochs(self) -> int:

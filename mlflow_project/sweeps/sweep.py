@@ -19,7 +19,7 @@ from mlflow_project.common.store_uri import redact
 from mlflow_project.sweeps import existing_runs, job
 from mlflow_project.sweeps.executors import Executor, ProcessExecutor, SerialExecutor
 from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE
-from mlflow_project.sweeps.parent_run import ParentRun, summary
+from mlflow_project.sweeps.parent_run import ParentRun, best_runs, summary
 from mlflow_project.sweeps.plan import Grid, SweepPlan, Trial, make_plan
 from mlflow_project.sweeps.request import PreparedSweep, SweepSpec, plan_line, prepare
 from mlflow_project.sweeps.task import FAILED, NOT_DONE, REUSED, TrialResult, make_tasks
@@ -50,6 +50,10 @@ class SweepResult:
     def rows(self) -> list[dict[str, Any]]:
         """One row a trial, in the grid's order."""
         return summary(self.plan, self.results)
+
+    def best_runs(self) -> list[str]:
+        """Return the ids of the runs that can be compared at a glance, the most accurate first."""
+        return best_runs(self.results)
 
     def raise_failure(self) -> None:
         """`SweepError` unless every trial is complete and its model, if it was to be, registered."""

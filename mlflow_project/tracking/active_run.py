@@ -41,7 +41,7 @@ class ActiveRun:
         on_problem: Callable[[str], None],
         run_id: str | None,
         *opening: Entity,
-        experiment_description: str = "",
+        experiment_tags: Mapping[str, str] | None = None,
     ) -> Self:
         """Start a run.
 
@@ -51,7 +51,7 @@ class ActiveRun:
             on_problem: Called with one line when the disk or the server fails.
             run_id: A run that `mlflow run` has created; None for a new one.
             opening: The first entities to log.
-            experiment_description: Markdown, for an experiment that has no description.
+            experiment_tags: Written on the experiment where it has none of that key.
 
         Raises:
             JournalError: The disk doesn't take it.
@@ -61,7 +61,7 @@ class ActiveRun:
             experiment,
             name,
             run_id,
-            experiment_description=experiment_description,
+            experiment_tags=experiment_tags,
             on_problem=on_problem,
         )
         upload_pending_runs()

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from hw2.common.formatting import format_ratio
 from hw2.models.net_source import BASE, class_name
 from hw2.training.config import TrainingConfig
-from mlflow_project.tracking.journal.entities import VERSION_PLACE
+from mlflow_project.common.names import NOTE_TAG
+from mlflow_project.common.ui_links import comparison_page, experiment_page
+from mlflow_project.tracking.journal.entities import EXPERIMENT_PLACE, VERSION_PLACE
+from mlflow_project.training import ui_views
 
 if TYPE_CHECKING:
     from hw2.models.net import Net
@@ -16,11 +19,33 @@ if TYPE_CHECKING:
     from hw2.training.trainer import EpochResult
     from mlflow_project.training.inputs import TrainingInputs
 
-EXPERIMENT_DESCRIPTION = (
+_EXPERIMENT = (
     "Runs of mlflow-project: each is one configuration, trained and tested. Runs of a sweep stand below its own. "
     "Compare runs whose tag `dataset_sha256` is the same; their `test_accuracy` has a 95 % interval from "
     "`test_accuracy_low` to `test_accuracy_high`."
 )
+
+
+def experiment_tags(*tables: ui_views.View) -> dict[str, str]:
+    """Return what an experiment is and the views that links open on its page; contains EXPERIMENT_PLACE.
+
+    Args:
+        tables: Those that the runs written with it open besides the usual one, to which the description links.
+    """
+    usual, charts = ui_views.table(), ui_views.charts()
+    note = f"{view_links(EXPERIMENT_PLACE, usual)}\n\n{_EXPERIMENT}"
+    return {NOTE_TAG: note, **dict(view.tag for view in (usual, charts, *tables))}
+
+
+def view_links(experiment_id: str, table: ui_views.View, run_ids: Sequence[str] = ()) -> str:
+    """Return links to an experiment's views and, where there are several runs, to their comparison."""
+    links = {
+        "Table of runs, the best first": experiment_page(experiment_id, table.query),
+        "Charts": experiment_page(experiment_id, ui_views.charts().query),
+    }
+    if len(run_ids) > 1:
+        links["These models side by side"] = comparison_page(experiment_id, run_ids)
+    return " | ".join(f"[{text}]({address})" for text, address in links.items())
 
 
 def registered_model(name: str) -> str:

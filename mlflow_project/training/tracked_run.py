@@ -23,7 +23,7 @@ from mlflow_project.tracking.journal import fsio, local_runs
 from mlflow_project.tracking.journal.entities import ModelArtifact, RunResumed, Tag
 from mlflow_project.tracking.journal.format import Header
 from mlflow_project.tracking.journal.writer import Journal
-from mlflow_project.training.model_card import EXPERIMENT_DESCRIPTION
+from mlflow_project.training import model_card, ui_views
 from mlflow_project.training.run_spec import IDENTITY, RunSpec, read_run_spec, registered_name
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class TrackedRun(ActiveRun):
             plan.config.name,
             plan.run_id,
             {tag.key: tag.value for tag in opening if tag.key in IDENTITY},
-            experiment_description=EXPERIMENT_DESCRIPTION,
+            experiment_tags=model_card.experiment_tags(ui_views.table_of([plan.config])),
             on_problem=listener.warning,
         )
         journal.append(
@@ -141,7 +141,7 @@ class TrackedRun(ActiveRun):
         from hw2.models.factory import weights_sha256
         from hw2.outliers.assessment import assess
         from mlflow_project.packaging import model_files
-        from mlflow_project.training import log_values, model_card
+        from mlflow_project.training import log_values
 
         model = state_.model()
         digest = weights_sha256(model.state_dict())
@@ -206,7 +206,7 @@ def redirect_run(run_id: str, resumed: Header, listener: "ProgressListener") -> 
         listener.warning,
         run_id,
         resumes,
-        experiment_description=EXPERIMENT_DESCRIPTION,
+        experiment_tags=model_card.experiment_tags(),
     )
 
 

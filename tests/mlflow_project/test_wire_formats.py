@@ -91,7 +91,7 @@ VALUES: list[tuple[Any, str | None]] = [
 ]  # fmt: skip
 
 
-NEW_KEYS = {"journal": {"experiment_description"}, "model": {"registered_description"}}
+NEW_KEYS = {"journal": {"experiment_tags"}, "model": {"registered_description"}}
 """What lines have that those of commit 73a86e6 lack, by their kind."""
 
 

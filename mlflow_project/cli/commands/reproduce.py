@@ -78,8 +78,9 @@ def reproduce(
             workers=workers,
             address=address,
         )
+    swept = done.sweep
     print_rows(done.rows(), format_, COLUMNS if format_ == "table" else None)
     if format_ == "table":
         click.echo(f"\n{render_comparison(done.comparison)}")
-    click.echo(experiment_command(done.sweep.folder), err=True)
+    click.echo(experiment_command(swept.folder, swept.plan.table, swept.best_runs()), err=True)
     return 0

@@ -144,7 +144,7 @@ def sweep(
     if dry_run:
         return _print_plan(planned, format_)
     print_rows(result.rows(), format_, ("run", "state", "run_id", *SHOWN) if format_ == "table" else None)
-    click.echo(experiment_command(result.folder), err=True)
+    click.echo(experiment_command(result.folder, result.plan.table, result.best_runs()), err=True)
     result.raise_failure()
     return 0
 

@@ -1,45 +1,59 @@
 """How a person gets from a command to MLflow's UI."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-# Without it MLflow opens an experiment as a page for language models.
-_WORKFLOW = "workflowType=machine_learning"
-LOCAL_SERVER = "http://127.0.0.1:5000"
+from mlflow_project.common.store_uri import redact
+from mlflow_project.common.ui_links import comparison_page, experiment_page, run_page, ui_address
 
-
-def experiment_link(server: str, experiment_id: str) -> str:
-    """The page that compares an experiment's runs."""
-    return f"{server.rstrip('/')}/#/experiments/{experiment_id}?{_WORKFLOW}"
+if TYPE_CHECKING:
+    from mlflow_project.training.ui_views import View
 
 
-def run_link(server: str, experiment_id: str, run_id: str) -> str:
-    """The page of one run."""
-    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}?{_WORKFLOW}"
+def experiment_command(folder: Path, table: "View", run_ids: Iterable[str] = ()) -> str:
+    """Return how to come to the table and the charts of the experiment in which the run of this folder is.
 
+    Args:
+        folder: That of the run's journal.
+        table: The view that the first page opens with.
+        run_ids: Runs to be compared; with two or more, also how to come to their comparison.
+    """
+    from mlflow_project.training.ui_views import charts
 
-def experiment_command(folder: Path) -> str:
-    """How to come to the page of the experiment in which the run of this folder is."""
-    return run_command(folder, None)
+    experiment_id = _experiment_id(folder)
+    if experiment_id is None:
+        return _look(folder, {"Look": "#/experiments"})
+    pages = {
+        "Look": experiment_page(experiment_id, table.query),
+        "Charts": experiment_page(experiment_id, charts().query),
+    }
+    compared = list(run_ids)
+    if len(compared) > 1:
+        pages["Compare"] = comparison_page(experiment_id, compared)
+    return _look(folder, pages)
 
 
 def run_command(folder: Path, run_id: str | None) -> str:
-    """How to come to the page of a run: what to type for a store without a server, and where to look.
+    """Return how to come to the page of a run; to the list of experiments while MLflow has not got it."""
+    experiment_id = _experiment_id(folder)
+    if experiment_id is None or run_id is None:
+        return _look(folder, {"Look": "#/experiments"})
+    return _look(folder, {"Look": run_page(experiment_id, run_id)})
 
-    Without an id, to the page of its experiment.
-    """
-    from mlflow_project.tracking.journal.format import Cursor, read_header
+
+def _experiment_id(folder: Path) -> str | None:
+    from mlflow_project.tracking.journal.format import Cursor
+
+    return Cursor.load(folder).experiment_id
+
+
+def _look(folder: Path, pages: dict[str, str]) -> str:
+    """One line a page; before the first, what to type where the store has no server."""
+    from mlflow_project.tracking.journal.format import read_header
 
     uri = read_header(folder).tracking_uri
-    experiment_id = Cursor.load(folder).experiment_id
-    server = uri if uri.startswith("http") else LOCAL_SERVER
-    if experiment_id is None:
-        look = f"{server}/#/experiments"
-    elif run_id is None:
-        look = experiment_link(server, experiment_id)
-    else:
-        look = run_link(server, experiment_id, run_id)
-    if uri.startswith("http"):
-        return f"Look: {look}"
-    from mlflow_project.common.store_uri import redact
-
-    return f"Look: mlflow ui --backend-store-uri {redact(uri)}   then {look}"
+    lines = [f"{label}: {ui_address(uri)}/{page}" for label, page in pages.items()]
+    if not uri.startswith("http"):
+        lines[0] = lines[0].replace(": ", f": mlflow ui --backend-store-uri {redact(uri)}   then ", 1)
+    return "\n".join(lines)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlflow_project.common.errors import StoreError
-from mlflow_project.common.names import KEY_TAG, NOTE_TAG, VERSIONS_TAG
+from mlflow_project.common.names import KEY_TAG, VERSIONS_TAG
 from mlflow_project.common.store_uri import sqlite_path
 from mlflow_project.common.text import format_time
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import default_store
-from mlflow_project.tracking.journal.entities import VERSION_PLACE, ModelArtifact
+from mlflow_project.tracking.journal.entities import EXPERIMENT_PLACE, VERSION_PLACE, ModelArtifact
 from mlflow_project.tracking.journal.format import Header
 
 if TYPE_CHECKING:
@@ -67,12 +67,15 @@ class IdempotentStore:
         return None if Path(root) == Path.cwd() / "mlruns" else str(place)
 
     def describe_experiment(self, experiment_id: str) -> None:
-        """Describe an experiment that has no description. Best effort: it is decoration."""
-        if not self.header.experiment_description:
+        """Write the header's tags that the experiment does not have. Best effort: they are decoration."""
+        wanted = self.header.experiment_tags
+        if not wanted:
             return
         try:
-            if NOTE_TAG not in self.client.get_experiment(experiment_id).tags:
-                self.client.set_experiment_tag(experiment_id, NOTE_TAG, self.header.experiment_description)
+            present = self.client.get_experiment(experiment_id).tags
+            for key in wanted.keys() - present.keys():
+                value = wanted[key].replace(EXPERIMENT_PLACE, experiment_id)
+                self.client.set_experiment_tag(experiment_id, key, value)
         except Exception:
             pass
 

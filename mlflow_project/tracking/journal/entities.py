@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 VERSION_PLACE = "{version}"
 """A placeholder in a version's description for its number, which only the registry gives."""
+EXPERIMENT_PLACE = "{experiment_id}"
+"""A placeholder in an experiment's tag for its ID."""
 
 
 def now_ms() -> int:

@@ -63,8 +63,8 @@ class Header:
     tags: Mapping[str, str] = field(default_factory=dict)
     artifact_root: str | None = None
     host: str = ""
-    experiment_description: str = ""
-    """What MLflow shows of the experiment where nobody has described it; Markdown."""
+    experiment_tags: Mapping[str, str] = field(default_factory=dict)
+    """What the experiment gets where it has no such tag; EXPERIMENT_PLACE in a value becomes its id."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class Journal:
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
         *,
-        experiment_description: str = "",
+        experiment_tags: Mapping[str, str] | None = None,
         start_time_ms: int | None = None,
         on_problem: Callable[[str], None] | None = None,
     ) -> "Journal":
@@ -97,7 +97,7 @@ class Journal:
             run_name: The run's name.
             run_id: An existing run; without it the uploader creates one as soon as the server answers.
             tags: Tags of a run that is created.
-            experiment_description: Markdown, for an experiment that has no description.
+            experiment_tags: Written on the experiment where it has none of that key.
             start_time_ms: When the run started, now by default.
             on_problem: Called with one line when the disk fails, and when it recovers.
 
@@ -118,7 +118,7 @@ class Journal:
             tags={**_origin(), **(tags or {})},
             artifact_root=str(Path.cwd() / "mlruns"),
             host=socket.gethostname(),
-            experiment_description=experiment_description,
+            experiment_tags=dict(experiment_tags or {}),
         )
         try:
             (folder / format.FILES).mkdir(parents=True, mode=0o700)

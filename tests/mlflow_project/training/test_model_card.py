@@ -1,14 +1,16 @@
 """What MLflow's UI says of runs, models and experiments, in words."""
 
+import json
 import re
+from urllib.parse import unquote
 
 import pytest
 from mlflow import MlflowClient
 
 from hw2.common.formatting import format_percent, format_ratio
 from mlflow_project.common.names import NOTE_TAG
-from mlflow_project.tracking.journal.entities import VERSION_PLACE
-from mlflow_project.training import model_card
+from mlflow_project.tracking.journal.entities import EXPERIMENT_PLACE, VERSION_PLACE
+from mlflow_project.training import model_card, ui_views
 from tests.support.swept import EXPERIMENT, NAME, Swept
 
 
@@ -71,17 +73,48 @@ def test_an_experiment_is_described_once_and_a_persons_words_stay(store: str) ->
     from mlflow_project.tracking.journal.writer import Journal
 
     client = MlflowClient(store, registry_uri=store)
-    for said in (model_card.EXPERIMENT_DESCRIPTION, "My own words"):
-        journal = Journal.create(
-            store, EXPERIMENT, "a run", experiment_description=model_card.EXPERIMENT_DESCRIPTION
-        )
+    theirs: set[str] = set()
+    for view in (ui_views.table(), ui_views.table(["momentum"])):
+        tags = model_card.experiment_tags(view)
+        journal = Journal.create(store, EXPERIMENT, "a run", experiment_tags=tags)
         journal.append(RunEnded())
         journal.close()
         assert deliver(journal.folder).complete
         experiment = client.get_experiment_by_name(EXPERIMENT)
         assert experiment is not None
-        assert experiment.tags[NOTE_TAG] == said
-        client.set_experiment_tag(experiment.experiment_id, NOTE_TAG, "My own words")
+        written = {key: tags[key].replace(EXPERIMENT_PLACE, experiment.experiment_id) for key in tags}
+        assert experiment.tags == written | dict.fromkeys(theirs, "My own words")
+        theirs = {NOTE_TAG, ui_views.charts().tag[0]}
+        for key in theirs:
+            client.set_experiment_tag(experiment.experiment_id, key, "My own words")
+
+
+def test_an_experiment_and_a_sweep_link_to_the_views_and_the_sweep_to_its_models(
+    client: MlflowClient,
+) -> None:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], order_by=["metrics.test_accuracy DESC"])
+    (parent,) = [run for run in runs if "test_accuracy" not in run.data.metrics]
+    for note in (experiment.tags[NOTE_TAG], parent.data.tags[NOTE_TAG]):
+        keys = re.findall(
+            rf"\(#/experiments/{experiment.experiment_id}/runs\?.*?viewStateShareKey=(\w+)\)", note
+        )
+        assert len(keys) == 2
+        assert {f"{ui_views.TAG_PREFIX}{key}" for key in keys} <= experiment.tags.keys()
+    compared = re.search(r"#/compare-runs\?runs=([^&]*)", parent.data.tags[NOTE_TAG])
+    assert compared is not None
+    assert json.loads(unquote(compared[1])) == [run.info.run_id for run in runs if run is not parent]
+
+
+def test_every_metric_of_a_training_has_its_place_in_the_charts_or_is_left_out(client: MlflowClient) -> None:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    trainings = client.search_runs([experiment.experiment_id], ui_views.TRAININGS)
+    assert len(trainings) == 4
+    logged = {key for run in trainings for key in run.data.metrics}
+    cards = ui_views.charts().state["compareRunCharts"]
+    assert logged - {card.get("metricKey") for card in cards} == set()
 
 
 def test_a_registered_models_own_words_stay(client: MlflowClient) -> None:

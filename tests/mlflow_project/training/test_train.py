@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from hw2.data import catalog
 from mlflow_project.cli import main
+from mlflow_project.training import ui_views
 from tests.support.tiny import FIGURES, TEST, TRAIN, VALIDATION, only_run, options
 
 PARAMETERS = {
@@ -153,8 +154,10 @@ class TestARun:
         assert re.search(r"500 images.*cpu, \w+, 1 thread$", lines[0])
         assert lines.count(f"run {run.info.run_id} in {store}") == 1
         assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
-        assert "mlflow ui" in lines[-1]
-        assert f"/runs/{run.info.run_id}?workflowType=machine_learning" in lines[-1]
+        assert "mlflow ui" in lines[-2]
+        page = f"/#/experiments/{run.info.experiment_id}/runs?workflowType=machine_learning&"
+        for view, line in zip((ui_views.table(["dataset"]), ui_views.charts()), lines[-2:], strict=True):
+            assert line.endswith(page + view.query)
 
     def test_the_sample_is_said_and_cannot_be_mistaken_for_the_full_set(
         self, store: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -119,7 +119,7 @@ def test_lines_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     first, second = format.read_entries(tmp_path)
     assert isinstance(first, Entry)
     assert isinstance(first.value, Header)
-    assert (first.value.tags, first.value.host, first.value.experiment_description) == ({"a": "b"}, "h", "")
+    assert (first.value.tags, first.value.host, first.value.experiment_tags) == ({"a": "b"}, "h", {})
     assert isinstance(second, Entry)
     assert second.value == ModelArtifact(
         "model",
