@@ -26,6 +26,8 @@ STALLED_SECONDS = 10.0
 """How long `wait` goes on when nothing arrives."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
+_denying: set[str] = set()
+"""Stores that refused this user, which is reported once in the life of this process."""
 
 
 class BackgroundUploader:
@@ -43,7 +45,6 @@ class BackgroundUploader:
         self._heartbeat_seconds = heartbeat_seconds
         self._next_heartbeat = 0.0
         self._problem: str | None = None
-        self._denied = False
         self._announce: Callable[[str], None] | None = None
         self._is_named = False
         self._stopping = threading.Event()
@@ -127,8 +128,8 @@ class BackgroundUploader:
                     self._problem, pause = None, _FIRST_PAUSE
                 except Exception as error:
                     self._problem, busy = describe_error(error, self.journal.header.tracking_uri), False
-                    if is_access_denied(error) and not self._denied:
-                        self._denied = True
+                    if is_access_denied(error) and self.journal.header.tracking_uri not in _denying:
+                        _denying.add(self.journal.header.tracking_uri)
                         self.journal.warn(f"nothing is uploaded: {self._problem}")
                     if progress != self._session.progress:
                         pause, progress = _FIRST_PAUSE, self._session.progress

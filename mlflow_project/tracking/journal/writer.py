@@ -247,7 +247,7 @@ class Journal:
         )
 
     def warn(self, message: str) -> None:
-        """Pass a line to whoever is told of problems."""
+        """Pass a line to `on_problem`."""
         self._on_problem(message)
 
     def close(self) -> None:
