@@ -15,7 +15,7 @@ import pytest
 from mlflow_project.cli import main
 from mlflow_project.common.errors import RunBusyError, RunError
 from mlflow_project.tracking import stale_runs
-from mlflow_project.tracking.delivery import background, status
+from mlflow_project.tracking.delivery import status
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.journal import format, local_runs, state_dir
@@ -38,11 +38,11 @@ def killed(store: str) -> Iterator[Path]:
     script = (
         "import sys, time\n"
         "from mlflow_project.tracking.journal.writer import Journal\n"
-        "from mlflow_project.tracking.delivery.background import Sender\n"
+        "from mlflow_project.tracking.delivery.background import BackgroundUploader\n"
         "from mlflow_project.tracking.journal.entities import Metric\n"
         "journal = Journal.create(sys.argv[1], 'experiment', 'lr=0.1 epochs=8')\n"
         "journal.append(Metric('m', 1.0, 1)); journal.sync()\n"
-        "assert Sender(journal).start().wait(60).complete\n"
+        "assert BackgroundUploader(journal).start().wait(60).complete\n"
         "journal.append(Metric('m', 2.0, 2)); print(journal.folder, flush=True)\n"
         "time.sleep(600)\n"
     )
@@ -141,7 +141,7 @@ def test_sync_delivers_what_was_left_and_says_so(store: str, capsys: pytest.Capt
 def test_sync_fails_in_one_line_while_the_server_is_away(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow_project.cli.commands import sync
+    from mlflow_project.tracking import sync
 
     monkeypatch.setattr(sync, "ATTEMPTS", 1)
     journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
@@ -158,7 +158,7 @@ def test_sync_fails_in_one_line_while_the_server_is_away(
 def test_sync_asks_a_server_that_is_away_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow_project.cli.commands import sync
+    from mlflow_project.tracking import sync
 
     monkeypatch.setattr(sync, "ATTEMPTS", 1)
     for number in range(3):
@@ -171,7 +171,7 @@ def test_sync_asks_a_server_that_is_away_once(
         asked.append(folder)
         return deliver(folder, **more)
 
-    monkeypatch.setattr(background, "deliver", counted)
+    monkeypatch.setattr(sync, "deliver", counted)
     assert main.run(["sync", "--format", "json"]) == 1
     said = capsys.readouterr()
     assert [row["pending"] for row in json.loads(said.out)] == [2, 2, 2]

@@ -279,8 +279,8 @@ def test_a_sweep_while_the_server_is_away_is_kept_and_not_done_again(
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     for place in (
-        "engines.DELIVERY_SECONDS",
-        "parent.KILLED_DELIVERY_SECONDS",
+        "sweeps.executors.DELIVERY_SECONDS",
+        "sweeps.parent_run.KILLED_DELIVERY_SECONDS",
     ):
         monkeypatch.setattr(f"mlflow_project.{place}", 0.1)
     command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
@@ -303,7 +303,7 @@ def test_a_trial_whose_process_died_before_its_delivery_is_delivered_by_the_next
     command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
     with monkeypatch.context() as patch:
         patch.setattr(JournalUploader, "step", away)
-        for place in ("engines.DELIVERY_SECONDS", "parent.KILLED_DELIVERY_SECONDS"):
+        for place in ("sweeps.executors.DELIVERY_SECONDS", "sweeps.parent_run.KILLED_DELIVERY_SECONDS"):
             patch.setattr(f"mlflow_project.{place}", 0.1)
         assert run(command) == 0
     assert "values are not delivered yet" in capsys.readouterr().err
