@@ -10,8 +10,8 @@ from mlflow_project.cli.main import PROGRAM, cli
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 HEAD = """# Commands
 
-The help of every command, as `-h` prints it; written by `scripts/lint`. An empty value of an option means its default, and
-`--batch_size` is `--batch-size`, since `mlflow run -P batch_size=128` says it so.
+The help of every command, as `-h` prints it; `scripts/lint` writes this page. `--batch_size` means `--batch-size`:
+`mlflow run -P batch_size=128` passes it on so.
 """
 
 

@@ -33,13 +33,13 @@ def run_command(folder: Path, run_id: str | None) -> str:
     experiment_id = Cursor.load(folder).experiment_id
     server = uri if uri.startswith("http") else LOCAL_SERVER
     if experiment_id is None:
-        look = f"{server}/#/experiments"
+        page = f"{server}/#/experiments"
     elif run_id is None:
-        look = experiment_link(server, experiment_id)
+        page = experiment_link(server, experiment_id)
     else:
-        look = run_link(server, experiment_id, run_id)
+        page = run_link(server, experiment_id, run_id)
     if uri.startswith("http"):
-        return f"Look: {look}"
+        return f"View: {page}"
     from mlflow_project.common.store_uri import redact
 
-    return f"Look: mlflow ui --backend-store-uri {redact(uri)}   then {look}"
+    return f"View: mlflow ui --backend-store-uri {redact(uri)}   then {page}"

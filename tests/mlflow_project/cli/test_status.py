@@ -75,10 +75,10 @@ def test_a_killed_run_is_told_from_a_live_one_and_repaired(
     assert told["alive"]["state"] == "alive"
     dead = told["lr=0.1 epochs=8"]
     assert dead["state"] == "interrupted"
-    assert dead["what_to_do"].startswith("mlflow-project status --repair")  # without a plan nothing goes on
+    assert dead["action"].startswith("mlflow-project status --repair")  # without a plan nothing goes on
     (killed / local_runs.RUN_SPEC_FILE).write_text("{}")
     (dead,) = [row for row in rows(capsys, "status") if row["run"] != "alive"]
-    assert f"train --resume {dead['run_id']}" in dead["what_to_do"]
+    assert f"train --resume {dead['run_id']}" in dead["action"]
     client = open_client(store)
     assert client.get_run(dead["run_id"]).info.status == "RUNNING"
     rows(capsys, "status", "--repair")
@@ -108,7 +108,7 @@ def test_a_run_of_another_host_is_dead_after_a_long_silence(
     tags = {"heartbeat": heard.isoformat(), "owner": "elsewhere 17"}
     run_id = client.create_run("0", tags=tags, run_name="there").info.run_id
     (row,) = rows(capsys, "status")
-    assert (row["state"], row["where"]) == ("silent" if marked else "alive", "elsewhere 17")
+    assert (row["state"], row["location"]) == ("silent" if marked else "alive", "elsewhere 17")
     assert len(rows(capsys, "status", "--repair")) == (0 if marked else 1)
     run = client.get_run(run_id)
     if marked:
@@ -124,14 +124,14 @@ def test_sync_delivers_what_was_left_and_says_so(store: str, capsys: pytest.Capt
         journal.append(Metric("m", number), RunEnded())
         journal.close()
     (first, second) = rows(capsys, "status")
-    assert (first["pending"], first["what_to_do"]) == (2, "mlflow-project sync")
+    assert (first["pending"], first["action"]) == (2, "mlflow-project sync")
     (one,) = rows(capsys, "sync", second["run_id"])
     assert (one["run"], one["delivered"], one["pending"]) == ("run 1", 2, 0)
     (other,) = rows(capsys, "sync")
     assert other["run"] == "run 0"
     assert rows(capsys, "sync") == []
     assert main.run(["sync"]) == 0
-    assert "everything is delivered" in capsys.readouterr().err
+    assert "nothing to upload" in capsys.readouterr().err
     experiment = open_client(store).get_experiment_by_name("experiment")
     assert experiment is not None
     found = open_client(store).search_runs([experiment.experiment_id])
@@ -186,7 +186,7 @@ def test_sync_names_what_was_refused(store: str, capsys: pytest.CaptureFixture[s
     assert main.run(["sync"]) == 0
     assert r"Metric 'a\nb' was refused" in capsys.readouterr().err
     (row,) = rows(capsys, "status")
-    assert "was refused" in row["what_to_do"]
+    assert "was refused" in row["action"]
 
 
 def test_an_unknown_run_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,8 +205,8 @@ def test_a_folder_that_nobody_can_read_stops_no_listing(
     Journal.create(store, "experiment", "n").close()
     run, damaged = rows(capsys, "status")
     assert run["run"] == "n"
-    assert (damaged["run"], damaged["state"], damaged["where"]) == ("broken", "damaged", str(broken))
-    assert "says which run this is" in damaged["what_to_do"]
+    assert (damaged["run"], damaged["state"], damaged["location"]) == ("broken", "damaged", str(broken))
+    assert "says which run this is" in damaged["action"]
 
 
 def test_a_training_that_died_before_it_had_begun_becomes_no_run_in_mlflow(
@@ -217,7 +217,7 @@ def test_a_training_that_died_before_it_had_begun_becomes_no_run_in_mlflow(
     journal.close()
     assert local_runs.undelivered() == []
     (row,) = rows(capsys, "status")
-    assert row["what_to_do"] == "mlflow-project status --repair"
+    assert row["action"] == "mlflow-project status --repair"
     assert rows(capsys, "sync") == []
     assert rows(capsys, "status", "--repair") == []
     assert not journal.folder.exists()

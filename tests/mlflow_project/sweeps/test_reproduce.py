@@ -64,7 +64,7 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
     command = ["reproduce", "--threads", "1", "--format", "json"]
     assert run(command) == 0
     out, err = capsys.readouterr()
-    assert "to do: 6 epochs (8 one by one) in 3 trainings" in err
+    assert "to do: 6 epochs in 3 jobs (8 without sharing)" in err
     rows = json.loads(out)
     assert [row["model"] for row in rows] == ["m1", "m2", "m3", "m4", "m5"]
     assert [row["study_test_accuracy"] for row in rows] == [0.935, 0.983, 0.986, 0.979, 0.982]
