@@ -49,11 +49,11 @@ def run(arguments: Namespace) -> Report:
             ["sweep", "--lr", str(long[0]), "--epochs", str(long[1]), *common],
         ]
         alone = [["train", "--lr", str(lr), "--epochs", str(epochs), *common] for lr, epochs in models]
-        usual = [["benchmarks.opponents.loop", str(images), str(lr), str(epochs)] for lr, epochs in models]
+        baseline = [["benchmarks.baselines.loop", str(images), str(lr), str(epochs)] for lr, epochs in models]
         ways = {
             OURS: [["mlflow_project", *command] for command in shared],
             ALONE: [["mlflow_project", *command] for command in alone],
-        } | ({} if arguments.without_usual else {USUAL: usual})
+        } | ({} if arguments.without_usual else {USUAL: baseline})
         candidates = {
             name: partial(_all, place, programs, found.setdefault(name, []))
             for name, programs in ways.items()
