@@ -68,9 +68,9 @@ def run(arguments: Namespace) -> Report:
         ours = ["train", "--lr", said[1], "--epochs", said[2], *data, *OPTIONS]
         programs = {
             OURS: ["mlflow_project", *ours],
-            "usual loop, mlflow.log_metric": ["benchmarks.opponents.loop", *said],
-            "Lightning, MLFlowLogger": ["benchmarks.opponents.lightning_logger", *said],
-            "Lightning, mlflow.pytorch.autolog": ["benchmarks.opponents.lightning_logger", *said, "autolog"],
+            "usual loop, mlflow.log_metric": ["benchmarks.baselines.loop", *said],
+            "Lightning, MLFlowLogger": ["benchmarks.baselines.lightning_logger", *said],
+            "Lightning, mlflow.pytorch.autolog": ["benchmarks.baselines.lightning_logger", *said, "autolog"],
         }
         chosen = {
             n: p for n, p in programs.items() if not arguments.only or any(w in n for w in arguments.only)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import Report, Trial, alternate, median_and_spread
+from benchmarks.common import Cell, Report, alternate, median_and_spread
 from benchmarks.programs import (
     TEST_IMAGES,
     Logged,
@@ -49,11 +49,11 @@ def run(arguments: Namespace) -> Report:
             ["sweep", "--lr", str(long[0]), "--epochs", str(long[1]), *common],
         ]
         alone = [["train", "--lr", str(lr), "--epochs", str(epochs), *common] for lr, epochs in models]
-        usual = [["benchmarks.opponents.loop", str(images), str(lr), str(epochs)] for lr, epochs in models]
+        baseline = [["benchmarks.baselines.loop", str(images), str(lr), str(epochs)] for lr, epochs in models]
         ways = {
             OURS: [["mlflow_project", *command] for command in shared],
             ALONE: [["mlflow_project", *command] for command in alone],
-        } | ({} if arguments.without_usual else {USUAL: usual})
+        } | ({} if arguments.without_usual else {USUAL: baseline})
         candidates = {
             name: partial(_all, place, programs, found.setdefault(name, []))
             for name, programs in ways.items()
@@ -74,7 +74,7 @@ def report(
     test_images: int = TEST_IMAGES,
 ) -> Report:
     """seconds: by way, each round; found: what each round has left in its store."""
-    rows: list[dict[str, Trial]] = []
+    rows: list[dict[str, Cell]] = []
     for name, times in seconds.items():
         ratios = [t / ours for t, ours in zip(times, seconds[OURS], strict=True)]
         accuracies = ", ".join(f"{run.accuracy:.4f}" for run in _sorted(found[name][-1]))

@@ -1,6 +1,6 @@
-"""Where the jobs of a sweep are carried out: in this process, in several, or (engines_ray) on a Ray cluster.
+"""Where the jobs of a sweep run: in this process, in several, or (ray_executor) on a Ray cluster.
 
-Every engine does the same tasks with the same results, bit for bit where threads and processor are the same.
+Every executor runs the same jobs with the same results, bit for bit where threads and processor are the same.
 A process that dies costs what it did since its last checkpoint: its job is done again by another.
 """
 
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from mlflow_project.common.bounded_exit import bound_exit
 from mlflow_project.common.errors import Interrupted
-from mlflow_project.sweeps.job import JobRunner
-from mlflow_project.sweeps.task import FAILED, JobSpec, TrialResult
-from mlflow_project.sweeps.task_progress import PrefixedListener, WorkerListener
+from mlflow_project.sweeps.job_progress import PrefixedListener, WorkerListener
+from mlflow_project.sweeps.job_runner import JobRunner
+from mlflow_project.sweeps.job_spec import FAILED, JobSpec, TrialResult
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 
 if TYPE_CHECKING:
@@ -34,26 +34,26 @@ _POLL_SECONDS = 0.5
 
 
 class Executor(Protocol):
-    """Carries tasks out, in any order."""
+    """Runs jobs, in any order."""
 
     def run(
-        self, tasks: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
+        self, specs: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
-        """One result a trial, as they come. `Interrupted` on a signal, after all that was begun has ended."""
+        """Yield one result for each trial, as they come; Interrupted on a signal, once all runs have ended."""
 
 
 class SerialExecutor:
     """One job after another in this process, while what is complete is still being delivered."""
 
     def run(
-        self, tasks: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
+        self, specs: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """See `Executor`."""
         waiting: list[JobRunner] = []
         try:
-            for task in tasks:
+            for spec in specs:
                 job = JobRunner(
-                    task, PrefixedListener(listener, task) if len(tasks) > 1 else listener, interruption
+                    spec, PrefixedListener(listener, spec) if len(specs) > 1 else listener, interruption
                 )
                 waiting.append(job)
                 job.train()
@@ -76,59 +76,61 @@ class ProcessExecutor:
         self.workers = workers
 
     def run(
-        self, tasks: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
+        self, specs: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """See `Executor`. The store must exist: several processes that make one get in each other's way."""
         # The longest first: the last one to end then ends soonest.
-        queue = deque(sorted(tasks, key=lambda task: -task.job.epochs))
+        queue = deque(sorted(specs, key=lambda spec: -spec.job.epochs))
         attempts: dict[int, int] = {}
         workers: list[_Worker] = []
         try:
-            while queue or any(worker.task for worker in workers):
+            while queue or any(worker.spec for worker in workers):
                 interruption.check()
                 while queue and len(workers) < self.workers:
                     workers.append(_Worker())
                 for worker in workers:
-                    if worker.task is None and queue:
-                        worker.give(queue.popleft())
-                ready = wait([w.connection for w in workers if w.task], timeout=_POLL_SECONDS)
+                    if worker.spec is None and queue:
+                        worker.submit(queue.popleft())
+                ready = wait([w.connection for w in workers if w.spec], timeout=_POLL_SECONDS)
                 for worker in [w for w in workers if w.connection in ready]:
-                    task = worker.task
-                    assert task is not None
+                    spec = worker.spec
+                    assert spec is not None
                     results = worker.results()
                     if results is not None:
                         yield from results
                         continue
                     workers.remove(worker)
-                    attempts[task.number] = attempts.get(task.number, 0) + 1
-                    yield from retry_or_fail(task, worker.ended(), attempts[task.number], queue, listener)
+                    attempts[spec.number] = attempts.get(spec.number, 0) + 1
+                    yield from retry_or_fail(
+                        spec, worker.describe_exit(), attempts[spec.number], queue, listener
+                    )
         except Interrupted:
-            yield from _end(workers)
+            yield from _terminate(workers)
             raise
         finally:
             for worker in workers:
-                worker.dismiss()
+                worker.shut_down()
 
 
-def failed_results(task: JobSpec, reason: str) -> Iterator[TrialResult]:
-    """Gives a task up."""
-    for trial in task.job.trials:
-        yield TrialResult(sha256=trial.sha256, how=FAILED, reason=reason)
+def failed_results(spec: JobSpec, reason: str) -> Iterator[TrialResult]:
+    """Yield a FAILED result for each trial of a job that is given up."""
+    for trial in spec.job.trials:
+        yield TrialResult(sha256=trial.sha256, state=FAILED, reason=reason)
 
 
 def retry_or_fail(
-    task: JobSpec, how: str, attempts: int, queue: "deque[JobSpec]", listener: "ProgressListener"
+    spec: JobSpec, cause: str, attempts: int, queue: "deque[JobSpec]", listener: "ProgressListener"
 ) -> Iterator[TrialResult]:
-    """Puts the task of a lost worker into the queue again, or gives it up."""
+    """Queue the job of a lost worker again, or give it up after `ATTEMPTS`."""
     if attempts < ATTEMPTS:
-        listener.warning(f"the worker of training {task.number} {how}; its training goes on in another")
-        queue.append(task)
+        listener.warning(f"the worker of job {spec.number} {cause}; another worker resumes it")
+        queue.append(spec)
         return
-    yield from failed_results(task, f"the worker {how}, {attempts} times in a row")
+    yield from failed_results(spec, f"the worker {cause}, {attempts} times in a row")
 
 
 class _Worker:
-    """A process that does one task after another."""
+    """A process that runs one job after another."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -138,35 +140,35 @@ class _Worker:
         )
         self.process.start()
         theirs.close()
-        self.task: JobSpec | None = None
+        self.spec: JobSpec | None = None
 
-    def give(self, task: JobSpec) -> None:
-        """Tells the process what to do."""
-        self.task = task
+    def submit(self, spec: JobSpec) -> None:
+        """Send the process its next job."""
+        self.spec = spec
         with contextlib.suppress(OSError):  # it has died; that is seen where its results would come
-            self.connection.send(task)
+            self.connection.send(spec)
 
     def results(self) -> list[TrialResult] | None:
-        """Of the task that it had; None if the process has died instead."""
+        """Return the results of its job; None if the process has died instead."""
         try:
             results: list[TrialResult] = self.connection.recv()
         except (EOFError, OSError):
             return None
-        self.task = None
+        self.spec = None
         return results
 
-    def ended(self) -> str:
-        """How a process that has died did so, in words."""
+    def describe_exit(self) -> str:
+        """Describe how a process that has died did so."""
         self.process.join(ENDING_SECONDS)
         code = self.process.exitcode
         return (
             f"was killed by signal {-code}" if code is not None and code < 0 else f"exited with status {code}"
         )
 
-    def dismiss(self) -> None:
-        """Lets an idle process end, and ends any other."""
+    def shut_down(self) -> None:
+        """Let an idle process end, and terminate any other."""
         self.connection.close()
-        if self.task is not None:
+        if self.spec is not None:
             self.process.terminate()
         self.process.join(ENDING_SECONDS)
         if self.process.is_alive():
@@ -174,9 +176,9 @@ class _Worker:
             self.process.join()
 
 
-def _end(workers: Sequence[_Worker]) -> Iterator[TrialResult]:
-    """Has all workers end their runs as KILLED, and takes what they still say."""
-    busy = [worker for worker in workers if worker.task]
+def _terminate(workers: Sequence[_Worker]) -> Iterator[TrialResult]:
+    """Have all workers end their runs as KILLED, and yield what they still report."""
+    busy = [worker for worker in workers if worker.spec]
     for worker in busy:
         worker.process.terminate()
     deadline = time.monotonic() + ENDING_SECONDS
@@ -186,18 +188,18 @@ def _end(workers: Sequence[_Worker]) -> Iterator[TrialResult]:
 
 
 def _work(connection: Connection, parent: int) -> None:
-    """What a worker process does: tasks from the connection until there are no more."""
+    """Run, as a worker process, jobs from the connection until there are no more."""
     from mlflow_project.common.signals import GracefulShutdown
 
     threading.Thread(target=_exit_when_orphaned, args=(parent,), daemon=True).start()
     with GracefulShutdown() as interruption:
         while True:
             try:
-                task: JobSpec = connection.recv()
+                spec: JobSpec = connection.recv()
             except (EOFError, OSError, KeyboardInterrupt):
                 bound_exit(0)
                 return
-            job = JobRunner(task, WorkerListener(task), interruption)
+            job = JobRunner(spec, WorkerListener(spec), interruption)
             try:
                 job.train()
             except Interrupted as interrupted:
@@ -212,7 +214,7 @@ def _send(connection: Connection, results: list[TrialResult]) -> None:
 
 
 def _exit_when_orphaned(parent: int) -> None:
-    """A worker whose sweep was killed ends as well, orderly: another sweep may want its trials."""
+    """End a worker whose sweep was killed, orderly: another sweep may want its trials."""
     while os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,5 +1,6 @@
-"""What earlier work there is that a grid need not do again: in MLflow, and in this machine's state folder."""
+"""Existing runs that a sweep needn't do again: in MLflow, and in this machine's state folder."""
 
+import dataclasses
 import socket
 import statistics
 from collections.abc import Collection, Iterator, Mapping
@@ -49,17 +50,17 @@ class LocalRunInfo:
 
     @property
     def sha256(self) -> str:
-        """Of its configuration."""
+        """Return the SHA-256 of the run's configuration."""
         return self.tags.get("configuration_sha256", "")
 
     @property
     def fingerprint(self) -> str:
-        """Under which its state can be continued."""
+        """Return the fingerprint under which its state can be continued."""
         return self.tags.get("fingerprint", "")
 
 
 def local_runs(since: str = "") -> Iterator[LocalRunInfo]:
-    """Local runs of this store and experiment, oldest first, from the folder whose name begins with `since`."""
+    """Yield the local runs of this store and experiment, oldest first, from the folder `since` on."""
     store, experiment = absolute_uri(tracking_uri()), experiment_name()
     for folder in state.folders():
         if folder.name < since:
@@ -73,37 +74,38 @@ def local_runs(since: str = "") -> Iterator[LocalRunInfo]:
 
 
 def find_local_runs(runs: Collection[LocalRunInfo]) -> ExistingRun | None:
-    """The best that the local runs of one configuration offer: completed, else alive, else to be gone on with."""
-    found: dict[str, ExistingRun] = {}
+    """Return the best local run of one configuration: completed with its metrics, else alive, else resumable."""
+    by_state: dict[str, ExistingRun] = {}
     for local in runs:
-        try:
-            run = state.local_run(local.folder)
-        except (JournalError, OSError):
+        run = read_local_run(local.folder)
+        if run is None:
             continue
         kind = {"finished": COMPLETED, "alive": ELSEWHERE}.get(run.state, RESUMABLE)
-        # Without a plan the run died before it had said anything, and nobody has heard of it.
+        # Without a plan the run died before it had logged anything: no server knows of it.
         if kind != RESUMABLE or (local.folder / RUN_SPEC_FILE).exists():
-            found[kind] = ExistingRun(kind, run.run_id, local.folder)
-    return next((found[kind] for kind in (COMPLETED, ELSEWHERE, RESUMABLE) if kind in found), None)
+            by_state[kind] = ExistingRun(kind, run.run_id, local.folder)
+    if completed := by_state.get(COMPLETED):
+        assert completed.folder is not None
+        return dataclasses.replace(completed, metrics=last_metrics(completed.folder))
+    return by_state.get(ELSEWHERE) or by_state.get(RESUMABLE)
 
 
-def undelivered(folder: Path) -> state.LocalRun | None:
-    """The run of a process that is no more, if MLflow hasn't got all that it said."""
+def read_local_run(folder: Path) -> state.LocalRun | None:
+    """Return the run of a folder; None where its journal can't be read."""
     try:
-        run = state.local_run(folder)
+        return state.local_run(folder)
     except (JournalError, OSError):
         return None
-    return run if run.pending and run.state != "alive" else None
 
 
 def last_metrics(folder: Path) -> dict[str, float]:
-    """The last value of each metric that a run has said."""
+    """Return the last value of each metric that a run has logged."""
     values = (item.value for item in format.read_entries(folder) if isinstance(item, format.Entry))
     return {value.key: value.value for value in values if isinstance(value, Metric)}
 
 
 class ExperimentIndex:
-    """The experiment in MLflow, asked what is there."""
+    """The runs of the experiment in MLflow."""
 
     def __init__(self, client: "MlflowClient") -> None:
         self.client = client
@@ -112,21 +114,21 @@ class ExperimentIndex:
         self.experiment_ids = [] if experiment is None else [experiment.experiment_id]
 
     def find(self, sha256s: Collection[str]) -> dict[str, ExistingRun]:
-        """By configuration, what is COMPLETED, or ELSEWHERE on another machine.
+        """Return, by configuration, the runs that are COMPLETED, or ELSEWHERE on another machine.
 
         One query each: MLflow knows no "one of" for tags, and listing all runs to choose among costs more from
         about 500 trials downwards (10,000 runs in SQLite: 0.13 s a query, 74 s a listing).
         """
-        found: dict[str, ExistingRun] = {}
+        runs: dict[str, ExistingRun] = {}
         for sha256 in sha256s if self.experiment_ids else ():
             for run in self._runs(f"tags.configuration_sha256 = '{sha256}'"):
                 kind = _kind(run)
-                if kind and (sha256 not in found or kind == COMPLETED):
-                    found[sha256] = ExistingRun(kind, run.info.run_id, metrics=dict(run.data.metrics))
-        return found
+                if kind and (sha256 not in runs or kind == COMPLETED):
+                    runs[sha256] = ExistingRun(kind, run.info.run_id, metrics=dict(run.data.metrics))
+        return runs
 
-    def is_there(self, run_id: str) -> bool:
-        """Whether the run exists and nobody has deleted it."""
+    def run_exists(self, run_id: str) -> bool:
+        """Return whether the run exists and nobody has deleted it."""
         from mlflow.exceptions import MlflowException
 
         with mlflow_errors():
@@ -138,13 +140,13 @@ class ExperimentIndex:
                 raise
 
     def version(self, name: str, run_id: str) -> str | None:
-        """The number of the version of the registered model `name` that this run has made."""
+        """Return the number of the version of the registered model `name` that this run has made."""
         with mlflow_errors():
             versions = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
         return max((str(version.version) for version in versions), key=int, default=None)
 
-    def point(self, name: str, alias: str, version: str, evidence: str) -> None:
-        """Lets an alias name a version, and says so in the alias's history, if that is a change."""
+    def set_alias(self, name: str, alias: str, version: str, evidence: str) -> None:
+        """Point an alias at a version and record that in the alias's history, unless it does so already."""
         with mlflow_errors():
             held = self.client.get_registered_model(name).aliases
             before = int(held[alias]) if alias in held else None  # a store says it as text or as a number
@@ -155,9 +157,9 @@ class ExperimentIndex:
             self.client.set_registered_model_alias(name, alias, version)
 
     def images_per_second(self, host: str, config: "TrainingConfig") -> float | None:
-        """How fast the latest runs on this host were, the median; None where there was none like it.
+        """Return the median speed of the latest runs on this host; None where there was none like it.
 
-        Alike are those of which the same device and precision were asked; what `auto` becomes, the host decides.
+        Alike are those with the same requested device and precision; what `auto` becomes, the host decides.
         """
         if not self.experiment_ids:
             return None

@@ -1,4 +1,4 @@
-"""The run above a sweep's runs: what the grid is, what became of each trial, and how much was saved."""
+"""The run above a sweep's runs: the grid, the result of each trial, and how much was saved."""
 
 import csv
 import os
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hw2.common.formatting import plural
-from mlflow_project.common.errors import JournalError, RunBusyError
+from mlflow_project.common.errors import RunBusyError
 from mlflow_project.common.names import (
     JOURNAL_REFERENCE,
     NAME_TAG,
@@ -26,8 +26,8 @@ from mlflow_project.common.run_state import RunState
 from mlflow_project.common.store_uri import tracking_uri
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.existing_runs import ELSEWHERE
+from mlflow_project.sweeps.job_spec import FAILED, NOT_DONE, REUSED, TrialResult
 from mlflow_project.sweeps.plan import AXES, SweepPlan
-from mlflow_project.sweeps.task import FAILED, NOT_DONE, REUSED, TrialResult
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS, ActiveRun
 from mlflow_project.tracking.journal import local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Artifact, Metric, RunResumed, Tag
@@ -46,15 +46,16 @@ SHOWN = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "train_seco
 
 
 class ParentRun(ActiveRun):
-    """The parent run while its sweep is at work. A grid that was interrupted goes on in the run that it had.
+    """The parent run of a sweep. A sweep that was interrupted is resumed in the run that it had.
 
-    No other process works on the same grid meanwhile: RunBusyError if one does.
+    Raises:
+        RunBusyError: Another process runs the same sweep.
     """
 
     def __init__(self, plan: SweepPlan, name: str, listener: "ProgressListener") -> None:
         self.plan = plan
         self.results: dict[str, TrialResult] = {}
-        """By the SHA-256 of the configuration: what became of the trials so far."""
+        """The results of the trials so far, by the SHA-256 of the configuration."""
         self._name = name
         self._started = time.monotonic()
         lock_folder = state_dir.state_dir() / "sweeps"
@@ -64,9 +65,9 @@ class ParentRun(ActiveRun):
             acquired = self._lock.acquire()
         if not acquired:
             raise RunBusyError(
-                f"another process is at work on this sweep ({name}); wait for it or end it first"
+                f"another process is running this sweep ({name}); wait for it or stop it first"
             )
-        given = os.environ.get("MLFLOW_RUN_ID")
+        given_id = os.environ.get("MLFLOW_RUN_ID")
         folder = _interrupted(plan)
         self._times = 0
         if folder is None:
@@ -74,7 +75,7 @@ class ParentRun(ActiveRun):
                 tracking_uri(),
                 experiment_name(),
                 f"sweep {name}",
-                given,
+                given_id,
                 {SWEEP_TAG: plan.sha256},
                 experiment_tags=model_card.experiment_tags(plan.table),
                 on_problem=listener.warning,
@@ -84,9 +85,9 @@ class ParentRun(ActiveRun):
             self._times = local_runs.count_resume(folder)
             journal.append(RunResumed(), Tag(RESUMED_TAG, str(self._times)))
         self._other = None
-        if given and given != journal.run_id:
-            self._other = redirect_run(given, journal.header, listener)
-            journal.append(Tag("resumed_by", given))
+        if given_id and given_id != journal.run_id:
+            self._other = redirect_run(given_id, journal.header, listener)
+            journal.append(Tag("resumed_by", given_id))
         journal.append(
             Tag(NAME_TAG, f"sweep {name}"),
             Tag(STATUS_TAG, RunState.STARTED),
@@ -136,16 +137,16 @@ class ParentRun(ActiveRun):
 
     def _log_results(self) -> None:
         results = self.results.values()
-        done = [result for result in results if result.how not in (FAILED, NOT_DONE, ELSEWHERE)]
-        figures = {
+        done = [result for result in results if result.state not in (FAILED, NOT_DONE, ELSEWHERE)]
+        metrics = {
             "cells_completed": len(done),
-            "cells_reused": sum(result.how == REUSED for result in done),
-            "cells_failed": sum(result.how == FAILED for result in results),
+            "cells_reused": sum(result.state == REUSED for result in done),
+            "cells_failed": sum(result.state == FAILED for result in results),
             "epochs_planned": self.plan.epochs,
             "epochs_if_trained_alone": self.plan.epochs_alone,
             "sweep_seconds": time.monotonic() - self._started,
         }
-        self.log(*(Metric(key, value, self._times) for key, value in figures.items()))
+        self.log(*(Metric(key, value, self._times) for key, value in metrics.items()))
         with tempfile.TemporaryDirectory(dir=self.journal.folder) as scratch:
             path = Path(scratch) / "sweep.csv"
             _write(path, summary(self.plan, self.results))
@@ -157,15 +158,15 @@ class ParentRun(ActiveRun):
 
 
 def summary(plan: SweepPlan, results: Mapping[str, TrialResult]) -> list[dict[str, Any]]:
-    """One row a trial, in the grid's order."""
+    """Return one row for each trial, in the grid's order."""
     table = []
     for trial in plan.trials:
-        result = results.get(trial.sha256) or TrialResult(sha256=trial.sha256, how=NOT_DONE)
+        result = results.get(trial.sha256) or TrialResult(sha256=trial.sha256, state=NOT_DONE)
         row: dict[str, Any] = {"run": trial.config.name}
         row |= {axis: getattr(trial.config, axis) for axis in AXES}
-        row |= {"state": result.how, "run_id": result.run_id or (result.folder and result.folder.name)}
+        row |= {"state": result.state, "run_id": result.run_id or (result.folder and result.folder.name)}
         row |= {name: result.metrics.get(name) for name in SHOWN}
-        row |= {"shares_training_with": result.shares, "reason": result.reason}
+        row |= {"shares_training_with": result.shared_with, "reason": result.reason}
         table.append(row)
     return table
 
@@ -178,15 +179,12 @@ def best_runs(results: Mapping[str, TrialResult]) -> list[str]:
 
 
 def _interrupted(plan: SweepPlan) -> Path | None:
-    """The folder of this grid's parent run that has not finished."""
+    """Return the folder of this grid's parent run that has not finished."""
     for local in reversed(list(plan.local)):
         if local.tags.get(SWEEP_TAG) == plan.sha256 and local.folder.name not in plan.ignored:
-            try:
-                if local_runs.local_run(local.folder).state != "finished":
-                    return local.folder
-            except (JournalError, OSError):
-                continue
-            return None
+            run = existing_runs.read_local_run(local.folder)
+            if run is not None:
+                return None if run.state == "finished" else run.folder
     return None
 
 
@@ -195,13 +193,15 @@ def _note(plan: SweepPlan, name: str) -> str:
     lines = [
         f"A grid of {plural(len(plan.trials), 'trial')}: {name}.",
         "",
-        f"{plural(plan.epochs, 'epoch')} in {plural(len(plan.jobs), 'training')}; "
-        f"one by one they would be {plan.epochs_alone}. "
+        f"{plural(plan.epochs, 'epoch')} in {plural(len(plan.jobs), 'job')}; "
+        f"without sharing there would be {plan.epochs_alone}. "
         f"The table of all trials is in `{SWEEP_TABLE}`.",
     ]
     if reused:
-        lines += ["", "Done earlier and used again:", ""]
-        lines += [f"- {trial.config.name}: run {trial.found and trial.found.run_id}" for trial in reused]
+        lines += ["", "Reused from earlier work:", ""]
+        lines += [
+            f"- {trial.config.name}: run {trial.existing and trial.existing.run_id}" for trial in reused
+        ]
     return "\n".join(lines)
 
 

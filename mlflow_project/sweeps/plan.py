@@ -53,7 +53,7 @@ class Grid:
         batch_size: Sequence[int] | None,
         seeds: Sequence[int] | None,
     ) -> "Grid":
-        """The grid of these values; those of `base` where an axis has none."""
+        """Return the grid of these values; those of `base` where an axis has none."""
         return cls(
             base=base,
             lr=tuple(lr or (base.lr,)),
@@ -63,7 +63,7 @@ class Grid:
         )
 
     def configs(self) -> list[TrainingConfig]:
-        """One configuration a trial; `ConfigurationError` for a value that can't be trained."""
+        """Return one configuration for each trial; ConfigurationError for a value that can't be trained."""
         values = product(*(getattr(self, axis) for axis in AXES))
         return [
             dataclasses.replace(self.base, **dict(zip(AXES, trial, strict=True)))
@@ -72,14 +72,14 @@ class Grid:
 
     @property
     def name(self) -> str:
-        """The axes as a person says them; one that has its default alone is left out."""
+        """Return the axes as text, such as lr=0.1,0.01 epochs=5,8; one that has only its default is left out."""
         default = TrainingConfig()
-        said = [
+        parts = [
             f"{axis}={','.join(map(format_float, getattr(self, axis)))}"
             for axis in AXES
             if axis in ("lr", "epochs") or getattr(self, axis) != (getattr(default, axis),)
         ]
-        return " ".join(said)
+        return " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class Trial:
 
     config: TrainingConfig
     sha256: str
-    found: ExistingRun | None = None
+    existing: ExistingRun | None = None
     aliases: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
         """COMPLETED, ELSEWHERE, RESUMABLE or MISSING."""
-        return self.found.state if self.found else MISSING
+        return self.existing.state if self.existing else MISSING
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class TrainingJob:
 
     @property
     def epochs(self) -> int:
-        """That are still to be trained, a begun one counted."""
+        """Return how many epochs are still to be trained, one that has begun included."""
         return self.trials[-1].config.epochs - self.start[0]
 
 
@@ -123,7 +123,7 @@ class SweepPlan:
 
     @property
     def sha256(self) -> str:
-        """Of the grid: the same for the same trials, whatever their order and state."""
+        """Return the SHA-256 of the grid: the same for the same trials, whatever their order and state."""
         return hashlib.sha256("\n".join(sorted(trial.sha256 for trial in self.trials)).encode()).hexdigest()
 
     @property
@@ -133,18 +133,18 @@ class SweepPlan:
 
     @property
     def epochs(self) -> int:
-        """That are to be trained."""
+        """Return how many epochs are to be trained."""
         return sum(job.epochs for job in self.jobs)
 
     @property
     def epochs_alone(self) -> int:
-        """That the trials which are to be done would train one by one from the beginning."""
+        """Return how many epochs the trials would train without sharing, each from the beginning."""
         return sum(trial.config.epochs for job in self.jobs for trial in job.trials)
 
     def seconds(self, images_per_second: float, images: int, workers: int) -> float:
-        """How long the training takes on so many workers; the longest job is the least."""
-        each = [job.epochs * images / images_per_second for job in self.jobs]
-        return max([sum(each) / workers, *each], default=0.0)
+        """Return how long the training takes on so many workers, at least as long as the longest job."""
+        seconds = [job.epochs * images / images_per_second for job in self.jobs]
+        return max([sum(seconds) / workers, *seconds], default=0.0)
 
 
 def make_plan(
@@ -152,65 +152,66 @@ def make_plan(
     dataset: "DatasetInfo",
     store: "existing_runs.ExperimentIndex | None",
     aliases: Mapping[TrainingConfig, tuple[str, ...]] | None = None,
-    only_shown: bool = False,
+    dry_run: bool = False,
 ) -> SweepPlan:
-    """What is there of these configurations and what is to be done.
+    """Return what exists of these configurations and what is to be done.
 
-    store: None while the tracking server is away; what it would know is then taken from this machine alone.
-    only_shown: a plan that nobody carries out; jobs that begin at no earlier state then have no fingerprint, for
-    which PyTorch would be imported.
+    Args:
+        configs: One for each trial.
+        dataset: What they train on.
+        store: None while the tracking server is unreachable; only runs of this machine are then known.
+        aliases: For the registered version of each configuration.
+        dry_run: Whether nobody will carry the plan out; jobs that begin at no earlier state then have no
+            fingerprint, for which PyTorch would be imported.
     """
     trials = {}
-    for asked in configs:
-        config = asked.for_training_set(dataset.training_images)
+    for requested in configs:
+        config = requested.for_training_set(dataset.training_images)
         sha256 = config_hash(config, dataset.sha256)
-        trials[sha256] = Trial(config, sha256, aliases=(aliases or {}).get(asked, ()))
+        trials[sha256] = Trial(config, sha256, aliases=(aliases or {}).get(requested, ()))
     local = tuple(existing_runs.local_runs())
     by_trial = defaultdict(list)
-    for run in local:
-        if run.sha256 in trials:
-            by_trial[run.sha256].append(run)
+    for local_run in local:
+        if local_run.sha256 in trials:
+            by_trial[local_run.sha256].append(local_run)
     remote = {} if store is None else store.find(trials.keys())
     ignored: set[str] = set()
     for sha256, trial in trials.items():
-        found = remote.get(sha256)
-        if found is None or found.state != COMPLETED:
-            found = _found_here(by_trial[sha256], store, ignored) or found
+        run = remote.get(sha256)
+        if run is None or run.state != COMPLETED:
+            run = _best_local_run(by_trial[sha256], store, ignored) or run
         name = registered_name(trial.config, dataset)
-        if found and found.state == COMPLETED and trial.aliases and not _is_registered(name, found, store):
+        if run and run.state == COMPLETED and trial.aliases and not _is_registered(name, run, store):
             # Its state is still of use: the new run begins, and ends, at its end.
-            ignored.update(run.folder.name for run in by_trial[sha256])
-            found = None
-        trials[sha256] = dataclasses.replace(trial, found=found)
+            ignored.update(local_run.folder.name for local_run in by_trial[sha256])
+            run = None
+        trials[sha256] = dataclasses.replace(trial, existing=run)
     to_do = [trial for trial in trials.values() if trial.state in (MISSING, RESUMABLE)]
-    jobs = _training_jobs(to_do, dataset.sha256, local, only_shown)
+    jobs = _training_jobs(to_do, dataset.sha256, local, dry_run)
     return SweepPlan(tuple(trials.values()), tuple(jobs), frozenset(ignored), local)
 
 
-def _is_registered(name: str, found: ExistingRun, store: "existing_runs.ExperimentIndex | None") -> bool:
-    if store is None or found.run_id is None:
+def _is_registered(name: str, run: ExistingRun, store: "existing_runs.ExperimentIndex | None") -> bool:
+    if store is None or run.run_id is None:
         return True  # nobody can tell; its delivery will register it if it was to be
-    return found.folder is not None or store.version(name, found.run_id) is not None
+    return run.folder is not None or store.version(name, run.run_id) is not None
 
 
-def _found_here(
-    runs: list[LocalRunInfo], store: "existing_runs.ExperimentIndex | None", ignored: set[str]
+def _best_local_run(
+    runs: Sequence[LocalRunInfo], store: "existing_runs.ExperimentIndex | None", ignored: set[str]
 ) -> ExistingRun | None:
-    """The best of the local runs that nobody has deleted in MLflow."""
-    runs = list(runs)
-    while found := existing_runs.find_local_runs(runs):
-        assert found.folder is not None
-        if store is None or found.state == ELSEWHERE or found.run_id is None or store.is_there(found.run_id):
-            if found.state == COMPLETED:
-                return dataclasses.replace(found, metrics=existing_runs.last_metrics(found.folder))
-            return found
-        ignored.add(found.folder.name)
-        runs = [run for run in runs if run.folder != found.folder]
+    """Return the best of the local runs that nobody has deleted in MLflow."""
+    while best := existing_runs.find_local_runs(runs):
+        assert best.folder is not None
+        if store is None or best.state == ELSEWHERE or best.run_id is None or store.run_exists(best.run_id):
+            return best
+        ignored.add(best.folder.name)
+        runs = [run for run in runs if run.folder != best.folder]
     return None
 
 
 def _training_jobs(
-    trials: Sequence[Trial], dataset_sha256: str, local: Iterable[LocalRunInfo], only_shown: bool
+    trials: Sequence[Trial], dataset_sha256: str, local: Iterable[LocalRunInfo], dry_run: bool
 ) -> list[TrainingJob]:
     families: dict[TrainingConfig, list[Trial]] = defaultdict(list)
     for trial in trials:
@@ -227,7 +228,7 @@ def _training_jobs(
             for trial in sorted(family, key=lambda trial: trial.config.epochs)
         ]
         config = family[0].config
-        if only_shown and not any(map(partial(_same_config, config), named[_without_epochs(config.name)])):
+        if dry_run and not any(map(partial(_same_config, config), named[_without_epochs(config.name)])):
             jobs += _chains(family, "", {})
             continue
         identity = fingerprint(config, dataset_sha256, runtime_of(config))
@@ -236,12 +237,12 @@ def _training_jobs(
 
 
 def _without_epochs(name: str) -> str:
-    """The names of runs that may share a training are alike in this; thousands of plans needn't be read."""
+    """Return what the names of runs that may share a job have in common, so that not every plan must be read."""
     return re.sub(r"\bepochs=\d+", "", name, count=1)
 
 
 def _same_config(config: TrainingConfig, folder: Path) -> bool:
-    """Whether a local run was of this configuration, epochs and threads apart: only its state may be of use."""
+    """Return whether a local run has this configuration, epochs and threads apart: only then is its state of use."""
     try:
         other = read_run_spec(folder).config
     except RunError:
@@ -250,11 +251,11 @@ def _same_config(config: TrainingConfig, folder: Path) -> bool:
 
 
 def _threads(family: Sequence[Trial]) -> int:
-    """An interrupted training goes on with the threads that it had: with others its state couldn't be used."""
+    """Return the threads of an interrupted training: with others its state couldn't be used."""
     for trial in family:
-        if trial.found and trial.found.folder and (trial.found.folder / CHECKPOINT).exists():
+        if trial.existing and trial.existing.folder and (trial.existing.folder / CHECKPOINT).exists():
             try:
-                return read_run_spec(trial.found.folder).config.threads
+                return read_run_spec(trial.existing.folder).config.threads
             except RunError:
                 continue
     return family[0].config.threads
@@ -263,7 +264,7 @@ def _threads(family: Sequence[Trial]) -> int:
 def _chains(
     trials: Sequence[Trial], identity: str, states: Mapping[Path, tuple[int, int]]
 ) -> list[TrainingJob]:
-    """Stages with the least epochs: a trial begins where the one before it ends, or at a state beyond that."""
+    """Jobs with the fewest epochs: a trial begins where the one before it ends, or at a state beyond that."""
     jobs: list[TrainingJob] = []
     for trial in trials:
         fitting = {folder: at for folder, at in states.items() if at <= (trial.config.epochs, 0)}
@@ -277,22 +278,22 @@ def _chains(
 
 
 def positions(folders: Iterable[Path], identity: str) -> dict[Path, tuple[int, int]]:
-    """Where the states of this fingerprint in these run folders stand: complete epochs, batches after them."""
+    """Return how far the states of this fingerprint in these folders are: complete epochs, batches after them."""
     from hw2.training import checkpoint
 
-    found = {}
+    states = {}
     for folder in folders:
         try:
             state = checkpoint.load(folder / CHECKPOINT)
         except CheckpointError:
             continue
         if state.fingerprint == identity:
-            found[folder] = (state.epoch, state.batch)
-    return found
+            states[folder] = (state.epoch, state.batch)
+    return states
 
 
 def rows(plan: SweepPlan) -> list[dict[str, Any]]:
-    """The plan as a table: one row a trial, in the grid's order."""
+    """Return the plan as a table: one row for each trial, in the grid's order."""
     trainings = {trial.sha256: (n, job) for n, job in enumerate(plan.jobs, 1) for trial in job.trials}
     table = []
     for trial in plan.trials:
@@ -311,6 +312,6 @@ def rows(plan: SweepPlan) -> list[dict[str, Any]]:
             row["epochs_trained"] = trial.config.epochs - begin
             row["shared"] = begin
             row["from_epoch"] = begin + 1
-        row["run_id"] = trial.found.run_id if trial.found else None
+        row["run_id"] = trial.existing.run_id if trial.existing else None
         table.append(row)
     return table

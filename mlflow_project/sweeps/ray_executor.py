@@ -1,4 +1,4 @@
-"""Stages of a sweep on a Ray cluster: the same tasks as everywhere, each in a process that Ray finds room for.
+"""The jobs of a sweep on a Ray cluster, each in a process that Ray finds room for.
 
 Machines of a cluster must share the data, the state folder (`MLFLOW_PROJECT_STATE`) and the tracking store: a
 job whose worker or machine is lost goes on elsewhere from the checkpoint in that folder.
@@ -18,9 +18,9 @@ from mlflow_project.common.errors import Interrupted, ServiceError, SweepError, 
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.common.text import first_line
 from mlflow_project.sweeps.executors import ENDING_SECONDS, failed_results, retry_or_fail
-from mlflow_project.sweeps.job import JobRunner
-from mlflow_project.sweeps.task import JobSpec, TrialResult
-from mlflow_project.sweeps.task_progress import WorkerListener
+from mlflow_project.sweeps.job_progress import WorkerListener
+from mlflow_project.sweeps.job_runner import JobRunner
+from mlflow_project.sweeps.job_spec import JobSpec, TrialResult
 from mlflow_project.tracking.journal.state_dir import state_dir
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ class RayExecutor:
         self.address = address
 
     def run(
-        self, tasks: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
+        self, specs: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
-        """See `engines.Engine`."""
+        """See `Executor`."""
         ray = _import()
-        queue = deque(sorted(tasks, key=lambda task: -task.job.epochs))
+        queue = deque(sorted(specs, key=lambda spec: -spec.job.epochs))
         attempts: dict[int, int] = {}
         running: dict[Any, JobSpec] = {}
         begun = not ray.is_initialized()
@@ -62,22 +62,22 @@ class RayExecutor:
             while queue or running:
                 interruption.check()
                 while queue and len(running) < self.workers:
-                    task = queue.popleft()
-                    running[self._remote(ray, task).remote(task)] = task
+                    spec = queue.popleft()
+                    running[self._remote(ray, spec).remote(spec)] = spec
                 ready, _ = ray.wait(list(running), timeout=_POLL_SECONDS)
                 for reference in ready:
-                    task = running.pop(reference)
+                    spec = running.pop(reference)
                     try:
                         results: list[TrialResult] = ray.get(reference)
                     except ray.exceptions.RayTaskError as error:
                         # Raised by our own code there: it would be raised again.
                         yield from failed_results(
-                            task, f"{type(error.cause).__name__}: {first_line(error.cause)}"
+                            spec, f"{type(error.cause).__name__}: {first_line(error.cause)}"
                         )
                     except ray.exceptions.RayError as error:
-                        attempts[task.number] = attempts.get(task.number, 0) + 1
-                        how = f"was lost ({type(error).__name__}: {first_line(error)})"
-                        yield from retry_or_fail(task, how, attempts[task.number], queue, listener)
+                        attempts[spec.number] = attempts.get(spec.number, 0) + 1
+                        cause = f"was lost ({type(error).__name__}: {first_line(error)})"
+                        yield from retry_or_fail(spec, cause, attempts[spec.number], queue, listener)
                     else:
                         yield from results
         except Interrupted:
@@ -119,8 +119,8 @@ class RayExecutor:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _unreachable(self.address or "this machine", first_line(error)) from error
 
-    def _remote(self, ray: Any, task: JobSpec) -> Any:
-        config = task.job.trials[-1].config
+    def _remote(self, ray: Any, spec: JobSpec) -> Any:
+        config = spec.job.trials[-1].config
         gpus = ray.cluster_resources().get("GPU", 0) if config.device != "cpu" else 0
         return ray.remote(_work).options(
             num_cpus=min(config.threads or 1, ray.cluster_resources().get("CPU", 1)),
@@ -177,12 +177,12 @@ def _gpus(gpus: float, workers: int) -> float:
     return share if share < 1 else int(share)
 
 
-def _work(task: JobSpec) -> list[TrialResult]:
+def _work(spec: JobSpec) -> list[TrialResult]:
     """What a Ray worker does."""
     from mlflow_project.common.signals import GracefulShutdown
 
     with GracefulShutdown() as interruption:
-        job = JobRunner(task, WorkerListener(task), interruption)
+        job = JobRunner(spec, WorkerListener(spec), interruption)
         try:
             job.train()
         except Interrupted:

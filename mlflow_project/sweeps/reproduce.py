@@ -1,4 +1,4 @@
-"""The whole study that this project repeats, from the trainings to the report."""
+"""The reference study that this project reproduces, from the trainings to the report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from mlflow_project.common.errors import StoreError
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.reports import page, reference_study
 from mlflow_project.sweeps.request import PreparedSweep, SweepSpec, prepare
-from mlflow_project.sweeps.sweep import SweepResult, open_parent, raise_failure, run_sweep
+from mlflow_project.sweeps.sweep import SweepResult, open_parent, run_sweep
 from mlflow_project.training.progress import NullListener, ProgressListener
 from mlflow_project.training.run_spec import registered_name
 
@@ -26,7 +26,7 @@ OUTPUT = Path(page.NAME)
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """What the study's workflow has made: five trained models, three of them tested, all compared and reported."""
+    """The results of the study's workflow: five trained models, three of them tested, all compared and reported."""
 
     sweep: SweepResult
     outlier_test: "OutlierTest"
@@ -34,7 +34,7 @@ class Reproduction:
     report: Path
 
     def rows(self) -> list[dict[str, Any]]:
-        """Each model's metrics beside the study's own, which `study_in_interval` compares with ours."""
+        """Return each model's metrics beside the study's own; `study_in_interval` compares the two."""
         table = []
         for model, trial in zip(reference_study.STUDY, self.sweep.plan.trials, strict=True):
             result = self.sweep.results[trial.sha256]
@@ -45,7 +45,7 @@ class Reproduction:
             low, high = (metrics.get(f"test_accuracy_{end}") for end in ("low", "high"))
             if low is not None and high is not None:
                 row["study_in_interval"] = "yes" if low <= model.test_accuracy <= high else "no"
-            row |= {"run_id": result.run_id, "state": result.how}
+            row |= {"run_id": result.run_id, "state": result.state}
             table.append(row)
         return table
 
@@ -56,44 +56,43 @@ def reproduce(
     output: Path = OUTPUT,
     listener: ProgressListener | None = None,
     interruption: GracefulShutdown | None = None,
-    **how: Any,
+    **options: Any,
 ) -> Reproduction:
-    """Train the five models of the study as m1 to m5, show three of them garments, compare them, and report.
+    """Train the study's five models as m1 to m5, test three of them on Fashion-MNIST, compare them, and report.
 
-    What was done before is used again.
+    Completed work is reused.
 
     Args:
         base: What the five have in common; the study decides lr and epochs.
         output: Where the report is written; it is also an artifact of the sweep's run.
-        listener: Hears of the progress.
-        interruption: Notes signals.
-        how: Further fields of `SweepSpec`, such as data_dir and workers.
+        listener: Is told of the progress.
+        interruption: Is asked between steps whether a signal has come.
+        options: Further fields of `SweepSpec`, such as data_dir and workers.
 
     Raises:
         SweepError: A model couldn't be trained or registered.
-        Interrupted: A signal came; the same call again goes on.
+        Interrupted: A signal came; the same call again resumes it.
     """
     base, listener = base or TrainingConfig(), listener or NullListener()
     configs = {model.config(base): (model.alias,) for model in reference_study.STUDY}
-    request = SweepSpec(name="the study", configs=list(configs), aliases=configs, **how)
+    request = SweepSpec(name="the study", configs=list(configs), aliases=configs, **options)
     page.require_place(output)  # not after all the work
     with interruption or GracefulShutdown() as interruption:
         prepared = prepare(request, listener)
         interruption.check()
         listener.info(reference_study.warmup_note(base.warmup))
         with open_parent(prepared, listener) as parent:
-            results = run_sweep(prepared, parent, listener, interruption)
-            raise_failure(prepared.plan, results)
+            run_sweep(prepared, parent, listener, interruption)
+            SweepResult.of(prepared, parent).raise_failure()
             tested, comparison = _follow_up(prepared, parent, output, listener, interruption)
     if prepared.dataset.is_sample:
         listener.info(
             f"Note: the study's figures (study_...) are of the full data, those beside them of the sample of "
             f"{prepared.dataset.training_images:,} images; they say nothing about each other"
         )
-    done = SweepResult(
-        plan=prepared.plan, results=results, run_id=parent.journal.run_id, folder=parent.journal.folder
+    return Reproduction(
+        sweep=SweepResult.of(prepared, parent), outlier_test=tested, comparison=comparison, report=output
     )
-    return Reproduction(sweep=done, outlier_test=tested, comparison=comparison, report=output)
 
 
 def _follow_up(
@@ -103,7 +102,7 @@ def _follow_up(
     listener: ProgressListener,
     interruption: GracefulShutdown,
 ) -> "tuple[OutlierTest, Comparison]":
-    """What the study does with its models: garments for three, a comparison of all, a report."""
+    """Do what the study does with its models: outlier images for three, a comparison of all, a report."""
     from mlflow_project.registry.registered_model import RegisteredModel
     from mlflow_project.tracking.delivery.client import connect
 
@@ -127,12 +126,12 @@ def _follow_up(
     html, _ = page.make_report(selection)
     parent.attach(page.NAME, html)
     page.write(output, html)
-    listener.info(f"the report is in {output}")
+    listener.info(f"report written to {output}")
     return tested, comparison
 
 
 def _point_aliases(prepared: PreparedSweep, parent: "ParentRun") -> None:
-    """Lets m1 to m5 name the versions of these runs, also of those that were there before."""
+    """Point m1 to m5 at the versions of these runs, also of those that are reused."""
     from mlflow_project.sweeps.existing_runs import ExperimentIndex
     from mlflow_project.tracking.delivery.client import connect
 
@@ -143,8 +142,8 @@ def _point_aliases(prepared: PreparedSweep, parent: "ParentRun") -> None:
         version = None if run_id is None else store.version(name, run_id)
         if version is None:
             raise StoreError(
-                f"{trial.config.name} isn't registered as {name} yet; deliver it with: mlflow-project sync, "
+                f"{trial.config.name} isn't registered as {name} yet; upload it with: mlflow-project sync, "
                 "then run this command again"
             )
         for alias in trial.aliases:
-            store.point(name, alias, version, f"named by {parent.journal.header.run_name}")
+            store.set_alias(name, alias, version, f"named by {parent.journal.header.run_name}")

@@ -1,4 +1,4 @@
-"""A sweep as it is requested, and as it is planned."""
+"""The specification of a sweep, and its plan."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ COMPLETION_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec:
-    """What is to be done. aliases: of each configuration's registered version. UsageError for what can't be."""
+    """What to run. aliases: of each configuration's registered version. UsageError where fields don't fit."""
 
     name: str
     configs: Sequence[TrainingConfig]
@@ -40,12 +40,12 @@ class SweepSpec:
         if self.workers < 1:
             raise UsageError(f"--workers is {self.workers}; it must be at least 1")
         if self.address and self.engine != "ray":
-            raise UsageError("--address is of a Ray cluster; add --engine ray")
+            raise UsageError("--address names a Ray cluster; add --engine ray")
 
 
 @dataclass(frozen=True, eq=False)
 class SweepPreview:
-    """A request with its plan; store is None while the tracking server is away."""
+    """A specification with its plan; store is None while the tracking server is unreachable."""
 
     request: SweepSpec
     dataset: "DatasetInfo"
@@ -53,7 +53,7 @@ class SweepPreview:
     plan: SweepPlan
 
     def seconds(self) -> float | None:
-        """How long it will take, reckoned from earlier runs on this host; None where there was none."""
+        """Return an estimate by earlier runs on this host; None where there was none."""
         import platform
 
         if self.store is None or not self.plan.jobs:
@@ -63,34 +63,34 @@ class SweepPreview:
         if speed is None:
             return None
         trials = sum(len(job.trials) for job in self.plan.jobs)
-        each = self.dataset.training_images - (config.validation_size or 0)
-        return self.plan.seconds(speed, each, self.request.workers) + trials * COMPLETION_SECONDS
+        images = self.dataset.training_images - (config.validation_size or 0)
+        return self.plan.seconds(speed, images, self.request.workers) + trials * COMPLETION_SECONDS
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedSweep(SweepPreview):
-    """All that it takes to carry the plan out."""
+    """All that it takes to run the plan."""
 
     inputs: "TrainingInputs"
 
 
 def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
-    """Loads the images and makes the plan; says what a person should know about either."""
+    """Load the images and make the plan."""
     if request.engine == "ray":
         from mlflow_project.sweeps.ray_executor import require_cluster
 
         require_cluster(request.address)
-    configs = [_divided(config, request) for config in request.configs]
+    configs = [_with_threads(config, request) for config in request.configs]
     _, loaded = inputs.load(configs[0], request.data_dir, request.download)
     dataset = loaded.dataset.identity
     return PreparedSweep(request, dataset, *_plan(request, configs, dataset, listener), loaded)
 
 
 def preview(request: SweepSpec, listener: "ProgressListener") -> SweepPreview:
-    """The plan alone, for somebody to see; in half the time, since nothing imports PyTorch for it."""
-    configs = [_divided(config, request) for config in request.configs]
+    """Make the plan alone, in half the time, since nothing imports PyTorch for it."""
+    configs = [_with_threads(config, request) for config in request.configs]
     _, dataset = inputs.resolve_inputs(configs[0], request.data_dir, request.download)
-    return SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, only_shown=True))
+    return SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, dry_run=True))
 
 
 def _plan(
@@ -98,7 +98,7 @@ def _plan(
     configs: Sequence[TrainingConfig],
     dataset: "DatasetInfo",
     listener: "ProgressListener",
-    only_shown: bool = False,
+    dry_run: bool = False,
 ) -> "tuple[existing_runs.ExperimentIndex | None, SweepPlan]":
     from mlflow_project.tracking.delivery.client import connect
 
@@ -109,14 +109,14 @@ def _plan(
     try:
         opened = connect()
         store = existing_runs.ExperimentIndex(opened)
-        return store, make_plan(configs, dataset, store, aliases, only_shown)
+        return store, make_plan(configs, dataset, store, aliases, dry_run)
     except StoreError as error:
-        listener.warning(f"{error}; what was done before is taken from this machine alone")
-        return store, make_plan(configs, dataset, None, aliases, only_shown)
+        listener.warning(f"{error}; only runs of this machine can be reused")
+        return store, make_plan(configs, dataset, None, aliases, dry_run)
 
 
-def _divided(config: TrainingConfig, request: SweepSpec) -> TrainingConfig:
-    """Without threads asked for, each of several workers has its share of them."""
+def _with_threads(config: TrainingConfig, request: SweepSpec) -> TrainingConfig:
+    """Return the configuration with a worker's share of the threads, where it doesn't say how many."""
     if config.threads or request.workers == 1:
         return config
     import torch
@@ -129,19 +129,19 @@ def _divided(config: TrainingConfig, request: SweepSpec) -> TrainingConfig:
 
 def _keyed(request: SweepSpec, configs: Sequence[TrainingConfig]) -> dict[TrainingConfig, tuple[str, ...]]:
     pairs = zip(request.configs, configs, strict=True)
-    return {config: request.aliases.get(asked, ()) for asked, config in pairs}
+    return {config: request.aliases.get(requested, ()) for requested, config in pairs}
 
 
 def plan_line(planned: "SweepPreview") -> str:
-    """How much there is to do."""
+    """Return one line about how much there is to do."""
     plan = planned.plan
     to_do = sum(len(job.trials) for job in plan.jobs)
     seconds = planned.seconds()
     time = "unknown time" if seconds is None else f"about {_duration(seconds)}"
-    alone = f" ({plan.epochs_alone} one by one)" if plan.epochs_alone > plan.epochs else ""
+    alone = f" ({plan.epochs_alone} without sharing)" if plan.epochs_alone > plan.epochs else ""
     return (
-        f"{plural(len(plan.trials), 'trial')}, {len(plan.trials) - to_do} of them done or running already; to do: "
-        f"{plural(plan.epochs, 'epoch')}{alone} in {plural(len(plan.jobs), 'training')}, {time}"
+        f"{plural(len(plan.trials), 'trial')}, {len(plan.trials) - to_do} done or running; to do: "
+        f"{plural(plan.epochs, 'epoch')} in {plural(len(plan.jobs), 'job')}{alone}, {time}"
     )
 
 

@@ -1,4 +1,4 @@
-"""A sweep from request to results: what `sweep` and `reproduce` have in common."""
+"""A sweep from its specification to its results: what `sweep` and `reproduce` have in common."""
 
 import dataclasses
 import signal
@@ -16,13 +16,14 @@ from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.common.names import SWEEP_TAG
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import redact
-from mlflow_project.sweeps import existing_runs, job
+from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.executors import Executor, ProcessExecutor, SerialExecutor
 from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE
+from mlflow_project.sweeps.job_runner import lock_path
+from mlflow_project.sweeps.job_spec import FAILED, NOT_DONE, REUSED, TrialResult, make_job_specs
 from mlflow_project.sweeps.parent_run import ParentRun, best_runs, summary
 from mlflow_project.sweeps.plan import Grid, SweepPlan, Trial, make_plan
 from mlflow_project.sweeps.request import PreparedSweep, SweepSpec, plan_line, prepare
-from mlflow_project.sweeps.task import FAILED, NOT_DONE, REUSED, TrialResult, make_tasks
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.journal import format
@@ -37,9 +38,9 @@ LONGEST_REPORT = 20
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """A sweep that has ended: its plan, and what became of each trial.
+    """A sweep that has ended: its plan, and the result of each trial by its SHA-256.
 
-    run_id: of the run above the trials' runs; None while the server hasn't named it. folder: that run's, here.
+    run_id: of the run above the trials' runs; None while the server hasn't named it. folder: of that run.
     """
 
     plan: SweepPlan
@@ -47,8 +48,14 @@ class SweepResult:
     run_id: str | None
     folder: Path
 
+    @classmethod
+    def of(cls, prepared: PreparedSweep, parent: ParentRun) -> "SweepResult":
+        """Return the result of a sweep whose trials have ended."""
+        journal = parent.journal
+        return cls(plan=prepared.plan, results=parent.results, run_id=journal.run_id, folder=journal.folder)
+
     def rows(self) -> list[dict[str, Any]]:
-        """One row a trial, in the grid's order."""
+        """Return one row for each trial, in the grid's order."""
         return summary(self.plan, self.results)
 
     def best_runs(self) -> list[str]:
@@ -56,8 +63,16 @@ class SweepResult:
         return best_runs(self.results)
 
     def raise_failure(self) -> None:
-        """`SweepError` unless every trial is complete and its model, if it was to be, registered."""
-        raise_failure(self.plan, self.results)
+        """Raise SweepError unless every trial is complete and its model, if it was to be, registered."""
+        problem = failure(self.plan, self.results)
+        if problem:
+            raise SweepError(f"{problem}; run the same sweep again for only these")
+        lost = [trial for trial in self.plan.trials if self.results[trial.sha256].unregistered]
+        if lost:
+            raise SweepError(
+                f"{len(lost)} of {len(self.plan.trials)} models aren't registered "
+                f"({lost[0].config.name}: {self.results[lost[0].sha256].unregistered}); register them in MLflow"
+            )
 
 
 def sweep(
@@ -69,7 +84,7 @@ def sweep(
     seeds: Sequence[int] = (),
     listener: ProgressListener | None = None,
     interruption: GracefulShutdown | None = None,
-    **how: Any,
+    **options: Any,
 ) -> SweepResult:
     """Train every configuration of a grid as one run each, below a run for the grid; nothing is computed twice.
 
@@ -78,15 +93,15 @@ def sweep(
     Args:
         base: What all trials have in common.
         lr, epochs, batch_size, seeds: Values of each axis; that of `base` where none is given.
-        listener: Hears of the progress.
-        interruption: Notes signals.
-        how: Further fields of `SweepSpec`, such as data_dir, register and workers.
+        listener: Is told of the progress.
+        interruption: Is asked between steps whether a signal has come.
+        options: Further fields of `SweepSpec`, such as data_dir, register and workers.
 
     Raises:
-        Interrupted: A signal came; the same sweep again goes on.
+        Interrupted: A signal came; the same sweep again resumes it.
     """
     grid = Grid.of(base or TrainingConfig(), lr, epochs, batch_size, seeds)
-    return run_request(SweepSpec(name=grid.name, configs=grid.configs(), **how), listener, interruption)
+    return run_request(SweepSpec(name=grid.name, configs=grid.configs(), **options), listener, interruption)
 
 
 def run_request(
@@ -98,20 +113,18 @@ def run_request(
         prepared = prepare(request, listener)
         interruption.check()
         with open_parent(prepared, listener) as parent:
-            results = run_sweep(prepared, parent, listener, interruption)
+            run_sweep(prepared, parent, listener, interruption)
             add_report(prepared, parent, listener)
-    return SweepResult(
-        plan=prepared.plan, results=results, run_id=parent.journal.run_id, folder=parent.journal.folder
-    )
+    return SweepResult.of(prepared, parent)
 
 
 @contextmanager
 def open_parent(prepared: PreparedSweep, listener: ProgressListener) -> Iterator[ParentRun]:
-    """The run of the grid, and one line of what will happen; at its end, however it comes, what isn't delivered."""
+    """Open the run of the grid and announce the plan; at its end, however it comes, warn of what isn't uploaded."""
     listener.info(plan_line(prepared))
     parent = ParentRun(prepared.plan, prepared.request.name, listener)
-    again, where = "goes on in" if parent.resumed else "is", redact(parent.journal.header.tracking_uri)
-    parent.when_named(lambda run_id: listener.info(f"the sweep {again} run {run_id} in {where}"))
+    verb, uri = "resuming" if parent.resumed else "started", redact(parent.journal.header.tracking_uri)
+    parent.when_named(lambda run_id: listener.info(f"{verb} sweep run {run_id} in {uri}"))
     try:
         with parent:
             yield parent
@@ -120,7 +133,7 @@ def open_parent(prepared: PreparedSweep, listener: ProgressListener) -> Iterator
 
 
 def _warn_undelivered(parent: ParentRun, listener: ProgressListener) -> None:
-    """Tells what the server hasn't got of an ended sweep, and what it will never take."""
+    """Warn of what the server hasn't got of an ended sweep, and of what it rejected."""
     delivery = parent.delivery
     assert delivery is not None
     results = parent.results.values()
@@ -131,45 +144,39 @@ def _warn_undelivered(parent: ParentRun, listener: ProgressListener) -> None:
     pending = delivery.pending + sum(result.undelivered for result in results)
     if pending:
         problem = f" ({delivery.problem})" if delivery.problem else ""
-        listener.warning(
-            f"{plural(pending, 'value is', 'values are')} not delivered yet{problem}; "
-            "deliver them with: mlflow-project sync"
-        )
+        entries = plural(pending, "log entry", "log entries")
+        listener.warning(f"{entries} not uploaded{problem}; upload with: mlflow-project sync")
 
 
 def run_sweep(
     prepared: PreparedSweep, parent: ParentRun, listener: ProgressListener, interruption: GracefulShutdown
-) -> dict[str, TrialResult]:
-    """Does what the plan says is missing; the result of every trial, by its SHA-256, also in `parent.results`.
+) -> None:
+    """Run the trials that the plan says are missing; the results are in `parent.results`.
 
     A trial that fails doesn't stop the others.
+
+    Raises:
+        Interrupted: A signal came.
     """
+    results = parent.results
     try:
-        return _all_rounds(prepared, parent, listener, interruption)
+        _run_pass(prepared, prepared.plan, parent, listener, interruption)
+        left = [trial for trial in prepared.plan.trials if results[trial.sha256].state == ELSEWHERE]
+        if left and _wait_for(left, results, listener, interruption):
+            aliases = {trial.config: trial.aliases for trial in left}
+            plan = make_plan(list(aliases), prepared.dataset, prepared.store, aliases)
+            _run_pass(prepared, plan, parent, listener, interruption)
     except Interrupted as error:
         name = signal.Signals(error.signal_number).name
         raise Interrupted(
             error.signal_number,
-            f"stopped by {name}; what was at work is marked KILLED and kept; the same command again goes on with it",
+            f"stopped by {name}; unfinished runs are marked KILLED; run the same command again to resume",
         ) from error
-
-
-def _all_rounds(
-    prepared: PreparedSweep, parent: ParentRun, listener: ProgressListener, interruption: GracefulShutdown
-) -> dict[str, TrialResult]:
-    results = parent.results
-    _run_pass(prepared, prepared.plan, parent, listener, interruption, results)
-    left = [trial for trial in prepared.plan.trials if results[trial.sha256].how == ELSEWHERE]
-    if left and _wait_for(left, results, listener, interruption):
-        aliases = {trial.config: trial.aliases for trial in left}
-        plan = make_plan(list(aliases), prepared.dataset, prepared.store, aliases)
-        _run_pass(prepared, plan, parent, listener, interruption, results)
     parent.problem = failure(prepared.plan, results)
-    return results
 
 
 def add_report(prepared: PreparedSweep, parent: ParentRun, listener: ProgressListener) -> None:
-    """Adds the page about the sweep's trials to its run, where that can be made: several trials, all delivered."""
+    """Add the report on the sweep's trials to its run, where it can be made: several trials, all uploaded."""
     from mlflow_project.analysis.run_selection import Selection
     from mlflow_project.reports import page
 
@@ -178,12 +185,14 @@ def add_report(prepared: PreparedSweep, parent: ParentRun, listener: ProgressLis
     late = any(result.undelivered for result in results)
     if prepared.store is None or late or not 1 < len(runs) <= LONGEST_REPORT:
         why = (
-            "not all of it is delivered yet"
+            "not all of it is uploaded yet"
             if prepared.store is None or late
-            else f"a page is of 2 to {LONGEST_REPORT} complete trials, and here are {len(runs)}"
+            else f"a report takes 2 to {LONGEST_REPORT} complete trials, and there are {len(runs)}"
         )
         name = parent.journal.run_id or parent.journal.header.key
-        listener.info(f"no report is added to the sweep: {why}; make one with: report --sweep {name}")
+        listener.info(
+            f"no report added to the sweep: {why}; make one with: mlflow-project report --sweep {name}"
+        )
         return
     try:
         html, _ = page.make_report(Selection(runs=tuple(runs)), prepared.store.client)
@@ -194,30 +203,17 @@ def add_report(prepared: PreparedSweep, parent: ParentRun, listener: ProgressLis
 
 
 def failure(plan: SweepPlan, results: Mapping[str, TrialResult]) -> str | None:
-    """One line about the trials that aren't complete; None if all are."""
-    said = []
-    for how, words in ((FAILED, "failed"), (ELSEWHERE, "are running elsewhere"), (NOT_DONE, "weren't done")):
-        trials = [trial for trial in plan.trials if results[trial.sha256].how == how]
+    """Return one line about the trials that aren't complete; None if all are."""
+    problems = []
+    for state, words in ((FAILED, "failed"), (ELSEWHERE, "are running elsewhere"), (NOT_DONE, "weren't run")):
+        trials = [trial for trial in plan.trials if results[trial.sha256].state == state]
         if trials:
             first = results[trials[0].sha256].reason
             reason = f": {first}" if first else ""
-            said.append(
+            problems.append(
                 f"{len(trials)} of {plural(len(plan.trials), 'trial')} {words} ({trials[0].config.name}{reason})"
             )
-    return "; ".join(said) or None
-
-
-def raise_failure(plan: SweepPlan, results: Mapping[str, TrialResult]) -> None:
-    """`SweepError` unless every trial is complete and its model, if it was to be, registered."""
-    problem = failure(plan, results)
-    if problem:
-        raise SweepError(f"{problem}; the same sweep again does only these")
-    lost = [trial for trial in plan.trials if results[trial.sha256].unregistered]
-    if lost:
-        raise SweepError(
-            f"{len(lost)} of {plural(len(plan.trials), 'model')} aren't registered "
-            f"({lost[0].config.name}: {results[lost[0].sha256].unregistered}); register them in MLflow"
-        )
+    return "; ".join(problems) or None
 
 
 def _run_pass(
@@ -226,47 +222,41 @@ def _run_pass(
     parent: ParentRun,
     listener: ProgressListener,
     interruption: GracefulShutdown,
-    results: dict[str, TrialResult],
 ) -> None:
-    request = prepared.request
+    request, results = prepared.request, parent.results
     for trial in plan.trials:
-        if trial.found is not None and trial.state in (COMPLETED, ELSEWHERE):
-            how = REUSED if trial.state == COMPLETED else ELSEWHERE
-            results[trial.sha256] = TrialResult(
-                sha256=trial.sha256,
-                how=how,
-                run_id=trial.found.run_id,
-                folder=trial.found.folder,
-                metrics=trial.found.metrics,
-            )
+        if trial.existing is not None and trial.state in (COMPLETED, ELSEWHERE):
+            results[trial.sha256] = TrialResult.of_existing(trial.sha256, trial.existing)
         else:
-            results[trial.sha256] = TrialResult(sha256=trial.sha256, how=NOT_DONE)
-    results |= _delivered(prepared, plan, results, interruption)
+            results[trial.sha256] = TrialResult(sha256=trial.sha256, state=NOT_DONE)
+    results |= _upload_reused(prepared, plan, results, interruption)
     data_dir = request.data_dir.expanduser().absolute() if request.data_dir else None
-    tasks = make_tasks(plan, parent.tags, request.register, data_dir)
-    if not tasks:
+    specs = make_job_specs(plan, parent.tags, request.register, data_dir)
+    if not specs:
         return
     names = {trial.sha256: trial.config.name for trial in plan.trials}
-    for result in _engine(request).run(tasks, listener, interruption):
+    for result in _executor(request).run(specs, listener, interruption):
         results[result.sha256] = result
         accuracy = result.metrics.get("test_accuracy")
-        said = result.reason if accuracy is None else f"test accuracy {accuracy:.4f}, run {result.run_id}"
-        listener.info(f"{names[result.sha256]}: {result.how}{', ' if said else ''}{said}")
+        detail = result.reason if accuracy is None else f"test accuracy {accuracy:.4f}, run {result.run_id}"
+        listener.info(f"{names[result.sha256]}: {result.state}{', ' if detail else ''}{detail}")
 
 
-def _delivered(
+def _upload_reused(
     prepared: PreparedSweep,
     plan: SweepPlan,
     results: Mapping[str, TrialResult],
     interruption: GracefulShutdown,
 ) -> dict[str, TrialResult]:
-    """The reused trials whose process died before MLflow had all of them; that is tried again, a bounded time."""
-    reused = {sha256: result for sha256, result in results.items() if result.how == REUSED}
+    """Upload what is pending of reused trials, a bounded time; return the results that this has changed."""
+    reused = {sha256: result for sha256, result in results.items() if result.state == REUSED}
     # Oldest first: a trial names the run above it, which must be in MLflow before.
     late = [local.folder for local in plan.local if local.sha256 in reused or SWEEP_TAG in local.tags]
     deadline = time.monotonic() + (DELIVERY_SECONDS if prepared.store else 0.0)
-    told: dict[str, TrialResult] = {}
-    for run in filter(None, map(existing_runs.undelivered, late)):
+    uploaded: dict[str, TrialResult] = {}
+    for run in filter(None, map(existing_runs.read_local_run, late)):
+        if not run.pending or run.state == "alive":
+            continue
         pending, run_id = run.pending, run.run_id
         while is_locked(run.folder / format.SENDING_LOCK) and time.monotonic() < deadline:
             interruption.check()
@@ -279,11 +269,11 @@ def _delivered(
                 deadline = 0.0  # a server that hasn't taken one run won't take the others
         result = reused.get(run.header.tags.get("configuration_sha256", ""))
         if result is not None and (result.folder == run.folder or result.run_id == run_id):
-            told[result.sha256] = dataclasses.replace(result, run_id=run_id, undelivered=pending)
-    return told
+            uploaded[result.sha256] = dataclasses.replace(result, run_id=run_id, undelivered=pending)
+    return uploaded
 
 
-def _engine(request: SweepSpec) -> Executor:
+def _executor(request: SweepSpec) -> Executor:
     if request.engine == "ray":
         from mlflow_project.sweeps.ray_executor import RayExecutor
 
@@ -297,10 +287,10 @@ def _wait_for(
     listener: ProgressListener,
     interruption: GracefulShutdown,
 ) -> bool:
-    """Waits a bounded time until another process has done with these trials; whether some are free now."""
-    listener.info(f"waiting for {plural(len(trials), 'trial')} that another process has")
+    """Wait a bounded time until no other process runs these trials; return whether none does."""
+    listener.info(f"waiting for {plural(len(trials), 'trial')} that another process is running")
     deadline = time.monotonic() + ELSEWHERE_SECONDS
-    paths = [job.lock_path(trial.sha256) for trial in trials]
+    paths = [lock_path(trial.sha256) for trial in trials]
     folders = (results[trial.sha256].folder for trial in trials)
     paths += [folder / format.LOCK for folder in folders if folder is not None]
     while any(is_locked(path) for path in paths):

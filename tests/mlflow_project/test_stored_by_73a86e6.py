@@ -158,7 +158,7 @@ def test_a_killed_run_is_listed_and_goes_on_or_is_refused_in_one_line(
     (row,) = answer(capsys, "status")
     for key in ("run", "run_id", "state", "pending"):
         assert row[key] == expected[key]
-    assert f"train --resume {run_id}" in row["what_to_do"]
+    assert f"train --resume {run_id}" in row["action"]
     status = run(["train", "--resume", run_id])
     err = capsys.readouterr().err
     resumed = client.get_run(run_id)

@@ -80,7 +80,8 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
             config, dataset, "fixture", found, digest, sums, runtime=ResolvedRuntime("float32", "cpu", 1)
         )
         aliases = (alias, "champion") if champion else (alias,)
-        journal.append(ModelArtifact("model", files, "mnist-base-cnn", tags, aliases), RunEnded())
+        model_artifact = ModelArtifact("model", files, "mnist-base-cnn", version_tags=tags, aliases=aliases)
+        journal.append(model_artifact, RunEnded())
     journal.close()
     delivery = deliver(journal.folder)
     assert delivery.complete, delivery.problem

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mlflow_project.tracking.journal.local_runs import LocalRun
     from mlflow_project.tracking.stale_runs import RemoteRun
 
-COLUMNS = ("run", "run_id", "state", "pending", "where", "what_to_do")
+COLUMNS = ("run", "run_id", "state", "pending", "location", "action")
 
 
 @click.command(short_help="Runs that are alive, interrupted or undelivered, and what to do.")
@@ -54,7 +54,7 @@ def status(all_: bool, repair: bool, format_: str) -> int:
             else:
                 rows.append(_remote_row(other))
     except StoreError as error:
-        click.echo(f"Warning: runs of other hosts aren't known: {error}", err=True)
+        click.echo(f"Warning: can't list runs of other hosts: {error}", err=True)
     if not rows:
         click.echo("no run needs attention", err=True)
     if rows or format_ != "table":
@@ -70,27 +70,27 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
     from mlflow_project.common.names import SWEEP_TAG
 
     name = run.run_id or run.key
-    todo = []
+    actions = []
     if run.state == "interrupted":
         again = ""
         if SWEEP_TAG in run.header.tags:
             again = "the same sweep again, or "
         elif run.is_resumable:
             again = f"mlflow-project train --resume {name}, or "
-        todo.append(f"{again}mlflow-project status --repair")
+        actions.append(f"{again}mlflow-project status --repair")
     if run.is_stopped:
-        todo.append(f"mlflow-project train --resume {name}")
+        actions.append(f"mlflow-project train --resume {name}")
     if run.pending and run.state != "alive" and not run.never_started:
-        todo.append("mlflow-project sync")
-    todo += run.problems
-    where = run.header.host if run.state == "alive" else str(run.folder)
+        actions.append("mlflow-project sync")
+    actions += run.problems
+    location = run.header.host if run.state == "alive" else str(run.folder)
     return {
         "run": run.header.run_name,
         "run_id": name,
         "state": run.state,
         "pending": run.pending,
-        "where": where,
-        "what_to_do": "; ".join(todo),
+        "location": location,
+        "action": "; ".join(actions),
     }
 
 
@@ -100,8 +100,8 @@ def _damaged_row(folder: "Path", reason: str) -> dict[str, Any]:
         "run_id": None,
         "state": "damaged",
         "pending": None,
-        "where": str(folder),
-        "what_to_do": f"{reason}; remove the folder when nothing in it is wanted",
+        "location": str(folder),
+        "action": f"{reason}; remove the folder when nothing in it is wanted",
     }
 
 
@@ -111,6 +111,6 @@ def _remote_row(run: "RemoteRun") -> dict[str, Any]:
         "run_id": run.run_id,
         "state": "alive" if run.is_alive else "silent",
         "pending": None,
-        "where": run.owner,
-        "what_to_do": "" if run.is_alive else f"not heard of since {run.heartbeat}: status --repair",
+        "location": run.owner,
+        "action": "" if run.is_alive else f"not heard of since {run.heartbeat}: status --repair",
     }

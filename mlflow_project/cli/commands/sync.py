@@ -24,7 +24,7 @@ def sync(runs: tuple[str, ...], format_: str) -> int:
         for refused in result.refused:
             click.echo(f"Warning: run {result.run_id}: {refused}", err=True)
     if not results:
-        click.echo("everything is delivered", err=True)
+        click.echo("nothing to upload", err=True)
     if results or format_ != "table":
         columns = ("run", "run_id", "delivered", "pending", "problem")
         print_rows([vars(result) for result in results], format_, columns)

@@ -16,7 +16,7 @@ from mlflow_project.cli import main
 from mlflow_project.common import names
 from mlflow_project.common.errors import RunBusyError, RunError
 from mlflow_project.tracking import stale_runs
-from mlflow_project.tracking.delivery import background, status
+from mlflow_project.tracking.delivery import status
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.journal import format, local_runs, state_dir
@@ -76,10 +76,10 @@ def test_a_killed_run_is_told_from_a_live_one_and_repaired(
     assert told["alive"]["state"] == "alive"
     dead = told["lr=0.1 epochs=8"]
     assert dead["state"] == "interrupted"
-    assert dead["what_to_do"].startswith("mlflow-project status --repair")  # without a plan nothing goes on
+    assert dead["action"].startswith("mlflow-project status --repair")  # without a plan nothing goes on
     (killed / local_runs.RUN_SPEC_FILE).write_text("{}")
     (dead,) = [row for row in rows(capsys, "status") if row["run"] != "alive"]
-    assert f"train --resume {dead['run_id']}" in dead["what_to_do"]
+    assert f"train --resume {dead['run_id']}" in dead["action"]
     client = open_client(store)
     assert client.get_run(dead["run_id"]).info.status == "RUNNING"
     rows(capsys, "status", "--repair")
@@ -105,7 +105,7 @@ def test_a_training_that_was_stopped_is_listed_with_how_to_go_on(
     (journal.folder / local_runs.RUN_SPEC_FILE).write_text("{}")
     (journal.folder / names.CHECKPOINT).touch()
     (row,) = rows(capsys, "status")
-    assert (row["state"], row["what_to_do"]) == ("killed", f"mlflow-project train --resume {row['run_id']}")
+    assert (row["state"], row["action"]) == ("killed", f"mlflow-project train --resume {row['run_id']}")
 
 
 def test_a_run_that_lives_after_all_is_not_repaired(store: str) -> None:
@@ -123,7 +123,7 @@ def test_a_run_of_another_host_is_dead_after_a_long_silence(
     tags = {"heartbeat": heard.isoformat(), "owner": "elsewhere 17"}
     run_id = client.create_run("0", tags=tags, run_name="there").info.run_id
     (row,) = rows(capsys, "status")
-    assert (row["state"], row["where"]) == ("silent" if marked else "alive", "elsewhere 17")
+    assert (row["state"], row["location"]) == ("silent" if marked else "alive", "elsewhere 17")
     assert len(rows(capsys, "status", "--repair")) == (0 if marked else 1)
     run = client.get_run(run_id)
     if marked:
@@ -139,14 +139,14 @@ def test_sync_delivers_what_was_left_and_says_so(store: str, capsys: pytest.Capt
         journal.append(Metric("m", number), RunEnded())
         journal.close()
     (first, second) = rows(capsys, "status")
-    assert (first["pending"], first["what_to_do"]) == (2, "mlflow-project sync")
+    assert (first["pending"], first["action"]) == (2, "mlflow-project sync")
     (one,) = rows(capsys, "sync", second["run_id"])
     assert (one["run"], one["delivered"], one["pending"]) == ("run 1", 2, 0)
     (other,) = rows(capsys, "sync")
     assert other["run"] == "run 0"
     assert rows(capsys, "sync") == []
     assert main.run(["sync"]) == 0
-    assert "everything is delivered" in capsys.readouterr().err
+    assert "nothing to upload" in capsys.readouterr().err
     experiment = open_client(store).get_experiment_by_name("experiment")
     assert experiment is not None
     found = open_client(store).search_runs([experiment.experiment_id])
@@ -156,7 +156,7 @@ def test_sync_delivers_what_was_left_and_says_so(store: str, capsys: pytest.Capt
 def test_sync_fails_in_one_line_while_the_server_is_away(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow_project.cli.commands import sync
+    from mlflow_project.tracking import sync
 
     monkeypatch.setattr(sync, "ATTEMPTS", 1)
     journal = Journal.create("http://127.0.0.1:9", "experiment", "n")
@@ -173,7 +173,7 @@ def test_sync_fails_in_one_line_while_the_server_is_away(
 def test_sync_asks_a_server_that_is_away_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow_project.cli.commands import sync
+    from mlflow_project.tracking import sync
 
     monkeypatch.setattr(sync, "ATTEMPTS", 1)
     for number in range(3):
@@ -186,7 +186,7 @@ def test_sync_asks_a_server_that_is_away_once(
         asked.append(folder)
         return deliver(folder, **more)
 
-    monkeypatch.setattr(background, "deliver", counted)
+    monkeypatch.setattr(sync, "deliver", counted)
     assert main.run(["sync", "--format", "json"]) == 1
     said = capsys.readouterr()
     assert [row["pending"] for row in json.loads(said.out)] == [2, 2, 2]
@@ -201,7 +201,7 @@ def test_sync_names_what_was_refused(store: str, capsys: pytest.CaptureFixture[s
     assert main.run(["sync"]) == 0
     assert r"Metric 'a\nb' was rejected" in capsys.readouterr().err
     (row,) = rows(capsys, "status")
-    assert "was rejected" in row["what_to_do"]
+    assert "was rejected" in row["action"]
 
 
 def test_an_unknown_run_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,8 +220,8 @@ def test_a_folder_that_nobody_can_read_stops_no_listing(
     Journal.create(store, "experiment", "n").close()
     run, damaged = rows(capsys, "status")
     assert run["run"] == "n"
-    assert (damaged["run"], damaged["state"], damaged["where"]) == ("broken", "damaged", str(broken))
-    assert "says which run this is" in damaged["what_to_do"]
+    assert (damaged["run"], damaged["state"], damaged["location"]) == ("broken", "damaged", str(broken))
+    assert "says which run this is" in damaged["action"]
 
 
 def test_a_training_that_died_before_it_had_begun_becomes_no_run_in_mlflow(
@@ -232,7 +232,7 @@ def test_a_training_that_died_before_it_had_begun_becomes_no_run_in_mlflow(
     journal.close()
     assert local_runs.undelivered() == []
     (row,) = rows(capsys, "status")
-    assert row["what_to_do"] == "mlflow-project status --repair"
+    assert row["action"] == "mlflow-project status --repair"
     assert rows(capsys, "sync") == []
     assert rows(capsys, "status", "--repair") == []
     assert not journal.folder.exists()

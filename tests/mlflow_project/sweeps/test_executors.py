@@ -1,4 +1,4 @@
-"""Every engine gives the same runs with the same weights, also where a worker dies."""
+"""Every executor gives the same runs with the same weights, also where a worker dies."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mlflow_project.cli.main import run
-from mlflow_project.sweeps.task import JobSpec, TrialResult
+from mlflow_project.sweeps.job_spec import JobSpec, TrialResult
 from tests.support.sweeps import begin
 from tests.support.tiny import kept, move, options, weights
 
@@ -67,7 +67,7 @@ def test_two_processes_give_the_weights_of_one_and_a_killed_one_is_replaced(
     assert run(["sweep", "--lr", LR, "--epochs", "1,8", "--workers", "2", *options(tiny)]) == 0
     out, err = capfd.readouterr()
     assert killer.killed
-    assert "was killed by signal 9; its training goes on in another" in err
+    assert "was killed by signal 9; another worker resumes it" in err
     assert "resumed" in out
     (parent,), trials = kept(store)
     assert {trial.tags["mlflow.parentRunId"] for trial in trials} == {parent.run_id}
@@ -92,7 +92,7 @@ def test_a_ray_cluster_gives_the_same_weights_and_a_killed_worker_is_replaced(
     out, err = capfd.readouterr()
     assert killer.killed
     assert "was lost (WorkerCrashedError: The worker died" in err
-    assert "its training goes on in another" in err
+    assert "another worker resumes it" in err
     assert "resumed" in out
     by_ray = weights(store)
     assert in_process(tiny, "1,8", tmp_path / "one", migrated_store, monkeypatch) == by_ray
@@ -198,7 +198,7 @@ def test_what_our_own_code_raises_in_a_ray_worker_is_said_and_not_tried_again(
     pytest.importorskip("ray", reason=RAY)
     from mlflow_project.sweeps import ray_executor
 
-    def broken(task: JobSpec) -> list[TrialResult]:
+    def broken(spec: JobSpec) -> list[TrialResult]:
         raise ValueError("no such thing\nas this")
 
     monkeypatch.setattr(ray_executor, "_work", broken)
@@ -206,4 +206,4 @@ def test_what_our_own_code_raises_in_a_ray_worker_is_said_and_not_tried_again(
     assert run(command) == 1
     err = capsys.readouterr().err
     assert "ValueError: no such thing" in err.splitlines()[-1]
-    assert "goes on in another" not in err
+    assert "another worker resumes it" not in err

@@ -87,7 +87,7 @@ def test_the_time_of_a_plan_is_that_of_its_longest_training_at_least() -> None:
 
 def test_a_sha256_names_the_grid_whatever_the_order_and_state_of_its_trials() -> None:
     plan = SweepPlan(tuple(trials(5, 8)), ())
-    done = dataclasses.replace(plan.trials[0], found=None, aliases=("m1",))
+    done = dataclasses.replace(plan.trials[0], existing=None, aliases=("m1",))
     assert SweepPlan((plan.trials[1], done), ()).sha256 == plan.sha256
     assert SweepPlan(tuple(trials(5)), ()).sha256 != plan.sha256
 

@@ -38,11 +38,14 @@ def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
     tiny: Path, store: str, tmp_path: Path
 ) -> None:
     arguments = ["sweep", "--lr", "0.02", "--epochs", "1,2", "--dry-run", "--format", "csv", *options(tiny)]
-    code = f"import sys; from mlflow_project import cli; print(cli.run({arguments}), 'torch' in sys.modules)"
+    code = (
+        "import sys; from mlflow_project.cli import main; "
+        f"print(main.run({arguments}), 'torch' in sys.modules)"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *table, end = shown.stdout.splitlines()
     assert (len(table), end) == (3, "0 False")
-    assert "2 trials, 0 of them done or running already; to do: 2 epochs (3 one by one)" in shown.stderr
+    assert "2 trials, 0 done or running; to do: 2 epochs in 1 jobs (3 without sharing)" in shown.stderr
     assert not (tmp_path / "state" / "runs").exists()
 
 

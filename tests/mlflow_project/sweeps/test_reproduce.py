@@ -64,7 +64,7 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
     command = ["reproduce", "--threads", "1", "--format", "json"]
     assert run(command) == 0
     out, err = capsys.readouterr()
-    assert "to do: 6 epochs (8 one by one) in 3 trainings" in err
+    assert "to do: 6 epochs in 3 jobs (8 without sharing)" in err
     assert "warmup 100: each rate rises over the first 100 batches, since" in err
     assert "Note: the study's figures (study_...) are of the full data" in err
     rows = json.loads(out)

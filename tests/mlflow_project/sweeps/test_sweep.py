@@ -50,7 +50,7 @@ def test_a_forked_model_is_bit_for_bit_the_one_that_is_trained_alone(
     assert long.run_id in short.tags["shares_training_with"]
     assert f"lr=0.03 epochs=1 dataset={tiny} ({short.run_id})" == long.tags["shares_training_with"]
     assert parent.status == "FINISHED"
-    assert "2 epochs in 1 training; one by one they would be 3" in parent.tags["mlflow.note.content"]
+    assert "2 epochs in 1 job; without sharing there would be 3" in parent.tags["mlflow.note.content"]
     assert "report.html" in [file.path for file in client.list_artifacts(parent.run_id)]
     rows_ = table(store, parent.run_id)
     assert [(row["run_id"], row["state"]) for row in rows_] == [
@@ -72,7 +72,7 @@ def test_the_same_sweep_again_does_only_what_is_missing(
     plan = {row["epochs"]: row for row in json.loads(out)}
     assert (plan[1]["state"], plan[1]["run_id"]) == ("completed", trial.run_id)
     assert (plan[2]["state"], plan[2]["shared"], plan[2]["epochs_trained"]) == ("missing", 1, 1)
-    assert "to do: 1 epoch (2 one by one) in 1 training, about" in err
+    assert "to do: 1 epoch in 1 job (2 without sharing), about" in err
     assert len(kept(store)[0]) == 1
 
     assert run(more) == 0
@@ -101,9 +101,7 @@ def test_a_dry_run_leaves_nothing(
     assert run(command) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 5
-    assert (
-        "4 trials, 0 of them done or running already; to do: 16 epochs (26 one by one) in 2 trainings" in err
-    )
+    assert "4 trials, 0 done or running; to do: 16 epochs in 2 jobs (26 without sharing)" in err
     assert "unknown time" in err
     assert kept(store) == ([], [])
     assert not (tmp_path / "state").exists()
@@ -260,7 +258,7 @@ def test_a_sweep_with_workers_that_is_asked_to_end_marks_its_runs_and_goes_on_la
         _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "stopped by SIGTERM" in err.splitlines()[-1]
-    assert "the same command again goes on with it" in err.splitlines()[-1]
+    assert "run the same command again to resume" in err.splitlines()[-1]
     (parent,), trials_ = kept(store)
     assert {parent.status, *(trial.status for trial in trials_)} == {"KILLED"}
     assert parent.tags["status"] == "interrupted"
@@ -291,15 +289,15 @@ def test_a_sweep_while_the_server_is_away_is_kept_and_not_done_again(
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     for place in (
-        "engines.DELIVERY_SECONDS",
-        "parent.KILLED_DELIVERY_SECONDS",
+        "sweeps.executors.DELIVERY_SECONDS",
+        "sweeps.parent_run.KILLED_DELIVERY_SECONDS",
     ):
         monkeypatch.setattr(f"mlflow_project.{place}", 0.1)
     command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
     assert run(command) == 0
     err = capsys.readouterr().err
-    assert "what was done before is taken from this machine alone" in err
-    assert "values are not delivered yet" in err
+    assert "only runs of this machine can be reused" in err
+    assert "log entries not uploaded" in err
     assert run(command) == 0
     assert "reused" in capsys.readouterr().out
 
@@ -315,15 +313,15 @@ def test_a_trial_whose_process_died_before_its_delivery_is_delivered_by_the_next
     command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
     with monkeypatch.context() as patch:
         patch.setattr(JournalUploader, "step", away)
-        for place in ("engines.DELIVERY_SECONDS", "parent.KILLED_DELIVERY_SECONDS"):
+        for place in ("sweeps.executors.DELIVERY_SECONDS", "sweeps.parent_run.KILLED_DELIVERY_SECONDS"):
             patch.setattr(f"mlflow_project.{place}", 0.1)
         assert run(command) == 0
-    assert "values are not delivered yet" in capsys.readouterr().err
+    assert "log entries not uploaded" in capsys.readouterr().err
 
     assert run(command) == 0
     out, err = capsys.readouterr()
     assert "reused" in out
-    assert "not delivered" not in err
+    assert "not uploaded" not in err
     parents, (trial,) = kept(store)
     assert (trial.status, trial.tags["status"]) == ("FINISHED", "completed")
     assert trial.tags["mlflow.parentRunId"] == parents[0].run_id

@@ -70,8 +70,8 @@ def test_a_sweep_without_a_report_says_why(
     assert run(["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
     (parent,), _ = kept(store)
     assert (
-        "no report is added to the sweep: a page is of 2 to 20 complete trials, and here are 1; make one with: "
-        f"report --sweep {parent.run_id}" in capsys.readouterr().err
+        "no report added to the sweep: a report takes 2 to 20 complete trials, and there are 1; make one with: "
+        f"mlflow-project report --sweep {parent.run_id}" in capsys.readouterr().err
     )
 
 

@@ -1,7 +1,7 @@
-"""One shared training of a sweep, carried out: by this process or by any other that has the same state folder.
+"""Runs one job of a sweep, in this process or in any other that has the same state folder.
 
-A job may be carried out again at any time, also after the process that did it has died: what is complete is
-left, what was begun goes on from its last checkpoint, in the same runs.
+A job may be run again at any time, also after the process that did it has died: what is complete is
+left, what was begun resumes at its last checkpoint, in the same runs.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from hw2.training.fingerprint import config_hash, fingerprint
 from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
 from mlflow_project.common.names import JOURNAL_REFERENCE, SHARES_TAG
 from mlflow_project.sweeps import existing_runs
-from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE, ExistingRun, LocalRunInfo
+from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE, LocalRunInfo
+from mlflow_project.sweeps.job_spec import FAILED, NOT_DONE, RESUMED, REUSED, TRAINED, JobSpec, TrialResult
 from mlflow_project.sweeps.plan import Trial
-from mlflow_project.sweeps.task import FAILED, NOT_DONE, RESUMED, REUSED, TRAINED, JobSpec, TrialResult
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 from mlflow_project.tracking.journal import local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Tag
@@ -38,19 +38,23 @@ if TYPE_CHECKING:
 class JobRunner:
     """A job whose trials this process has claimed and whose runs it has opened."""
 
-    def __init__(self, task: JobSpec, listener: "ProgressListener", interruption: "GracefulShutdown") -> None:
-        self._task = task
-        self._watcher = listener
+    def __init__(self, spec: JobSpec, listener: "ProgressListener", interruption: "GracefulShutdown") -> None:
+        self._spec = spec
+        self._listener = listener
         self._interruption = interruption
         self._results: dict[str, TrialResult] = {}
-        self._how: dict[Path, tuple[str, str]] = {}  # SHA-256 of the configuration, TRAINED or RESUMED
-        self._shares: dict[Path, str] = {}
+        self._states: dict[Path, tuple[str, str]] = {}  # SHA-256 of the configuration, TRAINED or RESUMED
+        self._shared_with: dict[Path, str] = {}
         self._opened: list[TrackedRun] = []
         self._locks: list[FileLock] = []
         self._training: SharedTraining | None = None
 
     def train(self) -> None:
-        """Trains and completes what isn't done yet. Only `Interrupted` is raised, for the caller to `close` and end."""
+        """Train and complete what isn't done yet.
+
+        Raises:
+            Interrupted: A signal came; nothing else is raised. The caller closes this and ends.
+        """
         try:
             self._train()
         except Interrupted:
@@ -62,32 +66,32 @@ class JobRunner:
 
     @property
     def delivered(self) -> bool:
-        """Whether `close` needn't wait."""
+        """Return whether `close` needn't wait."""
         return self._training is None or self._training.delivered
 
     def close(self, seconds: float = DELIVERY_SECONDS) -> list[TrialResult]:
-        """Waits so long at most for the delivery; one result a trial."""
+        """Wait for the upload, at most so many seconds, and return one result for each trial."""
         for outcome in self._training.close(seconds) if self._training else ():
-            self._note(outcome)
+            self._add_result(outcome)
         self._release()
         return [
-            self._results.get(trial.sha256, TrialResult(sha256=trial.sha256, how=NOT_DONE))
-            for trial in self._task.job.trials
+            self._results.get(trial.sha256, TrialResult(sha256=trial.sha256, state=NOT_DONE))
+            for trial in self._spec.job.trials
         ]
 
     def _train(self) -> None:
-        task = self._task
+        spec = self._spec
         self._interruption.check()
-        local = [*task.known, *existing_runs.local_runs(task.since)]
-        local = [run for run in local if run.folder.name not in task.ignored]
-        config = task.job.trials[-1].config
-        loaded = _images(config, task.data_dir)
-        if config_hash(config, loaded.dataset.sha256) != task.job.trials[-1].sha256:
+        local = [*spec.known, *existing_runs.local_runs(spec.since)]
+        local = [run for run in local if run.folder.name not in spec.ignored]
+        config = spec.job.trials[-1].config
+        loaded = _images(config, spec.data_dir)
+        if config_hash(config, loaded.dataset.sha256) != spec.job.trials[-1].sha256:
             raise SweepError(
                 f"the worker on {platform.node()} has other code or images ({loaded.dataset.train.source}) than the "
-                "sweep; let both see the same"
+                "sweep; give both the same"
             )
-        for trial in task.job.trials:
+        for trial in spec.job.trials:
             self._open(trial, local, loaded)
         runs = self._opened
         if not runs:
@@ -97,44 +101,44 @@ class JobRunner:
         source, start = find_checkpoint(states, identity, min(run.plan.config.epochs for run in runs))
         for run in runs:
             if damage := checkpoint_warning(run.folder, start):
-                self._watcher.warning(damage)
-        self._training = SharedTraining(runs, loaded, self._watcher, self._interruption)
+                self._listener.warning(damage)
+        self._training = SharedTraining(runs, loaded, self._listener, self._interruption)
         self._name_each_other(runs, source if start is not None and start.epoch else None)
         if start is not None and (start.epoch or start.batch):
-            self._watcher.info(f"goes on from epoch {start.epoch + 1}, batch {start.batch + 1}")
+            self._listener.info(f"resuming at epoch {start.epoch + 1}, batch {start.batch + 1}")
         self._training.train(start)
 
     def _open(self, trial: Trial, local: Sequence[LocalRunInfo], loaded: "TrainingInputs") -> None:
-        """Opens the trial's run, new or to be gone on with, where there is something to do."""
+        """Open the trial's run, new or to be resumed, where there is something to do."""
         lock = FileLock(lock_path(trial.sha256))
         with state_dir.writing(lock.path):
             acquired = lock.acquire()
         if not acquired:
-            self._results[trial.sha256] = TrialResult(sha256=trial.sha256, how=ELSEWHERE)
+            self._results[trial.sha256] = TrialResult(sha256=trial.sha256, state=ELSEWHERE)
             return
         self._locks.append(lock)
-        found = existing_runs.find_local_runs([run for run in local if run.sha256 == trial.sha256])
-        if found is not None and found.state in (COMPLETED, ELSEWHERE):
-            self._results[trial.sha256] = _left(trial.sha256, found)
+        existing = existing_runs.find_local_runs([run for run in local if run.sha256 == trial.sha256])
+        if existing is not None and existing.state in (COMPLETED, ELSEWHERE):
+            self._results[trial.sha256] = TrialResult.of_existing(trial.sha256, existing)
             return
-        if found is not None and found.folder is not None:
-            run = TrackedRun.reopen(found.folder, self._watcher, self._task.tags)
-            run.plan = dataclasses.replace(run.plan, register=self._task.register, aliases=trial.aliases)
-            self._how[run.folder] = trial.sha256, RESUMED
+        if existing is not None and existing.folder is not None:
+            run = TrackedRun.reopen(existing.folder, self._listener, self._spec.tags)
+            run.plan = dataclasses.replace(run.plan, register=self._spec.register, aliases=trial.aliases)
+            self._states[run.folder] = trial.sha256, RESUMED
         else:
             plan = RunSpec(
                 config=trial.config,
-                data_dir=self._task.data_dir,
-                tags=self._task.tags,
-                register=self._task.register,
+                data_dir=self._spec.data_dir,
+                tags=self._spec.tags,
+                register=self._spec.register,
                 aliases=trial.aliases,
             )
-            run = TrackedRun.create(plan, loaded, self._watcher)
-            self._how[run.folder] = trial.sha256, TRAINED
+            run = TrackedRun.create(plan, loaded, self._listener)
+            self._states[run.folder] = trial.sha256, TRAINED
         self._opened.append(run)
 
     def _name_each_other(self, runs: Sequence[TrackedRun], source: Path | None) -> None:
-        """Tags each run with those whose epochs it has too, also the earlier one whose state it begins from."""
+        """Tag each run with those that share its epochs, also the earlier one from whose state it begins."""
         # By their journals, because they may have no ids yet; the delivery puts the ids there.
         names = {
             run.folder: f"{run.plan.config.name} ({JOURNAL_REFERENCE}{run.journal.header.key})"
@@ -142,8 +146,8 @@ class JobRunner:
         }
         done = [
             f"{trial.config.name} ({result.run_id})"
-            for trial in self._task.job.trials
-            if (result := self._results.get(trial.sha256)) and result.how == REUSED
+            for trial in self._spec.job.trials
+            if (result := self._results.get(trial.sha256)) and result.state == REUSED
         ]
         known = [run.folder for run in runs] + [result.folder for result in self._results.values()]
         if source is not None and source not in known:
@@ -153,38 +157,32 @@ class JobRunner:
         for run in runs:
             others = [*done, *(name for folder, name in names.items() if folder != run.folder)]
             if others:
-                self._shares[run.folder] = ", ".join(others)
-                run.journal.append(Tag(SHARES_TAG, self._shares[run.folder]))
+                self._shared_with[run.folder] = ", ".join(others)
+                run.journal.append(Tag(SHARES_TAG, self._shared_with[run.folder]))
 
-    def _note(self, outcome: RunResult) -> None:
-        sha256, how = self._how[outcome.folder]
+    def _add_result(self, outcome: RunResult) -> None:
+        sha256, state = self._states[outcome.folder]
         self._results[sha256] = TrialResult(
             sha256=sha256,
-            how={"FINISHED": how, "FAILED": FAILED}.get(outcome.status, NOT_DONE),
+            state={"FINISHED": state, "FAILED": FAILED}.get(outcome.status, NOT_DONE),
             run_id=outcome.run_id,
             folder=outcome.folder,
             metrics=existing_runs.last_metrics(outcome.folder),
             reason=outcome.reason,
             undelivered=outcome.delivery.pending if outcome.delivery else 0,
-            shares=self._shares.get(outcome.folder, ""),
+            shared_with=self._shared_with.get(outcome.folder, ""),
             refused=outcome.delivery.refused if outcome.delivery else (),
             unregistered=outcome.unregistered,
         )
-
-    def _name_by_id(self, shares: str) -> str:
-        """Name the runs of this job by their ids, where the server has given them by now."""
-        for run in self._opened:
-            shares = shares.replace(JOURNAL_REFERENCE + run.journal.header.key, run.name)
-        return shares
 
     def _fail(self, reason: str) -> None:
         if self._training is None:
             for run in self._opened:
                 run.end("FAILED", reason)
                 run.close(0.0)
-        for trial in self._task.job.trials:
+        for trial in self._spec.job.trials:
             self._results.setdefault(
-                trial.sha256, TrialResult(sha256=trial.sha256, how=FAILED, reason=reason)
+                trial.sha256, TrialResult(sha256=trial.sha256, state=FAILED, reason=reason)
             )
 
     def _release(self) -> None:
@@ -192,20 +190,8 @@ class JobRunner:
             self._locks.pop().release()
 
 
-def _left(sha256: str, found: ExistingRun) -> TrialResult:
-    if found.state == ELSEWHERE or found.folder is None:
-        return TrialResult(sha256=sha256, how=ELSEWHERE, run_id=found.run_id, folder=found.folder)
-    return TrialResult(
-        sha256=sha256,
-        how=REUSED,
-        run_id=found.run_id,
-        folder=found.folder,
-        metrics=existing_runs.last_metrics(found.folder),
-    )
-
-
 def lock_path(sha256: str) -> Path:
-    """What a process holds while it works on a configuration, so that no two make a run of it."""
+    """Return the lock that a process holds while it trains a configuration, so that no two make a run of it."""
     folder = state_dir.state_dir() / "cells"
     with state_dir.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

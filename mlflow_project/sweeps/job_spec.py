@@ -1,11 +1,11 @@
-"""What crosses the borders of processes in a sweep: the tasks, and what became of their trials."""
+"""What crosses process borders in a sweep: the jobs, and the results of their trials."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_project.sweeps.existing_runs import LocalRunInfo
+from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE, ExistingRun, LocalRunInfo
 from mlflow_project.sweeps.plan import SweepPlan, TrainingJob
 
 TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "failed", "not done"
@@ -13,7 +13,7 @@ TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "fa
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """A job with all that another process needs for it.
+    """A job with all that another process needs to run it.
 
     known: the local runs that bear on it, as they were when the plan was made; `since`: begin of the names of
     folders that may have come later. ignored: names of folders that don't count.
@@ -31,24 +31,30 @@ class JobSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """What became of a trial. how: TRAINED, RESUMED, REUSED, FAILED, ELSEWHERE or NOT_DONE."""
+    """The result of a trial. state: TRAINED, RESUMED, REUSED, FAILED, ELSEWHERE or NOT_DONE."""
 
     sha256: str
-    how: str
+    state: str
     run_id: str | None = None
     folder: Path | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     undelivered: int = 0
-    shares: str = ""
+    shared_with: str = ""
     refused: tuple[str, ...] = ()
     unregistered: str = ""
 
+    @classmethod
+    def of_existing(cls, sha256: str, run: ExistingRun) -> "TrialResult":
+        """Return the result of a trial whose run is COMPLETED, and so REUSED, or ELSEWHERE."""
+        state = REUSED if run.state == COMPLETED else ELSEWHERE
+        return cls(sha256=sha256, state=state, run_id=run.run_id, folder=run.folder, metrics=run.metrics)
 
-def make_tasks(
+
+def make_job_specs(
     plan: SweepPlan, tags: Mapping[str, str], register: bool, data_dir: Path | None
 ) -> list[JobSpec]:
-    """One task a job of the plan."""
+    """Return one specification for each job of the plan."""
     since = time.strftime("%Y%m%dT%H%M", time.gmtime(time.time() - 60))
     made = []
     for number, job in enumerate(plan.jobs, 1):

@@ -51,7 +51,7 @@ def main(folder: str, lr: float, epochs: int) -> None:
         display = ConfusionMatrixDisplay.from_predictions(expected, found)
         mlflow.log_figure(display.figure_, "confusion_matrix.png")
         example = images[:2].numpy()
-        mlflow.pytorch.log_model(model, name="model", input_example=example, registered_model_name="opponent")
+        mlflow.pytorch.log_model(model, name="model", input_example=example, registered_model_name="baseline")
 
 
 if __name__ == "__main__":

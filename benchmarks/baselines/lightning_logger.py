@@ -68,7 +68,7 @@ def main(folder: str, lr: float, epochs: int, autolog: bool) -> None:
     model = Classifier(lr)
     common: dict[str, Any] = {"max_epochs": epochs, "accelerator": "cpu", "enable_progress_bar": False}
     if autolog:
-        mlflow.pytorch.autolog(log_every_n_step=50, registered_model_name="opponent")
+        mlflow.pytorch.autolog(log_every_n_step=50, registered_model_name="baseline")
         with mlflow.start_run():
             trainer = lightning.Trainer(**common, logger=False)
             trainer.fit(model, train)
@@ -84,7 +84,7 @@ def main(folder: str, lr: float, epochs: int, autolog: bool) -> None:
     example = next(iter(test))[0][:2].numpy()
     with mlflow.start_run(run_id=logger.run_id):
         mlflow.pytorch.log_model(
-            model.net.eval(), name="model", input_example=example, registered_model_name="opponent"
+            model.net.eval(), name="model", input_example=example, registered_model_name="baseline"
         )
 
 
