@@ -18,6 +18,7 @@ from mlflow_project.common.store_uri import sqlite_path
 from mlflow_project.common.text import format_time
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import default_store
+from mlflow_project.tracking.delivery.error_policy import is_missing_endpoint
 from mlflow_project.tracking.journal.entities import VERSION_PLACE, ModelArtifact
 from mlflow_project.tracking.journal.format import Header
 
@@ -32,6 +33,7 @@ class IdempotentStore:
     def __init__(self, client: "MlflowClient", header: Header) -> None:
         self.client = client
         self.header = header
+        self._keeps_logged_models: bool | None = None
 
     def experiment_id(self) -> str:
         name = self.header.experiment
@@ -92,6 +94,19 @@ class IdempotentStore:
         _require_active(run)
         return run
 
+    def keeps_logged_models(self, experiment_id: str) -> bool:
+        """Return whether the server has logged models, asked once: MLflow 2 and some hosted servers answer 404."""
+        if self._keeps_logged_models is None:
+            try:
+                self.client.search_logged_models([experiment_id], max_results=1)
+            except Exception as error:
+                if not is_missing_endpoint(error):
+                    raise
+                self._keeps_logged_models = False
+            else:
+                self._keeps_logged_models = True
+        return self._keeps_logged_models
+
     def model_key(self, name: str) -> str:
         return f"{self.header.key}/{name}"
 
@@ -127,8 +142,12 @@ class IdempotentStore:
         ours = [version for version in found if version.tags.get(KEY_TAG) == self.model_key(name)]
         return sorted(ours, key=lambda version: int(version.version))
 
-    def version(self, run_id: str, model_id: str, model: ModelArtifact) -> str:
-        """The number of the one version that this model has; made if nobody has."""
+    def version(self, run_id: str, model: ModelArtifact, source: str, model_id: str | None = None) -> str:
+        """Return the number of the one version that this model has; made if nobody has.
+
+        Args:
+            source: Where its files are: `models:/` and the logged model's id, or a place among the run's artifacts.
+        """
         registered = model.registered_name
         assert registered is not None
         versions = self.find_versions(run_id, model.name, registered)
@@ -136,7 +155,7 @@ class IdempotentStore:
             with default_store(self.header.tracking_uri):
                 self.client.create_model_version(
                     registered,
-                    f"models:/{model_id}",
+                    source,
                     run_id=run_id,
                     tags={**model.version_tags, KEY_TAG: self.model_key(model.name)},
                     await_creation_for=0,
