@@ -22,6 +22,8 @@ class Synced:
     pending: int
     problem: str | None
     refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What MLflow can't keep as it is, and what was done instead."""
 
 
 def sync(runs: Sequence[str] = ()) -> list[Synced]:
@@ -40,12 +42,13 @@ def sync(runs: Sequence[str] = ()) -> list[Synced]:
     for run in [local_runs.find(name) for name in runs] or local_runs.undelivered():
         run_id, pending = run.run_id, run.pending
         refused: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
         address = run.header.tracking_uri
         problem: str | None = unreachable.get(address)
         if problem is None:
             delivery = deliver(run.folder, attempts=ATTEMPTS)
             run_id, pending, problem = delivery.run_id, delivery.pending, delivery.problem
-            refused = delivery.refused
+            refused, notes = delivery.refused, delivery.notes
             # Of the whole server, which would keep the next run waiting as long.
             if problem and problem.startswith(redact(address)):
                 unreachable[address] = problem
@@ -57,6 +60,7 @@ def sync(runs: Sequence[str] = ()) -> list[Synced]:
                 pending=pending,
                 problem=problem,
                 refused=refused,
+                notes=notes,
             )
         )
     return results

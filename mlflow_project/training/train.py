@@ -157,6 +157,8 @@ def _finished(result: RunResult, listener: ProgressListener) -> RunResult:
     refused = result.delivery.refused if result.delivery else ()
     for warning in ([] if kept is None else [kept]) + list(refused):
         listener.warning(warning)
+    for note in result.delivery.notes if result.delivery else ():
+        listener.info(f"Note: {note}")
     if result.status != "FINISHED":
         raise RunError(
             f"{result.reason}; run {result.run_id or result.folder.name} is marked {result.status}"

@@ -23,6 +23,8 @@ def sync(runs: tuple[str, ...], format_: str) -> int:
     for result in results:
         for refused in result.refused:
             click.echo(f"Warning: run {result.run_id}: {refused}", err=True)
+        for note in result.notes:
+            click.echo(f"Note: run {result.run_id}: {note}", err=True)
     if not results:
         click.echo("nothing to upload", err=True)
     if results or format_ != "table":

@@ -33,6 +33,11 @@ def is_permanent(error: Exception) -> bool:
     return getattr(error, "error_code", None) in _PERMANENT_CODES and not bare
 
 
+def is_missing_endpoint(error: Exception) -> bool:
+    """Return whether a server that is MLflow doesn't know this request, as an older one."""
+    return getattr(error, "error_code", None) == "ENDPOINT_NOT_FOUND" or "error code 404 != 200" in str(error)
+
+
 def may_be_transient(error: Exception) -> bool:
     """Return whether a permanent error may yet be none.
 

@@ -1,11 +1,14 @@
 """A saved model becomes a logged model of its run and one registered version, each step remembered.
 
+Where the server has no logged models (MLflow 2, some hosted ones), its files are artifacts of the run, and the version
+is registered from there.
+
 Whatever fails, the steps before it aren't repeated: even a network that fails every second request lets a model
 through.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mlflow_project.common.errors import DeliveryError
@@ -20,59 +23,109 @@ def send_model(session: DeliverySession, model: ModelArtifact) -> None:
     Raises:
         DeliveryError: The spooled files aren't what was journaled.
     """
-    once, remote, run_id = session.once, session.remote, session.open_run()
-    experiment_id = session.experiment_id
+    if model.directory.is_dir() and tree_sha256(model.directory) != model.directory.name:
+        raise DeliveryError("the spooled folder isn't what was journaled any more")
+    run_id, experiment_id = session.open_run(), session.experiment_id
+    # Decided once: half of a model in each place would be none.
+    place = session.once(
+        "place",
+        lambda: "logged model" if session.remote.keeps_logged_models(experiment_id) else "artifacts",
+    )
+    if place == "artifacts":
+        note = f"the server keeps no logged models: the files of {model.name!r} are among the run's artifacts"
+        if note not in session.cursor.notes:
+            session.cursor.notes.append(note)
+        number = _send_as_artifacts(session, run_id, model)
+    else:
+        number = _send_as_logged_model(session, run_id, model)
+    if number is not None:
+        session.cursor.versions[model.name] = f"{model.registered_name}/{number}"
+
+
+def _send_as_logged_model(session: DeliverySession, run_id: str, model: ModelArtifact) -> str | None:
+    once, remote, experiment_id = session.once, session.remote, session.experiment_id
     if model.directory.is_dir():
-        if tree_sha256(model.directory) != model.directory.name:
-            raise DeliveryError("the spooled folder isn't what was journaled any more")
         model_id = once("model", lambda: remote.model(experiment_id, run_id, model))
         once("output", lambda: remote.link_to_run(run_id, model_id, model.step))
         location = once("location", lambda: session.client.get_logged_model(model_id).artifact_location)
-        _send_files(session, model_id, model.directory, location)
+        keys = {"model_id": model_id, "model_uuid": model_id, "run_id": run_id, "artifact_path": location}
+
+        def send(file: Path, path: str) -> None:
+            session.upload(
+                f"models:/{model_id}/{path}",
+                file_sha256(file),
+                lambda: session.client.log_model_artifact(model_id, str(file), parent_folder(path)),
+            )
+
+        _send_files(session, model.directory, keys, send)
         once("ready", lambda: session.client.finalize_logged_model(model_id, "READY"))
     else:
         # Uploaded before the cursor was lost: the spooled files are gone.
         model_id = once("model", lambda: _delivered_model(session, model))
     session.cursor.models[model.name] = model_id
-    if model.registered_name:
-        name = model.registered_name
-        once("name", lambda: remote.ensure_registered(name, model.registered_description))
-        number = once("version", lambda: remote.version(run_id, model_id, model))
-        if model.description:
-            card = model.description
-            once("description", lambda: remote.describe_version(name, number, card))
-        once("tags", lambda: remote.tag_version(name, number, model.version_tags))
-        once("aliases", lambda: remote.set_aliases(name, number, model.aliases))
+    number = _register(session, run_id, model, f"models:/{model_id}", model_id)
+    if number is not None:
+        name = str(model.registered_name)
         once("link", lambda: remote.link_to_version(model_id, name, number))
-        session.cursor.versions[model.name] = f"{name}/{number}"
+    return number
 
 
-def model_card(path: Path, model_id: str, run_id: str, location: str) -> str:
-    """Return the `MLmodel` of a saved model with what only the logged model knows; always the same text."""
+def _send_as_artifacts(session: DeliverySession, run_id: str, model: ModelArtifact) -> str | None:
+    if not model.directory.is_dir():
+        raise DeliveryError("the spooled folder is gone")
+
+    def send(file: Path, path: str) -> None:
+        place = f"{model.name}/{path}"
+        session.upload(
+            place,
+            file_sha256(file),
+            lambda: session.client.log_artifact(run_id, str(file), parent_folder(place)),
+        )
+
+    _send_files(session, model.directory, {"run_id": run_id, "artifact_path": model.name}, send)
+    source = session.once(
+        "source", lambda: f"{session.client.get_run(run_id).info.artifact_uri}/{model.name}"
+    )
+    return _register(session, run_id, model, source)
+
+
+def _register(
+    session: DeliverySession, run_id: str, model: ModelArtifact, source: str, model_id: str | None = None
+) -> str | None:
+    """Make the version and all that belongs to it; return its number, or None where none is wanted."""
+    name, once, remote = model.registered_name, session.once, session.remote
+    if not name:
+        return None
+    once("name", lambda: remote.ensure_registered(name, model.registered_description))
+    number = once("version", lambda: remote.version(run_id, model, source, model_id))
+    if model.description:
+        card = model.description
+        once("description", lambda: remote.describe_version(name, number, card))
+    once("tags", lambda: remote.tag_version(name, number, model.version_tags))
+    once("aliases", lambda: remote.set_aliases(name, number, model.aliases))
+    return number
+
+
+def model_card(path: Path, keys: Mapping[str, str]) -> str:
+    """Return the `MLmodel` of a saved model with `keys`, which only its delivery knows; always the same text."""
     import yaml  # type: ignore[import-untyped]
 
-    content = yaml.safe_load(path.read_text())
-    # The keys are those that `packaging` leaves out of the card's SHA-256.
-    content |= {"model_id": model_id, "model_uuid": model_id, "run_id": run_id, "artifact_path": location}
-    text: str = yaml.safe_dump(content, default_flow_style=False, sort_keys=True, allow_unicode=True)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    # The keys are among those that `packaging` leaves out of the card's SHA-256.
+    text: str = yaml.safe_dump(content | keys, default_flow_style=False, sort_keys=True, allow_unicode=True)
     return text
 
 
-def _send_files(session: DeliverySession, model_id: str, folder: Path, location: str) -> None:
+def _send_files(
+    session: DeliverySession, folder: Path, keys: Mapping[str, str], send: Callable[[Path, str], None]
+) -> None:
     for file, path in _files(folder):
-        _send_file(session, model_id, file, path)
+        send(file, path)
     with tempfile.TemporaryDirectory(prefix=".model-", dir=session.folder) as name:
         # Last, because a model can be loaded from the moment at which it has this file.
         card = Path(name) / "MLmodel"
-        card.write_text(model_card(folder / "MLmodel", model_id, session.open_run(), location))
-        _send_file(session, model_id, card, "MLmodel")
-
-
-def _send_file(session: DeliverySession, model_id: str, file: Path, path: str) -> None:
-    def send() -> None:
-        session.client.log_model_artifact(model_id, str(file), parent_folder(path))
-
-    session.upload(f"models:/{model_id}/{path}", file_sha256(file), send)
+        card.write_text(model_card(folder / "MLmodel", keys), encoding="utf-8")
+        send(card, "MLmodel")
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:

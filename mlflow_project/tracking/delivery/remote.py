@@ -19,6 +19,7 @@ from mlflow_project.common.store_uri import sqlite_path
 from mlflow_project.common.text import format_time
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import default_store
+from mlflow_project.tracking.delivery.error_policy import is_missing_endpoint
 from mlflow_project.tracking.journal.entities import EXPERIMENT_PLACE, VERSION_PLACE, ModelArtifact
 from mlflow_project.tracking.journal.format import Header
 
@@ -33,6 +34,7 @@ class IdempotentStore:
     def __init__(self, client: "MlflowClient", header: Header) -> None:
         self.client = client
         self.header = header
+        self._keeps_logged_models: bool | None = None
 
     def experiment_id(self) -> str:
         """Return the ID of the journal's experiment, which is created if need be.
@@ -115,6 +117,19 @@ class IdempotentStore:
         _require_active(run)
         return run
 
+    def keeps_logged_models(self, experiment_id: str) -> bool:
+        """Return whether the server has logged models, asked once: MLflow 2 and some hosted servers answer 404."""
+        if self._keeps_logged_models is None:
+            try:
+                self.client.search_logged_models([experiment_id], max_results=1)
+            except Exception as error:
+                if not is_missing_endpoint(error):
+                    raise
+                self._keeps_logged_models = False
+            else:
+                self._keeps_logged_models = True
+        return self._keeps_logged_models
+
     def model_key(self, name: str) -> str:
         return f"{self.header.key}/{name}"
 
@@ -150,8 +165,12 @@ class IdempotentStore:
         ours = [version for version in versions if version.tags.get(KEY_TAG) == self.model_key(name)]
         return sorted(ours, key=lambda version: int(version.version))
 
-    def version(self, run_id: str, model_id: str, model: ModelArtifact) -> str:
-        """Return the number of this model's version, which is created if need be."""
+    def version(self, run_id: str, model: ModelArtifact, source: str, model_id: str | None = None) -> str:
+        """Return the number of this model's version, which is created if need be.
+
+        Args:
+            source: Where its files are: `models:/` and the logged model's id, or a place among the run's artifacts.
+        """
         registered = model.registered_name
         assert registered is not None
         versions = self.find_versions(run_id, model.name, registered)
@@ -159,7 +178,7 @@ class IdempotentStore:
             with default_store(self.header.tracking_uri):
                 self.client.create_model_version(
                     registered,
-                    f"models:/{model_id}",
+                    source,
                     run_id=run_id,
                     tags={**model.version_tags, KEY_TAG: self.model_key(model.name)},
                     await_creation_for=0,

@@ -16,6 +16,8 @@ class DeliveryStatus:
     run_id: str | None = None
     refused: tuple[str, ...] = ()
     """What MLflow will never take, and corrupt spans, a line each; the rest is uploaded."""
+    notes: tuple[str, ...] = ()
+    """What MLflow can't keep as it is, and what was done instead, a line each."""
     models: dict[str, str] = field(default_factory=dict)
     """Names of models and IDs of logged models."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -34,6 +36,7 @@ class DeliveryStatus:
             problem=problem,
             run_id=cursor.run_id,
             refused=tuple(cursor.refused),
+            notes=tuple(cursor.notes),
             models=dict(cursor.models),
             versions=dict(cursor.versions),
         )

@@ -237,6 +237,8 @@ class Cursor:
     """Names of models and `registered name/version`."""
     refused: list[str] = field(default_factory=list)
     """What MLflow will never take, a line each."""
+    notes: list[str] = field(default_factory=list)
+    """What MLflow can't keep as it is, and what was done instead, a line each."""
 
     @classmethod
     def load(cls, folder: Path) -> "Cursor":
