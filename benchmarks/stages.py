@@ -18,7 +18,7 @@ START, REST, EXIT = "start of Python and imports", "between these", "exit"
 TRAINING, TESTING = "training", "tests on digits and outliers, the outlier score"
 STAGES = {
     "reading the images": ["mlflow_project.training.inputs:load"],
-    "opening the run": ["mlflow_project.training.tracked_run:TrackedRun.create"],
+    "opening the run": ["mlflow_project.training.tracked_run:TrackedRun.start"],
     "loading the kernels": ["hw2.training.trainer:Trainer.__init__"],
     TRAINING: ["mlflow_project.training.shared_training:SharedTraining._train"],
     "checkpoints": ["mlflow_project.training.tracked_run:TrackedRun.save"],

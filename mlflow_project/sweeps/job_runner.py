@@ -133,7 +133,7 @@ class JobRunner:
                 register=self._spec.register,
                 aliases=trial.aliases,
             )
-            run = TrackedRun.create(plan, loaded, self._listener)
+            run = TrackedRun.start(plan, loaded, self._listener)
             self._states[run.folder] = trial.sha256, TRAINED
         self._opened.append(run)
 

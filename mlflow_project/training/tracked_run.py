@@ -46,7 +46,7 @@ class TrackedRun(ActiveRun):
         self._checkpoint_problem = False
 
     @classmethod
-    def create(cls, plan: RunSpec, images: "TrainingInputs", listener: "ProgressListener") -> "TrackedRun":
+    def start(cls, plan: RunSpec, images: "TrainingInputs", listener: "ProgressListener") -> "TrackedRun":
         """A new run, or the one that `mlflow run` has made; says its parameters and what identifies it."""
         from mlflow_project.training import log_values
 

@@ -90,7 +90,7 @@ def _start(
     if loaded.dataset.is_sample:
         listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
     interruption.check()
-    run = TrackedRun.create(dataclasses.replace(plan, config=config), loaded, listener)
+    run = TrackedRun.start(dataclasses.replace(plan, config=config), loaded, listener)
     _introduce(run, loaded, listener)
     return SharedTraining([run], loaded, listener, interruption).execute()[0]
 
