@@ -96,7 +96,7 @@ def _run(
     name = f"outliers: {', '.join(versions)} on {', '.join(shown)}"
     with (
         tempfile.TemporaryDirectory(prefix="outliers-") as scratch,
-        ActiveRun.start(
+        ActiveRun.create(
             name,
             experiment_name(),
             listener.warning,

@@ -42,4 +42,4 @@ def start_run(
 
     from mlflow_project.tracking.active_run import ActiveRun
 
-    return ActiveRun.start(name, experiment, on_problem or warnings.warn, run_id)
+    return ActiveRun.create(name, experiment, on_problem or warnings.warn, run_id)

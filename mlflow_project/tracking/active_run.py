@@ -34,7 +34,7 @@ class ActiveRun:
         self._uploader.start()
 
     @classmethod
-    def start(
+    def create(
         cls,
         name: str,
         experiment: str,

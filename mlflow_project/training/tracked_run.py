@@ -200,7 +200,7 @@ def redirect_run(run_id: str, resumed: Header, listener: "ProgressListener") -> 
     """
     # By its journal, because it may have no id yet.
     resumes = Tag("resumes", JOURNAL_REFERENCE + resumed.key)
-    return ActiveRun.start(
+    return ActiveRun.create(
         f"resumed {resumed.run_name}",
         resumed.experiment,
         listener.warning,
