@@ -7,8 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
-from dataclasses import replace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
