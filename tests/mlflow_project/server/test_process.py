@@ -20,6 +20,7 @@ from mlflow_project.cli import main
 from mlflow_project.cli.commands import serve as command
 from mlflow_project.cli.shared.argv_secrets import reexec_without_password
 from mlflow_project.common.errors import StoreError, UsageError
+from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import STORE_VARIABLE, redact, secrets, with_driver
 from mlflow_project.server import auth, process
 from mlflow_project.server import settings as server_settings
@@ -129,7 +130,7 @@ def test_it_serves_the_store_to_which_runs_go(
 
     monkeypatch.setattr(process, "Server", start)
     with pytest.raises(Taken):
-        CliRunner().invoke(command.serve, [], catch_exceptions=False)
+        CliRunner().invoke(command.serve, [], obj=GracefulShutdown(), catch_exceptions=False)
     assert taken[0].store == served
 
 
