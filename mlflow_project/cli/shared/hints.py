@@ -1,4 +1,4 @@
-"""How a person gets from a command to MLflow's UI."""
+"""How to get from a command to MLflow's UI."""
 
 from pathlib import Path
 
@@ -8,24 +8,19 @@ LOCAL_SERVER = "http://127.0.0.1:5000"
 
 
 def experiment_link(server: str, experiment_id: str) -> str:
-    """The page that compares an experiment's runs."""
+    """Return the address of the page that compares an experiment's runs."""
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}?{_WORKFLOW}"
 
 
 def run_link(server: str, experiment_id: str, run_id: str) -> str:
-    """The page of one run."""
+    """Return the address of a run's page."""
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}?{_WORKFLOW}"
 
 
-def experiment_command(folder: Path) -> str:
-    """How to come to the page of the experiment in which the run of this folder is."""
-    return run_command(folder, None)
+def view_command(folder: Path, run_id: str | None = None) -> str:
+    """Return how to view a run in MLflow's UI: what to type for a store without a server, and the address.
 
-
-def run_command(folder: Path, run_id: str | None) -> str:
-    """How to come to the page of a run: what to type for a store without a server, and where to look.
-
-    Without an id, to the page of its experiment.
+    Without an id, the address is that of its experiment.
     """
     from mlflow_project.tracking.journal.format import Cursor, read_header
 
