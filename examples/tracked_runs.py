@@ -39,8 +39,8 @@ with tempfile.TemporaryDirectory() as folder:
     )
     predictions = pd.read_parquet(path)
     # The same in a shell: mlflow artifacts download --run-id RUN --artifact-path predictions --dst-path FOLDER
-    asked = ["--run-id", runs.loc[0, "run_id"], "--artifact-path", "predictions", "--dst-path", folder]
-    subprocess.run([sys.executable, "-m", "mlflow", "artifacts", "download", *asked], check=True)
+    options = ["--run-id", runs.loc[0, "run_id"], "--artifact-path", "predictions", "--dst-path", folder]
+    subprocess.run([sys.executable, "-m", "mlflow", "artifacts", "download", *options], check=True)
     downloaded = sorted(file.name for file in Path(folder, "predictions").iterdir())
 print("downloaded", *downloaded)
 print(f"right: {(predictions['label'] == predictions['predicted']).mean():.4f} of {len(predictions):,}")
@@ -53,7 +53,8 @@ print("logits", tuple(module(torch.from_numpy(images)).shape))
 
 # %% The champion with its outlier score
 # Over HTTP: mlflow models serve --model-uri models:/mnist-base-cnn@champion --env-manager local --port 5001
-# answers the same to {"inputs": [[[0, ...], ...]]} posted to /invocations; tests/mlflow_project/packaging/test_pyfunc_model.py does so.
+# answers the same to {"inputs": [[[0, ...], ...]]} posted to /invocations;
+# tests/mlflow_project/packaging/test_pyfunc_model.py does so.
 answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion").predict(images)
 print(answers.to_string())
 

@@ -169,10 +169,7 @@ class ExperimentIndex:
         )
         with mlflow_errors():
             runs = self.client.search_runs(
-                self.experiment_ids,
-                text,
-                max_results=_SPEED_RUNS,
-                order_by=["attributes.start_time DESC"],
+                self.experiment_ids, text, max_results=_SPEED_RUNS, order_by=["attributes.start_time DESC"]
             )
         speeds = [
             (

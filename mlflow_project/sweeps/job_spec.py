@@ -1,7 +1,7 @@
 """What crosses process borders in a sweep: the jobs, and the results of their trials."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,24 +56,17 @@ def make_job_specs(
 ) -> list[JobSpec]:
     """Return one specification for each job of the plan."""
     since = time.strftime("%Y%m%dT%H%M", time.gmtime(time.time() - 60))
-    made = []
-    for number, job in enumerate(plan.jobs, 1):
+
+    def known(job: TrainingJob) -> Iterator[LocalRunInfo]:
         sha256s = {trial.sha256 for trial in job.trials}
-        known = [
-            run
-            for run in plan.local
-            if (run.sha256 in sha256s or run.fingerprint == job.fingerprint) and run.folder.name < since
-        ]
-        made.append(
-            JobSpec(
-                number=number,
-                job=job,
-                tags=tags,
-                register=register,
-                data_dir=data_dir,
-                known=tuple(known),
-                since=since,
-                ignored=plan.ignored,
-            )
+        for run in plan.local:
+            if (run.sha256 in sha256s or run.fingerprint == job.fingerprint) and run.folder.name < since:
+                yield run
+
+    return [
+        JobSpec(
+            number=number, job=job, tags=tags, register=register, data_dir=data_dir, known=tuple(known(job)),
+            since=since, ignored=plan.ignored,
         )
-    return made
+        for number, job in enumerate(plan.jobs, 1)
+    ]  # fmt: skip

@@ -1,6 +1,7 @@
 """`backup` and `restore`: a copy of store and artifacts, made while people write to them, and put back."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,9 +11,8 @@ from mlflow_project.cli.shared.options import option
 from mlflow_project.cli.shared.output import format_option, print_rows
 from mlflow_project.common.store_uri import STORE_VARIABLE
 
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+if TYPE_CHECKING:
+    from mlflow_project.server.backup import Manifest
 
 
 @click.command(short_help="Copy store and artifacts while they are being written to.")
@@ -78,10 +78,7 @@ def restore(source: Path, store: str, artifacts: Path, format_: str) -> int:
     return 0
 
 
-def _row(folder: Path, manifest: object) -> dict[str, object]:
-    from mlflow_project.server.backup import Manifest
-
-    assert isinstance(manifest, Manifest)
+def _row(folder: Path, manifest: "Manifest") -> dict[str, object]:
     return {
         "backup": str(folder),
         "store": manifest.store,
@@ -89,5 +86,5 @@ def _row(folder: Path, manifest: object) -> dict[str, object]:
         "runs": manifest.runs,
         "versions": manifest.versions,
         "files": len(manifest.files),
-        "size": _size(manifest.size),
+        "size": f"{manifest.size / 1e6:,.1f} MB",
     }

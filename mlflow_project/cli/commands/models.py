@@ -73,13 +73,13 @@ def find(
     """
     from mlflow_project.registry.versions import VersionFilter
 
-    said = {key: str(value) for key, value in tags.items() if value is not None}
+    wanted = {key: str(value) for key, value in tags.items() if value is not None}
     registry = _registry(name)
-    found = registry.versions(VersionFilter(said, min_test_accuracy, dataset_sha256))
-    if not found:
+    versions = registry.versions(VersionFilter(wanted, min_test_accuracy, dataset_sha256))
+    if not versions:
         registry.require()
         raise RegistryError(f"no version of {name} fits; `mlflow-project models list` shows what there is")
-    print_rows([_row(version) for version in found], format_, _COLUMNS)
+    print_rows([_row(version) for version in versions], format_, _COLUMNS)
 
 
 @models.command(short_help="Show one model version.")
@@ -147,10 +147,7 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
 @click.argument("model", required=False)
 @option("--alias", default="champion", show_default=True, help="What to give.")
 @option("--best", is_flag=True, help="The completed version with the best validation accuracy.")
-@option(
-    "--dataset-sha256",
-    help="With --best: of these images; those of the champion if not said.",
-)
+@option("--dataset-sha256", help="With --best: of these images; those of the champion if not said.")
 @option("--because", default="", help="Required to override failed checks.")
 @name_option
 @format_option

@@ -1,4 +1,4 @@
-"""`outliers`: registered models meet images that are no digits."""
+"""`outliers`: evaluate registered models on outlier images."""
 
 import os
 from pathlib import Path
@@ -18,16 +18,8 @@ if TYPE_CHECKING:
 
 MODELS = "champion"
 MOST_EXAMPLES = 100  # one figure shows them all
-_TABLE_COLUMNS = (
-    "outliers",
-    "model",
-    "auroc",
-    "outliers_accepted",
-    "digits_kept",
-    "accuracy_on_kept",
-    "outliers_rejected",
-    "matched",
-)
+_THRESHOLD_COLUMNS = ("digits_kept", "accuracy_on_kept", "outliers_rejected")
+_TABLE_COLUMNS = ("outliers", "model", "auroc", "outliers_accepted", *_THRESHOLD_COLUMNS, "matched")
 
 
 @click.command(short_help="Evaluate registered models on outlier images.")
@@ -67,10 +59,10 @@ def outliers(
     download: bool,
     format_: str,
 ) -> int:
-    """Show registered models images that are no digits, all of them, as one MLflow run.
+    """Evaluate registered models on outlier images, all of them, as one MLflow run.
 
-    Each model is verified before. Its own score and threshold are measured against all digits that it was tested
-    on, and every other score beside them.
+    Each model is verified before. Its default score and threshold are evaluated against all digits that it was
+    tested on, and every other score beside them.
 
     \b
     mlflow-project outliers --models m1,m2,m3 --outliers fashion-mnist,letters --data-dir data
@@ -152,7 +144,7 @@ def _summary(found: "OutlierTest") -> list[dict[str, Any]]:
             at_threshold = thresholds.loc[(row["outliers"], row["model"])]
             row |= {
                 name: format_ci(*(at_threshold[f"{name}{end}"] for end in ("", "_low", "_high")))
-                for name in ("digits_kept", "accuracy_on_kept", "outliers_rejected")
+                for name in _THRESHOLD_COLUMNS
             }
             if len(found.outlier_sets[row["outliers"]].classes) == 10:
                 row["matched"] = f"{int(examples['matches'].sum())} of {len(examples)}"

@@ -1,17 +1,16 @@
 """`sweep`: a grid of configurations, of which nothing is computed twice."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mlflow_project.cli.shared.options import (
     IntLike,
-    config_from_options,
     configuration_options,
     data_options,
     option,
+    split_options,
     switch_option,
 )
 from mlflow_project.cli.shared.output import format_option, print_rows
@@ -25,14 +24,14 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class CommaSeparated(click.ParamType["tuple[Any, ...]"]):
-    """Values with commas between them; one that comes twice counts once."""
+    """Comma-separated values; repeated ones count once."""
 
     def __init__(self, inner: click.ParamType[Any] | type) -> None:
         self.inner = click.types.convert_type(inner)
         self.name = f"{self.inner.name},..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A tuple; fails, naming the value, where one isn't of the inner type."""
+        """Return a tuple; fail, naming the value, where one isn't of the inner type."""
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in str(value).split(",")]
@@ -48,28 +47,18 @@ def _axis(name: str, type_: click.ParamType[Any] | type, help_: str) -> Callable
 
 
 def engine_options(command: _Command) -> _Command:
-    """Where the trainings are carried out."""
-    for decorate in reversed(
-        (
-            option(
-                "--engine",
-                type=click.Choice(ENGINES),
-                default=ENGINES[0],
-                help="local: processes of this machine; ray: a Ray cluster.  [default: local]",
-            ),
-            option(
-                "--workers",
-                type=IntLike(),
-                default=1,
-                help="Parallel workers; without --threads, the threads are divided among them.  [default: 1]",
-            ),
-            option(
-                "--address",
-                default=None,
-                help="Of the Ray cluster; without it, one is started on this machine.",
-            ),
-        )
-    ):
+    """Add the options that say where the jobs run."""
+    for decorate in (
+        option("--address", help="Of the Ray cluster; without it, one is started on this machine."),
+        option(
+            "--workers", type=IntLike(), default=1,
+            help="Parallel workers; without --threads, the threads are divided among them.  [default: 1]",
+        ),
+        option(
+            "--engine", type=click.Choice(ENGINES), default=ENGINES[0],
+            help="local: processes of this machine; ray: a Ray cluster.  [default: local]",
+        ),
+    ):  # fmt: skip
         command = decorate(command)
     return command
 
@@ -97,20 +86,14 @@ def sweep(
     epochs: tuple[int, ...] | None,
     seeds: tuple[int, ...] | None,
     batch_size: tuple[int, ...] | None,
-    data_dir: Path | None,
-    download: bool,
-    engine: str,
-    workers: int,
-    address: str | None,
-    register: bool,
     dry_run: bool,
     format_: str,
-    **given: Any,
+    **options: Any,
 ) -> int:
     """Train every configuration of a grid as one run each, below a run for the grid.
 
-    Configurations that differ in epochs alone share one training. What was completed before is used again, and
-    what was interrupted goes on: the same command again does only what is missing.
+    Configurations that differ in epochs alone share one training. Completed trials are reused and interrupted ones
+    resumed: the same command again does only what is missing.
 
     \b
     mlflow-project sweep --lr 0.1,0.01 --epochs 5,8
@@ -123,17 +106,9 @@ def sweep(
     from mlflow_project.sweeps.plan import Grid
     from mlflow_project.sweeps.request import SweepSpec, preview
 
-    grid = Grid.of(config_from_options(**given), lr, epochs, batch_size, seeds)
-    request = SweepSpec(
-        name=grid.name,
-        configs=grid.configs(),
-        data_dir=data_dir,
-        download=download,
-        register=register,
-        engine=engine,
-        workers=workers,
-        address=address,
-    )
+    base, others = split_options(options)
+    grid = Grid.of(base, lr, epochs, batch_size, seeds)
+    request = SweepSpec(name=grid.name, configs=grid.configs(), **others)
     with Console() as console:
         if dry_run:
             with interruption:
@@ -150,7 +125,7 @@ def sweep(
 
 
 def _print_plan(planned: "SweepPreview", format_: str) -> int:
-    """What would be done, on stdout; how much of it there is, on stderr."""
+    """Print the plan to stdout, and a line about how much there is to do to stderr."""
     from mlflow_project.sweeps.plan import rows
     from mlflow_project.sweeps.request import plan_line
 

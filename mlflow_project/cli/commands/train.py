@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_project.cli.shared.options import (
-    config_from_options,
     configuration_options,
     data_options,
     option,
+    split_options,
     switch_option,
 )
 from mlflow_project.cli.shared.output import format_option, print_rows
@@ -33,11 +33,9 @@ def train(
     interruption: "GracefulShutdown",
     /,
     data_dir: Path | None,
-    download: bool,
-    register: bool,
     resume: str | None,
     format_: str,
-    **given: Any,
+    **options: Any,
 ) -> int:
     """Train and evaluate one configuration as one MLflow run, and register its model.
 
@@ -48,7 +46,7 @@ def train(
     from mlflow_project.cli.shared.console import Console
     from mlflow_project.training import train as training
 
-    config = config_from_options(**given)
+    config, others = split_options(options)
     run_id = os.environ.get("MLFLOW_RUN_ID")
     with Console() as console:
         if resume:
@@ -59,11 +57,10 @@ def train(
             result = training.train(
                 config,
                 data_dir=data_dir,
-                download=download,
-                register=register,
                 run_id=run_id,
                 listener=console,
                 interruption=interruption,
+                **others,
             )
     return _report(result, format_)
 
@@ -80,6 +77,6 @@ def _report(result: "RunResult", format_: str) -> int:
     if result.unregistered:
         raise RegistryError(
             f"the model of run {row['run_id']} isn't registered: {result.unregistered}; "
-            "all else of it is in MLflow: register it there, or mend the cause and train again"
+            "everything else is in MLflow: register it there, or fix the cause and train again"
         )
     return 0

@@ -10,9 +10,10 @@ from mlflow_project.common.store_uri import STORE_VARIABLE, redact, secrets
 
 
 def reexec_without_password(store: str) -> None:
-    """Starts this program again with the address in the environment, if its password stands among the arguments.
+    """Restart this program with the address in the environment, if its password is among the arguments.
 
-    `UsageError` where programs that read the address would take different parts of it for the password.
+    Raises:
+        UsageError: Programs that read the address would take different parts of it for the password.
     """
     if not secrets(store):
         return
@@ -40,7 +41,7 @@ def _refuse_unencoded(store: str) -> None:
 
 
 def _drop_option(arguments: list[str], store: str) -> list[str]:
-    """The arguments less `--store URL` and `--store=URL`."""
+    """Return the arguments without `--store URL` and `--store=URL`."""
     left: list[str] = []
     for argument in arguments:
         if argument == store and left and left[-1] == "--store":

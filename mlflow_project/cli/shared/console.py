@@ -1,4 +1,4 @@
-"""What a person watching a training sees on stderr: a bar where there is a terminal, plain lines elsewhere."""
+"""Progress on stderr: a bar where there is a terminal, plain lines elsewhere."""
 
 import sys
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Console(NullListener):
-    """A person's listener; a context, so that the bar is taken away however the work ends.
+    """Shows progress on stderr. As a context, it removes the bar however the work ends.
 
     Within it stdout is stderr: whatever the work prints isn't a result.
     """
@@ -36,11 +36,11 @@ class Console(NullListener):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._take_bar_away()
+        self._remove_bar()
         self._stack.close()
 
     def info(self, text: str) -> None:
-        """A line, above the bar where there is one."""
+        """Print a line, above the bar where there is one."""
         bar = self._bar  # another thread may take it away meanwhile
         if bar is not None:
             bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
@@ -48,45 +48,44 @@ class Console(NullListener):
             click.echo(printable(text), err=True)
 
     def warning(self, text: str) -> None:
-        """A line that says that it is a warning."""
+        """Print a line that is a warning."""
         self.info(f"Warning: {text}")
 
     def progress(self, progress: "Progress", epochs: int) -> None:
-        """Moves the bar, where there is a terminal."""
+        """Move the bar, where there is a terminal."""
         if progress.batch_losses:
             self._loss = progress.batch_losses[-1][1]
         done = progress.epoch - 1 + progress.images_done / progress.images_total
-        figures = (
-            f"loss {self._loss:.4f}  accuracy {progress.accuracy:.4f}  {progress.images_per_second:,.0f}"
-        )
-        self._move_bar(f"epoch {progress.epoch}/{epochs}", done / epochs, f"{figures} images/s")
+        speed = f"{progress.images_per_second:,.0f} images/s"
+        metrics = f"loss {self._loss:.4f}  accuracy {progress.accuracy:.4f}  {speed}"
+        self._move_bar(f"epoch {progress.epoch}/{epochs}", done / epochs, metrics)
 
     def epoch(self, result: "EpochResult", epochs: int) -> None:
-        """One line an epoch, always the same figures in the same order."""
+        """Print one line for the epoch, always the same metrics in the same order."""
         self.info(epoch_line(result, epochs))
         if result.epoch == epochs:
-            self._take_bar_away()
+            self._remove_bar()
 
     def task(self, description: str, share: float) -> None:
-        """Moves the bar where there is a terminal, else says in a line each part of the work that is begun."""
+        """Move the bar where there is a terminal, else print a line for each part of the work that begins."""
         if not self._move_bar(description, share) and description != self._task:
             self.info(f"{share:4.0%}  {description}")
         self._task = description
 
-    def _move_bar(self, description: str, share: float, figures: str = "") -> bool:
-        """Whether there is a terminal to show a bar on."""
+    def _move_bar(self, description: str, share: float, metrics: str = "") -> bool:
+        """Return whether there is a terminal to show a bar on."""
         if not sys.stderr.isatty():
             return False
         if self._bar is None:
             self._bar = _new_bar()
             # What is resumed starts in the middle; the time left is reckoned from there.
-            self._bar.add_task("", total=1.0, figures="")
+            self._bar.add_task("", total=1.0, metrics="")
             self._bar.update(self._bar.task_ids[0], completed=share)
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=share, description=description, figures=figures)
+        self._bar.update(self._bar.task_ids[0], completed=share, description=description, metrics=metrics)
         return True
 
-    def _take_bar_away(self) -> None:
+    def _remove_bar(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -99,7 +98,7 @@ def _new_bar() -> "RichProgress":
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  {task.fields[figures]}"),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[metrics]}"),
         TimeRemainingColumn(compact=True),
         console=RichConsole(stderr=True),
         transient=True,

@@ -1,4 +1,4 @@
-"""How a person gets from a command to MLflow's UI."""
+"""How to get from a command to MLflow's UI."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,9 +23,9 @@ def experiment_command(folder: Path, table: "View", run_ids: Iterable[str] = ())
 
     experiment_id = _experiment_id(folder)
     if experiment_id is None:
-        return _look(folder, {"Look": "#/experiments"})
+        return _look(folder, {"View": "#/experiments"})
     pages = {
-        "Look": experiment_page(experiment_id, table.query),
+        "View": experiment_page(experiment_id, table.query),
         "Charts": experiment_page(experiment_id, charts().query),
     }
     compared = list(run_ids)
@@ -38,8 +38,8 @@ def run_command(folder: Path, run_id: str | None) -> str:
     """Return how to come to the page of a run; to the list of experiments while MLflow has not got it."""
     experiment_id = _experiment_id(folder)
     if experiment_id is None or run_id is None:
-        return _look(folder, {"Look": "#/experiments"})
-    return _look(folder, {"Look": run_page(experiment_id, run_id)})
+        return _look(folder, {"View": "#/experiments"})
+    return _look(folder, {"View": run_page(experiment_id, run_id)})
 
 
 def _experiment_id(folder: Path) -> str | None:

@@ -16,21 +16,21 @@ _FIELDS = {field.name: field for field in dataclasses.fields(TrainingConfig)}
 
 
 class _Option(click.Option):
-    """An option that refuses an empty value: it is mostly a shell's variable that isn't set."""
+    """An option that refuses an empty value, which mostly comes from an unset shell variable."""
 
     def consume_value(
         self, ctx: click.Context, opts: Mapping[str, Any]
     ) -> tuple[Any, click.core.ParameterSource]:
-        """The value and where it is from; BadParameter for an empty one from the command line."""
+        """Return the value and its source; BadParameter for an empty one from the command line."""
         value, source = super().consume_value(ctx, opts)
-        given = value if isinstance(value, tuple | list) else (value,)
-        if source is click.core.ParameterSource.COMMANDLINE and "" in given:
+        values = value if isinstance(value, tuple | list) else (value,)
+        if source is click.core.ParameterSource.COMMANDLINE and "" in values:
             raise click.BadParameter("it is empty; give it a value, or leave the option out", ctx, self)
         return value, source
 
 
 option = functools.partial(click.option, cls=_Option)
-"""`click.option`, of which no value may be empty. Every command's options are made by it."""
+"""`click.option` that refuses empty values; every command's options are made by it."""
 
 
 class IntLike(click.ParamType[int]):
@@ -39,7 +39,7 @@ class IntLike(click.ParamType[int]):
     name = "integer"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Fails, naming the value, where it is not a whole number."""
+        """Return the number; fail, naming the value, where it is not a whole number."""
         try:
             number = float(value)
             whole = int(value) if str(value).lstrip("+-").isdigit() else int(number)
@@ -52,11 +52,11 @@ class IntLike(click.ParamType[int]):
 
 
 name_option = option("--name", default=DEFAULT_NAME, show_default=True, help="The registered model.")
-"""`--name`: of which registered model aliases, numbers and configurations are looked up."""
+"""`--name`: the registered model in which aliases, numbers and configurations are resolved."""
 
 
 def switch_option(name: str, help_: str, default: bool) -> Callable[[_Command], _Command]:
-    """`--name`, `--no-name` and `--name yes|no`, so that an MLproject parameter can say it too."""
+    """Add `--name`, `--no-name` and `--name yes|no`; an MLproject parameter needs the last."""
 
     def decorate(command: _Command) -> _Command:
         variable = name.replace("-", "_")
@@ -113,7 +113,7 @@ CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def configuration_options(*left_out: str) -> Callable[[_Command], _Command]:
-    """All options of a `TrainingConfig` but those in `left_out`; each is None where it isn't given."""
+    """Add the options of a `TrainingConfig` but those in `left_out`; each is None by default."""
 
     def decorate(command: _Command) -> _Command:
         for name in reversed(CONFIGURATION_OPTIONS):
@@ -125,20 +125,19 @@ def configuration_options(*left_out: str) -> Callable[[_Command], _Command]:
 
 
 def data_options(command: _Command) -> _Command:
-    """Where the images come from."""
-    command = switch_option("download", "Let torchvision fetch a data set that isn't on the disk.", False)(
-        command
-    )
+    """Add the options that say where the images come from."""
+    download = switch_option("download", "Let torchvision fetch a data set that isn't on the disk.", False)
     decorated: _Command = option(
         "--data-dir",
         type=click.Path(path_type=Path),
         default=None,
         help="Folder of the full data (DIR/MNIST/raw, DIR/raw or DIR). Without it: torchvision's cache, else the "
-        "embedded sample.",
-    )(command)
+        "bundled sample.",
+    )(download(command))
     return decorated
 
 
-def config_from_options(**given: Any) -> TrainingConfig:
-    """A `TrainingConfig` of the options that were given; what is no field of it is left aside."""
-    return TrainingConfig(**{k: v for k, v in given.items() if k in _FIELDS and v is not None})
+def split_options(options: Mapping[str, Any]) -> tuple[TrainingConfig, dict[str, Any]]:
+    """Return the configuration that the options give, and the options that are no field of it."""
+    config = TrainingConfig(**{k: v for k, v in options.items() if k in _FIELDS and v is not None})
+    return config, {k: v for k, v in options.items() if k not in _FIELDS}

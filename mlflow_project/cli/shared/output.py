@@ -16,21 +16,17 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def format_option(command: _Command) -> _Command:
-    """The option that every listing command has."""
+    """Add the option that every listing command has."""
+    choice = click.Choice(FORMATS)
     decorate = option(
-        "--format",
-        "format_",
-        type=click.Choice(FORMATS),
-        default=FORMATS[0],
-        show_default=True,
-        help="Output format.",
+        "--format", "format_", type=choice, default=FORMATS[0], show_default=True, help="Output format."
     )
     decorated: _Command = decorate(command)
     return decorated
 
 
 def print_rows(rows: Sequence[Row], format_: str, columns: Sequence[str] | None = None) -> None:
-    """Prints `render(...)` to stdout."""
+    """Print rows to stdout."""
     click.echo(render(rows, format_, columns))
 
 

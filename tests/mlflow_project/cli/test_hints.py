@@ -24,13 +24,13 @@ def folder_of(uri: str, experiment_id: str | None = "7") -> Path:
 def test_a_server_is_named_without_its_password() -> None:
     lines = hints.experiment_command(folder_of("http://ada:secret@mlflow.example:5000/"), TABLE).splitlines()
     page = "http://mlflow.example:5000/#/experiments/7/runs?workflowType=machine_learning&"
-    assert lines == [f"Look: {page}{TABLE.query}", f"Charts: {page}{ui_views.charts().query}"]
+    assert lines == [f"View: {page}{TABLE.query}", f"Charts: {page}{ui_views.charts().query}"]
 
 
 def test_a_store_without_a_server_has_its_command_before_the_first_page() -> None:
     first, second = hints.experiment_command(folder_of("sqlite:////store/mlflow.db"), TABLE).splitlines()
     assert first.startswith(
-        "Look: mlflow ui --backend-store-uri sqlite:////store/mlflow.db   then http://127.0.0.1:5000/#/"
+        "View: mlflow ui --backend-store-uri sqlite:////store/mlflow.db   then http://127.0.0.1:5000/#/"
     )
     assert first.endswith(TABLE.query)
     assert second.startswith("Charts: http://127.0.0.1:5000/#/")
@@ -47,8 +47,8 @@ def test_the_comparison_names_the_runs_and_one_alone_is_not_compared() -> None:
 
 def test_a_run_that_has_not_arrived_leads_to_the_list_of_experiments() -> None:
     folder = folder_of("http://127.0.0.1:5000", None)
-    assert hints.experiment_command(folder, TABLE) == "Look: http://127.0.0.1:5000/#/experiments"
-    assert hints.run_command(folder, None) == "Look: http://127.0.0.1:5000/#/experiments"
+    assert hints.experiment_command(folder, TABLE) == "View: http://127.0.0.1:5000/#/experiments"
+    assert hints.run_command(folder, None) == "View: http://127.0.0.1:5000/#/experiments"
     assert hints.run_command(folder_of("http://127.0.0.1:5000"), "r").endswith(
         "/7/runs/r?workflowType=machine_learning"
     )
