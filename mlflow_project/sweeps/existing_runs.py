@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import JournalError
-from mlflow_project.common.names import LIVE_TAGS, experiment_name
+from mlflow_project.common.names import LIVE_TAGS, PREDICTIONS, experiment_name
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
+from mlflow_project.registry.stored_runs import artifact_paths
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
@@ -121,9 +122,17 @@ class ExperimentIndex:
         for sha256 in sha256s if self.experiment_ids else ():
             for run in self._runs(f"tags.configuration_sha256 = '{sha256}'"):
                 kind = _kind(run)
+                if kind == COMPLETED and not self._has_results(run):
+                    continue
                 if kind and (sha256 not in found or kind == COMPLETED):
                     found[sha256] = ExistingRun(kind, run.info.run_id, metrics=dict(run.data.metrics))
         return found
+
+    def _has_results(self, run: Any) -> bool:
+        """Return whether a completed run has its metrics and files, which its tag alone doesn't promise."""
+        return "test_accuracy" in run.data.metrics and PREDICTIONS in artifact_paths(
+            self.client, run.info.run_id, str(Path(PREDICTIONS).parent)
+        )
 
     def is_there(self, run_id: str) -> bool:
         """Whether the run exists and nobody has deleted it."""

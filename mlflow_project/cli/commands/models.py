@@ -78,13 +78,16 @@ def show(model: str, name: str, format_: str) -> None:
     \b
     mlflow-project models show champion
     """
-    version = _registry(name).resolve(model)
+    registry = _registry(name)
+    version = registry.resolve(model)
+    problem = registry.run_problem(version)
     facts = {
         "model": version.name,
         "version": version.number,
         "aliases": ", ".join(version.aliases),
         "uri": version.uri,
         "run_id": version.run_id,
+        **({"run_problem": problem} if problem else {}),
         "created": _when(version.created_ms),
         **dict(sorted(version.tags.items())),
     }
