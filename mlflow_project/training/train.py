@@ -1,4 +1,4 @@
-"""One configuration trained as one run, or an interrupted run brought to its end."""
+"""Train one configuration as one run, or resume an interrupted run."""
 
 import dataclasses
 from contextlib import ExitStack
@@ -32,13 +32,13 @@ def train(
     """Train and evaluate one configuration as one MLflow run, and register its model.
 
     Args:
-        config: What to train; its defaults where none is given.
-        data_dir: Folder of the full data; without it torchvision's cache, else the embedded sample.
-        download: Whether torchvision may fetch a data set that isn't on the disk.
+        config: What to train; the defaults where None.
+        data_dir: Folder of the full data; without it torchvision's cache, else the bundled sample.
+        download: Whether torchvision may download a data set that isn't on the disk.
         register: Whether the model becomes a version of the registered model.
-        run_id: An MLflow run that exists already.
-        listener: Hears of the progress.
-        interruption: Notes signals; a first one stops the training with its checkpoint kept.
+        run_id: An existing MLflow run to log into.
+        listener: Receives progress.
+        interruption: Receives signals; a first one stops the training after a checkpoint.
         options: Fields of the configuration, as in `train(lr=0.1, epochs=8)`.
 
     Raises:
@@ -60,14 +60,14 @@ def resume(
     listener: ProgressListener | None = None,
     interruption: GracefulShutdown | None = None,
 ) -> RunResult:
-    """Bring an interrupted run to its end, from its last checkpoint on.
+    """Resume an interrupted run from its last checkpoint.
 
     Args:
         run_id: The run's id, or the name of its folder.
-        data_dir: Another folder of the same data than the run began with.
-        given: An MLflow run that was made for this resumption; it says which run goes on instead.
-        listener: Hears of the progress.
-        interruption: Notes signals.
+        data_dir: Another folder with the run's data.
+        given: An MLflow run that was created for this resumption; it gets a reference to the resumed run.
+        listener: Receives progress.
+        interruption: Receives signals.
 
     Raises:
         RunError: The run is finished, can't be found, was computed otherwise, or didn't finish now either.
@@ -88,8 +88,8 @@ def _start(
     config, loaded = inputs.load(plan.config, plan.data_dir, download)
     if loaded.dataset.is_sample:
         listener.warning(
-            f"training on the embedded sample of {len(loaded.dataset.train):,} images; "
-            "give the full data by --data-dir DIR, or --download"
+            f"training on the bundled {len(loaded.dataset.train):,}-image sample; "
+            "use --data-dir DIR or --download for the full data set"
         )
     interruption.check()
     run = TrackedRun.start(dataclasses.replace(plan, config=config), loaded, listener)
@@ -118,7 +118,7 @@ def _resume(
     identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
     recorded = local.header.tags["fingerprint"]
     if identity != recorded:
-        # What the run has said already would not fit what is computed now.
+        # What the run has logged already would not fit what is computed now.
         raise RunError(
             f"run {name} has fingerprint {recorded[:12]}, here it would be {identity[:12]}: other code, images, "
             "machine or number of threads; start a new run instead"
@@ -130,10 +130,10 @@ def _resume(
         other = stack.enter_context(redirect_run(adopted, local.header, listener)) if adopted else None
         # Only now that no other process can add to it.
         _, start = find_checkpoint([local.folder], identity, config.epochs)
-        if damage := checkpoint_warning(local.folder, start):
-            listener.warning(damage)
+        if problem := checkpoint_warning(local.folder, start):
+            listener.warning(problem)
         done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
-        listener.info(f"run {run.name} goes on from {done}")
+        listener.info(f"run {run.name} resumes at {done}")
         _introduce(run, loaded, listener)
         result = SharedTraining([run], loaded, listener, interruption).execute(start)[0]
         if other is not None and result.status != "FINISHED":
@@ -142,7 +142,7 @@ def _resume(
 
 
 def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressListener) -> None:
-    """Tell at once what is trained, and where it is found as soon as the server has named it."""
+    """Tell at once what is trained, and where it is as soon as the server has named it."""
     runtime, where = loaded.runtime, redact(run.journal.header.tracking_uri)
     listener.info(
         f"{run.plan.config.name} on {loaded.dataset.name} ({len(loaded.train):,} images), "
@@ -152,10 +152,9 @@ def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressLi
 
 
 def _finished(result: RunResult, listener: ProgressListener) -> RunResult:
-    """The result of a run that is FINISHED, RunError otherwise; tells what MLflow hasn't got of it."""
-    kept = undelivered(result.delivery, result.folder)
-    refused = result.delivery.refused if result.delivery else ()
-    for warning in ([] if kept is None else [kept]) + list(refused):
+    """Return the result of a FINISHED run, raise RunError otherwise; tell what is not uploaded."""
+    rejected = result.delivery.refused if result.delivery else ()
+    for warning in filter(None, (undelivered(result.delivery, result.folder), *rejected)):
         listener.warning(warning)
     if result.status != "FINISHED":
         raise RunError(

@@ -159,7 +159,7 @@ class TestARun:
     ) -> None:
         assert main.run(["train", "--lr", "1000", "--threads", "1"]) == 1
         err = capfd.readouterr().err
-        assert "embedded sample of 4,000 images" in err
+        assert "bundled 4,000-image sample" in err
         run = only_run(store)
         assert run.data.tags["dataset"] == "mnist-sample"
 
