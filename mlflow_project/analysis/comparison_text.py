@@ -11,11 +11,16 @@ if TYPE_CHECKING:
 
     from hw2.comparison.compare import Comparison
 
-TABLES = ("accuracy", "pairs", "seeds", "seed_pairs")
-_ACCURACY = ("model", "right", "accuracy", "low", "high", "train_seconds", "KiB", "pareto")
-_PAIRS = ("first", "second", "only_first_right", "only_second_right", "same_answer", "difference", "verdict")
-_SEEDS = ("configuration", "seeds", "mean", "sd", "least", "most")
-_SEED_PAIRS = ("first", "second", "seeds", "difference", "low", "high", "verdict")
+_COLUMNS = {
+    "accuracy": ("model", "right", "accuracy", "low", "high", "train_seconds", "KiB", "pareto"),
+    "pairs": (
+        *("first", "second", "only_first_right", "only_second_right", "same_answer", "difference"),
+        "verdict",
+    ),
+    "seeds": ("configuration", "seeds", "mean", "sd", "least", "most"),
+    "seed_pairs": ("first", "second", "seeds", "difference", "low", "high", "verdict"),
+}
+TABLES = tuple(_COLUMNS)
 
 
 def render_comparison(comparison: "Comparison", format_: str = FORMATS[0], table: str | None = None) -> str:
@@ -51,7 +56,6 @@ def _sections(comparison: "Comparison") -> Sequence[str]:
 
 
 def _table(comparison: "Comparison", name: str) -> str:
-    columns = {"accuracy": _ACCURACY, "pairs": _PAIRS, "seeds": _SEEDS, "seed_pairs": _SEED_PAIRS}[name]
     table = frame_rows(getattr(comparison, name))
     for row in table:
         if name == "accuracy":
@@ -59,7 +63,7 @@ def _table(comparison: "Comparison", name: str) -> str:
             row |= {"KiB": None if size is None else round(size / 1024), "pareto": "*" * bool(row["pareto"])}
         if "difference" in row:
             row["difference"] = f"{100 * row['difference']:+.2f} points"
-    return render(table, "table", columns)
+    return render(table, "table", _COLUMNS[name])
 
 
 def _front(comparison: "Comparison") -> str:

@@ -17,7 +17,14 @@ from mlflow_project.common.names import (
     experiment_name,
 )
 from mlflow_project.registry.registered_model import RegisteredModel
-from mlflow_project.registry.stored_runs import RunRecord, download, stored_predictions
+from mlflow_project.registry.stored_runs import (
+    GONE,
+    NO_ID,
+    RunRecord,
+    download,
+    fetch_or_none,
+    stored_predictions,
+)
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
 
 if TYPE_CHECKING:
@@ -121,21 +128,16 @@ def _completed(client: "MlflowClient", run_id: str) -> RunRecord:
 
 def get_run(client: "MlflowClient", run_id: str) -> Any:
     """Return MLflow's run; RunError where there is none of that id, or it is deleted."""
-    from mlflow.exceptions import MlflowException
-
-    with mlflow_errors():
-        try:
-            run = client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise RunError(
-                    f"there is not a run {run_id} in this store; `mlflow-project models list` shows runs with models"
-                ) from error
-            raise
-        if run.info.lifecycle_stage != "active":
-            # MLflow deletes an experiment's runs with it, and restores them with it alone.
+    run = fetch_or_none(lambda: client.get_run(run_id), (GONE, NO_ID))
+    if run is None:
+        raise RunError(
+            f"there is not a run {run_id} in this store; `mlflow-project models list` shows runs with models"
+        )
+    if run.info.lifecycle_stage != "active":
+        # MLflow deletes an experiment's runs with it, and restores them with it alone.
+        with mlflow_errors():
             _refuse_deleted(client.get_experiment(run.info.experiment_id))
-            raise RunError(f"run {run_id} is deleted; restore it with: mlflow runs restore --run-id {run_id}")
+        raise RunError(f"run {run_id} is deleted; restore it with: mlflow runs restore --run-id {run_id}")
     return run
 
 

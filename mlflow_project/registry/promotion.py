@@ -6,6 +6,7 @@ test that says that the present champion is better.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from hw2.common.errors import Hw2Error
@@ -175,10 +176,7 @@ def _check_not_worse(
 
 def _stored(registry: "RegisteredModel", version: "Version", name: str) -> RunRecord:
     with mlflow_errors():
-        uri = registry.client.get_run(version.run_id).info.artifact_uri
-    return RunRecord(
-        name=name, run_id=version.run_id, artifact_uri=uri, parameters=version.tags, metrics={}, tags={}
-    )
+        return replace(RunRecord.from_mlflow(registry.client.get_run(version.run_id)), name=name)
 
 
 def _best_completed(registry: "RegisteredModel", versions: "Sequence[Version]") -> "Version | None":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.names import CHAMPION, DEFAULT_NAME
+from mlflow_project.registry.stored_runs import GONE, NO_ID, fetch_or_none
 from mlflow_project.registry.versions import Version, VersionFilter, parse_tags, stored_text
 from mlflow_project.tracking.delivery.client import connect as open_store
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _DIGITS = 9  # of a version's number; a longer one can't be asked of a store
-_GONE = "RESOURCE_DOES_NOT_EXIST"
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class RegisteredModel:
             try:
                 folder = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch)))
             except (MlflowException, FileNotFoundError) as error:
-                if getattr(error, "error_code", _GONE) != _GONE and "No such" not in str(error):
+                if getattr(error, "error_code", GONE) != GONE and "No such" not in str(error):
                     raise
                 raise lost from error
         # Some stores answer with an empty folder where nothing is left.
@@ -165,17 +165,11 @@ class RegisteredModel:
 
     def run_problem(self, version: Version) -> str:
         """Return what is wrong with the run that made a version, as in "run ID was deleted"; empty where nothing is."""
-        from mlflow.exceptions import MlflowException
-
         if not version.run_id:
             return f"version {version.number} names no run"
-        with mlflow_errors():
-            try:
-                run = self.client.get_run(version.run_id)
-            except MlflowException as error:
-                if error.error_code == _GONE:
-                    return f"run {version.run_id} is gone"
-                raise
+        run = fetch_or_none(lambda: self.client.get_run(version.run_id))
+        if run is None:
+            return f"run {version.run_id} is gone"
         if run.info.lifecycle_stage != "active":
             return f"run {version.run_id} was deleted"
         status = run.data.tags.get("status", run.info.status)
@@ -185,16 +179,8 @@ class RegisteredModel:
 
     def _get(self, fetch: Callable[[], Any]) -> Version | None:
         """Fetch one version without a look at the others: there may be thousands. None where there is none."""
-        from mlflow.exceptions import MlflowException
-
-        with mlflow_errors():
-            try:
-                entity = fetch()
-            except MlflowException as error:
-                if error.error_code in (_GONE, "INVALID_PARAMETER_VALUE"):
-                    return None
-                raise
-        return _version(entity, {int(entity.version): tuple(sorted(entity.aliases))})
+        entity = fetch_or_none(fetch, (GONE, NO_ID))
+        return entity and _version(entity, {int(entity.version): tuple(sorted(entity.aliases))})
 
     def _by_uri(self, uri: str) -> Version:
         match = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([^/]+))", uri)

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from hw2.comparison.model_predictions import ModelPredictions
 
 _THREADS = 8
+GONE, NO_ID = "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"
+"""MLflow's error codes for what isn't there, and for what can't be an id."""
+
+
+def fetch_or_none(fetch: Callable[[], Any], codes: Collection[str] = (GONE,)) -> Any | None:
+    """Return what MLflow answers; None where it answers with one of these error codes."""
+    from mlflow.exceptions import MlflowException
+
+    with mlflow_errors():
+        try:
+            return fetch()
+        except MlflowException as error:
+            if error.error_code in codes:
+                return None
+            raise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,21 +66,12 @@ class VersionFilter:
 
     def match(self, version: Version) -> bool:
         """Return whether the version fits, numbers compared as numbers."""
-        accuracy = version.test_accuracy
-        return (
-            all(
-                key in version.tags and _equal(key, version.tags[key], value)
-                for key, value in self.tags.items()
-            )
-            and (
-                self.min_test_accuracy is None
-                or (accuracy is not None and accuracy >= self.min_test_accuracy)
-            )
-            and (
-                self.dataset_sha256 is None
-                or version.tags.get("dataset_sha256", "").startswith(self.dataset_sha256.lower())
-            )
-        )
+        if self.min_test_accuracy is not None and (version.test_accuracy or -1.0) < self.min_test_accuracy:
+            return False
+        if not version.tags.get("dataset_sha256", "").startswith((self.dataset_sha256 or "").lower()):
+            return False
+        tags = version.tags
+        return all(key in tags and _equal(key, tags[key], value) for key, value in self.tags.items())
 
 
 def split_models(text: str) -> list[str]:

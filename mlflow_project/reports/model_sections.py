@@ -1,6 +1,6 @@
 """The report's sections about what was done: data, split, configurations, net, and each model's training."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,20 @@ class ReportData:
         """Read a stored table; None where there is none."""
         path = self.files.get((run_id, f"tables/{stem}.csv"))
         return None if path is None else pd.read_csv(path, keep_default_na=True)
+
+    def figure(
+        self,
+        run_id: str,
+        stem: str,
+        caption: str,
+        describe: Callable[[pd.DataFrame], str],
+        tabulate: Callable[[pd.DataFrame], Table],
+    ) -> ReportFigure | None:
+        """Return a stored plot, described from its stored table; None where one of them is missing."""
+        uri, frame = self.png(run_id, stem), self.frame(run_id, stem)
+        if uri is None or frame is None:
+            return None
+        return ReportFigure(caption, describe(frame), uri, (tabulate(frame),))
 
     @property
     def dataset(self) -> str:
@@ -295,28 +309,29 @@ def _facts(run: RunRecord, model: "ModelPredictions") -> Table:
 
 
 def _curve(data: ReportData, run: RunRecord) -> ReportFigure | None:
-    uri, frame = data.png(run.run_id, LOSSES), data.frame(run.run_id, LOSSES)
-    if uri is None or frame is None:
-        return None
-    first, last = frame.iloc[0], frame.iloc[-1]
-    alt = (
-        f"Two curves over {len(frame)} epochs: training loss goes from {first['train_loss']:.4f} to "
-        f"{last['train_loss']:.4f}, training accuracy from {share(first['train_accuracy'])} to "
-        f"{share(last['train_accuracy'])}."
-    )
-    if "validation_accuracy" in frame:
-        alt += f" Validation accuracy ends at {share(last['validation_accuracy'])}."
+    caption = f"Loss and accuracy of {run.name} by epoch"
     formats = {"epoch": count, "epoch_seconds": seconds, "images_per_second": count}
-    shown = [
-        Column(
-            str(name),
-            str(name).replace("_", " "),
-            formats.get(str(name)) or (share if "accuracy" in str(name) else format_loss),
+
+    def describe(frame: pd.DataFrame) -> str:
+        first, last = frame.iloc[0], frame.iloc[-1]
+        text = (
+            f"Two curves over {len(frame)} epochs: training loss goes from {first['train_loss']:.4f} to "
+            f"{last['train_loss']:.4f}, training accuracy from {share(first['train_accuracy'])} to "
+            f"{share(last['train_accuracy'])}."
         )
-        for name in frame
-    ]
-    by_epoch = frame_table(f"{run.name}, epoch by epoch", frame, shown)
-    return ReportFigure(f"Loss and accuracy of {run.name} by epoch", alt, uri, (by_epoch,))
+        if "validation_accuracy" not in frame:
+            return text
+        return f"{text} Validation accuracy ends at {share(last['validation_accuracy'])}."
+
+    def tabulate(frame: pd.DataFrame) -> Table:
+        names = map(str, frame)
+        shown = [
+            Column(n, n.replace("_", " "), formats.get(n) or (share if "accuracy" in n else format_loss))
+            for n in names
+        ]
+        return frame_table(f"{run.name}, epoch by epoch", frame, shown)
+
+    return data.figure(run.run_id, LOSSES, caption, describe, tabulate)
 
 
 def confusion(data: ReportData) -> ReportFigure:

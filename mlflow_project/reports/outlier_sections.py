@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -153,15 +154,11 @@ def _untested(runs: Sequence[RunRecord], test: OutlierRun | None) -> list[RunRec
 def _own(data: ReportData, test: OutlierRun | None) -> Iterator[ReportFigure]:
     """Yield the plots that runs have drawn of their own models."""
     for run in _untested(data.runs, test):
-        frame = data.frame(run.run_id, _ANSWERS)
-        if frame is None:
-            continue
         caption = f"{run.name} by its own run: some images, and what they are predicted as"
-        alt = _taken(frame, "its run’s outlier set", run.name)
-        answers = _answers(frame.assign(model=run.name))
-        image = _image(data, run, _ANSWERS, caption, alt, answers)
-        if image is not None:
-            yield image
+        describe = partial(_taken, name="its run’s outlier set", model=run.name)
+        figure = data.figure(run.run_id, _ANSWERS, caption, describe, partial(_answers, model=run.name))
+        if figure is not None:
+            yield figure
 
 
 def _as_study(run: RunRecord, models: list[str]) -> str:
@@ -203,50 +200,40 @@ def _threshold_sentences(data: ReportData, run: RunRecord) -> Iterator[str]:
 
 
 def _set_section(data: ReportData, run: RunRecord, name: str, models: list[str]) -> OutlierSetSection:
-    examples: list[ReportFigure | None] = []
-    whole: list[ReportFigure | None] = []
-    for model in models:
-        stem = f"outlier_predictions_{name}_{model}"
-        frame = data.frame(run.run_id, stem)
-        if frame is not None:
-            caption = f"Images of {name} shown to {model}, and what they are predicted as"
-            examples.append(_image(data, run, stem, caption, _taken(frame, name, model), _answers(frame)))
-    stem = f"probability_vectors_{name}"
-    frame = data.frame(run.run_id, stem)
-    if frame is not None:
-        examples.append(
-            _image(
-                data,
-                run,
-                stem,
-                f"The ten probabilities of each image of {name}",
-                _confidence(frame),
-                frame_table(f"Probabilities for {name}", frame, _probability_columns(frame)),
-            )
+    figure = partial(data.figure, run.run_id)
+    examples = [
+        figure(
+            f"{_ANSWERS}_{name}_{model}",
+            f"Images of {name} shown to {model}, and what they are predicted as",
+            partial(_taken, name=name, model=model),
+            partial(_answers, model=model),
         )
-    for kind in ("outlier_matrix", "outlier_scores"):
+        for model in models
+    ]
+    examples.append(
+        figure(
+            f"probability_vectors_{name}",
+            f"The ten probabilities of each image of {name}",
+            _confidence,
+            lambda frame: frame_table(f"Probabilities for {name}", frame, _probability_columns(frame)),
+        )
+    )
+    whole = []
+    captions = {
+        "outlier_matrix": (
+            f"All of {name} shown to {{}}: which digit each class is predicted as",
+            _strongest,
+        ),
+        "outlier_scores": (f"Outlier scores of {{}}: digits against {name}", _overlap),
+    }
+    for kind, (text, describe) in captions.items():
         for model in models:
-            stem = f"{kind}_{name}_{model}"
-            frame = data.frame(run.run_id, stem)
-            if frame is None:
-                continue
-            if kind == "outlier_matrix":
-                caption = f"All of {name} shown to {model}: which digit each class is predicted as"
-                alt = _strongest(frame, model)
-            else:
-                caption = f"Outlier scores of {model}: digits against {name}"
-                alt = _overlap(frame, model)
-            whole.append(_image(data, run, stem, caption, alt, frame_table(caption, frame)))
+            caption = text.format(model)
+            tabulate = partial(frame_table, caption)
+            whole.append(figure(f"{kind}_{name}_{model}", caption, partial(describe, model=model), tabulate))
     return OutlierSetSection(
         name, tuple(filter(None, examples)), tuple(filter(None, whole)), _measures(data, run, name)
     )
-
-
-def _image(
-    data: ReportData, run: RunRecord, stem: str, caption: str, alt: str, table: Table
-) -> ReportFigure | None:
-    uri = data.png(run.run_id, stem)
-    return None if uri is None else ReportFigure(caption, alt, uri, (table,))
 
 
 def _taken(frame: pd.DataFrame, name: str, model: str) -> str:
@@ -254,7 +241,7 @@ def _taken(frame: pd.DataFrame, name: str, model: str) -> str:
     return f"{len(frame)} images of {name} shown to {model}: {answers}."
 
 
-def _answers(frame: pd.DataFrame) -> Table:
+def _answers(frame: pd.DataFrame, model: str) -> Table:
     columns = [
         Column("class", "Label"),
         Column("predicted", "Predicted digit", count),
@@ -263,7 +250,7 @@ def _answers(frame: pd.DataFrame) -> Table:
         Column("confidence", format=share),
         Column("rejected", "Rejected as an outlier"),
     ]
-    return frame_table(f"Labels against predictions of {frame['model'].iloc[0]}", frame, columns)
+    return frame_table(f"Labels against predictions of {model}", frame, columns)
 
 
 def _probability_columns(frame: pd.DataFrame) -> list[Column]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_project.common.errors import JournalError
 from mlflow_project.common.names import LIVE_TAGS, PREDICTIONS, experiment_name
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
-from mlflow_project.registry.stored_runs import artifact_paths
+from mlflow_project.registry.stored_runs import artifact_paths, fetch_or_none
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
@@ -136,15 +136,8 @@ class ExperimentIndex:
 
     def is_there(self, run_id: str) -> bool:
         """Whether the run exists and nobody has deleted it."""
-        from mlflow.exceptions import MlflowException
-
-        with mlflow_errors():
-            try:
-                return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    return False
-                raise
+        run = fetch_or_none(lambda: self.client.get_run(run_id))
+        return run is not None and bool(run.info.lifecycle_stage == "active")
 
     def version(self, name: str, run_id: str) -> str | None:
         """The number of the version of the registered model `name` that this run has made."""

@@ -45,6 +45,7 @@ IMAGE_STEP = 0
 """The same for all runs: the grid shows one step of each run, at first this one, and they end at different epochs."""
 MODEL = "model"  # its name among the run's artifacts
 EXAMPLES = 10  # outlier images shown one by one
+VERSION_PARAMS = ("lr", "epochs", "batch_size", "seed", "validation_size")
 DIGEST_LENGTH = 36  # the longest that MLflow keeps
 
 
@@ -139,11 +140,7 @@ def version_tags(
     detector = assessment.detector
     validated = {} if validation_accuracy is None else {"validation_accuracy": str(validation_accuracy)}
     return {
-        "lr": str(config.lr),
-        "epochs": str(config.epochs),
-        "batch_size": str(config.batch_size),
-        "seed": str(config.seed),
-        "validation_size": str(config.validation_size),
+        **{key: str(getattr(config, key)) for key in VERSION_PARAMS},
         **validated,
         "test_accuracy": str(assessment.test.accuracy),
         "weights_sha256": weights_sha256,

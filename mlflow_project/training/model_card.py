@@ -102,15 +102,15 @@ class ModelCard:
         return text if validation is None else f"{text} Validation accuracy {validation:.2%}."
 
     def _outliers(self) -> str:
-        figures, outliers = self.assessment.metrics(), self.images.outliers
-        detector, said = self.assessment.detector, self.assessment.at_threshold()
+        metrics, outliers = self.assessment.metrics(), self.images.outliers
+        detector, shares = self.assessment.detector, self.assessment.at_threshold()
         return (
             f"**Outliers.** On {len(outliers):,} images of {outliers.name} the default score has an AUROC of "
-            f"{format_ratio(figures['outlier_auroc'])}. "
-            f"Its threshold, {detector.threshold:.3f}, keeps {detector.keep:.0%} of "
-            f"{detector.held_out:,} {detector.threshold_from} images. On images never seen it keeps "
-            f"{said['digits_kept']} of the test images, of which {said['accuracy_on_kept']} are right, and rejects "
-            f"{said['outliers_rejected']} of {outliers.name} (in brackets 95 % intervals, Wilson)."
+            f"{format_ratio(metrics['outlier_auroc'])}. "
+            f"Its threshold, {detector.threshold:.3f}, accepts {detector.keep:.0%} of "
+            f"{detector.held_out:,} {detector.threshold_from} images. On images never seen: inlier acceptance "
+            f"{shares['digits_kept']} of the test images, selective accuracy {shares['accuracy_on_kept']}, outlier "
+            f"rejection rate {shares['outliers_rejected']} of {outliers.name} (in brackets 95 % intervals, Wilson)."
         )
 
     def _limits(self) -> str:

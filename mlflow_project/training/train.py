@@ -46,10 +46,23 @@ def train(
         Interrupted: A signal came; the run is marked KILLED and can be resumed.
         ConfigurationError, DataError: The configuration or its data can't be had, before there is a run.
     """
+    from mlflow_project.training import inputs
+    from mlflow_project.training.shared_training import SharedTraining
+    from mlflow_project.training.tracked_run import TrackedRun
+
     config, listener = dataclasses.replace(config or TrainingConfig(), **options), listener or NullListener()
-    plan = RunSpec(config=config, data_dir=data_dir, run_id=run_id, register=register)
     with interruption or GracefulShutdown() as interruption:
-        return _finished(_start(plan, download, listener, interruption), listener)
+        config, loaded = inputs.load(config, data_dir, download)
+        if loaded.dataset.is_sample:
+            listener.warning(
+                f"training on the bundled {len(loaded.dataset.train):,}-image sample; "
+                "use --data-dir DIR or --download for the full data set"
+            )
+        interruption.check()
+        plan = RunSpec(config=config, data_dir=data_dir, run_id=run_id, register=register)
+        run = TrackedRun.start(plan, loaded, listener)
+        _introduce(run, loaded, listener)
+        return _finished(SharedTraining([run], loaded, listener, interruption).execute()[0], listener)
 
 
 def resume(
@@ -73,72 +86,43 @@ def resume(
         RunError: The run is finished, can't be found, was computed otherwise, or didn't finish now either.
         Interrupted: A signal came; the run can be resumed again.
     """
-    listener = listener or NullListener()
-    with interruption or GracefulShutdown() as interruption:
-        return _finished(_resume(run_id, data_dir, given, listener, interruption), listener)
-
-
-def _start(
-    plan: RunSpec, download: bool, listener: ProgressListener, interruption: GracefulShutdown
-) -> RunResult:
-    from mlflow_project.training import inputs
-    from mlflow_project.training.shared_training import SharedTraining
-    from mlflow_project.training.tracked_run import TrackedRun
-
-    config, loaded = inputs.load(plan.config, plan.data_dir, download)
-    if loaded.dataset.is_sample:
-        listener.warning(
-            f"training on the bundled {len(loaded.dataset.train):,}-image sample; "
-            "use --data-dir DIR or --download for the full data set"
-        )
-    interruption.check()
-    run = TrackedRun.start(dataclasses.replace(plan, config=config), loaded, listener)
-    _introduce(run, loaded, listener)
-    return SharedTraining([run], loaded, listener, interruption).execute()[0]
-
-
-def _resume(
-    name: str,
-    data_dir: Path | None,
-    given: str | None,
-    listener: ProgressListener,
-    interruption: GracefulShutdown,
-) -> RunResult:
     from hw2.training.fingerprint import fingerprint
     from mlflow_project.tracking.journal import local_runs
     from mlflow_project.training import inputs
     from mlflow_project.training.shared_training import SharedTraining, checkpoint_warning, find_checkpoint
     from mlflow_project.training.tracked_run import TrackedRun, redirect_run
 
-    local = local_runs.find(name)
-    if local.state == "finished":
-        raise RunError(f"run {name} is finished; start a new one to train more")
-    plan = read_run_spec(local.folder)
-    config, loaded = inputs.load(plan.config, data_dir or plan.data_dir)
-    identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
-    recorded = local.header.tags["fingerprint"]
-    if identity != recorded:
-        # What the run has logged already would not fit what is computed now.
-        raise RunError(
-            f"run {name} has fingerprint {recorded[:12]}, here it would be {identity[:12]}: other code, images, "
-            "machine or number of threads; start a new run instead"
-        )
-    interruption.check()
-    adopted = given if given and given != local.run_id else None
-    with ExitStack() as stack:
-        run = TrackedRun.reopen(local.folder, listener, {"resumed_by": adopted} if adopted else None)
-        other = stack.enter_context(redirect_run(adopted, local.header, listener)) if adopted else None
-        # Only now that no other process can add to it.
-        _, start = find_checkpoint([local.folder], identity, config.epochs)
-        if problem := checkpoint_warning(local.folder, start):
-            listener.warning(problem)
-        done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
-        listener.info(f"run {run.name} resumes at {done}")
-        _introduce(run, loaded, listener)
-        result = SharedTraining([run], loaded, listener, interruption).execute(start)[0]
-        if other is not None and result.status != "FINISHED":
-            other.problem = result.reason
-    return result
+    listener = listener or NullListener()
+    with interruption or GracefulShutdown() as interruption:
+        local = local_runs.find(run_id)
+        if local.state == "finished":
+            raise RunError(f"run {run_id} is finished; start a new one to train more")
+        plan = read_run_spec(local.folder)
+        config, loaded = inputs.load(plan.config, data_dir or plan.data_dir)
+        identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
+        recorded = local.header.tags["fingerprint"]
+        if identity != recorded:
+            # What the run has logged already would not fit what is computed now.
+            raise RunError(
+                f"run {run_id} has fingerprint {recorded[:12]}, here it would be {identity[:12]}: other code, images, "
+                "machine or number of threads; start a new run instead"
+            )
+        interruption.check()
+        adopted = given if given and given != local.run_id else None
+        with ExitStack() as stack:
+            run = TrackedRun.reopen(local.folder, listener, {"resumed_by": adopted} if adopted else None)
+            other = stack.enter_context(redirect_run(adopted, local.header, listener)) if adopted else None
+            # Only now that no other process can add to it.
+            _, start = find_checkpoint([local.folder], identity, config.epochs)
+            if problem := checkpoint_warning(local.folder, start):
+                listener.warning(problem)
+            done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
+            listener.info(f"run {run.name} resumes at {done}")
+            _introduce(run, loaded, listener)
+            result = SharedTraining([run], loaded, listener, interruption).execute(start)[0]
+            if other is not None and result.status != "FINISHED":
+                other.problem = result.reason
+        return _finished(result, listener)
 
 
 def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressListener) -> None:

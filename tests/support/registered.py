@@ -77,12 +77,8 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
         digest, sums = weights_sha256(model.state_dict()), model_files.files_sha256(files)
         tags = log_values.version_tags(config, dataset, "fixture", found, digest, sums)
         aliases = (alias, "champion") if champion else (alias,)
-        journal.append(
-            ModelArtifact(
-                "model", files, registered_name="mnist-base-cnn", version_tags=tags, aliases=aliases
-            ),
-            RunEnded(),
-        )
+        model_artifact = ModelArtifact("model", files, "mnist-base-cnn", version_tags=tags, aliases=aliases)
+        journal.append(model_artifact, RunEnded())
     journal.close()
     delivery = deliver(journal.folder)
     assert delivery.complete, delivery.problem
