@@ -66,7 +66,8 @@ class VersionFilter:
 
     def match(self, version: Version) -> bool:
         """Return whether the version fits, numbers compared as numbers."""
-        if self.min_test_accuracy is not None and (version.test_accuracy or -1.0) < self.min_test_accuracy:
+        accuracy = -1.0 if version.test_accuracy is None else version.test_accuracy
+        if self.min_test_accuracy is not None and accuracy < self.min_test_accuracy:
             return False
         if not version.tags.get("dataset_sha256", "").startswith((self.dataset_sha256 or "").lower()):
             return False

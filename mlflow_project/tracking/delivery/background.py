@@ -171,7 +171,7 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
     session = deliverer.session
     problem: str | None = None
     if not lock.acquire():
-        problem = "its own process is delivering it"
+        problem = "another process is uploading it"
     else:
         try:
             problem = _deliver_all(deliverer, deadline, attempts)
