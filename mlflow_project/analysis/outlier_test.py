@@ -38,7 +38,7 @@ def run_outlier_test(
     *,
     download: bool = False,
     run_id: str | None = None,
-    asked: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
     interruption: GracefulShutdown | None = None,
 ) -> OutlierTest:
     """Evaluate models on all digits that they were tested on and on all images of the outlier sets, as one run.
@@ -52,7 +52,7 @@ def run_outlier_test(
         listener: Receives progress.
         download: Whether torchvision may download a data set that isn't on the disk.
         run_id: An existing MLflow run to log into.
-        asked: Its parameters, letter by letter as the command line has them, since MLflow refuses to change what
+        params: The run's parameters, letter by letter as the command line has them, since MLflow refuses to change what
             `mlflow run` has written.
         interruption: Receives signals.
 
@@ -62,7 +62,7 @@ def run_outlier_test(
     """
     from mlflow_project.analysis import outlier_log_values
 
-    params = asked or {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
+    params = params or {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
     listener = listener or NullListener()
     with interruption or GracefulShutdown() as interruption:
 

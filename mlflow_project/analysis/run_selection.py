@@ -62,9 +62,9 @@ def select(client: "MlflowClient", selection: Selection) -> SelectedRuns:
     Raises:
         RunError, RegistryError: One isn't there or isn't completed; the message names it.
     """
-    given = [name for name in ("runs", "sweep", "models") if getattr(selection, name)]
-    if len(given) > 1:
-        raise UsageError(f"--{given[0]} and --{given[1]} are both given; say which models by one of them")
+    kinds = [name for name in ("runs", "sweep", "models") if getattr(selection, name)]
+    if len(kinds) > 1:
+        raise UsageError(f"--{kinds[0]} and --{kinds[1]} are both given; say which models by one of them")
     if selection.runs:
         runs = SelectedRuns(tuple(_completed(client, run_id) for run_id in dict.fromkeys(selection.runs)))
     elif selection.sweep:

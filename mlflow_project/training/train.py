@@ -69,7 +69,7 @@ def resume(
     run_id: str,
     *,
     data_dir: Path | None = None,
-    given: str | None = None,
+    adopted_run_id: str | None = None,
     listener: ProgressListener | None = None,
     interruption: GracefulShutdown | None = None,
 ) -> RunResult:
@@ -78,7 +78,7 @@ def resume(
     Args:
         run_id: The run's id, or the name of its folder.
         data_dir: Another folder with the run's data.
-        given: An MLflow run that was created for this resumption; it gets a reference to the resumed run.
+        adopted_run_id: An MLflow run that was created for this resumption; it gets a reference to the resumed run.
         listener: Receives progress.
         interruption: Receives signals.
 
@@ -108,7 +108,7 @@ def resume(
                 "machine or number of threads; start a new run instead"
             )
         interruption.check()
-        adopted = given if given and given != local.run_id else None
+        adopted = adopted_run_id if adopted_run_id and adopted_run_id != local.run_id else None
         with ExitStack() as stack:
             run = TrackedRun.reopen(local.folder, listener, {"resumed_by": adopted} if adopted else None)
             other = stack.enter_context(redirect_run(adopted, local.header, listener)) if adopted else None
