@@ -101,7 +101,7 @@ def download_artifacts(
     items = list(dict.fromkeys((run.run_id, run.artifact_uri, path) for run, path in artifacts))
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        files = threads.map(lambda item: download(client, *item, folder / item[0]), items)
+        files = threads.map(lambda item: download(client, item[0], item[1], item[2], folder / item[0]), items)
         return {(run_id, path): file for (run_id, _, path), file in zip(items, files, strict=True)}
 
 

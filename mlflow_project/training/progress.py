@@ -25,18 +25,8 @@ class ProgressListener(Protocol):
         """Receive what other work is being done, and the share of the whole, 0 to 1, that is done."""
 
 
-class NullListener:
+class NullListener(ProgressListener):
     """A listener that ignores everything."""
-
-    def info(self, text: str) -> None: ...
-
-    def warning(self, text: str) -> None: ...
-
-    def progress(self, progress: "Progress", epochs: int) -> None: ...
-
-    def epoch(self, result: "EpochResult", epochs: int) -> None: ...
-
-    def task(self, description: str, share: float) -> None: ...
 
 
 def epoch_line(result: "EpochResult", epochs: int) -> str:
