@@ -33,7 +33,7 @@ def test_a_model_that_the_registry_refuses_is_no_success(
     said = capfd.readouterr()
     assert "lr=0.001 epochs=1" in said.out
     lines = said.err.splitlines()
-    assert [line for line in lines if re.match("Warning: ModelFiles 'model' was refused: .*may not", line)]
+    assert [line for line in lines if re.match(r"Warning: ModelArtifact 'model' was \w+: .*may not", line)]
     assert re.match("Error: .*(isn't|aren't) registered.*may not register models here", lines[-1])
 
 
