@@ -1,10 +1,9 @@
-"""Runs and registered models compared by the predictions that MLflow keeps of them. No model is run."""
+"""Compare runs and registered models by their stored predictions. No model is run."""
 
 from typing import TYPE_CHECKING
 
-from mlflow_project.analysis.run_selection import SelectedRuns, Selection, select
+from mlflow_project.analysis.run_selection import SelectedRuns, Selection, select_predictions
 from mlflow_project.common.errors import RunError
-from mlflow_project.registry.stored_runs import stored_predictions
 from mlflow_project.tracking.delivery.client import connect as open_store
 
 if TYPE_CHECKING:
@@ -16,18 +15,18 @@ if TYPE_CHECKING:
 def compare_runs(
     selection: Selection, client: "MlflowClient | None" = None
 ) -> "tuple[Comparison, SelectedRuns]":
-    """The verdicts on what is selected, two models at least.
+    """Compare what is selected, two models at least.
 
-    RunError for a run without predictions or a single model; ComparisonError, with both SHA-256, for models
-    that were tested on different images.
+    Raises:
+        RunError: A run has no predictions, or there is a single model.
+        ComparisonError: The models were tested on different images; it names both SHA-256.
     """
     from hw2.comparison.compare import compare
 
-    client = client or open_store()
-    selected = select(client, selection)
+    selected, predictions = select_predictions(client or open_store(), selection)
     if len(selected.runs) < 2:
         only = selected.runs[0]
         raise RunError(
             f"only one model, {only.name} (run {only.run_id}); a comparison takes two at least: name another"
         )
-    return compare(stored_predictions(client, selected.runs)), selected
+    return compare(predictions), selected

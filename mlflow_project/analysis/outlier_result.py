@@ -1,4 +1,4 @@
-"""What an outlier test has found."""
+"""The result of an outlier test."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OutlierTest:
-    """What was found.
+    """The result of an outlier test: scores, tables and where its run is.
 
-    models: by the name that all tables use; digits: by model, outliers: by set and model. measures and
-    thresholds: see `hw2.outliers.tables`; examples: by set, an `outlier_table`; matches: of the sets whose
-    classes have the numbers of digits, None where there is none.
+    Attributes:
+        models: By the name that all tables use.
+        digits: The models' answers on the digits, by model; outliers: by set and model.
+        measures: See `hw2.outliers.tables`, as for thresholds.
+        examples: An `outlier_table` by set.
+        matches: Of the sets with ten classes; None where there is none.
     """
 
     models: "dict[str, LoadedModel]"

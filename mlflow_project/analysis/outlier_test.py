@@ -1,4 +1,4 @@
-"""Registered models meet images that are no digits, as one MLflow run."""
+"""Evaluate registered models on outlier images, as one MLflow run."""
 
 import dataclasses
 import itertools
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 EXAMPLES = 10
 SETS = ("fashion-mnist",)
 OnProgress = Callable[[str, float], None]
-"""Is told what is being done, and what share of the whole is, 0 to 1."""
+"""Receives what is being done, and the share of the whole that is done, 0 to 1."""
 # Shares of the time, roughly; the rest is for drawing.
-SHOWING, MEASURING = 0.6, 0.25
+EVALUATING, MEASURING = 0.6, 0.25
 
 
 def run_outlier_test(
@@ -38,10 +38,10 @@ def run_outlier_test(
     *,
     download: bool = False,
     run_id: str | None = None,
-    asked: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
     interruption: GracefulShutdown | None = None,
 ) -> OutlierTest:
-    """Show all digits that the models were tested on, and all images of the sets, to every model.
+    """Evaluate models on all digits that they were tested on and on all images of the outlier sets, as one run.
 
     Args:
         registry: Of the models.
@@ -49,72 +49,57 @@ def run_outlier_test(
         sets: As `hw2.outliers.datasets.load_outliers` takes them.
         examples: Images that are shown one by one.
         data_dir: Folder of the full data.
-        listener: Hears of the progress.
-        download: Whether torchvision may fetch a data set that isn't on the disk.
-        run_id: An MLflow run that exists already.
-        asked: Its parameters, letter by letter as a person gave them, since MLflow refuses to change what
+        listener: Receives progress.
+        download: Whether torchvision may download a data set that isn't on the disk.
+        run_id: An existing MLflow run to log into.
+        params: The run's parameters, letter by letter as the command line has them, since MLflow refuses to change what
             `mlflow run` has written.
-        interruption: Notes signals.
+        interruption: Receives signals.
 
     Raises:
         RegistryError, UsageError, DataError: Something can't be had, before there is a run.
         Interrupted: A signal came; the run is marked KILLED.
     """
-    asked = asked or {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
+    from mlflow_project.analysis import outlier_log_values
+
+    params = params or {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
     listener = listener or NullListener()
     with interruption or GracefulShutdown() as interruption:
-        return _run(
-            registry, models, sets, examples, data_dir, download, listener, run_id, asked, interruption
+
+        def on_progress(description: str, share: float) -> None:
+            interruption.check()
+            listener.task(description, share)
+
+        versions = registry.resolve_all(models)
+        loaded = {name: registry.load(version) for name, version in versions.items()}
+        dataset = _digits(versions, data_dir, download)
+        outlier_sets = _outlier_sets(sets, dataset, data_dir, download, listener)
+        for name, version in versions.items():
+            config = " ".join(f"{key}={version.tags[key]}" for key in SEARCHABLE if key in version.tags)
+            listener.info(f"{name}: {version.name} version {version.number}, {config}")
+        with (
+            tempfile.TemporaryDirectory(prefix="outliers-") as scratch,
+            ActiveRun.create(
+                f"outliers: {', '.join(versions)} on {', '.join(outlier_sets)}",
+                experiment_name(),
+                listener.warning,
+                run_id,
+                *outlier_log_values.initial_values(versions, dataset.test, outlier_sets, params),
+                experiment_tags=experiment_tags(),
+            ) as run,
+        ):
+            test = _evaluate_models(loaded, dataset, outlier_sets, examples, on_progress)
+            run.log(*outlier_log_values.metrics(test))
+            for value in outlier_log_values.files(test, Path(scratch)):
+                on_progress("drawing", EVALUATING + MEASURING)
+                run.log(value)
+        return dataclasses.replace(
+            test, run_id=run.journal.run_id, folder=run.journal.folder, delivery=run.delivery
         )
 
 
-def _run(
-    registry: RegisteredModel,
-    models: Sequence[str],
-    sets: Sequence[str],
-    examples: int,
-    data_dir: Path | None,
-    download: bool,
-    listener: ProgressListener,
-    run_id: str | None,
-    asked: Mapping[str, str],
-    interruption: GracefulShutdown,
-) -> OutlierTest:
-    from mlflow_project.analysis import outlier_log_values
-
-    def told(what: str, share: float) -> None:
-        interruption.check()
-        listener.task(what, share)
-
-    versions = registry.resolve_all(models)
-    loaded = {name: registry.load(version) for name, version in versions.items()}
-    dataset = _digits(versions, data_dir, download)
-    shown = _outlier_sets(sets, dataset, data_dir, download, listener)
-    for short, version in versions.items():
-        said = " ".join(f"{key}={version.tags[key]}" for key in SEARCHABLE if key in version.tags)
-        listener.info(f"{short}: {version.name} version {version.number}, {said}")
-    name = f"outliers: {', '.join(versions)} on {', '.join(shown)}"
-    with (
-        tempfile.TemporaryDirectory(prefix="outliers-") as scratch,
-        ActiveRun.create(
-            name,
-            experiment_name(),
-            listener.warning,
-            run_id,
-            *outlier_log_values.initial_values(versions, dataset.test, shown, asked),
-            experiment_tags=experiment_tags(),
-        ) as run,
-    ):
-        found = _evaluate_models(loaded, dataset, shown, examples, told)
-        run.log(*outlier_log_values.metrics(found))
-        for value in outlier_log_values.files(found, Path(scratch)):
-            told("drawing", SHOWING + MEASURING)
-            run.log(value)
-    return _ended(found, run)
-
-
 def _digits(versions: dict[str, Version], data_dir: Path | None, download: bool) -> "Dataset":
-    """The data set that all these models were trained and tested on."""
+    """Load the data set that all these models were trained and tested on."""
     from hw2.data.image_set import load_dataset
 
     names: dict[str, str] = {}
@@ -130,11 +115,11 @@ def _digits(versions: dict[str, Version], data_dir: Path | None, download: bool)
             f"the models were tested on different digits ({', '.join(names.values())}); test them apart"
         )
     expected = next(iter(names))
-    said = next(iter(versions.values())).tags["dataset"]
-    dataset = load_dataset(said, data_dir, download)
+    wanted = next(iter(versions.values())).tags["dataset"]
+    dataset = load_dataset(wanted, data_dir, download)
     if dataset.sha256 != expected:
         raise UsageError(
-            f"{said} as found here ({dataset.name}, {dataset.test.source}) has SHA-256 {dataset.sha256[:12]}, "
+            f"{wanted} as found here ({dataset.name}, {dataset.test.source}) has SHA-256 {dataset.sha256[:12]}, "
             f"the models were trained on {expected[:12]}; give the folder of their images by --data-dir"
         )
     return dataset
@@ -149,38 +134,38 @@ def _outlier_sets(
 ) -> "dict[str, ImageSet]":
     from hw2.outliers.datasets import load_outliers
 
-    found: dict[str, ImageSet] = {}
-    for said in sets:
-        image_set = load_outliers(said, data_dir, dataset.test, download=download)
-        if _are_the_digits(said, image_set, dataset.test):
+    loaded: dict[str, ImageSet] = {}
+    for query in sets:
+        image_set = load_outliers(query, data_dir, dataset.test, download=download)
+        if _are_the_digits(query, image_set, dataset.test):
             raise UsageError(
-                f"{said} are the digits that the models were tested on; name another outlier set"
+                f"{query} are the digits that the models were tested on; name another outlier set"
             )
-        if image_set.name == f"{said}-sample":
+        if image_set.name == f"{query}-sample":
             listener.warning(
-                f"{said} stands for the embedded sample of {len(image_set):,} images; "
-                "give the full set by --data-dir DIR, or --download"
+                f"{query} stands for the bundled sample of {len(image_set):,} images; "
+                "use --data-dir DIR or --download for the full set"
             )
-        if any(image_set.sha256 == known.sha256 for known in found.values()):
-            listener.info(f"{said}: the same images are shown once")
+        if any(image_set.sha256 == known.sha256 for known in loaded.values()):
+            listener.info(f"{query}: the same images are evaluated once")
             continue
-        image_set = _unique_name(image_set, {dataset.test.name, *found})
-        found[image_set.name] = image_set
-    if not found:
+        image_set = _unique_name(image_set, {dataset.test.name, *loaded})
+        loaded[image_set.name] = image_set
+    if not loaded:
         raise UsageError("no outlier set is named; give --outliers fashion-mnist, or several")
-    return found
+    return loaded
 
 
-def _are_the_digits(said: str, image_set: "ImageSet", digits: "ImageSet") -> bool:
-    """Whether they are by name, also as a sample of them, or by what they show, whatever their labels."""
+def _are_the_digits(query: str, image_set: "ImageSet", digits: "ImageSet") -> bool:
+    """Return whether a set is the digits by name, also as a sample of them, or by its images, whatever its labels."""
     import torch
 
-    names = {one.name.removesuffix("-sample") for one in (image_set, digits)}
-    return (len(names) == 1 and not Path(said).is_dir()) or torch.equal(image_set.images, digits.images)
+    names = {images.name.removesuffix("-sample") for images in (image_set, digits)}
+    return (len(names) == 1 and not Path(query).is_dir()) or torch.equal(image_set.images, digits.images)
 
 
 def _unique_name(image_set: "ImageSet", taken: Collection[str]) -> "ImageSet":
-    """Two folders may have one name; figures and tables are told apart by it."""
+    """Rename a set whose name is taken: two folders may have one name, and plots and tables are named by it."""
     numbers = itertools.count(2)
     name = image_set.name
     while name in taken:
@@ -191,7 +176,7 @@ def _unique_name(image_set: "ImageSet", taken: Collection[str]) -> "ImageSet":
 def _evaluate_models(
     loaded: dict[str, LoadedModel],
     dataset: "Dataset",
-    shown: "dict[str, ImageSet]",
+    outlier_sets: "dict[str, ImageSet]",
     examples: int,
     on_progress: OnProgress,
 ) -> OutlierTest:
@@ -203,23 +188,23 @@ def _evaluate_models(
     from hw2.outliers.tables import LabelMatches, ScoredEvaluation
 
     training = fit_sets(dataset.train, None).training
-    parts = [training, dataset.test, *shown.values()]
+    parts = [training, dataset.test, *outlier_sets.values()]
     total = len(loaded) * sum(map(len, parts))
     done = 0
     digits: dict[str, ScoredEvaluation] = {}
-    outliers: dict[str, dict[str, ScoredEvaluation]] = {name: {} for name in shown}
+    outliers: dict[str, dict[str, ScoredEvaluation]] = {name: {} for name in outlier_sets}
     for name, model in loaded.items():
         evaluations = []
         for part in parts:
-            told = _describe(on_progress, f"{name}: {part.name} {part.split}", done, total)
-            evaluations.append(evaluate(model.model, part, on_progress=told))
+            report = _describe(on_progress, f"{name}: {part.name} {part.split}", done, total)
+            evaluations.append(evaluate(model.model, part, on_progress=report))
             done += len(part)
         scorer = Scorer.fit(evaluations[0], training.labels.numpy())
         judged = [ScoredEvaluation.of(evaluation, model.detector, scorer) for evaluation in evaluations[1:]]
         digits[name] = judged[0]
-        for set_name, of_set in zip(shown, judged[1:], strict=True):
+        for set_name, of_set in zip(outlier_sets, judged[1:], strict=True):
             outliers[set_name][name] = of_set
-    on_progress("measuring", SHOWING)
+    on_progress("measuring", EVALUATING)
     tables = {
         name: figures.outlier_table(
             {model: judged.evaluation for model, judged in outliers[name].items()},
@@ -227,13 +212,13 @@ def _evaluate_models(
             range(min(examples, len(image_set))),
             {model: judged.rejected for model, judged in outliers[name].items()},
         )
-        for name, image_set in shown.items()
+        for name, image_set in outlier_sets.items()
     }
-    countable = [tables[name] for name, image_set in shown.items() if len(image_set.classes) == 10]
+    countable = [tables[name] for name, image_set in outlier_sets.items() if len(image_set.classes) == 10]
     return OutlierTest(
         models=loaded,
         digit_set=dataset.test,
-        outlier_sets=shown,
+        outlier_sets=outlier_sets,
         digits=digits,
         outliers=outliers,
         measures=outlier_tables.metrics_table(digits, outliers),
@@ -245,12 +230,6 @@ def _evaluate_models(
     )
 
 
-def _describe(on_progress: OnProgress, what: str, before: int, total: int) -> Callable[[int], None]:
-    """What `evaluate` calls with the images of one set that are done."""
-    return lambda done: on_progress(what, SHOWING * (before + done) / total)
-
-
-def _ended(found: OutlierTest, run: ActiveRun) -> OutlierTest:
-    return dataclasses.replace(
-        found, run_id=run.journal.run_id, folder=run.journal.folder, delivery=run.delivery
-    )
+def _describe(on_progress: OnProgress, description: str, before: int, total: int) -> Callable[[int], None]:
+    """Make the callback that `evaluate` calls with the number of a set's images that are done."""
+    return lambda done: on_progress(description, EVALUATING * (before + done) / total)

@@ -1,7 +1,7 @@
 """Copy the few modules that a model needs to predict into the model.
 
 They get a package of their own, named by their content: a process may load models of different ages, and import
-`hw2` besides, without one being taken for the other. Below it they lie in the folders that they have here.
+`hw2` besides, without mixing them up. Below it they lie in the folders that they have here.
 """
 
 import ast
@@ -16,7 +16,11 @@ PACKAGES = ("hw2", "mlflow_project")
 
 
 def bundle_code(folder: Path) -> str:
-    """Write the package below `folder`; return the name of the module that MLflow is to load."""
+    """Write the package below `folder`.
+
+    Returns:
+        The name of the module that MLflow is to load.
+    """
     sources = _collect_sources()
     name = f"base_cnn_{_digest(sources)[:12]}"
     package = folder / name
@@ -46,7 +50,8 @@ def _path(module: str) -> Path:
     """Return the place of a module's file, without importing the package that it is in."""
     package, *below = module.split(".")
     spec = find_spec(package)
-    assert spec is not None and spec.origin is not None, f"{package} is not installed"
+    assert spec is not None, f"{package} is not installed"
+    assert spec.origin is not None, f"{package} has no file"
     return Path(spec.origin).parent.joinpath(*below).with_suffix(".py")
 
 

@@ -1,7 +1,7 @@
-"""A net as an exported program (`pt2`), the form in which MLflow loads a PyTorch model without pickle.
+"""Export a net as a program (`pt2`), the form in which MLflow loads a PyTorch model without pickle.
 
 The program's graph is the same for all weights of a net, and PyTorch needs seconds to trace it: it is traced once for
-each version of PyTorch and of the net, kept in the state folder, and a model's weights are put in the place of its own.
+each version of PyTorch and of the net, cached in the state folder, and a model's weights replace its own.
 """
 
 import hashlib
@@ -30,38 +30,46 @@ from mlflow_project.tracking.journal import state_dir
 
 _WEIGHTS = "data/weights/"
 _TABLE = f"{_WEIGHTS}model_weights_config.json"
-# Of the archives whose layout is known: in another one nothing is put in the place of anything.
+# Of the archives whose layout is known: in another one nothing is replaced.
 _LAYOUT = {"archive_format": b"pt2", "archive_version": b"0"}
 
 
-def validate_custom_net(own: CustomNetSource) -> None:
-    """`ConfigurationError` where the net can't be made, answers wrongly or can't be exported."""
-    new_model(0, own)
+def validate_custom_net(custom: CustomNetSource) -> None:
+    """Raise ConfigurationError where the net can't be made, has wrong outputs or can't be exported."""
+    new_model(0, custom)
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    # PyTorch warns of, and prints the program of, what is said here in one line.
+    # PyTorch would warn and print the program; here it is one line.
     disabled, logger.disabled = logger.disabled, True
     try:
         with redirect_stderr(io.StringIO()):
-            _template(own)
+            _template(custom)
     except (Exception, SystemExit) as error:  # PyTorch raises a dozen kinds
         raise ConfigurationError(
-            f"{own[0]} can't be exported for MLflow by torch.export ({first_line(error)}); "
+            f"{custom[0]} can't be exported for MLflow by torch.export ({first_line(error)}); "
             "let its forward take the same way whatever is in the images"
         ) from error
     finally:
         logger.disabled = disabled
 
 
-def exported_program(weights: Mapping[str, Tensor], own: CustomNetSource | None = None) -> bytes:
-    """The content of a `pt2` file: takes uint8 [N, 28, 28] for any N, returns logits, float32 [N, 10].
+def exported_program(weights: Mapping[str, Tensor], custom: CustomNetSource | None = None) -> bytes:
+    """Export a net with these weights.
 
-    weights: of BaseCNN or of the net of `own`. ValueError where their names or sizes are not those of the net.
+    Args:
+        weights: Of BaseCNN or of the custom net.
+        custom: The custom net's name and source; None for BaseCNN.
+
+    Returns:
+        A `pt2` file's content: a program from uint8 [N, 28, 28] for any N to logits, float32 [N, 10].
+
+    Raises:
+        ValueError: The weights' names or sizes are not those of the net.
     """
-    return _filled(_template(own), weights) or _trace(own, weights)
+    return _filled(_template(custom), weights) or _trace(custom, weights)
 
 
 def _filled(template: bytes, weights: Mapping[str, Tensor]) -> bytes | None:
-    """The traced program with these weights; None where another PyTorch lays its archives out otherwise.
+    """Fill the traced program with these weights; None where another PyTorch has another archive layout.
 
     A thousandth of a second; `torch.export.load`, new weights and `torch.export.save` take 0.06 to 1 second.
     """
@@ -71,8 +79,8 @@ def _filled(template: bytes, weights: Mapping[str, Tensor]) -> bytes | None:
         try:
             if any(archive.read(f"{top}/{name}") != text for name, text in _LAYOUT.items()):
                 return None
-            places = json.loads(archive.read(f"{top}/{_TABLE}"))["config"]
-            files = {name: f"{top}/{_WEIGHTS}{place['path_name']}" for name, place in places.items()}
+            entries = json.loads(archive.read(f"{top}/{_TABLE}"))["config"]
+            files = {name: f"{top}/{_WEIGHTS}{entry['path_name']}" for name, entry in entries.items()}
         except (KeyError, ValueError, TypeError, AttributeError):
             return None
         if not files or not set(files.values()) <= set(archive.namelist()):
@@ -92,32 +100,32 @@ def _filled(template: bytes, weights: Mapping[str, Tensor]) -> bytes | None:
 
 
 @cache
-def _template(own: CustomNetSource | None) -> bytes:
-    """A traced program with any weights: what is kept, else a new one, which is kept if the disk takes it."""
+def _template(custom: CustomNetSource | None) -> bytes:
+    """Return a traced program with any weights: the cached one, else a new one, which is cached if the disk allows."""
     texts = [inspect.getsource(module) for module in (constants, net, base_cnn, factory, custom_net)]
-    code = hashlib.sha256("\n".join([*texts, *(own or ())]).encode()).hexdigest()
-    kept = state_dir.state_dir() / "exported" / f"{torch.__version__}-{code[:16]}.pt2"
+    code = hashlib.sha256("\n".join([*texts, *(custom or ())]).encode()).hexdigest()
+    cached = state_dir.state_dir() / "exported" / f"{torch.__version__}-{code[:16]}.pt2"
     try:
-        content = kept.read_bytes()
+        content = cached.read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if archive.testzip() is None:
                 return content
     except (OSError, zipfile.BadZipFile):
         pass
-    content = _trace(own)
+    content = _trace(custom)
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        part = cached.with_suffix(f".{os.getpid()}")
         part.write_bytes(content)
-        part.replace(kept)
+        part.replace(cached)
     except OSError:
         pass  # then the next process traces again
     return content
 
 
-def _trace(own: CustomNetSource | None, weights: Mapping[str, Tensor] | None = None) -> bytes:
-    """A new program, of the weights if some are given; ValueError where they are not those of the net."""
-    base_cnn = new_model(0, own).eval()
+def _trace(custom: CustomNetSource | None, weights: Mapping[str, Tensor] | None = None) -> bytes:
+    """Trace a new program, of the weights if some are given; ValueError where they are not those of the net."""
+    base_cnn = new_model(0, custom).eval()
     if weights is not None:
         try:
             base_cnn.load_state_dict(weights)

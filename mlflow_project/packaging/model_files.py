@@ -1,6 +1,6 @@
-"""A trained model as files: what MLflow loads and serves, and what says that they are unchanged.
+"""Write a trained model as files that MLflow loads and serves, and verify that they are unchanged.
 
-MLmodel                     two flavours: pytorch, and python_function with our answers
+MLmodel                     two flavours: pytorch, and python_function with our columns
 data/model.pt2              for pytorch: the exported program, which gives logits
 extra_files/weights.pt      for python_function and for ourselves: the class is rebuilt from these two,
 extra_files/detector.pt     which need no pickle
@@ -36,16 +36,23 @@ CHECKSUMS = f"{EXTRA}/{CHECKSUMS_FILE}"
 PROGRAM = "data/model.pt2"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "torch")
 MLMODEL_FILE = "MLmodel"
-# What is written into the card when it is delivered; nothing of it says how the model is loaded.
+# What delivery writes into MLmodel; nothing of it decides how the model is loaded.
 DELIVERY_KEYS = ("artifact_path", "model_id", "model_uuid", "run_id")
 # MLflow adds the first when it hands a version out.
 _UNHASHED = ("registered_model_meta", CHECKSUMS)
 
 
 def write_model_files(folder: Path, model: Net, detector: OutlierDetector, example: Tensor) -> int:
-    """Fills `folder` (which must not exist) and returns the size of the weights' file in bytes.
+    """Write a model's files into `folder`, which must not exist.
 
-    example: uint8 [N, 28, 28], kept as an example of a request.
+    Args:
+        folder: Where to.
+        model: The trained net.
+        detector: Its outlier detector.
+        example: uint8 [N, 28, 28], stored as an example of a request.
+
+    Returns:
+        The size of the weights' file in bytes.
     """
     from mlflow_project.packaging.code_bundle import bundle_code
     from mlflow_project.packaging.exported_program import exported_program
@@ -53,10 +60,10 @@ def write_model_files(folder: Path, model: Net, detector: OutlierDetector, examp
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     for path in (PROGRAM, WEIGHTS):
         (folder / path).parent.mkdir(parents=True)
-    own = (model.name, model.source) if isinstance(model, CustomNet) else None
-    if own is not None:
-        (folder / EXTRA / f"{own[0]}.py").write_text(own[1], encoding="utf-8")
-    (folder / PROGRAM).write_bytes(exported_program(weights, own))
+    custom = (model.name, model.source) if isinstance(model, CustomNet) else None
+    if custom is not None:
+        (folder / EXTRA / f"{custom[0]}.py").write_text(custom[1], encoding="utf-8")
+    (folder / PROGRAM).write_bytes(exported_program(weights, custom))
     _save(weights, folder / WEIGHTS)
     _save(detector.state_dict(), folder / DETECTOR)
     _write_environment(folder)
@@ -66,14 +73,14 @@ def write_model_files(folder: Path, model: Net, detector: OutlierDetector, examp
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    # Written by us, because on a full disk PyTorch raises a RuntimeError about positions.
+    # Not by torch.save itself: on a full disk PyTorch raises a RuntimeError about positions.
     content = io.BytesIO()
     torch.save(tensors, content)
     path.write_bytes(content.getvalue())
 
 
 def _write_environment(folder: Path) -> None:
-    """What MLflow makes an environment of, with conda or without."""
+    """Write the files from which MLflow makes an environment, with conda or without."""
     pins = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
     python = platform.python_version()
     conda = {"name": "mlflow-env", "dependencies": [f"python={python}", "pip", {"pip": pins}]}
@@ -85,7 +92,7 @@ def _write_environment(folder: Path) -> None:
 
 
 def _describe(folder: Path, loader: str, example: Tensor) -> None:
-    """Writes `MLmodel`, with its example of a request."""
+    """Write `MLmodel`, with its example of a request."""
     import numpy as np
 
     from mlflow_project.tracking.delivery.client import import_mlflow
@@ -127,51 +134,61 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
 
 
 def files_sha256(folder: Path) -> str:
-    """One SHA-256 over the checksums of all files; kept with a registered version."""
+    """Compute one SHA-256 over the checksums of all files, as a registered version's tag has it."""
     return hashlib.sha256((folder / CHECKSUMS).read_bytes()).hexdigest()
 
 
 def verify(folder: Path, recorded: dict[str, str], name: str) -> None:
-    """`RegistryError` unless the files are those that were registered.
+    """Check that the files are those that were registered.
 
-    recorded: the version's tags; `weights_sha256` and `files_sha256` are looked at. name: how messages call it.
+    Args:
+        folder: The files.
+        recorded: The version's tags, of which `weights_sha256` and `files_sha256` are compared.
+        name: How messages call the model.
+
+    Raises:
+        RegistryError: A file is missing, added or changed.
     """
     try:
         expected = (folder / CHECKSUMS).read_text()
+    except FileNotFoundError as error:
+        raise RegistryError(
+            f"{name} has lost its {CHECKSUMS}, so it can't be verified; restore it from a backup"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = (
-            getattr(error, "strerror", None) or "it is no text"
+            getattr(error, "strerror", None) or "it is not text"
         )  # not the path of a copy that is gone by now
         raise RegistryError(
             f"{name} can't be verified: {CHECKSUMS} can't be read ({reason}); restore its files from a backup"
         ) from error
-    sums, found = _by_name(expected), _by_name(_sums(folder))
-    if MLMODEL_FILE not in sums:  # of a version that is older than the sum of its card
-        found.pop(MLMODEL_FILE, None)
-    for file in sorted(sums.keys() | found.keys()):
-        if sums.get(file) == found.get(file):
+    recorded_sums, sums = _by_name(expected), _by_name(_sums(folder))
+    if MLMODEL_FILE not in recorded_sums:  # of a version that is older than the sum of its card
+        sums.pop(MLMODEL_FILE, None)
+    for file in sorted(recorded_sums.keys() | sums.keys()):
+        if recorded_sums.get(file) == sums.get(file):
             continue
-        if file not in found:
+        if file not in sums:
             reason = f"{file} is missing"
-        elif file not in sums:
+        elif file not in recorded_sums:
             reason = f"{file} was not in it"
         else:
-            reason = f"{file} has SHA-256 {found[file]}, recorded is {sums[file]}"
+            reason = f"{file} has SHA-256 {sums[file]}, recorded is {recorded_sums[file]}"
         raise RegistryError(f"{name} is not what was registered: {reason}")
     if files_sha256(folder) != recorded.get("files_sha256"):
         raise RegistryError(
             f"{name} is not what was registered: its files' checksums differ from the version's tag files_sha256"
         )
-    found_weights = weights_sha256(_read_tensors(folder / WEIGHTS, name))
-    if found_weights != recorded.get("weights_sha256"):
+    digest = weights_sha256(_read_tensors(folder / WEIGHTS, name))
+    if digest != recorded.get("weights_sha256"):
         raise RegistryError(
-            f"{name} is not what was registered: its weights have SHA-256 {found_weights}, "
+            f"{name} is not what was registered: its weights have SHA-256 {digest}, "
             f"recorded is {recorded.get('weights_sha256')}"
         )
 
 
 def read_model(folder: Path, name: str) -> tuple[Net, OutlierDetector]:
-    """The class with its weights, and the detector. Verify first: of a net of one's own, its Python text is run."""
+    """Load the class with its weights, and the detector. Verify first: a custom net's Python source is run."""
     try:
         model = model_from_weights(_read_tensors(folder / WEIGHTS, name), source_beside(folder / EXTRA))
         return model, OutlierDetector.from_state_dict(_read_tensors(folder / DETECTOR, name))
@@ -188,7 +205,7 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _sums(folder: Path) -> str:
-    """In the format of `sha256sum`, by name; of the card without what delivery writes into it."""
+    """List the files' checksums in the format of `sha256sum`; that of MLmodel leaves out what delivery writes."""
     files = (path for path in folder.rglob("*") if path.is_file() and not _compiled(path))
     names = sorted(path.relative_to(folder).as_posix() for path in files)
     return "".join(f"{_sha256(folder, name)}  {name}\n" for name in names if name not in _UNHASHED)
@@ -200,18 +217,20 @@ def _sha256(folder: Path, name: str) -> str:
 
 
 def _undelivered(card: bytes) -> bytes:
-    """A card as text that is the same before and after its delivery; as it is where it can't be read."""
+    """Return MLmodel as text that is the same before and after its delivery; as it is where it can't be read."""
     import yaml  # type: ignore[import-untyped]
 
     try:
-        said = yaml.safe_load(card)
-        return json.dumps({k: v for k, v in said.items() if k not in DELIVERY_KEYS}, sort_keys=True).encode()
+        content = yaml.safe_load(card)
+        return json.dumps(
+            {k: v for k, v in content.items() if k not in DELIVERY_KEYS}, sort_keys=True
+        ).encode()
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
         return card
 
 
 def _compiled(path: Path) -> bool:
-    """Whether it is what Python leaves beside a module that was imported from these files."""
+    """Return whether a file is what Python compiled of a module among these files."""
     source = path.parent.parent / f"{path.name.partition('.')[0]}.py"
     return path.parent.name == "__pycache__" and path.suffix == ".pyc" and source.is_file()
 

@@ -1,6 +1,6 @@
-"""What a registered model answers with, by `predict` and by `mlflow models serve` alike.
+"""Predict with a registered model, by `predict` and by `mlflow models serve` alike.
 
-A copy of this module and of those of `hw2` that it needs travels with every model (`carried_code`), so that the
+A copy of this module and of those of `hw2` that it needs travels with every model (`code_bundle`), so that the
 model can be served where neither package is installed: it imports nothing else of this project.
 """
 
@@ -24,7 +24,7 @@ from hw2.outliers.detector import OutlierDetector
 WEIGHTS_FILE = "weights.pt"
 DETECTOR_FILE = "detector.pt"
 CHECKSUMS_FILE = "SHA256SUMS"
-# Its columns with their types in an MLflow schema.
+# Columns of a prediction with their types in an MLflow schema.
 COLUMNS = {"label": "long", "probability": "double", "outlier_score": "double", "not_a_digit": "boolean"}
 BATCH = 1000
 
@@ -37,12 +37,18 @@ class PyfuncModel:
         self.detector = detector
 
     def predict(self, images: NDArray[Any], params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row an image, in `COLUMNS`. images: whole numbers [N, 28, 28], 0 is background, 255 is ink.
+        """Predict images.
 
-        Whole numbers of any type, floats too; MLflow's exception, over HTTP a 400, for anything else.
+        Args:
+            images: Whole numbers of any type, floats too, [N, 28, 28]; 0 is background, 255 is ink.
+            params: Unused; MLflow passes it.
 
-        label: the class with the largest probability; outlier_score: -log10 of the share of digits that look as
-        strange; not_a_digit: whether that is above the model's own threshold.
+        Returns:
+            A row for each image, in `COLUMNS`. label: the class with the largest probability; outlier_score: -log10
+            of the share of digits that look as strange; not_a_digit: whether that is above the model's threshold.
+
+        Raises:
+            MlflowException: Anything else; over HTTP it is a 400.
         """
         outputs = self.outputs(torch.from_numpy(_checked(images)))
         logits = outputs.logits.double()
@@ -57,16 +63,17 @@ class PyfuncModel:
         )
 
     def outputs(self, images: torch.Tensor) -> ModelOutputs:
-        """The model's, of any number of images, uint8 [N, 28, 28]."""
+        """Compute the model's outputs for any number of images, uint8 [N, 28, 28]."""
         with torch.inference_mode():
-            parts = [self.model.forward_features(part) for part in images.split(BATCH)]
-        return ModelOutputs(*(torch.cat(several) for several in zip(*parts, strict=True)))
+            batches = [self.model.forward_features(batch) for batch in images.split(BATCH)]
+        return ModelOutputs(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
 
 
 def _load_pyfunc(folder: str) -> PyfuncModel:
-    """How MLflow loads the `python_function` flavour; `folder` holds weights and detector. No pickle.
+    """Load the `python_function` flavor for MLflow, without pickle; `folder` holds weights and detector.
 
-    CheckpointError where one of them isn't what the checksums beside it say.
+    Raises:
+        CheckpointError: One of them doesn't fit the checksums beside it.
     """
     weights, detector = (_tensors(Path(folder), name) for name in (WEIGHTS_FILE, DETECTOR_FILE))
     model = model_from_weights(weights, source_beside(Path(folder)))
@@ -103,10 +110,10 @@ def _tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
     sums = folder / CHECKSUMS_FILE
     lines = sums.read_text().splitlines() if sums.is_file() else []
     recorded = {line[66:].rpartition("/")[2]: line[:64] for line in lines}
-    found = hashlib.sha256(content).hexdigest()
-    if recorded.get(name, found) != found:
+    digest = hashlib.sha256(content).hexdigest()
+    if recorded.get(name, digest) != digest:
         raise CheckpointError(
-            f"{name} is not what was registered: it has SHA-256 {found}, recorded is {recorded[name]}; "
+            f"{name} is not what was registered: it has SHA-256 {digest}, recorded is {recorded[name]}; "
             "register the model again"
         )
     tensors: dict[str, torch.Tensor] = torch.load(io.BytesIO(content), weights_only=True)

@@ -1,4 +1,4 @@
-"""Who may have an alias: a version moves there on evidence, and every move is kept.
+"""Promote a version to an alias after checks, and record the change.
 
 `champion` is chosen on validation accuracy. The test images don't choose: they can only object, by a paired
 test that says that the present champion is better.
@@ -6,7 +6,8 @@ test that says that the present champion is better.
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from hw2.common.errors import Hw2Error
 from mlflow_project.common.errors import RegistryError, ServiceError, UsageError
@@ -23,71 +24,95 @@ MAX_REASON = 1000  # characters of a reason
 
 
 def promote(
-    registry: "RegisteredModel", version: "Version | str", alias: str = CHAMPION, because: str = ""
+    registry: "RegisteredModel", version: "Version | str", alias: str = CHAMPION, reason: str = ""
 ) -> AliasChange | None:
-    """Gives the alias to the version on evidence, and keeps the change; None if the version has it already.
+    """Assign the alias to the version after checks, and record the change.
 
-    version: Or what a person says of it, as `RegisteredModel.resolve` takes it.
+    Args:
+        registry: The registered model.
+        version: A version, or a query as `RegisteredModel.resolve` takes it.
+        alias: What to assign.
+        reason: Why to override failed checks.
 
-    `RegistryError` where the evidence is lacking and `because` doesn't say why that doesn't matter; also, whatever
-    it says, where files or weights are not those that were registered.
+    Returns:
+        The change; None if the version has the alias already.
+
+    Raises:
+        RegistryError: A check failed and no reason is given; or, whatever the reason, files or weights are not
+            those that were registered.
     """
-    _refuse_bad_names(alias, because)
+    _refuse_bad_names(alias, reason)
     if isinstance(version, str):
         version = registry.resolve(version)
     if alias in version.aliases:
         return None
     holder = registry.version_with_alias(alias)
     registry.verify(version)
-    evidence = {"weights": f"weights verified ({version.tags['weights_sha256'][:12]})"}
-    objections: list[str] = []
-    looks = [_completed(registry, version), _not_worse(registry, version, holder, alias)]
+    checks = [_check_run(registry, version), _check_not_worse(registry, version, holder, alias)]
+    best_validated = None
     if alias == CHAMPION:
-        looks.insert(1, _best_validated(registry, version))
-    for about, said, fits in looks:
-        if fits:
-            evidence[about] = said
-        else:
-            objections.append(said)
-    if objections and not because:
+        best_validated = _check_best_validated(registry, version)
+        checks.insert(1, best_validated)
+    passed = {"weights": f"weights verified ({version.tags['weights_sha256'][:12]})"}
+    passed |= {check.topic: check.text for check in checks if check.passed}
+    failed = tuple(check.text for check in checks if not check.passed)
+    if failed and not reason:
+        # What is the best validated version isn't advised to be found by --best.
+        hint = (
+            ""
+            if best_validated is None or best_validated.passed
+            else " (--best takes the best validated one)"
+        )
         raise RegistryError(
-            f"version {version.number} doesn't become {alias}: {'; '.join(objections)}; choose another "
-            '(--best takes the best validated one), or say why: --because "..."'
+            f"version {version.number} doesn't become {alias}: {'; '.join(failed)}; choose another{hint}, "
+            'or give a reason: --because "..."'
         )
     change = AliasChange(
         alias,
         None if holder is None else holder.number,
         version.number,
-        evidence=evidence,
-        objections=tuple(objections),
-        because=because,
+        evidence=passed,
+        objections=failed,
+        because=reason,
     )
     _refuse_moved(registry, alias, holder)
     with mlflow_errors():
-        # First what is said of it: a move that nobody has explained is worse than an explanation of none.
+        # The record first: a change without its reason is worse than a reason without its change.
         record_change(registry.client, registry.name, change)
         registry.client.set_registered_model_alias(registry.name, alias, str(version.number))
     return change
 
 
 def best(registry: "RegisteredModel", dataset_sha256: str | None = None) -> "Version":
-    """The completed version with the best validation accuracy on one data set; of equal ones, the oldest.
+    """Find the completed version with the best validation accuracy on one data set; of equal ones, the oldest.
 
-    dataset_sha256: or its beginning; None for that of the champion, or of the newest version where there is none.
+    Args:
+        registry: The registered model.
+        dataset_sha256: Of the data set, or its beginning; None for that of the champion, or of the newest version
+            with one where there is no champion.
+
+    Raises:
+        RegistryError: There is none, or the versions were validated on different images.
     """
     versions = registry.versions()
     if not versions:
         return registry.resolve(CHAMPION)  # says what to do
     if dataset_sha256 is None:
-        known = next((v for v in versions if CHAMPION in v.aliases), versions[0])
-        dataset_sha256 = known.tags.get("dataset_sha256", "")
+        known = [v for v in versions if v.tags.get("dataset_sha256")]
+        if not known:
+            raise RegistryError(
+                f"no version of {registry.name} says which data it was trained on (no tag dataset_sha256); "
+                "name a version instead of --best"
+            )
+        champion = next((v for v in known if CHAMPION in v.aliases), known[0])
+        dataset_sha256 = champion.tags["dataset_sha256"]
     fitting = [v for v in versions if v.tags.get("dataset_sha256", "").startswith(dataset_sha256.lower())]
     validated = [v for v in fitting if _validated(v) is not None]
     images = {_validation_images(v) for v in validated}
     if len(images) > 1:
-        said = ", ".join(sorted(f"{data[:12]} with {size}" for data, size in images))
+        sets = ", ".join(sorted(f"{data[:12]} with {size}" for data, size in images))
         raise RegistryError(
-            f"the versions of {registry.name} were validated on different images ({said} of them), which tells "
+            f"the versions of {registry.name} were validated on different images ({sets} of them), which tells "
             "nothing of which is best; name a version instead of --best"
         )
     version = _best_completed(registry, validated)
@@ -99,97 +124,77 @@ def best(registry: "RegisteredModel", dataset_sha256: str | None = None) -> "Ver
     )
 
 
-Check = tuple[str, str, bool]
-"""What a look at a version is about, what was found, and whether that speaks for it."""
+class Check(NamedTuple):
+    """One promotion check: its topic, what it found in words, and whether it passed."""
+
+    topic: str
+    text: str
+    passed: bool
 
 
-def _completed(registry: "RegisteredModel", version: "Version") -> Check:
-    from mlflow.exceptions import MlflowException
-
-    about = "run"
-    if not version.run_id:
-        return about, f"version {version.number} names no run", False
-    with mlflow_errors():
-        try:
-            run = registry.client.get_run(version.run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return about, f"run {version.run_id} is gone", False
-            raise
-    if run.info.lifecycle_stage != "active":
-        return about, f"run {version.run_id} was deleted", False
-    status = run.data.tags.get("status", run.info.status)
-    if run.info.status == "FINISHED" and status in ("completed", "FINISHED"):
-        return about, f"run {version.run_id} completed", True
-    return about, f"run {version.run_id} is not completed but {run.info.status}", False
+def _check_run(registry: "RegisteredModel", version: "Version") -> Check:
+    problem = registry.run_problem(version)
+    return Check("run", problem or f"run {version.run_id} completed", not problem)
 
 
-def _best_validated(registry: "RegisteredModel", version: "Version") -> Check:
-    about, accuracy = "validation_accuracy", _validated(version)
+def _check_best_validated(registry: "RegisteredModel", version: "Version") -> Check:
+    topic, accuracy = "validation_accuracy", _validated(version)
     if accuracy is None:
-        return (
-            about,
-            f"version {version.number} has no validation accuracy, by which a champion is chosen",
-            False,
-        )
+        text = f"version {version.number} has no validation accuracy, by which a champion is chosen"
+        return Check(topic, text, False)
     rivals = [v for v in registry.versions() if _validation_images(v) == _validation_images(version)]
     better = [v for v in rivals if (_validated(v) or 0.0) > accuracy]
     first = _best_completed(registry, better)
     if first is not None:
-        said = (
+        text = (
             f"its validation accuracy is {accuracy:.4f}, version {first.number} has {_validated(first):.4f}"
         )
-        return about, said, False
+        return Check(topic, text, False)
     compared = sum(_validated(v) is not None for v in rivals) - len(better)
-    return about, f"best validation accuracy, {accuracy:.4f}, of {compared}", True
+    return Check(topic, f"best validation accuracy, {accuracy:.4f}, of {compared}", True)
 
 
-def _not_worse(
+def _check_not_worse(
     registry: "RegisteredModel", version: "Version", holder: "Version | None", alias: str
 ) -> Check:
-    about = "test"
+    topic = "test"
     if holder is None:
-        return about, f"no {alias} before", True
+        return Check(topic, f"no {alias} before", True)
     from hw2.comparison.compare import compare
 
     names = f"version {version.number}", f"version {holder.number} ({alias} now)"
     try:
         runs = [_stored(registry, v, name) for v, name in zip((version, holder), names, strict=True)]
-        found = compare(stored_predictions(registry.client, runs))
+        comparison = compare(stored_predictions(registry.client, runs))
     except (Hw2Error, ServiceError) as error:
-        return about, f"it can't be compared with version {holder.number}: {error}", False
-    pair = found.pair(*names)
-    return (
-        about,
-        f"on {found.models[0].n:,} test images against version {holder.number}: {pair['verdict']}",
-        (pair["better"] != names[1]),
-    )
+        return Check(topic, f"it can't be compared with version {holder.number}: {error}", False)
+    pair = comparison.pair(*names)
+    images = comparison.models[0].n
+    text = f"on {images:,} test images against version {holder.number}: {pair['verdict']}"
+    return Check(topic, text, pair["better"] != names[1])
 
 
 def _stored(registry: "RegisteredModel", version: "Version", name: str) -> RunRecord:
     with mlflow_errors():
-        place = registry.client.get_run(version.run_id).info.artifact_uri
-    return RunRecord(
-        name=name, run_id=version.run_id, artifact_uri=place, parameters=version.tags, metrics={}, tags={}
-    )
+        return replace(RunRecord.from_mlflow(registry.client.get_run(version.run_id)), name=name)
 
 
 def _best_completed(registry: "RegisteredModel", versions: "Sequence[Version]") -> "Version | None":
     ranked = sorted(versions, key=lambda v: (-(_validated(v) or 0.0), v.number))
-    return next((version for version in ranked if _completed(registry, version)[2]), None)
+    return next((version for version in ranked if not registry.run_problem(version)), None)
 
 
 def _validated(version: "Version") -> float | None:
-    return version.figure("validation_accuracy")
+    return version.numeric_tag("validation_accuracy")
 
 
 def _validation_images(version: "Version") -> tuple[str, str]:
-    """Which they are: the choice among a data set's training images is fixed by their number."""
+    """Identify the validation images: the choice among a data set's training images is fixed by their number."""
     return version.tags.get("dataset_sha256", ""), version.tags.get("validation_size", "")
 
 
 def _refuse_moved(registry: "RegisteredModel", alias: str, holder: "Version | None") -> None:
-    """`RegistryError` if somebody else has given the alias since `holder` was compared with."""
+    """Raise RegistryError if the alias was moved since `holder` was compared with."""
     now = registry.version_with_alias(alias)
     before, after = (None if version is None else version.number for version in (holder, now))
     if before != after:
@@ -199,10 +204,10 @@ def _refuse_moved(registry: "RegisteredModel", alias: str, holder: "Version | No
         )
 
 
-def _refuse_bad_names(alias: str, because: str) -> None:
+def _refuse_bad_names(alias: str, reason: str) -> None:
     if not re.fullmatch(r"[\w-]{1,255}", alias) or re.fullmatch(r"latest|[vV]?\d+", alias):
         raise UsageError(
             f"{alias!r} can't be an alias: letters, digits, - and _, and neither `latest` nor a number"
         )
-    if len(because) > MAX_REASON:
-        raise UsageError(f"a reason has at most {MAX_REASON} characters, this one {len(because):,}")
+    if len(reason) > MAX_REASON:
+        raise UsageError(f"a reason has at most {MAX_REASON} characters, this one {len(reason):,}")

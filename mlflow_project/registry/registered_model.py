@@ -1,4 +1,4 @@
-"""Registered models: found by what a person says of them, verified, and loaded without pickle."""
+"""Resolve registered models from queries, verify them, and load them without pickle."""
 
 import difflib
 import re
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.names import CHAMPION, DEFAULT_NAME
+from mlflow_project.registry.stored_runs import GONE, NO_ID, fetch_or_none
 from mlflow_project.registry.versions import OF_RUN, Version, VersionFilter, parse_tags, stored_text
 from mlflow_project.tracking.delivery.client import connect as open_store
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _DIGITS = 9  # of a version's number; a longer one can't be asked of a store
-_GONE = "RESOURCE_DOES_NOT_EXIST"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +42,17 @@ class RegisteredModel:
         self.name = name
 
     def versions(self, criteria: VersionFilter | None = None, run_id: str | None = None) -> list[Version]:
-        """All versions that fit, newest first; none where the model isn't registered yet.
+        """List the versions that fit, newest first; none where the model isn't registered yet.
 
-        run_id: of the run that made them; None for any.
+        Args:
+            criteria: Which versions; None for all.
+            run_id: Of the run that made them; None for any.
         """
         criteria = criteria or VersionFilter()
         conditions = [f"name = '{self.name}'"]
         if run_id is not None:
             conditions.append(f"run_id = '{run_id}'")
-        # Tags are kept as text that Python made of a number, so equal numbers are equal texts in the store.
+        # Tags are stored as text that Python made of a number, so equal numbers are equal texts in the store.
         conditions += [
             f"tags.`{key}` = '{stored_text(key, value)}'"
             for key, value in criteria.tags.items()
@@ -62,104 +64,103 @@ class RegisteredModel:
         entities = pages(
             lambda token: self.client.search_model_versions(condition, max_results=_PAGE, page_token=token)
         )
-        found = [_version(entity, aliases) for entity in entities]
+        versions = [_version(entity, aliases) for entity in entities]
         if any(key in OF_RUN for key in criteria.tags):
-            found = [self.with_run(version) for version in found]
-        return sorted(filter(criteria.match, found), key=lambda version: -version.number)
+            versions = [self.with_run(version) for version in versions]
+        return sorted(filter(criteria.match, versions), key=lambda version: -version.number)
 
     def with_run(self, version: Version) -> Version:
-        """The version with what it doesn't repeat of its run, where that still says it."""
-        from mlflow.exceptions import MlflowException
-
+        """Add what the version doesn't repeat of its run, where that still has it."""
         if not version.run_id or all(key in version.tags for key in OF_RUN):
             return version
-        with mlflow_errors():
-            try:
-                data = self.client.get_run(version.run_id).data
-            except MlflowException as error:
-                if error.error_code != _GONE:
-                    raise
-                return version
-        known = {**data.tags, **data.params}
+        run = fetch_or_none(lambda: self.client.get_run(version.run_id))
+        if run is None:
+            return version
+        known = {**run.data.tags, **run.data.params}
         of_run = {key: known[name] for key, name in OF_RUN.items() if name in known}
         return replace(version, tags={**of_run, **version.tags})
 
-    def resolve(self, said: str) -> Version:
-        """The version that a person means: an alias, a number, `lr=0.1 epochs=8`, a models:/ or a runs:/ URI.
+    def resolve(self, query: str) -> Version:
+        """Find the version that a query names.
 
-        Of several that fit, the newest; of those that fit a configuration, the newest on full data, if any is.
-        RegistryError where there is none, with names near it.
+        Args:
+            query: An alias, a number, `lr=0.1 epochs=8`, a models:/ or a runs:/ URI. Of several versions that fit, the
+                newest is meant; of those that fit a configuration, the newest on full data, if any is.
+
+        Raises:
+            RegistryError: There is none; the message has names near it.
         """
-        said = said.strip()
-        if said.startswith("models:/"):
-            return self._by_uri(said)
-        if said.startswith("runs:/"):
-            return self._first(self._of_run(said.removeprefix("runs:/").split("/")[0]), said)
-        if "=" in said:
-            fitting = self.versions(VersionFilter(parse_tags(said)))
+        query = query.strip()
+        if query.startswith("models:/"):
+            return self._by_uri(query)
+        if query.startswith("runs:/"):
+            return self._first(self._of_run(query.removeprefix("runs:/").split("/")[0]), query)
+        if "=" in query:
+            fitting = self.versions(VersionFilter(parse_tags(query)))
             # Stable: newest first also among those on full data.
-            return self._first(sorted(fitting, key=lambda version: version.is_of_sample), said)
-        if said.isdecimal():
-            found = None
-            if len(said) <= _DIGITS:
-                found = self._asked(lambda: self.client.get_model_version(self.name, str(int(said))))
-            if found is None:
-                numbers = [str(version.number) for version in self.versions()]
-                raise RegistryError(self._missing(f"version {said}", said, numbers))
-            return found
-        version = self.version_with_alias(said)
+            return self._first(sorted(fitting, key=lambda version: version.is_of_sample), query)
+        version: Version | None
+        if query.isdecimal():
+            version = None
+            if len(query) <= _DIGITS:
+                version = self._get(lambda: self.client.get_model_version(self.name, str(int(query))))
+            if version is None:
+                numbers = [str(other.number) for other in self.versions()]
+                raise RegistryError(self._missing(f"version {query}", query, numbers))
+            return version
+        version = self.version_with_alias(query)
         if version is None:
             with mlflow_errors():
                 known = sorted(alias for names in self._aliases().values() for alias in names)
-            if said == CHAMPION and self.versions():
+            if query == CHAMPION and self.versions():
                 raise RegistryError(
                     f"{self.name} has no {CHAMPION} yet; choose the best validated version: "
                     f"mlflow-project models promote --best --alias {CHAMPION}{self._option}"
                 )
-            raise RegistryError(self._missing(f"alias {said!r}", said, known))
+            raise RegistryError(self._missing(f"alias {query!r}", query, known))
         return version
 
     def version_with_alias(self, alias: str) -> Version | None:
-        """The version that has the alias."""
-        version = self._asked(lambda: self.client.get_model_version_by_alias(self.name, alias))
+        """Return the version that has the alias; None where none has it."""
+        version = self._get(lambda: self.client.get_model_version_by_alias(self.name, alias))
         # MLflow answers `latest` too, which nobody has given.
         return version if version is not None and alias in version.aliases else None
 
     def require(self) -> None:
-        """RegistryError, with the names that there are, where none is registered as this."""
+        """Raise RegistryError, with the names that there are, where no model is registered as this."""
         if not self.versions():
             raise RegistryError(self._missing("version", self.name, ()))
 
     def resolve_all(
-        self, said: Sequence[str], on_repeated: Callable[[str], None] | None = None
+        self, queries: Sequence[str], on_repeated: Callable[[str], None] | None = None
     ) -> dict[str, Version]:
-        """By a short name: the alias that was said, else another alias, else the number. Each version once.
+        """Resolve several queries, each version once.
 
-        on_repeated: is told of a name that means a version that another has named before.
+        Args:
+            on_repeated: Called with one line for a query that names a version a second time.
+
+        Returns:
+            The versions by a short name: the alias in the query, else another alias, else the number.
         """
-        if not said:
+        if not queries:
             raise UsageError("no model is named; give --models champion, or several: --models m1,m2,m3")
         versions: dict[str, Version] = {}
-        for one in said:
-            version = self.resolve(one)
-            same = [
-                short
-                for short, known in versions.items()
-                if (known.name, known.number) == (version.name, version.number)
-            ]
-            if same:
+        for query in queries:
+            version = self.resolve(query)
+            same = next((short for short, known in versions.items() if known.uri == version.uri), None)
+            if same is not None:
                 if on_repeated is not None:
                     on_repeated(
-                        f"{one} is {same[0]} ({version.name} version {version.number}); it counts once"
+                        f"{query} is {same} ({version.name} version {version.number}); it counts once"
                     )
                 continue
-            aliases = [one, *version.aliases] if one in version.aliases else version.aliases
+            aliases = [query, *version.aliases] if query in version.aliases else version.aliases
             name = aliases[0] if aliases else f"v{version.number}"
             versions[name if name not in versions else f"{version.name}-v{version.number}"] = version
         return versions
 
     def load(self, version: Version) -> LoadedModel:
-        """The version's class and detector, after its files' and weights' SHA-256 are verified."""
+        """Load the version's class and detector, after its files' and weights' SHA-256 are verified."""
         from mlflow_project.packaging import model_files
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -168,7 +169,11 @@ class RegisteredModel:
         return LoadedModel(version, model, detector)
 
     def verify(self, version: Version) -> None:
-        """`RegistryError` unless its files and weights are those that were registered."""
+        """Check the version's files and weights.
+
+        Raises:
+            RegistryError: They are not those that were registered, or are gone.
+        """
         with tempfile.TemporaryDirectory() as scratch:
             self._verified(version, Path(scratch))
 
@@ -178,29 +183,39 @@ class RegisteredModel:
 
         from mlflow_project.packaging import model_files
 
-        said = f"{version.name} version {version.number}"
+        label = f"{version.name} version {version.number}"
+        lost = RegistryError(f"{label} has lost its files; restore them from a backup")
         with mlflow_errors():
             try:
                 folder = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch)))
             except (MlflowException, FileNotFoundError) as error:
-                if getattr(error, "error_code", _GONE) != _GONE and "No such" not in str(error):
+                if getattr(error, "error_code", GONE) != GONE and "No such" not in str(error):
                     raise
-                raise RegistryError(f"{said} has lost its files; restore them from a backup") from error
-        model_files.verify(folder, dict(version.tags), said)
+                raise lost from error
+        # Some stores answer with an empty folder where nothing is left.
+        if not any(path.is_file() for path in folder.rglob("*")):
+            raise lost
+        model_files.verify(folder, dict(version.tags), label)
         return folder
 
-    def _asked(self, ask: Callable[[], Any]) -> Version | None:
-        """One version, without a look at the others: there may be thousands. None where there is none."""
-        from mlflow.exceptions import MlflowException
+    def run_problem(self, version: Version) -> str:
+        """Return what is wrong with the run that made a version, as in "run ID was deleted"; empty where nothing is."""
+        if not version.run_id:
+            return f"version {version.number} names no run"
+        run = fetch_or_none(lambda: self.client.get_run(version.run_id))
+        if run is None:
+            return f"run {version.run_id} is gone"
+        if run.info.lifecycle_stage != "active":
+            return f"run {version.run_id} was deleted"
+        status = run.data.tags.get("status", run.info.status)
+        if run.info.status == "FINISHED" and status in ("completed", "FINISHED"):
+            return ""
+        return f"run {version.run_id} is not completed but {run.info.status}"
 
-        with mlflow_errors():
-            try:
-                entity = ask()
-            except MlflowException as error:
-                if error.error_code in (_GONE, "INVALID_PARAMETER_VALUE"):
-                    return None
-                raise
-        return _version(entity, {int(entity.version): tuple(sorted(entity.aliases))})
+    def _get(self, fetch: Callable[[], Any]) -> Version | None:
+        """Fetch one version without a look at the others: there may be thousands. None where there is none."""
+        entity = fetch_or_none(fetch, (GONE, NO_ID))
+        return entity and _version(entity, {int(entity.version): tuple(sorted(entity.aliases))})
 
     def _by_uri(self, uri: str) -> Version:
         match = re.fullmatch(r"models:/([^/@]+)(?:/(\d+)|@([^/]+))", uri)
@@ -212,23 +227,23 @@ class RegisteredModel:
         return RegisteredModel(self.client, name).resolve(number or alias)
 
     def _of_run(self, run_id: str) -> list[Version]:
-        """The versions that a run has made, under this name or else under any."""
+        """List the versions that a run has made, under this name or else under any."""
         if not re.fullmatch(r"\w+", run_id):
             return []
         own = self.versions(run_id=run_id)
         if own:
             return own
         with mlflow_errors():
-            names = {str(found.name) for found in self.client.search_model_versions(f"run_id = '{run_id}'")}
+            names = {str(v.name) for v in self.client.search_model_versions(f"run_id = '{run_id}'")}
         return RegisteredModel(self.client, min(names)).versions(run_id=run_id) if names else []
 
-    def _first(self, versions: Sequence[Version], said: str) -> Version:
+    def _first(self, versions: Sequence[Version], query: str) -> Version:
         if not versions:
             known = [f"lr={v.tags.get('lr')} epochs={v.tags.get('epochs')}" for v in self.versions()]
-            raise RegistryError(self._missing(said, said, known))
+            raise RegistryError(self._missing(query, query, known))
         return versions[0]
 
-    def _missing(self, what: str, said: str, known: Iterable[str]) -> str:
+    def _missing(self, what: str, query: str, known: Iterable[str]) -> str:
         choices = list(dict.fromkeys(known))
         if not choices and not self.versions():
             with mlflow_errors():
@@ -240,7 +255,7 @@ class RegisteredModel:
                 else "train one first: mlflow-project train"
             )
             return f"no model is registered as {self.name}; {hint}"
-        near = difflib.get_close_matches(said, choices, n=3) or choices[:5]
+        near = difflib.get_close_matches(query, choices, n=3) or choices[:5]
         hint = f"; did you mean {', '.join(near)}?" if near else "; `models list` shows what there is"
         return f"{self.name} has no {what}{hint}"
 
@@ -249,9 +264,9 @@ class RegisteredModel:
         return "" if self.name == DEFAULT_NAME else f" --name {self.name}"
 
     def _aliases(self) -> dict[int, tuple[str, ...]]:
-        # Asked by its name, MLflow would read every version of it.
-        found = self.client.search_registered_models(f"name = '{self.name}'")
-        pairs: dict[str, Any] = found[0].aliases if found else {}
+        # By its name, MLflow would read every version of it.
+        models = self.client.search_registered_models(f"name = '{self.name}'")
+        pairs: dict[str, Any] = models[0].aliases if models else {}
         by_number: dict[int, tuple[str, ...]] = {}
         for alias in sorted(pairs):
             by_number[int(pairs[alias])] = (*by_number.get(int(pairs[alias]), ()), alias)
@@ -272,6 +287,6 @@ def _version(entity: Any, aliases: Mapping[int, tuple[str, ...]]) -> Version:
 
 
 def _model_id(entity: Any) -> str | None:
-    """A SQL store tells it by the source alone."""
+    """Return the logged model's id, which a SQL store tells by the source alone."""
     match = re.fullmatch(r"models:/(m-\w+)", entity.source or "")
     return entity.model_id or (match[1] if match else None)

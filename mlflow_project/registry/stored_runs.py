@@ -1,13 +1,15 @@
-"""Completed runs as MLflow keeps them, and their artifacts."""
+"""Completed runs as MLflow stores them, and their artifacts."""
 
+import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import RunError, StoreError
+from mlflow_project.common.names import CONTEXT_TAG, PREDICTIONS
 from mlflow_project.tracking.delivery.client import mlflow_errors
 
 if TYPE_CHECKING:
@@ -16,6 +18,21 @@ if TYPE_CHECKING:
     from hw2.comparison.model_predictions import ModelPredictions
 
 _THREADS = 8
+GONE, NO_ID = "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"
+"""MLflow's error codes for what isn't there, and for what can't be an id."""
+
+
+def fetch_or_none(fetch: Callable[[], Any], codes: Collection[str] = (GONE,)) -> Any | None:
+    """Return what MLflow answers; None where it answers with one of these error codes."""
+    from mlflow.exceptions import MlflowException
+
+    with mlflow_errors():
+        try:
+            return fetch()
+        except MlflowException as error:
+            if error.error_code in codes:
+                return None
+            raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +48,7 @@ class DatasetInputInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A completed run as MLflow keeps it, under the name by which it is spoken of here."""
+    """A completed run as MLflow stores it; name: how it is called in tables and messages."""
 
     name: str
     run_id: str
@@ -41,26 +58,55 @@ class RunRecord:
     tags: Mapping[str, str]
     data: tuple[DatasetInputInfo, ...] = ()
 
+    @classmethod
+    def from_mlflow(cls, run: Any) -> "RunRecord":
+        """Read MLflow's own run."""
+        return cls(
+            name=run.info.run_name or run.info.run_id,
+            run_id=run.info.run_id,
+            artifact_uri=run.info.artifact_uri,
+            parameters=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            tags=dict(run.data.tags),
+            data=tuple(_dataset_inputs(run)),
+        )
+
+
+def _dataset_inputs(run: Any) -> Iterator[DatasetInputInfo]:
+    for used in run.inputs.dataset_inputs if run.inputs else ():
+        try:
+            profile = json.loads(used.dataset.profile or "{}")
+            yield DatasetInputInfo(
+                context=next((tag.value for tag in used.tags if tag.key == CONTEXT_TAG), ""),
+                name=used.dataset.name,
+                source=json.loads(used.dataset.source or "{}").get("uri", ""),
+                images=int(profile["pictures"]),
+                sha256=str(profile["sha256"]),
+            )
+        except (ValueError, KeyError, AttributeError):
+            continue  # logged by another program
+
 
 def download_artifacts(
-    client: "MlflowClient", wanted: Iterable[tuple[RunRecord, str]], folder: Path
+    client: "MlflowClient", artifacts: Iterable[tuple[RunRecord, str]], folder: Path
 ) -> dict[tuple[str, str], Path | None]:
-    """Downloads artifacts side by side, by run id and path; None for one that the run hasn't got.
+    """Download artifacts side by side, by run id and path.
 
-    StoreError where the store can't say.
+    Returns:
+        The file of each; None for one that the run hasn't got.
+
+    Raises:
+        StoreError: The store can't say.
     """
-    items = list(dict.fromkeys((run.run_id, run.artifact_uri, path) for run, path in wanted))
-
-    def one(item: tuple[str, str, str]) -> Path | None:
-        run_id, uri, path = item
-        return download(client, run_id, uri, path, folder / run_id)
+    items = list(dict.fromkeys((run.run_id, run.artifact_uri, path) for run, path in artifacts))
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        files = threads.map(one, items)
+        files = threads.map(lambda item: download(client, item[0], item[1], item[2], folder / item[0]), items)
         return {(run_id, path): file for (run_id, _, path), file in zip(items, files, strict=True)}
 
 
 def download(client: "MlflowClient", run_id: str, uri: str, path: str, folder: Path) -> Path | None:
+    """Download one artifact of a run whose artifacts are at `uri`; None where the run hasn't got it."""
     import mlflow.artifacts
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,17 +123,18 @@ def download(client: "MlflowClient", run_id: str, uri: str, path: str, folder: P
 
 
 def artifact_paths(client: "MlflowClient", run_id: str, folder: str = ".") -> list[str]:
-    """The paths of a run's artifacts in a folder."""
+    """List the paths of a run's artifacts in a folder."""
     with mlflow_errors():
-        found = client.list_artifacts(run_id, None if folder == "." else folder)
-    return [item.path for item in found]
-
-
-PREDICTIONS = "predictions/test.parquet"
+        return [item.path for item in client.list_artifacts(run_id, None if folder == "." else folder)]
 
 
 def stored_predictions(client: "MlflowClient", runs: Sequence[RunRecord]) -> "list[ModelPredictions]":
-    """What each run has predicted for its test images, in the order of the runs."""
+    """Read what each run has predicted for its test images, in the order of the runs.
+
+    Raises:
+        RunError: A run has no predictions, or they can't be read.
+    """
+    from hw2.common.errors import Hw2Error
     from hw2.comparison.model_predictions import ModelPredictions
     from hw2.evaluation.predictions import read_predictions
 
@@ -101,12 +148,18 @@ def stored_predictions(client: "MlflowClient", runs: Sequence[RunRecord]) -> "li
                     f"run {run.run_id} ({run.name}) has no {PREDICTIONS}; if it is not delivered yet: "
                     "mlflow-project sync, else train it again"
                 )
+            try:
+                frame = read_predictions(file)
+            except Hw2Error as error:
+                raise RunError(
+                    f"run {run.run_id} ({run.name}) has no readable {PREDICTIONS}; train it again"
+                ) from error
             size = run.metrics.get("model_size_bytes")
             models.append(
                 ModelPredictions.of(
                     run.name,
                     run.parameters,
-                    read_predictions(file),
+                    frame,
                     run.metrics.get("train_seconds"),
                     None if size is None else int(size),
                 )

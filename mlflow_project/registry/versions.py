@@ -1,4 +1,4 @@
-"""Registered versions as values, and the ways in which a person names them."""
+"""Registered versions as values, and the queries that name them."""
 
 import math
 import re
@@ -30,35 +30,32 @@ class Version:
     tags: Mapping[str, str]
     aliases: tuple[str, ...] = ()
     model_id: str | None = None
-    """Of the logged model that was registered; None for files that are none."""
+    """Id of the logged model that was registered; None for other files."""
 
     @property
     def uri(self) -> str:
-        """By which MLflow finds it."""
+        """URI by which MLflow loads the version."""
         return f"models:/{self.name}/{self.number}"
 
     @property
     def label(self) -> str:
-        """As a person says it: its alias where it has one, and its configuration."""
-        said = " ".join(f"{key}={self.tags[key]}" for key in ("lr", "epochs") if key in self.tags)
-        return (
-            f"{', '.join(self.aliases) or f'version {self.number}'} ({said})"
-            if said
-            else f"version {self.number}"
-        )
+        """The version's aliases or else its number, and its configuration."""
+        config = " ".join(f"{key}={self.tags[key]}" for key in ("lr", "epochs") if key in self.tags)
+        name = f"version {self.number}"
+        return f"{', '.join(self.aliases) or name} ({config})" if config else name
 
     @property
     def is_of_sample(self) -> bool:
-        """Whether it was trained on an embedded sample, which is no measure of a model on full data."""
+        """Whether it was trained on a bundled sample, which is no measure of a model on full data."""
         return self.tags.get("dataset", "").endswith(SAMPLE_SUFFIX)
 
     @property
     def test_accuracy(self) -> float | None:
-        """As measured in its run; None for a version that isn't ours."""
-        return self.figure("test_accuracy")
+        """Test accuracy of the version's run; None for a version that isn't ours."""
+        return self.numeric_tag("test_accuracy")
 
-    def figure(self, key: str) -> float | None:
-        """The number that a tag says; None where there is none: anybody may write a tag, and write anything."""
+    def numeric_tag(self, key: str) -> float | None:
+        """Return a tag as a number; None where it is none: anybody may write a tag, and write anything."""
         try:
             number = float(self.tags[key])
         except (KeyError, ValueError):
@@ -68,38 +65,30 @@ class Version:
 
 @dataclass(frozen=True)
 class VersionFilter:
-    """What a person says of a model: equal to the tags given, at least that accuracy, tested on that data."""
+    """Which versions to take: those with these tags, at least this accuracy, tested on this data."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
     min_test_accuracy: float | None = None
     dataset_sha256: str | None = None  # or its beginning
 
     def match(self, version: Version) -> bool:
-        """Whether the version fits, numbers compared as numbers."""
-        accuracy = version.test_accuracy
-        return (
-            all(
-                key in version.tags and _equal(key, version.tags[key], value)
-                for key, value in self.tags.items()
-            )
-            and (
-                self.min_test_accuracy is None
-                or (accuracy is not None and accuracy >= self.min_test_accuracy)
-            )
-            and (
-                self.dataset_sha256 is None
-                or version.tags.get("dataset_sha256", "").startswith(self.dataset_sha256.lower())
-            )
-        )
+        """Return whether the version fits, numbers compared as numbers."""
+        accuracy = -1.0 if version.test_accuracy is None else version.test_accuracy
+        if self.min_test_accuracy is not None and accuracy < self.min_test_accuracy:
+            return False
+        if not version.tags.get("dataset_sha256", "").startswith((self.dataset_sha256 or "").lower()):
+            return False
+        tags = version.tags
+        return all(key in tags and _equal(key, tags[key], value) for key, value in self.tags.items())
 
 
-def split_models(said: str) -> list[str]:
-    """`champion,m1,3,lr=0.1,epochs=8` as four models: neighboring `key=value` parts are one look-up.
+def split_models(text: str) -> list[str]:
+    """Split `champion,m1,3,lr=0.1,epochs=8` into four queries: neighboring `key=value` parts are one query.
 
-    A key that comes again begins the next look-up.
+    A key that comes again begins the next query.
     """
     models: list[list[str]] = []
-    for part in filter(None, (part.strip() for part in said.split(","))):
+    for part in filter(None, (part.strip() for part in text.split(","))):
         previous = models[-1] if models else None
         keys = [word.partition("=")[0] for word in part.split()]
         if (
@@ -114,10 +103,10 @@ def split_models(said: str) -> list[str]:
     return [" ".join(parts) for parts in models]
 
 
-def parse_tags(said: str) -> dict[str, str]:
-    """`lr=0.1 epochs=8` (or with commas) as tags; UsageError for another key or a value that is not a number."""
+def parse_tags(text: str) -> dict[str, str]:
+    """Parse `lr=0.1 epochs=8` (or with commas); UsageError for another key or a value that is not a number."""
     tags = {}
-    for word in re.split(r"[,\s]+", said.strip()):
+    for word in re.split(r"[,\s]+", text.strip()):
         key, _, value = word.partition("=")
         if key not in SEARCHABLE:
             raise UsageError(
@@ -132,11 +121,12 @@ def parse_tags(said: str) -> dict[str, str]:
 
 
 def stored_text(key: str, value: str) -> str:
+    """Return a number's text as a tag stores it."""
     return str(_COMPARED[key](value))
 
 
-def _equal(key: str, kept: str, said: str) -> bool:
+def _equal(key: str, stored: str, value: str) -> bool:
     try:
-        return bool(_COMPARED[key](kept) == _COMPARED[key](said))
+        return bool(_COMPARED[key](stored) == _COMPARED[key](value))
     except ValueError:
         return False

@@ -1,6 +1,6 @@
-"""The report's rooms about what was done: data, split, configurations, net, and each model's training."""
+"""The report's sections about what was done: data, split, configurations, net, and each model's training."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,25 +41,39 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """All that a report is made from: the runs, their comparison, and the files that were fetched."""
+    """What a report is made from: the runs, their comparison, and their downloaded files."""
 
     runs: Sequence[RunRecord]
     comparison: "Comparison"
     files: Mapping[tuple[str, str], Path | None]
 
     def png(self, run_id: str, stem: str) -> str | None:
-        """A stored figure as it stands in the page; None where there is none."""
+        """Return a stored plot as it stands in the page; None where there is none."""
         path = self.files.get((run_id, f"{stem}.png"))
         return None if path is None else png_uri(path.read_bytes())
 
     def frame(self, run_id: str, stem: str) -> pd.DataFrame | None:
-        """A stored table; None where there is none."""
+        """Read a stored table; None where there is none."""
         path = self.files.get((run_id, f"tables/{stem}.csv"))
         return None if path is None else pd.read_csv(path, keep_default_na=True)
 
+    def figure(
+        self,
+        run_id: str,
+        stem: str,
+        caption: str,
+        describe: Callable[[pd.DataFrame], str],
+        tabulate: Callable[[pd.DataFrame], Table],
+    ) -> ReportFigure | None:
+        """Return a stored plot, described from its stored table; None where one of them is missing."""
+        uri, frame = self.png(run_id, stem), self.frame(run_id, stem)
+        if uri is None or frame is None:
+            return None
+        return ReportFigure(caption, describe(frame), uri, (tabulate(frame),))
+
     @property
     def dataset(self) -> str:
-        """The name of the data set, of the first run: all have the same test images."""
+        """Name of the first run's data set; all have the same test images."""
         return self.runs[0].tags.get("dataset") or self.runs[0].parameters.get("dataset", "")
 
 
@@ -73,16 +87,16 @@ class Architecture:
 
 @dataclass(frozen=True)
 class ModelSection:
-    """One model: its name and configuration, its figures, and its loss curve."""
+    """One model: its name and configuration, its metrics, and its loss curve."""
 
     name: str
-    said: str
+    configuration: str
     facts: Table
     curve: ReportFigure | None
 
 
 def required_artifacts(runs: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, str]]:
-    """The files that these rooms need."""
+    """Yield the files that these sections need."""
     yield runs[0], f"{EXAMPLES}.png"
     yield runs[0], f"tables/{EXAMPLES}.csv"
     for run in runs:
@@ -91,162 +105,152 @@ def required_artifacts(runs: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, s
             yield run, LAYERS_TABLE
 
 
-def parts_of_data(material: ReportData) -> list[DatasetInputInfo]:
-    """Each part of the data once, in the order in which it is used."""
+def parts_of_data(data: ReportData) -> list[DatasetInputInfo]:
+    """Return each part of the data once, in the order in which it is used."""
     parts: dict[tuple[str, str], DatasetInputInfo] = {}
-    for run in material.runs:
+    for run in data.runs:
         for part in run.data:
             parts.setdefault((part.context, part.sha256), part)
-    order = ("training", "validation", "test")
-    return sorted(
-        parts.values(),
-        key=lambda part: order.index(part.context) if part.context in order else len(order),
-    )
+    order = {"training": 0, "validation": 1, "test": 2}
+    return sorted(parts.values(), key=lambda part: order.get(part.context, len(order)))
 
 
 def total_images(run: RunRecord) -> int:
-    """In all parts of the data of one run; 0 where it doesn't say."""
+    """Count the images in all parts of a run's data; 0 where it names none."""
     return sum(part.images for part in run.data)
 
 
-def class_table(material: ReportData) -> Table:
-    """How many test images there are of each class."""
-    model = material.comparison.models[0]
+def class_table(data: ReportData) -> Table:
+    """Build the table of the test images of each class."""
+    model = data.comparison.models[0]
     counts = np.bincount(model.labels, minlength=10)
-    names = class_names(material)
+    names = class_names(data)
     rows = [
-        {"class": names.get(label, str(label)), "pictures": int(n), "share": n / model.n}
+        {"class": names.get(label, str(label)), "images": int(n), "share": n / model.n}
         for label, n in enumerate(counts)
         if n
     ]
-    columns = [
-        Column("class", "Class"),
-        Column("pictures", "Test images", count),
+    shown = [
+        Column("class"),
+        Column("images", "Test images", count),
         Column("share", "Share", lambda value: format_percent(value, 1)),
     ]
-    return table("Test images of each class", rows, columns)
+    return table("Test images of each class", rows, shown)
 
 
-def class_names(material: ReportData) -> dict[int, str]:
-    """By label, from the examples' table."""
-    frame = material.frame(material.runs[0].run_id, EXAMPLES)
+def class_names(data: ReportData) -> dict[int, str]:
+    """Return the classes' names by label, from the examples' table."""
+    frame = data.frame(data.runs[0].run_id, EXAMPLES)
     return (
         {} if frame is None else {int(n): str(c) for n, c in zip(frame["label"], frame["class"], strict=True)}
     )
 
 
-def examples(material: ReportData) -> ReportFigure | None:
-    """Images of each class, as the first run has drawn them."""
-    run_id = material.runs[0].run_id
-    uri, frame = material.png(run_id, EXAMPLES), material.frame(run_id, EXAMPLES)
+def examples(data: ReportData) -> ReportFigure | None:
+    """Return the images of each class, as the first run has drawn them."""
+    run_id = data.runs[0].run_id
+    uri, frame = data.png(run_id, EXAMPLES), data.frame(run_id, EXAMPLES)
     if uri is None or frame is None:
         return None
-    each = int(frame.groupby("label").size().max())
+    per_class = int(frame.groupby("label").size().max())
     names = [str(name) for name in dict.fromkeys(frame["class"])]
-    caption = f"{each} examples of each of {len(names)} classes, from the training images"
-    alt = f"A column for each class ({', '.join(names)}), each with its first {each} training images."
-    said = frame_table("Which images these are", frame, [
-        Column("class", "Class"), Column("index", "Number among the training images", count),
-    ])  # fmt: skip
-    return ReportFigure(caption, alt, uri, (said,))
+    caption = f"{per_class} examples of each of {len(names)} classes, from the training images"
+    alt = f"A column for each class ({', '.join(names)}), each with its first {per_class} training images."
+    shown = [Column("class"), Column("index", "Number among the training images", count)]
+    return ReportFigure(caption, alt, uri, (frame_table("Which images these are", frame, shown),))
 
 
-def split(material: ReportData) -> Table:
-    """The parts of the data, and who used them."""
+def split(data: ReportData) -> Table:
+    """Build the table of the parts of the data, and which models used them."""
     rows = []
-    total = total_images(material.runs[0]) or 1
-    for part in parts_of_data(material):
-        users = [run.name for run in material.runs if any(p.sha256 == part.sha256 for p in run.data)]
-        everybody = len(users) == len(material.runs)
+    total = total_images(data.runs[0]) or 1
+    for part in parts_of_data(data):
+        users = [run.name for run in data.runs if any(p.sha256 == part.sha256 for p in run.data)]
         rows.append(
             {
                 "context": part.context,
-                "pictures": part.images,
+                "images": part.images,
                 "share": part.images / total,
-                "models": "all" if everybody else join_names(users),
+                "models": "all" if len(users) == len(data.runs) else join_names(users),
                 "sha256": part.sha256,
                 "source": part.source,
             }
         )
-    columns = [
+    shown = [
         Column("context", "Part"),
-        Column("pictures", "Images", count),
+        Column("images", "Images", count),
         Column("share", "Share of all", lambda value: format_percent(value, 1)),
         Column("models", "Used by"),
         Column("sha256", "SHA-256 (beginning)", short_sha),
         Column("source", "From"),
     ]
-    return table("The parts of the data", rows, columns)
+    return table("The parts of the data", rows, shown)
 
 
-def configurations(material: ReportData) -> tuple[Table, Table]:
-    """What differs among the models, a row a model; and what all have in common."""
-    keys = list(dict.fromkeys(key for run in material.runs for key in run.parameters))
-    values = {key: {run.parameters.get(key) for run in material.runs} for key in keys}
+def configurations(data: ReportData) -> tuple[Table, Table]:
+    """Build the table of what differs among the models, a row a model, and that of what they have in common."""
+    keys = list(dict.fromkeys(key for run in data.runs for key in run.parameters))
+    values = {key: {run.parameters.get(key) for run in data.runs} for key in keys}
     differing = [key for key in keys if key in ("lr", "epochs") or len(values[key]) > 1]
     rows = [
         {"model": run.name, **{key: format_setting(run.parameters.get(key)) for key in differing}}
-        for run in material.runs
+        for run in data.runs
     ]
-    columns = [Column("model", "Model"), *(Column(key, config_key(key).capitalize()) for key in differing)]
+    shown = [Column("model"), *(Column(key, config_key(key).capitalize()) for key in differing)]
     common = [
-        {"what": config_key(key), "value": material.runs[0].parameters[key]}
+        {"what": config_key(key), "value": data.runs[0].parameters[key]}
         for key in keys
         if key not in differing
     ]
-    for key, heading in (
-        ("precision_used", "precision used"),
-        ("device_used", "device used"),
-        ("host", "host"),
-    ):
-        found = dict.fromkeys(run.tags.get(key, "") for run in material.runs)
-        common.append({"what": heading, "value": ", ".join(filter(None, found))})
+    for key in ("precision_used", "device_used", "host"):
+        used = dict.fromkeys(run.tags.get(key, "") for run in data.runs)
+        common.append({"what": config_key(key), "value": ", ".join(filter(None, used))})
     return (
-        table("What each model was asked", rows, columns),
-        table("The same for all models", common, [Column("what", "Setting"), Column("value", "Value")]),
+        table("Configuration of each model", rows, shown),
+        table("The same for all models", common, [Column("what", "Setting"), Column("value")]),
     )
 
 
 def config_key(key: str) -> str:
-    """A parameter as people say it."""
+    """Return a parameter's name in words."""
     return {"lr": "learning rate"}.get(key, key.replace("_", " "))
 
 
-def architectures(material: ReportData) -> list[Architecture]:
-    """Every net once, in the order of the models."""
+def architectures(data: ReportData) -> list[Architecture]:
+    """Describe every net once, in the order of the models."""
     from hw2.models.base_cnn import layer_table
 
     users: dict[tuple[str, str], list[RunRecord]] = {}
-    for run in material.runs:
-        said = run.parameters.get("model", BASE)
-        users.setdefault((said, "" if said == BASE else run.tags.get("code_sha256", "")), []).append(run)
-    found = []
-    for (said, _), runs in users.items():
-        name = class_name(said)
+    for run in data.runs:
+        net = run.parameters.get("model", BASE)
+        users.setdefault((net, "" if net == BASE else run.tags.get("code_sha256", "")), []).append(run)
+    nets = []
+    for (net, _), runs in users.items():
+        name = class_name(net)
         who = "Every model is" if len(users) == 1 else f"{join_names([run.name for run in runs])}:"
-        if said == BASE:
+        if net == BASE:
             layers: Sequence[tuple[str, str, int]] | None = layer_table()
         else:
-            frame = material.frame(runs[0].run_id, Path(LAYERS_TABLE).stem)
+            frame = data.frame(runs[0].run_id, Path(LAYERS_TABLE).stem)
             layers = None if frame is None else list(frame.fillna("").itertuples(index=False, name=None))
         if layers is None:
-            found.append(Architecture(f"{who} {name}; the table of its layers is missing.", None))
+            nets.append(Architecture(f"{who} {name}; the table of its layers is missing.", None))
             continue
         total = sum(int(row[2]) for row in layers)
         sentence = f"{who} a {name} with {total:,} parameters. Its preprocessing is part of it."
-        found.append(Architecture(sentence, _layers(name, layers, total)))
-    return found
+        nets.append(Architecture(sentence, _layers(name, layers, total)))
+    return nets
 
 
 def _layers(name: str, layers: Sequence[tuple[str, str, int]], total: int) -> Table:
     rows: list[Row] = [{"layer": layer, "shape": shape, "parameters": n} for layer, shape, n in layers]
     rows.append({"layer": "in all", "shape": None, "parameters": total})
-    columns = [
-        Column("layer", "Layer"),
+    shown = [
+        Column("layer"),
         Column("shape", "Output for one image"),
-        Column("parameters", "Parameters", count),
+        Column("parameters", format=count),
     ]
-    return table(f"{name}, layer by layer", rows, columns)
+    return table(f"{name}, layer by layer", rows, shown)
 
 
 _FACTS = (
@@ -257,17 +261,17 @@ _FACTS = (
     ("test_loss", "test loss (nats)", format_loss),
     ("test_calibration_error", "calibration error", format_loss),
     ("train_seconds", "training time (s)", seconds),
-    ("images_per_second", "images a second, last epoch", count),
+    ("images_per_second", "images/s, last epoch", count),
     ("test_seconds", "test time (s)", seconds),
     ("model_size_bytes", "size (KiB)", kib),
-    ("test_rejected", "digits rejected as none", share),
+    ("test_rejected", "inliers rejected", share),
     ("outlier_rejected", "outliers rejected", share),
     ("outlier_auroc", "outlier AUROC", format_ratio),
 )
 
 
-def model_sections(material: ReportData) -> list[ModelSection]:
-    """One for each model."""
+def model_sections(data: ReportData) -> list[ModelSection]:
+    """Build a section for each model."""
     return [
         ModelSection(
             run.name,
@@ -277,21 +281,20 @@ def model_sections(material: ReportData) -> list[ModelSection]:
                 if k in run.parameters
             ),
             _facts(run, model),
-            _curve(material, run),
+            _curve(data, run),
         )
-        for run, model in zip(material.runs, material.comparison.models, strict=True)
+        for run, model in zip(data.runs, data.comparison.models, strict=True)
     ]
 
 
 def _facts(run: RunRecord, model: "ModelPredictions") -> Table:
-    right = int(model.correct.sum())
     rows = [
-        {"what": "test images right", "value": f"{right:,} of {model.n:,}"},
+        {"what": "test images correct", "value": f"{int(model.correct.sum()):,} of {model.n:,}"},
         {"what": "test accuracy", "value": share(model.accuracy)},
     ]
     rows += [
-        {"what": heading, "value": say(run.metrics[key])}
-        for key, heading, say in _FACTS
+        {"what": heading, "value": format_(run.metrics[key])}
+        for key, heading, format_ in _FACTS
         if key in run.metrics
     ]
     rows += [
@@ -302,41 +305,41 @@ def _facts(run: RunRecord, model: "ModelPredictions") -> Table:
         )
         if run.tags.get(key, "0") != "0"
     ]
-    return table(f"Figures of {run.name}", rows, [Column("what", "Measure"), Column("value", "Value")])
+    return table(f"Metrics of {run.name}", rows, [Column("what", "Metric"), Column("value")])
 
 
-def _curve(material: ReportData, run: RunRecord) -> ReportFigure | None:
-    uri, frame = material.png(run.run_id, LOSSES), material.frame(run.run_id, LOSSES)
-    if uri is None or frame is None:
-        return None
-    frame = frame[[c for c in frame if c not in ("batch_losses",)]]
-    first, last = frame.iloc[0], frame.iloc[-1]
-    alt = (
-        f"Two curves over {plural(len(frame), 'epoch')}: training loss goes from {first['train_loss']:.4f} to "
-        f"{last['train_loss']:.4f}, training accuracy from {share(first['train_accuracy'])} to "
-        f"{share(last['train_accuracy'])}."
-    )
-    if "validation_accuracy" in frame:
-        alt += f" Validation accuracy ends at {share(last['validation_accuracy'])}."
+def _curve(data: ReportData, run: RunRecord) -> ReportFigure | None:
+    caption = f"Loss and accuracy of {run.name} by epoch"
     formats = {"epoch": count, "epoch_seconds": seconds, "images_per_second": count}
-    columns = [
-        Column(
-            str(name),
-            str(name).replace("_", " "),
-            formats.get(str(name)) or (share if "accuracy" in str(name) else format_loss),
+
+    def describe(frame: pd.DataFrame) -> str:
+        first, last = frame.iloc[0], frame.iloc[-1]
+        text = (
+            f"Two curves over {plural(len(frame), 'epoch')}: training loss goes from {first['train_loss']:.4f} to "
+            f"{last['train_loss']:.4f}, training accuracy from {share(first['train_accuracy'])} to "
+            f"{share(last['train_accuracy'])}."
         )
-        for name in frame
-    ]
-    said = frame_table(f"{run.name}, epoch by epoch", frame, columns)
-    return ReportFigure(f"Loss and accuracy of {run.name} by epoch", alt, uri, (said,))
+        if "validation_accuracy" not in frame:
+            return text
+        return f"{text} Validation accuracy ends at {share(last['validation_accuracy'])}."
+
+    def tabulate(frame: pd.DataFrame) -> Table:
+        names = map(str, frame)
+        shown = [
+            Column(n, n.replace("_", " "), formats.get(n) or (share if "accuracy" in n else format_loss))
+            for n in names
+        ]
+        return frame_table(f"{run.name}, epoch by epoch", frame, shown)
+
+    return data.figure(run.run_id, LOSSES, caption, describe, tabulate)
 
 
-def confusion(material: ReportData) -> ReportFigure:
-    """The confusion matrices of the grid's models on one scale."""
+def confusion(data: ReportData) -> ReportFigure:
+    """Draw the confusion matrices of the grid's models on one scale."""
     from hw2 import figures
     from hw2.comparison.findings import grid_models
 
-    models = grid_models(material.comparison.models)
+    models = grid_models(data.comparison.models)
     tables = {m.name: confusion_table(confusion_matrix(m.labels, m.predicted)) for m in models}
     names = list(tables)
     caption = (
@@ -348,7 +351,7 @@ def confusion(material: ReportData) -> ReportFigure:
         caption,
         alt,
         *(
-            frame_table(f"{name}: how often each label (row) got each prediction", frame)
+            frame_table(f"{name}: labels in rows, predictions in columns", frame)
             for name, frame in tables.items()
         ),
     )
@@ -356,11 +359,11 @@ def confusion(material: ReportData) -> ReportFigure:
 
 def _confusion_caption(model: "ModelPredictions") -> str:
     matrix = confusion_matrix(model.labels, model.predicted)
-    said = f"{model.name}: {int(matrix.trace()):,} of {model.n:,} on the diagonal"
+    diagonal = f"{model.name}: {int(matrix.trace()):,} of {model.n:,} on the diagonal"
     np.fill_diagonal(matrix, 0)
     if not matrix.any():
-        return f"{said}, no mistake."
+        return f"{diagonal}, none misclassified."
     label, predicted = np.unravel_index(int(matrix.argmax()), matrix.shape)
-    often = int(matrix.max())
-    times = "once" if often == 1 else f"{often:,} times"
-    return f"{said}; its most frequent mistake is {label} taken for {predicted}, {times}."
+    most = int(matrix.max())
+    times = "once" if most == 1 else f"{most:,} times"
+    return f"{diagonal}; its most frequent mistake is {label} predicted as {predicted}, {times}."

@@ -1,14 +1,15 @@
-"""The report's room about images that are no digits: the latest outlier test of its models, or their own runs."""
+"""The report's section about outliers: the latest outlier test of its models, or their own runs' plots."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from hw2.common.formatting import format_ci, format_percent, format_ratio, join_names
-from mlflow_project.analysis.run_selection import search, stored
+from mlflow_project.analysis.run_selection import search
 from mlflow_project.common.names import experiment_name
 from mlflow_project.registry.stored_runs import RunRecord
 from mlflow_project.reports import reference_study
@@ -24,7 +25,7 @@ _ANSWERS = "outlier_predictions"
 
 @dataclass(frozen=True)
 class OutlierSetSection:
-    """One set of outliers: what each model makes of some of its images one by one, and of all of them."""
+    """One outlier set: what each model predicts for some of its images one by one, and for all of them."""
 
     name: str
     examples: tuple[ReportFigure, ...]
@@ -34,9 +35,9 @@ class OutlierSetSection:
 
 @dataclass(frozen=True)
 class OutlierSection:
-    """An outlier test with the study's way to read it, the honest one, and each set.
+    """An outlier test with the reference study's way to read it, the honest one, and each set.
 
-    own: of the models that are not in it, what their own runs have drawn.
+    own: the plots that the other models' own runs have drawn.
     """
 
     about: str
@@ -48,27 +49,28 @@ class OutlierSection:
 
 @dataclass(frozen=True)
 class OutlierRun:
-    """An outlier test, and which of the report's runs are in it: their ids by the name that it gives their models."""
+    """An outlier test; shown: the report's runs that are in it, their ids by the test's names of their models."""
 
     run: RunRecord
     shown: Mapping[str, str]
 
     @property
     def versions(self) -> dict[str, str]:
-        """The URI of each model's registered version, by the name that tables and figures use."""
+        """URI of each model's registered version, by the name that tables and plots use."""
         versions: dict[str, str] = json.loads(self.run.tags.get("versions", "{}"))
         return versions
 
     @property
     def sets(self) -> list[str]:
-        """As they are named in tables and figures; what was asked for may say it otherwise."""
+        """Names of the outlier sets as tables and plots have them; the run's parameter may name them otherwise."""
         return [part.name for part in self.run.data if part.context == "outliers"]
 
 
 def latest_test(client: "MlflowClient", runs: Sequence[RunRecord]) -> OutlierRun | None:
-    """Of the completed outlier tests on these runs' data the one with the most of their models; the newest of such.
+    """Find the completed outlier test on these runs' data with the most of their models, the newest of such.
 
-    None where no test has any of them.
+    Returns:
+        The test; None where no test has any of the models.
     """
     from mlflow_project.tracking.delivery.client import mlflow_errors
 
@@ -86,8 +88,8 @@ def latest_test(client: "MlflowClient", runs: Sequence[RunRecord]) -> OutlierRun
         f"tags.dataset_sha256 = '{runs[0].tags.get('dataset_sha256', '')}'"
     )
     best: OutlierRun | None = None
-    for found in search(client, [experiment.experiment_id], condition):
-        test = OutlierRun(stored(found), {})
+    for run in search(client, [experiment.experiment_id], condition):
+        test = OutlierRun(RunRecord.from_mlflow(run), {})
         shown = {name: registered[uri] for name, uri in test.versions.items() if uri in registered}
         if len(shown) > (len(best.shown) if best else 0):
             best = replace(test, shown=shown)
@@ -97,7 +99,7 @@ def latest_test(client: "MlflowClient", runs: Sequence[RunRecord]) -> OutlierRun
 
 
 def required_artifacts(runs: Sequence[RunRecord], test: OutlierRun | None) -> Iterator[tuple[RunRecord, str]]:
-    """The files that this room needs."""
+    """Yield the files that this section needs."""
     for run in _untested(runs, test):
         yield from ((run, path) for path in (f"{_ANSWERS}.png", f"tables/{_ANSWERS}.csv"))
     if test is None:
@@ -116,9 +118,9 @@ def required_artifacts(runs: Sequence[RunRecord], test: OutlierRun | None) -> It
     yield test.run, "tables/outlier_measures.csv"
 
 
-def outlier_section(material: ReportData, test: OutlierRun | None) -> OutlierSection | None:
-    """All of it, from the runs' tables and figures; None where there is neither a test nor a run's own figure."""
-    own = tuple(_own(material, test))
+def outlier_section(data: ReportData, test: OutlierRun | None) -> OutlierSection | None:
+    """Build the section from stored tables and plots; None where there is neither a test nor a run's own plot."""
+    own = tuple(_own(data, test))
     if test is None:
         about = (
             "There is no outlier test of these models yet; one is made by mlflow-project outliers. "
@@ -126,16 +128,16 @@ def outlier_section(material: ReportData, test: OutlierRun | None) -> OutlierSec
         )
         return OutlierSection(about, own=own) if own else None
     run, models = test.run, list(test.versions)
-    names = {shown.run_id: shown.name for shown in material.runs}
-    said = [
+    names = {run.run_id: run.name for run in data.runs}
+    versions = [
         f"{model} is {uri.removeprefix('models:/')}{_here(names.get(test.shown.get(model, '')), model)}"
         for model, uri in test.versions.items()
     ]
     return OutlierSection(
-        f"Run {run.run_id}: {run.name}. Of the registered models, {join_names(said)}.",
+        f"Run {run.run_id}: {run.name}. Of the registered models, {join_names(versions)}.",
         _as_study(run, models),
-        tuple(_threshold_sentences(material, run)),
-        tuple(_set_section(material, run, name, models) for name in test.sets),
+        tuple(_threshold_sentences(data, run)),
+        tuple(_set_section(data, run, name, models) for name in test.sets),
         own,
     )
 
@@ -149,40 +151,34 @@ def _untested(runs: Sequence[RunRecord], test: OutlierRun | None) -> list[RunRec
     return [run for run in runs if run.run_id not in tested]
 
 
-def _own(material: ReportData, test: OutlierRun | None) -> Iterator[ReportFigure]:
-    """The figures that runs have drawn of their own models."""
-    for run in _untested(material.runs, test):
-        frame = material.frame(run.run_id, _ANSWERS)
-        if frame is None:
-            continue
-        caption = f"{run.name} by its own run: what some images are, and what they are taken for"
-        alt = _taken(frame, "its run’s outlier set", run.name)
-        answers = _answers(frame.assign(model=run.name))
-        image = _image(material, run, _ANSWERS, caption, alt, answers)
-        if image is not None:
-            yield image
+def _own(data: ReportData, test: OutlierRun | None) -> Iterator[ReportFigure]:
+    """Yield the plots that runs have drawn of their own models."""
+    for run in _untested(data.runs, test):
+        caption = f"{run.name} by its own run: some images, and what they are predicted as"
+        describe = partial(_taken, name="its run’s outlier set", model=run.name)
+        figure = data.figure(run.run_id, _ANSWERS, caption, describe, partial(_answers, model=run.name))
+        if figure is not None:
+            yield figure
 
 
 def _as_study(run: RunRecord, models: list[str]) -> str:
     from hw2.outliers.tables import LabelMatches
 
     if "matched" not in run.metrics:
-        return (
-            "No set shown has ten classes, so the study’s way of reading, digit n as class n, doesn’t apply."
-        )
+        return "No outlier set has ten classes, so the reference study’s reading, digit n as class n, doesn’t apply."
     matches = LabelMatches(int(run.metrics["matched"]), int(run.metrics["answers"]))
     return (
-        f"Digit n read as garment class n, as the study does, for {join_names(models)}: {matches}. "
-        f"The study found {reference_study.MATCHED} of {reference_study.ANSWERS}."
+        f"Digit n read as Fashion-MNIST class n, as in the reference study, for {join_names(models)}: {matches}. "
+        f"The reference study found {reference_study.MATCHED} of {reference_study.ANSWERS}."
     )
 
 
-def _threshold_sentences(material: ReportData, run: RunRecord) -> Iterator[str]:
+def _threshold_sentences(data: ReportData, run: RunRecord) -> Iterator[str]:
     yield (
-        "A garment has no digit, so no answer of a digit model can be right; a match is a coincidence of numbering. "
-        "The question that can be asked is whether a model knows that it doesn’t know."
+        "A Fashion-MNIST image has no digit, so no prediction of a digit model can be correct; a match is a "
+        "coincidence of numbering. The question that can be asked is whether a model rejects such an image."
     )
-    measures, thresholds = (material.frame(run.run_id, stem) for stem in ("outlier_measures", "thresholds"))
+    measures, thresholds = (data.frame(run.run_id, stem) for stem in ("outlier_measures", "thresholds"))
     if measures is None or thresholds is None:
         return
     for row in thresholds.to_dict("records"):
@@ -192,122 +188,115 @@ def _threshold_sentences(material: ReportData, run: RunRecord) -> Iterator[str]:
             & (measures["score"] == _DEFAULT_SCORE)
         ]
         auroc = f" AUROC {format_ratio(own['auroc'].iloc[0])}." if len(own) else ""
-        kept, accuracy, rejected = (
+        acceptance, accuracy, rejection = (
             format_ci(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))
             for name in ("digits_kept", "accuracy_on_kept", "outliers_rejected")
         )
         yield (
-            f"{row['model']} by its own score and threshold rejects {rejected} of {row['pictures']:,} images of "
-            f"{row['outliers']} and keeps {kept} of {row['digits']:,} digits, of which {accuracy} are right.{auroc}"
+            f"{row['model']} by its own score and threshold: outlier rejection rate {rejection} of "
+            f"{row['pictures']:,} images of {row['outliers']}; inlier acceptance {acceptance} of {row['digits']:,} "
+            f"digits; selective accuracy {accuracy}.{auroc}"
         )
 
 
-def _set_section(material: ReportData, run: RunRecord, name: str, models: list[str]) -> OutlierSetSection:
-    examples: list[ReportFigure | None] = []
-    whole: list[ReportFigure | None] = []
-    for model in models:
-        stem = f"outlier_predictions_{name}_{model}"
-        frame = material.frame(run.run_id, stem)
-        if frame is not None:
-            caption = f"Images of {name} shown to {model}: what they are, and what they are taken for"
-            examples.append(_image(material, run, stem, caption, _taken(frame, name, model), _answers(frame)))
-    stem = f"probability_vectors_{name}"
-    frame = material.frame(run.run_id, stem)
-    if frame is not None:
-        examples.append(
-            _image(
-                material,
-                run,
-                stem,
-                f"The ten probabilities of each image of {name}",
-                _confidence(frame),
-                frame_table(f"Probabilities for {name}", frame, _probability_columns(frame)),
-            )
+def _set_section(data: ReportData, run: RunRecord, name: str, models: list[str]) -> OutlierSetSection:
+    figure = partial(data.figure, run.run_id)
+    examples = [
+        figure(
+            f"{_ANSWERS}_{name}_{model}",
+            f"Images of {name} shown to {model}, and what they are predicted as",
+            partial(_taken, name=name, model=model),
+            partial(_answers, model=model),
         )
-    for kind in ("outlier_matrix", "outlier_scores"):
+        for model in models
+    ]
+    examples.append(
+        figure(
+            f"probability_vectors_{name}",
+            f"The ten probabilities of each image of {name}",
+            _confidence,
+            lambda frame: frame_table(f"Probabilities for {name}", frame, _probability_columns(frame)),
+        )
+    )
+    whole = []
+    captions = {
+        "outlier_matrix": (
+            f"All of {name} shown to {{}}: which digit each class is predicted as",
+            _strongest,
+        ),
+        "outlier_scores": (f"Outlier scores of {{}}: digits against {name}", _overlap),
+    }
+    for kind, (text, describe) in captions.items():
         for model in models:
-            stem = f"{kind}_{name}_{model}"
-            frame = material.frame(run.run_id, stem)
-            if frame is None:
-                continue
-            if kind == "outlier_matrix":
-                caption = f"All of {name} shown to {model}: which digit each class is taken for"
-                alt = _strongest(frame, model)
-            else:
-                caption = f"Outlier scores of {model}: digits against {name}"
-                alt = _overlap(frame, model)
-            whole.append(_image(material, run, stem, caption, alt, frame_table(caption, frame)))
+            caption = text.format(model)
+            tabulate = partial(frame_table, caption)
+            whole.append(figure(f"{kind}_{name}_{model}", caption, partial(describe, model=model), tabulate))
     return OutlierSetSection(
-        name, tuple(filter(None, examples)), tuple(filter(None, whole)), _measures(material, run, name)
+        name, tuple(filter(None, examples)), tuple(filter(None, whole)), _measures(data, run, name)
     )
 
 
-def _image(
-    material: ReportData, run: RunRecord, stem: str, caption: str, alt: str, said: Table
-) -> ReportFigure | None:
-    uri = material.png(run.run_id, stem)
-    return None if uri is None else ReportFigure(caption, alt, uri, (said,))
-
-
 def _taken(frame: pd.DataFrame, name: str, model: str) -> str:
-    said = ", ".join(f"{row['class']} taken for {row['predicted']}" for row in frame.to_dict("records"))
-    return f"{len(frame)} images of {name} shown to {model}: {said}."
+    answers = ", ".join(f"{row['class']} predicted as {row['predicted']}" for row in frame.to_dict("records"))
+    return f"{len(frame)} images of {name} shown to {model}: {answers}."
 
 
-def _answers(frame: pd.DataFrame) -> Table:
+def _answers(frame: pd.DataFrame, model: str) -> Table:
     columns = [
         Column("class", "Label"),
         Column("predicted", "Predicted digit", count),
         Column("predicted_class", "Class of that number"),
         Column("matches", "Numbers match"),
-        Column("confidence", "Confidence", share),
-        Column("rejected", "Rejected as no digit"),
+        Column("confidence", format=share),
+        Column("rejected", "Rejected as an outlier"),
     ]
-    return frame_table(f"Labels against predictions of {frame['model'].iloc[0]}", frame, columns)
+    return frame_table(f"Labels against predictions of {model}", frame, columns)
 
 
 def _probability_columns(frame: pd.DataFrame) -> list[Column]:
     digits = [Column(f"probability_{n}", str(n), lambda value: f"{value:.3f}") for n in range(10)]
-    return [Column("class", "Label"), Column("model", "Model"), *(c for c in digits if c.key in frame)]
+    return [Column("class", "Label"), Column("model"), *(c for c in digits if c.key in frame)]
 
 
 def _confidence(frame: pd.DataFrame) -> str:
     means = frame.groupby("model", sort=False)["confidence"].mean()
-    said = ", ".join(f"{model} {format_percent(value, 0)}" for model, value in means.items())
-    return f"A row of ten probabilities for each image and model. Mean confidence: {said}."
+    text = ", ".join(f"{model} {format_percent(value, 0)}" for model, value in means.items())
+    return f"A row of ten probabilities for each image and model. Mean confidence: {text}."
 
 
 def _strongest(frame: pd.DataFrame, model: str) -> str:
     counts = frame.drop(columns="label").to_numpy()
     parts = [
-        f"{label} mostly for {row.argmax()} ({format_percent(row.max() / row.sum(), 0)})"
+        f"{label} mostly as {row.argmax()} ({format_percent(row.max() / row.sum(), 0)})"
         for label, row in zip(frame["label"], counts, strict=True)
         if row.sum()
     ]
-    return f"{model} takes {', '.join(parts)}."
+    return f"{model} predicts {', '.join(parts)}."
 
 
 def _overlap(frame: pd.DataFrame, model: str) -> str:
     names = [name for name in frame if name not in ("low", "high", "rejected")]
     rejected = frame["rejected"].astype(bool)
-    said = [
+    counts = [
         f"{int(frame[name][rejected].sum()):,} of {int(frame[name].sum()):,} images of {name}"
         for name in names
     ]
-    return f"Histograms of the scores of {' and '.join(map(str, names))}. {model} rejects {join_names(said)}."
+    return (
+        f"Histograms of the scores of {' and '.join(map(str, names))}. {model} rejects {join_names(counts)}."
+    )
 
 
-def _measures(material: ReportData, run: RunRecord, name: str) -> Table | None:
-    frame = material.frame(run.run_id, "outlier_measures")
+def _measures(data: ReportData, run: RunRecord, name: str) -> Table | None:
+    frame = data.frame(run.run_id, "outlier_measures")
     if frame is None:
         return None
     part = frame[frame["outliers"] == name]
     columns = [
-        Column("model", "Model"),
+        Column("model"),
         Column("score", "Score", lambda value: str(value).replace("_", " ")),
         Column("auroc", "AUROC", format_ratio),
         Column("auroc_low", "From", format_ratio),
         Column("auroc_high", "To", format_ratio),
-        Column("outliers_accepted", "Outliers accepted while 95 % of digits are kept", share),
+        Column("outliers_accepted", "Outliers accepted at 95 % inlier acceptance", share),
     ]
     return frame_table(f"Every score against {name}", part, columns)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about several models, made from what MLflow keeps of them. No model is run."""
+"""One self-contained HTML page about several models, made from their stored artifacts. No model is run."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.analysis.run_selection import Selection, select
+from mlflow_project.analysis.run_selection import Selection, select_predictions
 from mlflow_project.common.errors import UsageError
 from mlflow_project.common.ui_links import comparison_page, experiment_page, ui_address
-from mlflow_project.registry.stored_runs import RunRecord, download_artifacts, stored_predictions
+from mlflow_project.registry.stored_runs import RunRecord, download_artifacts
 from mlflow_project.reports import comparison_sections, model_sections, outlier_sections, reference_study
 from mlflow_project.reports.model_sections import ReportData
 from mlflow_project.tracking.delivery.client import connect as open_store
@@ -24,43 +24,46 @@ TEMPLATE = "report.html.j2"
 
 
 def make_report(selection: Selection, client: "MlflowClient | None" = None) -> tuple[str, tuple[str, ...]]:
-    """The page of the selected models as HTML, and what a person should know of models left out.
+    """Make the page of the selected models, with their latest outlier test if there is one.
 
-    With the latest outlier test of these models, if there is one. RunError, RegistryError or ComparisonError
-    where the models can't be had or compared.
+    Returns:
+        The page as HTML, and notes on models that were left out.
+
+    Raises:
+        RunError, RegistryError, ComparisonError: The models can't be had or compared.
     """
-    client = client or open_store()
-    selected = select(client, selection)
-    return page(client, selected.runs), selected.notes
-
-
-def page(client: "MlflowClient", runs: Sequence[RunRecord]) -> str:
-    """The page of these runs as HTML."""
     from hw2.comparison.compare import compare
 
-    comparison = compare(stored_predictions(client, runs))
+    client = client or open_store()
+    selected, predictions = select_predictions(client, selection)
+    runs, comparison = selected.runs, compare(predictions)
     outliers = outlier_sections.latest_test(client, runs)
-    wanted = [*model_sections.required_artifacts(runs), *outlier_sections.required_artifacts(runs, outliers)]
+    required = [
+        *model_sections.required_artifacts(runs),
+        *outlier_sections.required_artifacts(runs, outliers),
+    ]
     with tempfile.TemporaryDirectory(prefix="report-") as scratch:
-        material = ReportData(runs, comparison, download_artifacts(client, wanted, Path(scratch)))
-        return render(_content(material, outliers) | {"pages": mlflow_pages(client, runs)})
+        data = ReportData(runs, comparison, download_artifacts(client, required, Path(scratch)))
+        content = _content(data, outliers) | {"pages": mlflow_pages(client, runs)}
+        return render(content), selected.notes
 
 
 def write(path: Path, html: str) -> None:
-    """Writes the page; UsageError where that can't be done."""
+    """Write the page; UsageError where that can't be done."""
     require_place(path)
-    with _told(path):
+    with _writing(path):
         path.write_text(html, encoding="utf-8")
 
 
 def require_place(path: Path) -> None:
-    """Makes the folder that a page goes to; UsageError where the page couldn't be written. What is there stays.
+    """Make the folder that a page goes to. A file there stays: a page may be replaced by a newer one, and no other file.
 
-    A page may be replaced by a newer one, and no other file.
+    Raises:
+        UsageError: The page couldn't be written.
     """
-    with _told(path):
+    with _writing(path):
         if path.is_file() and path.stat().st_size and not _is_page(path):
-            raise UsageError(f"{path} is there and is no HTML page; name another file by --output")
+            raise UsageError(f"{path} is there and is not an HTML page; name another file by --output")
         path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
         path.open("ab").close()
@@ -74,7 +77,7 @@ def _is_page(path: Path) -> bool:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -84,7 +87,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def render(content: dict[str, Any]) -> str:
-    """The template with its content; every text is escaped."""
+    """Fill the template; every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -97,31 +100,31 @@ def render(content: dict[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(content)
 
 
-def _content(material: ReportData, outliers: outlier_sections.OutlierRun | None) -> dict[str, Any]:
-    comparison, runs = material.comparison, material.runs
-    configurations, common = model_sections.configurations(material)
+def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> dict[str, Any]:
+    comparison, runs = data.comparison, data.runs
+    configurations, common = model_sections.configurations(data)
     best = comparison_sections.observed(comparison)[0][1][0]
     return {
-        "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} on {material.dataset}",
+        "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} on {data.dataset}",
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "images": comparison.models[0].n,
         "best": best,
         "overall": comparison.overall_verdict,
-        "dataset": material.dataset,
+        "dataset": data.dataset,
         "total": model_sections.total_images(runs[0]),
-        "study_data": reference_study.StudyData() if comparison_sections.is_digits(material) else None,
-        "classes": model_sections.class_table(material),
-        "examples": model_sections.examples(material),
-        "split": model_sections.split(material),
+        "study_data": reference_study.StudyData() if comparison_sections.is_digits(data) else None,
+        "classes": model_sections.class_table(data),
+        "examples": model_sections.examples(data),
+        "split": model_sections.split(data),
         "configurations": configurations,
         "common": common,
-        "nets": model_sections.architectures(material),
-        "models": model_sections.model_sections(material),
-        "confusion": model_sections.confusion(material),
-        "outliers": outlier_sections.outlier_section(material, outliers),
-        "side_by_side": comparison_sections.side_by_side(material),
-        "accuracies": comparison_sections.accuracies(material),
-        "pareto": comparison_sections.pareto(material),
+        "nets": model_sections.architectures(data),
+        "models": model_sections.model_sections(data),
+        "confusion": model_sections.confusion(data),
+        "outliers": outlier_sections.outlier_section(data, outliers),
+        "side_by_side": comparison_sections.side_by_side(data),
+        "accuracies": comparison_sections.accuracies(data),
+        "pareto": comparison_sections.pareto(data),
         "pairs": comparison_sections.pairs(comparison) if len(runs) > 1 else None,
         "seeds": comparison_sections.over_seeds(comparison),
         "observations": comparison_sections.observed(comparison),

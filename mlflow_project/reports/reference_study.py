@@ -1,4 +1,4 @@
-"""The study that `reproduce` repeats: its five models, and the figures that it gives for each."""
+"""The reference study, which `reproduce` repeats: its five models, and the metrics that it gives for each."""
 
 from dataclasses import dataclass, replace
 
@@ -7,9 +7,9 @@ from hw2.training.config import TrainingConfig
 OUTLIER_MODELS = ("m1", "m2", "m3")
 OUTLIER_EXAMPLES = 10
 MATCHED, ANSWERS = 0, 30
-"""Of the garments shown to these models, how many got the digit with the number of their class."""
+"""How many predictions for Fashion-MNIST images were the number of the image's class."""
 MODEL_KB = 565
-"""The size that it gives for every model."""
+"""The size that the study gives for every model."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class StudyData:
 
 @dataclass(frozen=True)
 class StudyModel:
-    """A model of the study, by its alias here. Times are seconds, accuracies shares of 1, as the study says them."""
+    """A model of the study, by its alias here. Times are in seconds, accuracies shares of 1."""
 
     alias: str
     epochs: int
@@ -36,7 +36,7 @@ class StudyModel:
     test_accuracy: float
 
     def config(self, base: TrainingConfig) -> TrainingConfig:
-        """Its configuration: all 60,000 training images are trained on."""
+        """Return the model's configuration: all 60,000 training images are trained on."""
         return replace(base, epochs=self.epochs, lr=self.lr, validation_size=0)
 
 

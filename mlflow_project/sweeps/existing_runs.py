@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import JournalError
-from mlflow_project.common.names import LIVE_TAGS, experiment_name
+from mlflow_project.common.names import LIVE_TAGS, PREDICTIONS, experiment_name
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
+from mlflow_project.registry.stored_runs import artifact_paths, fetch_or_none
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
@@ -123,21 +124,22 @@ class ExperimentIndex:
         for sha256 in sha256s if self.experiment_ids else ():
             for run in self._runs(f"tags.configuration_sha256 = '{sha256}'"):
                 kind = _kind(run)
+                if kind == COMPLETED and not self._has_results(run):
+                    continue
                 if kind and (sha256 not in runs or kind == COMPLETED):
                     runs[sha256] = ExistingRun(kind, run.info.run_id, metrics=dict(run.data.metrics))
         return runs
 
+    def _has_results(self, run: Any) -> bool:
+        """Return whether a completed run has its metrics and files, which its tag alone doesn't promise."""
+        return "test_accuracy" in run.data.metrics and PREDICTIONS in artifact_paths(
+            self.client, run.info.run_id, str(Path(PREDICTIONS).parent)
+        )
+
     def run_exists(self, run_id: str) -> bool:
         """Return whether the run exists and nobody has deleted it."""
-        from mlflow.exceptions import MlflowException
-
-        with mlflow_errors():
-            try:
-                return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    return False
-                raise
+        run = fetch_or_none(lambda: self.client.get_run(run_id))
+        return run is not None and bool(run.info.lifecycle_stage == "active")
 
     def version(self, name: str, run_id: str) -> str | None:
         """Return the number of the version of the registered model `name` that this run has made."""

@@ -1,4 +1,4 @@
-"""All the images that a run needs, loaded once, and the machine they are trained on."""
+"""Load all the images that a run needs, and resolve the machine that it trains on."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ OTHER_OUTLIERS = "mnist"  # for models of garments
 
 @dataclass(frozen=True, eq=False)
 class TrainingInputs:
-    """dataset: as loaded. train, validation: its training part as divided. outliers: images of something else."""
+    """A run's images. train, validation: the data set's training part as divided. outliers: of another data set."""
 
     dataset: "Dataset"
     train: "ImageSet"
@@ -37,9 +37,13 @@ class TrainingInputs:
 def load(
     config: TrainingConfig, data_dir: Path | None = None, download: bool = False
 ) -> tuple[TrainingConfig, TrainingInputs]:
-    """The configuration with its validation_size decided and its net tried out, and its images.
+    """Load a configuration's images, and try out its net.
 
-    `DataError` or `ConfigurationError` where they can't be had, or this machine can't do what is asked.
+    Returns:
+        The configuration with its validation_size decided, and the images.
+
+    Raises:
+        DataError, ConfigurationError: They can't be had, or this machine can't train the configuration.
     """
     from hw2.data.image_set import load_dataset, load_split
     from hw2.training.split import split_validation
@@ -57,9 +61,15 @@ def load(
 def resolve_inputs(
     config: TrainingConfig, data_dir: Path | None = None, download: bool = False
 ) -> tuple[TrainingConfig, DatasetInfo]:
-    """`load` for who only plans: the same refusals, but of the images no more than what they are known by.
+    """Resolve a configuration's inputs for planning, without loading images.
 
-    PyTorch, whose import takes longer than all else here, is asked only for what any machine may not have.
+    PyTorch, whose import takes longer than all else here, is imported only for what a machine may not have.
+
+    Returns:
+        The configuration with its validation_size decided, and what identifies the data set.
+
+    Raises:
+        DataError, ConfigurationError: As `load`.
     """
     if config.device == "cuda" or config.precision == "bfloat16":
         runtime_of(config)
@@ -113,7 +123,7 @@ def _try_out(config: TrainingConfig) -> None:
 
 
 def _with_validation_size(config: TrainingConfig, images: int) -> TrainingConfig:
-    """With its validation_size decided, which must leave enough on both sides."""
+    """Decide the configuration's validation_size, which must leave enough images on both sides."""
     config = config.for_training_set(images)
     assert config.validation_size is not None
     check_fit_sizes(images - config.validation_size, config.validation_size)
@@ -125,12 +135,12 @@ def _outliers(dataset: str) -> str:
 
 
 def check_fit_sizes(training: int, validation: int) -> None:
-    """`ConfigurationError` where these are too few images for the outlier score, which is fitted at the end."""
+    """Raise ConfigurationError where these are too few images to fit the outlier score at the end."""
     held_out = validation or training // 2
     rest = training if validation else training - held_out
-    for found, kind in ((held_out, "held-out"), (rest, "training")):
-        if found < MIN_FIT_IMAGES:
+    for images, kind in ((held_out, "held-out"), (rest, "training")):
+        if images < MIN_FIT_IMAGES:
             raise ConfigurationError(
-                f"{found} {kind} images for the outlier score, expected at least {MIN_FIT_IMAGES}; "
+                f"{images} {kind} images for the outlier score, expected at least {MIN_FIT_IMAGES}; "
                 f"use a larger data set, or a validation_size that leaves {MIN_FIT_IMAGES} on either side"
             )

@@ -1,4 +1,4 @@
-"""What a run says, as plain values under the names that people compare by. Nothing here speaks to MLflow."""
+"""What a run logs, as plain values under the names that people compare by. Nothing here talks to MLflow."""
 
 import dataclasses
 import json
@@ -43,22 +43,31 @@ EPOCH_METRICS = (
 BATCH_METRIC = "batch_loss"
 IMAGE_GRID = ("confusion_matrix", "outlier_predictions")  # also shown side by side in the chart view
 IMAGE_STEP = 0
-"""Of all runs alike: the grid shows one step of each run, at first this one, and theirs end at different epochs."""
+"""The same for all runs: the grid shows one step of each run, at first this one, and they end at different epochs."""
 MODEL = "model"  # its name among the run's artifacts
 EXAMPLES = 10  # outlier images shown one by one
+VERSION_PARAMS = (
+    "lr",
+    "epochs",
+    "batch_size",
+    "warmup",
+    "seed",
+    "validation_size",
+    "optimizer",
+    "momentum",
+)
 DIGEST_LENGTH = 36  # the longest that MLflow keeps
 
 
 def parameters(config: TrainingConfig) -> list[Param]:
-    """What was asked, each as MLflow keeps it: text. The net only where it isn't BaseCNN."""
+    """Return the configuration as parameters; the net only where it isn't BaseCNN."""
     left_out = ("model_source",) if config.custom_net else ("model", "model_source")
-    said = dataclasses.asdict(config).items()
-    return [Param(key, str(value)) for key, value in said if key not in left_out]
+    return [Param(k, str(value)) for k, value in dataclasses.asdict(config).items() if k not in left_out]
 
 
 def initial_tags(config: TrainingConfig, runtime: ResolvedRuntime, dataset: Dataset) -> list[Tag]:
-    """What identifies the run, and what `auto` became."""
-    said = {
+    """Return the tags that identify the run, and what `auto` resolved to."""
+    tags = {
         "status": "started",
         "configuration_sha256": config_hash(config, dataset.sha256),
         "fingerprint": fingerprint(config, dataset.sha256, runtime),
@@ -70,18 +79,18 @@ def initial_tags(config: TrainingConfig, runtime: ResolvedRuntime, dataset: Data
         "host": platform.node(),
         "resumed": "0",
     }
-    return [Tag(key, value) for key, value in said.items()]
+    return [Tag(key, value) for key, value in tags.items()]
 
 
 def dataset_inputs(dataset: Dataset, train: ImageSet, validation: ImageSet | None) -> Iterator[DatasetInput]:
-    """The images that go into a run, each part with what it is used for."""
+    """Yield the images that go into a run, each part with what it is used for."""
     for context, part in (("training", train), ("validation", validation), ("test", dataset.test)):
         if part is not None:
             yield dataset_input(part, dataset.name, context)
 
 
 def dataset_input(part: ImageSet, name: str, context: str) -> DatasetInput:
-    """One set of images as MLflow's UI shows it."""
+    """Describe one set of images as MLflow's UI shows it."""
     shape = [{"name": "images", "type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, 28, 28]}}]
     return DatasetInput(
         name=name,
@@ -94,35 +103,31 @@ def dataset_input(part: ImageSet, name: str, context: str) -> DatasetInput:
 
 
 def batch_losses(points: Iterable[tuple[int, float]], timestamp_ms: int | None = None) -> list[Metric]:
-    """Losses of single batches; step = batches so far."""
+    """Return losses of single batches; step = batches so far."""
     when = now_ms() if timestamp_ms is None else timestamp_ms
     return [Metric(BATCH_METRIC, loss, step, when) for step, loss in points]
 
 
 def epoch_metrics(result: EpochResult, timestamp_ms: int | None = None) -> list[Metric]:
-    """An epoch's figures; step = epoch. Without validation images, without theirs."""
+    """Return an epoch's metrics; step = epoch. Without validation images, without theirs."""
     when = now_ms() if timestamp_ms is None else timestamp_ms
     values = ((name, getattr(result, name)) for name in EPOCH_METRICS)
     return [Metric(name, value, result.epoch, when) for name, value in values if value is not None]
 
 
-def train_seconds(history: Iterable[EpochResult]) -> float:
-    """As if trained alone: the sum over the epochs."""
-    return sum(result.epoch_seconds for result in history)
-
-
 def history_table(history: Iterable[EpochResult]) -> pd.DataFrame:
-    """One row an epoch; columns that have no value in any are left out."""
+    """Build a row for each epoch; columns that have no value in any are left out."""
     return pd.DataFrame([dataclasses.asdict(result) for result in history]).dropna(axis=1, how="all")
 
 
 def final_metrics(
     assessment: Assessment, history: Iterable[EpochResult], model_size_bytes: int, step: int
 ) -> list[Metric]:
-    """What is known once the model is trained and tested."""
+    """Return the metrics of a trained and tested model."""
     when = now_ms()
     known = {
-        "train_seconds": train_seconds(history),
+        # As if trained alone.
+        "train_seconds": sum(result.epoch_seconds for result in history),
         **assessment.metrics(),
         "model_size_bytes": float(model_size_bytes),
     }
@@ -139,7 +144,7 @@ def version_tags(
     validation_accuracy: float | None = None,
     runtime: ResolvedRuntime | None = None,
 ) -> dict[str, str]:
-    """What a registered version repeats of its run, so that look-ups need not open the run.
+    """Return the tags that a registered version repeats of its run, so that queries need not open the run.
 
     identity: the run's fingerprint. runtime: on what it was trained, where that is known.
     """
@@ -147,14 +152,7 @@ def version_tags(
     detector = assessment.detector
     validated = {} if validation_accuracy is None else {"validation_accuracy": str(validation_accuracy)}
     return {
-        "lr": str(config.lr),
-        "epochs": str(config.epochs),
-        "batch_size": str(config.batch_size),
-        "warmup": str(config.warmup),
-        "seed": str(config.seed),
-        "validation_size": str(config.validation_size),
-        "optimizer": config.optimizer,
-        "momentum": str(config.momentum),
+        **{key: str(getattr(config, key)) for key in VERSION_PARAMS},
         **trained_on,
         **validated,
         "test_accuracy": str(assessment.test.accuracy),
@@ -172,7 +170,7 @@ def version_tags(
 def files(
     folder: Path, dataset: Dataset, outliers: ImageSet, assessment: Assessment, history: list[EpochResult]
 ) -> Iterator[Entity]:
-    """Draws the figures and writes the tables and predictions into `folder`; yields each as a value."""
+    """Draw the plots and write tables and predictions into `folder`; yield each as a value."""
     (folder / "tables").mkdir(parents=True)
     (folder / "predictions").mkdir()
     for stem, frame in assessment.predictions().items():
@@ -189,7 +187,7 @@ def files(
 
 
 def layer_table_files(folder: Path, model: Net) -> Iterator[Artifact]:
-    """The layers of a net that isn't BaseCNN, as a table."""
+    """Write the layers of a net that isn't BaseCNN as a table."""
     if not isinstance(model, BaseCNN):
         frame = pd.DataFrame(model.layers(), columns=["layer", "shape", "parameters"])
         frame.to_csv(folder / LAYERS_TABLE, index=False)
@@ -199,7 +197,7 @@ def layer_table_files(folder: Path, model: Net) -> Iterator[Artifact]:
 def render_plots(
     dataset: Dataset, outliers: ImageSet, assessment: Assessment, history: list[EpochResult]
 ) -> Iterator[tuple[str, pd.DataFrame, bytes]]:
-    """Every figure of a run: its stem, the table that it is drawn from, and the PNG."""
+    """Yield every plot of a run: its stem, the table that it is drawn from, and the PNG."""
     test = assessment.test
     table = history_table(history)
     yield "loss_curve", table, figures.png(figures.loss_curve(table))

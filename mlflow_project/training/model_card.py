@@ -1,4 +1,4 @@
-"""What runs, models and experiments are, in words, as MLflow's UI shows them (Markdown)."""
+"""Describe runs, models and experiments for MLflow's UI (Markdown)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -49,8 +49,8 @@ def view_links(experiment_id: str, table: ui_views.View, run_ids: Sequence[str] 
 
 
 def registered_model(name: str) -> str:
-    """Of a registered model, whatever its versions are."""
-    net = "a net of one's own, whose source lies in `extra_files` of each version"
+    """Describe a registered model, whatever its versions are."""
+    net = "a custom net, whose source lies in `extra_files` of each version"
     if name.endswith(f"-{BASE}"):
         net = "BaseCNN, two 3 x 3 convolutions, 144,266 parameters"
     return (
@@ -64,7 +64,7 @@ def registered_model(name: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ModelCard:
-    """What a trained model is, what it is worth, how it is loaded, and what it can't do."""
+    """A trained model's description: data, configuration, metrics, loading and limits."""
 
     config: TrainingConfig
     images: "TrainingInputs"
@@ -73,7 +73,7 @@ class ModelCard:
     model: "Net"
 
     def text(self, registered_name: str | None = None) -> str:
-        """All of it; of loading only where the model is registered. Contains VERSION_PLACE there."""
+        """Write the card; how to load it only where the model is registered, with VERSION_PLACE for its number."""
         parts = [self._headline(), self._data(), self._configuration(), self._accuracy(), self._outliers()]
         if self.config.custom_net is not None:
             parts.insert(1, self._net())
@@ -83,11 +83,12 @@ class ModelCard:
 
     def _headline(self) -> str:
         accuracy, name = self.assessment.test.accuracy, self.images.dataset.name
-        said = dataclasses.replace(
+        # Without the data's path.
+        config = dataclasses.replace(
             self.config, dataset=TrainingConfig.dataset, model=TrainingConfig.model
-        ).name  # without the data's path
+        ).name
         net = class_name(self.config.model)
-        return f"{net}, {said}: {accuracy:.2%} of the test images of {name} right."  # tables show it bare
+        return f"{net}, {config}: test accuracy {accuracy:.2%} on {name}."  # tables show it bare
 
     def _net(self) -> str:
         name, layers = class_name(self.config.model), self.model.layers()
@@ -119,23 +120,23 @@ class ModelCard:
     def _accuracy(self) -> str:
         test, validation = self.assessment.test, self.history[-1].validation_accuracy
         low, high = test.accuracy_interval
-        said = (
-            f"**Accuracy.** {int(test.correct.sum()):,} of {test.n:,} test images right: {test.accuracy:.2%}, "
+        text = (
+            f"**Accuracy.** {int(test.correct.sum()):,} of {test.n:,} test images correct: {test.accuracy:.2%}, "
             f"95 % interval {low:.2%} to {high:.2%} (Wilson); mean loss {test.loss:.4f} nats; calibration error "
             f"{test.calibration_error:.4f}."
         )
-        return said if validation is None else f"{said} Of the validation images {validation:.2%}."
+        return text if validation is None else f"{text} Validation accuracy {validation:.2%}."
 
     def _outliers(self) -> str:
-        figures, outliers = self.assessment.metrics(), self.images.outliers
-        detector, said = self.assessment.detector, self.assessment.threshold_summary()
+        metrics, outliers = self.assessment.metrics(), self.images.outliers
+        detector, shares = self.assessment.detector, self.assessment.threshold_summary()
         return (
-            f"**Outliers.** On {len(outliers):,} images of {outliers.name} the shipped score has an AUROC of "
-            f"{format_ratio(figures['outlier_auroc'])}. "
-            f"Its threshold, {detector.threshold:.3f}, keeps {detector.target_recall:.0%} of "
-            f"{detector.held_out:,} {detector.threshold_from} images. On images never seen it keeps "
-            f"{said['digits_kept']} of the test images, of which {said['accuracy_on_kept']} are right, and rejects "
-            f"{said['outliers_rejected']} of {outliers.name} (in brackets 95 % intervals, Wilson)."
+            f"**Outliers.** On {len(outliers):,} images of {outliers.name} the default score has an AUROC of "
+            f"{format_ratio(metrics['outlier_auroc'])}. "
+            f"Its threshold, {detector.threshold:.3f}, accepts {detector.target_recall:.0%} of "
+            f"{detector.held_out:,} {detector.threshold_from} images. On images never seen: inlier acceptance "
+            f"{shares['digits_kept']} of the test images, selective accuracy {shares['accuracy_on_kept']}, outlier "
+            f"rejection rate {shares['outliers_rejected']} of {outliers.name} (in brackets 95 % intervals, Wilson)."
         )
 
     def _limits(self) -> str:
@@ -149,7 +150,7 @@ class ModelCard:
             "It is one training with one seed; another seed makes other mistakes.",
         ]
         if dataset.is_sample:
-            limits.insert(0, "It was trained on the small embedded sample: for trying out, not for use.")
+            limits.insert(0, "It was trained on the small bundled sample: for trying out, not for use.")
         return "**Limits.**\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 

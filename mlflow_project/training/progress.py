@@ -1,4 +1,4 @@
-"""How a training tells whoever listens what happens."""
+"""The listener that receives a training's progress."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -7,40 +7,30 @@ if TYPE_CHECKING:
 
 
 class ProgressListener(Protocol):
-    """Is told what happens; a sweep's workers have another one than a person's terminal."""
+    """Receives progress; a sweep's workers have another one than a terminal."""
 
     def info(self, text: str) -> None:
-        """Something worth a line."""
+        """Receive something worth a line."""
 
     def warning(self, text: str) -> None:
-        """Something that a person should know or do something about."""
+        """Receive something that a person should know or act on."""
 
     def progress(self, progress: "Progress", epochs: int) -> None:
-        """Where the training stands."""
+        """Receive how far an epoch is."""
 
     def epoch(self, result: "EpochResult", epochs: int) -> None:
-        """An epoch has ended."""
+        """Receive the metrics of a completed epoch."""
 
     def task(self, description: str, share: float) -> None:
-        """What other work is being done, and what share of the whole, 0 to 1, is done by now."""
+        """Receive what other work is being done, and the share of the whole, 0 to 1, that is done."""
 
 
 class NullListener:
-    """A listener that says nothing."""
-
-    def info(self, text: str) -> None: ...
-
-    def warning(self, text: str) -> None: ...
-
-    def progress(self, progress: "Progress", epochs: int) -> None: ...
-
-    def epoch(self, result: "EpochResult", epochs: int) -> None: ...
-
-    def task(self, description: str, share: float) -> None: ...
+    """A listener that ignores everything."""
 
 
 def epoch_line(result: "EpochResult", epochs: int) -> str:
-    """The figures of an epoch in a line."""
+    """Format the metrics of an epoch in a line."""
     validation = (
         ""
         if result.validation_loss is None

@@ -1,4 +1,4 @@
-"""A training's run before it is one and after it has ended: plain values, without MLflow or PyTorch."""
+"""A training's run before it starts and after it has ended: plain values, without MLflow or PyTorch."""
 
 import dataclasses
 import json
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from hw2.data.lookup import DatasetInfo
     from mlflow_project.tracking.delivery.status import DeliveryStatus
 
-IDENTITY = (
-    "configuration_sha256",
-    "fingerprint",
-)  # tags that a journal's header repeats, to be found at once
+# Tags that a journal's header repeats, to be found at once.
+IDENTITY = ("configuration_sha256", "fingerprint")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """A run that is to be: what it trains, on what, and what becomes of the model.
+    """A run to start: what it trains, on what, and whether its model is registered.
 
-    config knows its validation_size. run_id: an MLflow run that exists already. tags: further tags of the run.
+    Attributes:
+        config: With its validation_size decided.
+        run_id: An existing MLflow run to log into.
+        tags: Further tags of the run.
     """
 
     config: TrainingConfig
@@ -39,14 +40,14 @@ class RunSpec:
     aliases: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """All of it but the run's id, which the journal knows."""
+        """Serialize the specification."""
         plain = dataclasses.asdict(self)
         plain["data_dir"] = None if self.data_dir is None else str(self.data_dir.expanduser().absolute())
         return json.dumps(plain, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "RunSpec":
-        """The inverse of `to_json`; ValueError, TypeError or KeyError where it can't be."""
+        """Read what `to_json` wrote; ValueError, TypeError or KeyError for other text."""
         plain = json.loads(text)
         data_dir = plain.pop("data_dir")
         return cls(
@@ -62,7 +63,7 @@ class RunSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """How a run ended: FINISHED, FAILED or KILLED, with its last metrics and what is delivered of it."""
+    """How a run ended: FINISHED, FAILED or KILLED, with its last metrics and the state of its upload."""
 
     plan: RunSpec
     folder: Path
@@ -74,7 +75,7 @@ class RunResult:
 
     @property
     def unregistered(self) -> str:
-        """Why MLflow didn't register the model of a run that it has all of; empty where it did, or wasn't to."""
+        """Why MLflow didn't register the model of a completely uploaded run; empty where it did, or wasn't to."""
         delivery = self.delivery
         if (
             self.status != "FINISHED"
@@ -85,20 +86,20 @@ class RunResult:
         ):
             return ""
         return next(
-            (said for said in delivery.refused if said.startswith(ModelArtifact.__name__)), "no reason known"
+            (text for text in delivery.refused if text.startswith(ModelArtifact.__name__)), "no reason known"
         )
 
 
 def registered_name(config: TrainingConfig, dataset: "Dataset | DatasetInfo") -> str:
-    """The name of the registered model: `<dataset>-base-cnn`, or with another net's name; a sample's is its set's."""
+    """Return the registered model's name, `<dataset>-<net>`; a sample has the name of its data set."""
     return f"{dataset.name.removesuffix(SAMPLE_SUFFIX)}-{config.model_name}"
 
 
 def read_run_spec(folder: Path) -> RunSpec:
-    """What the run in `folder` was to be; RunError where that can't be read."""
+    """Read the specification of the run in `folder`; RunError where it can't be read."""
     try:
         return RunSpec.from_json((folder / RUN_SPEC_FILE).read_text())
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(
-            f"{folder / RUN_SPEC_FILE} doesn't say what the run was to be ({error}); start a new run"
+            f"{folder / RUN_SPEC_FILE} is no readable run specification ({error}); start a new run"
         ) from error

@@ -1,4 +1,4 @@
-"""Runs that share one training: the epochs are computed once, and each run takes what belongs to it."""
+"""Train once for several runs: the epochs are computed once, and each run logs what belongs to it."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -36,21 +36,23 @@ class SharedTraining:
         self._open = sorted(runs, key=lambda run: run.plan.config.epochs)
         self._epochs = self._open[-1].plan.config.epochs
         self._images = images
-        self._watcher = listener
+        self._listener = listener
         self._interruption = interruption
         self._ended: list[tuple[TrackedRun, str, str]] = []  # with status and reason, still to be closed
         self.outcomes: list[RunResult] = []
 
     def execute(self, start: "TrainingState | None" = None) -> list[RunResult]:
-        """`train`, then `close`."""
+        """Train, then close the runs."""
         self.train(start)
         return self.close()
 
     def train(self, start: "TrainingState | None" = None) -> None:
-        """Trains from `start` or from the beginning and completes each run at its epoch.
+        """Train from `start` or from the beginning, and complete each run at its epoch.
 
-        What goes wrong ends the runs that are still open, as KILLED on a signal and else as FAILED, and is told
-        in their outcomes; only `Interrupted` is raised again, with all runs closed, for the caller to end as well.
+        An error ends the runs that are still open as FAILED, and is the reason in their outcomes.
+
+        Raises:
+            Interrupted: A signal came; the open runs are KILLED, and all are closed.
         """
         try:
             with _threads_as_before():
@@ -61,13 +63,13 @@ class SharedTraining:
             self.close(KILLED_DELIVERY_SECONDS)
             if stopped is None:
                 raise
-            kept = pending_warning(stopped.delivery, stopped.folder)
-            said = "; ".join(filter(None, (_how_to_resume(interrupted, stopped), kept)))
-            raise Interrupted(interrupted.signal_number, said) from interrupted
+            pending = pending_warning(stopped.delivery, stopped.folder)
+            text = "; ".join(filter(None, (_how_to_resume(interrupted, stopped), pending)))
+            raise Interrupted(interrupted.signal_number, text) from interrupted
         except (Hw2Error, ServiceError) as error:
             self._end_all("FAILED", str(error))
         except OSError as error:
-            self._end_all("FAILED", _told(error, self._open[-1].folder if self._open else None))
+            self._end_all("FAILED", _describe(error, self._open[-1].folder if self._open else None))
         except BaseException as error:
             self._end_all("FAILED", f"{type(error).__name__}: {error}")
             self.close()
@@ -75,13 +77,11 @@ class SharedTraining:
 
     @property
     def delivered(self) -> bool:
-        """Whether MLflow has all that the ended runs have said, so that `close` needn't wait."""
+        """Whether the ended runs are completely uploaded, so that `close` needn't wait."""
         return all(run.delivered for run, _, _ in self._ended)
 
     def close(self, seconds: float = DELIVERY_SECONDS) -> list[RunResult]:
-        """Waits for the delivery of the ended runs, so long for all of them together, and gives them free.
-
-        A signal ends the wait.
+        """Wait for the upload of the ended runs, so long for all of them together or until a signal, and close them.
 
         Only now, because a run that is complete must not hold up the training that it shares with others.
         """
@@ -115,7 +115,7 @@ class SharedTraining:
 
         images = self._images
         if needs_compilation(images.runtime.device, self._open[-1].plan.config.custom_net is not None):
-            self._watcher.info(
+            self._listener.info(
                 "compiling the training step for this processor: some 20 s, only the first time"
             )
         training = Trainer(
@@ -135,7 +135,7 @@ class SharedTraining:
         def on_progress(progress: "Progress") -> None:
             for run in self._open:
                 run.progress(progress)
-            self._watcher.progress(progress, self._epochs)
+            self._listener.progress(progress, self._epochs)
             try:
                 self._interruption.check()
             except Interrupted:
@@ -149,12 +149,12 @@ class SharedTraining:
             self._epoch(result, training.state())
 
     def _epoch(self, result: "EpochResult", state: "TrainingState") -> None:
-        # The checkpoint first: what a run has said is then never computed again with another time.
+        # The checkpoint first: what a run has logged is then never computed again with another time.
         self._open[-1].save(state)
         self._saved_at = time.monotonic()
         for run in self._open:
             run.epoch(result)
-        self._watcher.epoch(result, self._epochs)
+        self._listener.epoch(result, self._epochs)
         self._interruption.check()
         self._complete_due(state)
 
@@ -170,7 +170,7 @@ class SharedTraining:
                 raise
             except (Hw2Error, ServiceError, OSError) as error:
                 # Those that share the training are none the worse for it.
-                status, reason = "FAILED", _told(error, run.folder)
+                status, reason = "FAILED", _describe(error, run.folder)
                 run.end(status, reason)
             self._open.pop(0)
             self._ended.append((run, status, reason))
@@ -199,32 +199,38 @@ def _threads_as_before() -> Iterator[None]:
 def find_checkpoint(
     folders: Sequence[Path], fingerprint: str, least_epochs: int
 ) -> "tuple[Path, TrainingState] | tuple[None, None]":
-    """The most advanced state in these run folders that a training of `fingerprint` can start from, and whose it is.
+    """Find the most advanced checkpoint in these run folders that a training can start from.
 
-    least_epochs: of the run that ends first; a state beyond that can't serve it.
+    Args:
+        folders: Of runs.
+        fingerprint: Of the training.
+        least_epochs: Of the run that ends first; a checkpoint beyond that can't serve it.
+
+    Returns:
+        The checkpoint's run folder and its state.
     """
     from hw2.training import checkpoint
 
-    found: list[tuple[Path, TrainingState]] = []
+    states: list[tuple[Path, TrainingState]] = []
     for folder in folders:
         try:
             state = checkpoint.load(folder / CHECKPOINT)
         except CheckpointError:
             continue
         if state.fingerprint == fingerprint and (state.epoch, state.batch) <= (least_epochs, 0):
-            found.append((folder, state))
-    return max(found, key=lambda one: (one[1].epoch, one[1].batch), default=(None, None))
+            states.append((folder, state))
+    return max(states, key=lambda item: (item[1].epoch, item[1].batch), default=(None, None))
 
 
 def checkpoint_warning(folder: Path, start: "TrainingState | None") -> str | None:
-    """One line where the newest state of a run that goes on is damaged; start: what it goes on from instead."""
+    """Return a warning where a resumed run's newest checkpoint is corrupt; start: the state used instead."""
     from hw2.training import checkpoint
 
-    damage = checkpoint.read_problem(folder / CHECKPOINT)
-    return damage and f"{damage}; {'no other' if start is None else 'the one before it'} can serve"
+    problem = checkpoint.read_problem(folder / CHECKPOINT)
+    return problem and f"{problem}; {'no other' if start is None else 'the one before it'} can serve"
 
 
-def _told(error: Exception, folder: Path | None) -> str:
+def _describe(error: Exception, folder: Path | None) -> str:
     if isinstance(error, OSError):
         where = error.filename or folder or "here"
         return f"{error.strerror or error}: {where}; free disk space there and resume the run"
@@ -233,8 +239,8 @@ def _told(error: Exception, folder: Path | None) -> str:
 
 def _how_to_resume(interrupted: Interrupted, run: TrackedRun) -> str:
     checkpoint = run.folder / CHECKPOINT
-    kept = f"its checkpoint is {checkpoint}" if checkpoint.exists() else "it had no checkpoint yet"
+    place = f"its checkpoint is {checkpoint}" if checkpoint.exists() else "it had no checkpoint yet"
     return (
-        f"{interrupted}; run {run.name} is marked KILLED and {kept}; "
-        f"go on with: mlflow-project train --resume {run.name}"
+        f"{interrupted}; run {run.name} is marked KILLED and {place}; "
+        f"resume with: mlflow-project train --resume {run.name}"
     )

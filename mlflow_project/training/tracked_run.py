@@ -1,4 +1,4 @@
-"""One configuration as one MLflow run: what is kept of it on disk, and what it says at each turn."""
+"""One configuration as one MLflow run: its files on disk, and what it logs when."""
 
 import tempfile
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ RUN_SPEC_FILE = local_runs.RUN_SPEC_FILE
 
 
 class TrackedRun(ActiveRun):
-    """A training's run while it is open: with its plan and its checkpoint."""
+    """A training's run while it is open, with its specification and its checkpoint."""
 
     def __init__(self, plan: RunSpec, journal: Journal, listener: "ProgressListener") -> None:
         super().__init__(journal)
@@ -47,7 +47,7 @@ class TrackedRun(ActiveRun):
 
     @classmethod
     def start(cls, plan: RunSpec, images: "TrainingInputs", listener: "ProgressListener") -> "TrackedRun":
-        """A new run, or the one that `mlflow run` has made; says its parameters and what identifies it."""
+        """Start a new run, or the one that `mlflow run` has created; log its parameters and what identifies it."""
         from mlflow_project.training import log_values
 
         opening = log_values.initial_tags(plan.config, images.runtime, images.dataset)
@@ -67,7 +67,7 @@ class TrackedRun(ActiveRun):
             *log_values.dataset_inputs(images.dataset, images.train, images.validation),
         )
         journal.sync()
-        # Last, and in one piece: a folder with a plan is a run that has said all of this and can be gone on with.
+        # Last, and in one piece: a folder with a plan is a run that has logged all of this and can be resumed.
         _write(journal, RUN_SPEC_FILE, plan.to_json())
         return cls(plan, journal, listener)
 
@@ -75,9 +75,12 @@ class TrackedRun(ActiveRun):
     def reopen(
         cls, folder: Path, listener: "ProgressListener", tags: Mapping[str, str] | None = None
     ) -> "TrackedRun":
-        """A run that was interrupted or has failed, to be gone on with.
+        """Reopen a run that was interrupted or has failed.
 
-        RunBusyError while another process has it; RunError where that has finished it; JournalError for a full disk.
+        Raises:
+            RunBusyError: Another process has it.
+            RunError: Another process has finished it.
+            JournalError: The disk is full.
         """
         plan = read_run_spec(folder)
         journal = Journal.open(folder, on_problem=listener.warning)
@@ -98,20 +101,20 @@ class TrackedRun(ActiveRun):
         return run
 
     def progress(self, progress: "Progress") -> None:
-        """Says the losses that are new."""
+        """Log the losses that are new."""
         from mlflow_project.training import log_values
 
         self.journal.append(*log_values.batch_losses(progress.batch_losses))
 
     def epoch(self, result: "EpochResult") -> None:
-        """Says an epoch's figures and makes them durable."""
+        """Log an epoch's metrics and make them durable."""
         from mlflow_project.training import log_values
 
         self.journal.append(*log_values.epoch_metrics(result))
         self.journal.sync()
 
     def backfill(self, state_: "TrainingState") -> None:
-        """Says what a state knows and the run hasn't said: after a resume, or because another run trained it."""
+        """Log a state's metrics that the run hasn't: after a resume, or because another run trained it."""
         from mlflow_project.training import log_values
 
         self.journal.append(*log_values.batch_losses(state_.batch_losses))
@@ -119,7 +122,7 @@ class TrackedRun(ActiveRun):
             self.journal.append(*log_values.epoch_metrics(result))
 
     def save(self, state_: "TrainingState") -> None:
-        """Writes the checkpoint. A disk that refuses is said once, and training goes on."""
+        """Write the checkpoint. A disk that refuses is warned of once, and training continues."""
         from hw2.training import checkpoint
 
         try:
@@ -128,15 +131,16 @@ class TrackedRun(ActiveRun):
         except OSError as error:
             if not self._checkpoint_problem:
                 self.listener.warning(
-                    f"no checkpoint can be written in {self.folder} ({error.strerror}); training goes on, "
+                    f"no checkpoint can be written in {self.folder} ({error.strerror}); training continues, "
                     "but a kill now would lose what it did since the last one: free disk space there"
                 )
             self._checkpoint_problem = True
 
     def complete(self, state_: "TrainingState", images: "TrainingInputs") -> None:
-        """Tests the trained model and says all that is learnt about it; hands it over for registration.
+        """Evaluate the trained model, log its results, and hand it over for registration.
 
-        JournalError if the disk doesn't take all of it: the run isn't FINISHED then, and can be gone on with.
+        Raises:
+            JournalError: The disk doesn't take all of it; the run isn't FINISHED then, and can be resumed.
         """
         from hw2.models.factory import weights_sha256
         from hw2.outliers.assessment import assess
@@ -189,14 +193,22 @@ class TrackedRun(ActiveRun):
 
     @property
     def _again(self) -> str:
-        return f"go on with: mlflow-project train --resume {self.name}"
+        return f"resume with: mlflow-project train --resume {self.name}"
 
 
 def redirect_run(run_id: str, resumed: Header, listener: "ProgressListener") -> ActiveRun:
-    """The run that `mlflow run` has made for a resumption: it says which one goes on instead, and ends as that one.
+    """Start the run that `mlflow run` has created for a resumption; it refers to the resumed run, and ends as it does.
 
-    As a context around the resumption. resumed: that of the journal that goes on. JournalError if the disk takes
-    nothing.
+    Args:
+        run_id: Of the run that `mlflow run` has created.
+        resumed: Header of the resumed run's journal.
+        listener: Receives warnings.
+
+    Returns:
+        A context around the resumption.
+
+    Raises:
+        JournalError: The disk takes nothing.
     """
     # By its journal, because it may have no id yet.
     resumes = Tag("resumes", JOURNAL_REFERENCE + resumed.key)
@@ -211,7 +223,7 @@ def redirect_run(run_id: str, resumed: Header, listener: "ProgressListener") -> 
 
 
 def _write(journal: Journal, name: str, text: str) -> None:
-    """A small file of a run that begins or goes on; JournalError, with the run closed, where the disk is full."""
+    """Write a small file of a run; JournalError, with the run closed, where the disk is full."""
     try:
         fsio.replace(journal.folder / name, text.encode(), durable=True)
     except OSError as error:

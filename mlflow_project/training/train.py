@@ -1,4 +1,4 @@
-"""One configuration trained as one run, or an interrupted run brought to its end."""
+"""Train one configuration as one run, or resume an interrupted run."""
 
 import dataclasses
 from contextlib import ExitStack
@@ -33,13 +33,13 @@ def train(
     """Train and evaluate one configuration as one MLflow run, and register its model.
 
     Args:
-        config: What to train; its defaults where none is given.
-        data_dir: Folder of the full data; without it torchvision's cache, else the embedded sample.
-        download: Whether torchvision may fetch a data set that isn't on the disk.
+        config: What to train; the defaults where None.
+        data_dir: Folder of the full data; without it torchvision's cache, else the bundled sample.
+        download: Whether torchvision may download a data set that isn't on the disk.
         register: Whether the model becomes a version of the registered model.
-        run_id: An MLflow run that exists already.
-        listener: Hears of the progress.
-        interruption: Notes signals; a first one stops the training with its checkpoint kept.
+        run_id: An existing MLflow run to log into.
+        listener: Receives progress.
+        interruption: Receives signals; a first one stops the training after a checkpoint.
         options: Fields of the configuration, as in `train(lr=0.1, epochs=8)`.
 
     Raises:
@@ -47,100 +47,84 @@ def train(
         Interrupted: A signal came; the run is marked KILLED and can be resumed.
         ConfigurationError, DataError: The configuration or its data can't be had, before there is a run.
     """
+    from mlflow_project.training import inputs
+    from mlflow_project.training.shared_training import SharedTraining
+    from mlflow_project.training.tracked_run import TrackedRun
+
     config, listener = dataclasses.replace(config or TrainingConfig(), **options), listener or NullListener()
-    plan = RunSpec(config=config, data_dir=data_dir, run_id=run_id, register=register)
     with interruption or GracefulShutdown() as interruption:
-        return _finished(_start(plan, download, listener, interruption), listener)
+        config, loaded = inputs.load(config, data_dir, download)
+        if loaded.dataset.is_sample:
+            listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
+        interruption.check()
+        plan = RunSpec(config=config, data_dir=data_dir, run_id=run_id, register=register)
+        run = TrackedRun.start(plan, loaded, listener)
+        _introduce(run, loaded, listener)
+        return _finished(SharedTraining([run], loaded, listener, interruption).execute()[0], listener)
 
 
 def resume(
     run_id: str,
     *,
     data_dir: Path | None = None,
-    given: str | None = None,
+    adopted_run_id: str | None = None,
     listener: ProgressListener | None = None,
     interruption: GracefulShutdown | None = None,
 ) -> RunResult:
-    """Bring an interrupted run to its end, from its last checkpoint on.
+    """Resume an interrupted run from its last checkpoint.
 
     Args:
         run_id: The run's id, or the name of its folder.
-        data_dir: Another folder of the same data than the run began with.
-        given: An MLflow run that was made for this resumption; it says which run goes on instead.
-        listener: Hears of the progress.
-        interruption: Notes signals.
+        data_dir: Another folder with the run's data.
+        adopted_run_id: An MLflow run that was created for this resumption; it gets a reference to the resumed run.
+        listener: Receives progress.
+        interruption: Receives signals.
 
     Raises:
         RunError: The run is finished, can't be found, was computed otherwise, or didn't finish now either.
         Interrupted: A signal came; the run can be resumed again.
     """
-    listener = listener or NullListener()
-    with interruption or GracefulShutdown() as interruption:
-        return _finished(_resume(run_id, data_dir, given, listener, interruption), listener)
-
-
-def _start(
-    plan: RunSpec, download: bool, listener: ProgressListener, interruption: GracefulShutdown
-) -> RunResult:
-    from mlflow_project.training import inputs
-    from mlflow_project.training.shared_training import SharedTraining
-    from mlflow_project.training.tracked_run import TrackedRun
-
-    config, loaded = inputs.load(plan.config, plan.data_dir, download)
-    if loaded.dataset.is_sample:
-        listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
-    interruption.check()
-    run = TrackedRun.start(dataclasses.replace(plan, config=config), loaded, listener)
-    _introduce(run, loaded, listener)
-    return SharedTraining([run], loaded, listener, interruption).execute()[0]
-
-
-def _resume(
-    name: str,
-    data_dir: Path | None,
-    given: str | None,
-    listener: ProgressListener,
-    interruption: GracefulShutdown,
-) -> RunResult:
     from hw2.training.fingerprint import fingerprint
     from mlflow_project.tracking.journal import local_runs
     from mlflow_project.training import inputs
     from mlflow_project.training.shared_training import SharedTraining, checkpoint_warning, find_checkpoint
     from mlflow_project.training.tracked_run import TrackedRun, redirect_run
 
-    local = local_runs.find(name)
-    if local.state == "finished":
-        raise RunError(f"run {name} is finished; start a new one to train more")
-    plan = read_run_spec(local.folder)
-    config, loaded = inputs.load(plan.config, data_dir or plan.data_dir)
-    identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
-    recorded = local.header.tags["fingerprint"]
-    if identity != recorded:
-        # What the run has said already would not fit what is computed now.
-        raise RunError(
-            f"run {name} has fingerprint {recorded[:12]}, here it would be {identity[:12]}: other code, images, "
-            "machine or number of threads; start a new run instead"
-        )
-    interruption.check()
-    adopted = given if given and given != local.run_id else None
-    with ExitStack() as stack:
-        run = TrackedRun.reopen(local.folder, listener, {"resumed_by": adopted} if adopted else None)
-        other = stack.enter_context(redirect_run(adopted, local.header, listener)) if adopted else None
-        # Only now that no other process can add to it.
-        _, start = find_checkpoint([local.folder], identity, config.epochs)
-        if damage := checkpoint_warning(local.folder, start):
-            listener.warning(damage)
-        done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
-        listener.info(f"run {run.name} goes on from {done}")
-        _introduce(run, loaded, listener)
-        result = SharedTraining([run], loaded, listener, interruption).execute(start)[0]
-        if other is not None and result.status != "FINISHED":
-            other.problem = result.reason
-    return result
+    listener = listener or NullListener()
+    with interruption or GracefulShutdown() as interruption:
+        local = local_runs.find(run_id)
+        if local.state == "finished":
+            raise RunError(f"run {run_id} is finished; start a new one to train more")
+        plan = read_run_spec(local.folder)
+        config, loaded = inputs.load(plan.config, data_dir or plan.data_dir)
+        identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
+        recorded = local.header.tags["fingerprint"]
+        if identity != recorded:
+            # What the run has logged already would not fit what is computed now.
+            raise RunError(
+                f"run {run_id} has fingerprint {recorded[:12]}, here it would be {identity[:12]}: other code, images, "
+                "machine or number of threads; start a new run instead"
+            )
+        interruption.check()
+        adopted = adopted_run_id if adopted_run_id and adopted_run_id != local.run_id else None
+        with ExitStack() as stack:
+            run = TrackedRun.reopen(local.folder, listener, {"resumed_by": adopted} if adopted else None)
+            other = stack.enter_context(redirect_run(adopted, local.header, listener)) if adopted else None
+            # Only now that no other process can add to it.
+            _, start = find_checkpoint([local.folder], identity, config.epochs)
+            if problem := checkpoint_warning(local.folder, start):
+                listener.warning(problem)
+            done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
+            listener.info(f"run {run.name} resumes at {done}")
+            _introduce(run, loaded, listener)
+            result = SharedTraining([run], loaded, listener, interruption).execute(start)[0]
+            if other is not None and result.status != "FINISHED":
+                other.problem = result.reason
+        return _finished(result, listener)
 
 
 def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressListener) -> None:
-    """Tell at once what is trained, and where it is found as soon as the server has named it."""
+    """Tell at once what is trained, and where it is as soon as the server has named it."""
     config, runtime, where = run.plan.config, loaded.runtime, redact(run.journal.header.tracking_uri)
     measured = config.custom_net is not None and config.threads == 0 and runtime.device == "cpu"
     listener.info(
@@ -152,10 +136,9 @@ def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressLi
 
 
 def _finished(result: RunResult, listener: ProgressListener) -> RunResult:
-    """The result of a run that is FINISHED, RunError otherwise; tells what MLflow hasn't got of it."""
-    kept = pending_warning(result.delivery, result.folder)
-    refused = result.delivery.refused if result.delivery else ()
-    for warning in ([] if kept is None else [kept]) + list(refused):
+    """Return the result of a FINISHED run, raise RunError otherwise; tell what is not uploaded."""
+    rejected = result.delivery.refused if result.delivery else ()
+    for warning in filter(None, (pending_warning(result.delivery, result.folder), *rejected)):
         listener.warning(warning)
     for note in result.delivery.notes if result.delivery else ():
         listener.info(f"Note: {note}")

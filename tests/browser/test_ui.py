@@ -158,12 +158,12 @@ def test_the_registered_model_says_what_it_is_and_which_version_to_use(browser: 
 def test_a_version_has_its_model_card(browser: Page, site: Site) -> None:
     browser.open(f"/#/models/{MODEL}/versions/1")
     browser.reads(
-        "of 1,000 test images right",
+        "of 1,000 test images correct",
         "95 % interval",
         "has an AUROC of",
         "Its threshold",
         f'mlflow.pyfunc.load_model("models:/{MODEL}/1")',
-        "It was trained on the small embedded sample",
+        "It was trained on the small bundled sample",
         "weights_sha256",
     )
     browser.shot("version")

@@ -52,7 +52,7 @@ def test_train_sweep_compare_promote_and_sync_return_values_and_print_nothing(
     assert len(comparison.pairs) == 1
 
     change = promote(
-        RegisteredModel(name=f"{tiny.name}-base-cnn"), "lr=0.05 epochs=1", "mine", because="a test"
+        RegisteredModel(name=f"{tiny.name}-base-cnn"), "lr=0.05 epochs=1", "mine", reason="a test"
     )
     assert change is not None
     assert change.alias == "mine"

@@ -163,7 +163,7 @@ def test_a_killed_run_is_listed_and_goes_on_or_is_refused_in_one_line(
     err = capsys.readouterr().err
     resumed = client.get_run(run_id)
     if status == 0:
-        assert f"run {run_id} goes on from epoch 2, batch 1" in err
+        assert f"run {run_id} resumes at epoch 2, batch 1" in err
         assert (resumed.info.status, resumed.data.tags["status"]) == ("FINISHED", "completed")
         points = client.get_metric_history(run_id, "train_loss")
         assert [point.step for point in points] == [1, 2, 3]

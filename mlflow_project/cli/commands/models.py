@@ -94,12 +94,14 @@ def show(model: str, name: str, format_: str) -> None:
     """
     registry = _registry(name)
     version = registry.with_run(registry.resolve(model))
+    problem = registry.run_problem(version)
     facts = {
         "model": version.name,
         "version": version.number,
         "aliases": ", ".join(version.aliases),
         "uri": version.uri,
         "run_id": version.run_id,
+        **({"run_problem": problem} if problem else {}),
         "created": _when(version.created_ms),
         **dict(sorted(version.tags.items())),
     }

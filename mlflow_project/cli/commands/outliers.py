@@ -87,7 +87,7 @@ def outliers(
             console,
             download=download,
             run_id=os.environ.get("MLFLOW_RUN_ID"),
-            asked={"models": models, "outliers": sets, "examples": str(examples)},
+            params={"models": models, "outliers": sets, "examples": str(examples)},
             interruption=interruption,
         )
     return _report(found, format_)

@@ -51,7 +51,7 @@ def train(
     with Console() as console:
         if resume:
             result = training.resume(
-                resume, data_dir=data_dir, given=run_id, listener=console, interruption=interruption
+                resume, data_dir=data_dir, adopted_run_id=run_id, listener=console, interruption=interruption
             )
         else:
             result = training.train(

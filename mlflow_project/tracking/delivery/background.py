@@ -182,7 +182,7 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
     session = uploader.session
     problem: str | None = None
     if not lock.acquire():
-        problem = "its own process is uploading it"
+        problem = "another process is uploading it"
     else:
         try:
             problem = _deliver_all(uploader, deadline, attempts)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_runs_get_intervals_and_a_verdict_in_words(kept: Kept, capsys: Capture) 
     same = kept.training(range(2, 32), lr=0.01)
     assert run(["compare", "--runs", f"{good},{bad}, {same}"]) == 0
     out = capsys.readouterr().out
-    assert "3 models, each asked 200 test images" in out
+    assert "3 models, all evaluated on the same 200 test images" in out
     assert "lr=0.1 epochs=8 is better: 30 images against 0, p < 0.0001 (corrected for 3 pairs)" in out
     assert "no significant difference: 2 images against 2, p = 1.00 (corrected for 3 pairs)" in out
     assert "Overall: the 3 models are not all equally good" in out
@@ -125,6 +126,43 @@ def test_runs_of_one_name_get_their_ids(kept: Kept, capsys: Capture) -> None:
     assert names(compared(capsys)[0]) == [f"lr=0.1 epochs=5 ({run_id[:8]})" for run_id in ids]
 
 
+def test_one_run_without_predictions_is_left_out_of_what_nobody_has_named(
+    kept: Kept, capsys: Capture
+) -> None:
+    runs = [kept.training([n], lr=lr) for n, lr in enumerate((0.1, 0.2))]
+    marked = kept.training(None, name="marked by hand", lr=0.3)
+    damaged = kept.training([1], name="damaged", lr=0.4)
+    artifacts = Path(kept.client.get_run(damaged).info.artifact_uri.removeprefix("file://"))
+    (artifacts / "predictions" / "test.parquet").write_bytes(b"no table")
+    sweep = kept.sweep([{"run": run_id, "run_id": run_id} for run_id in (*runs, marked)])
+    found, err = compared(capsys)
+    assert names(found) == ["lr=0.1 epochs=5", "lr=0.2 epochs=5"]
+    assert f"marked by hand is left out: run {marked} (marked by hand) has no predictions" in err
+    assert f"damaged is left out: run {damaged} (damaged) has no readable predictions" in err
+    assert names(compared(capsys, "--sweep", sweep)[0]) == ["lr=0.1 epochs=5", "lr=0.2 epochs=5"]
+    assert run(["report"]) == 0
+    assert "marked by hand is left out" in capsys.readouterr().err
+    assert f"run {marked} (marked by hand) has no predictions" in refused(
+        capsys, "--runs", f"{runs[0]},{marked}"
+    )
+
+
+def test_where_nothing_has_predictions_the_reason_is_named(kept: Kept, capsys: Capture) -> None:
+    kept.training(None)
+    assert "has no predictions/test.parquet" in refused(capsys)
+
+
+def test_of_a_deleted_experiment_the_experiment_is_to_be_restored(kept: Kept, capsys: Capture) -> None:
+    run_id = kept.training([1], alias="m1")
+    kept.training([2], alias="m2", lr=0.2)
+    kept.client.delete_experiment(kept.experiment)
+    restore = f"mlflow experiments restore --experiment-id {kept.experiment}"
+    for options in ((), ("--models", "m1,m2"), ("--runs", run_id)):
+        assert f"experiment mnist-base-cnn is deleted, with its runs; restore it with: {restore}" in refused(
+            capsys, *options
+        )
+
+
 def refused(capsys: Capture, *options: str) -> str:
     capsys.readouterr()
     assert run(["compare", *options]) != 0
@@ -153,7 +191,7 @@ def test_what_cannot_be_compared_is_one_line_that_names_it(kept: Kept, capsys: C
     assert "there is not a run abc" in refused(capsys, "--runs", f"{one},abc")
     cut = kept.training([1], status="interrupted", epochs=9)
     assert (
-        f"is interrupted; only completed runs are compared. Go on with it by: mlflow-project train --resume {cut}"
+        f"is interrupted; only completed runs are compared. Resume it by: mlflow-project train --resume {cut}"
         in (refused(capsys, "--runs", f"{one},{cut}"))
     )
     sweep = kept.sweep([])

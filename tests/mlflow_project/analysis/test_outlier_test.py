@@ -154,7 +154,7 @@ def test_folders_of_one_name_are_two_sets_and_the_same_images_one(
     assert run(["outliers", "--outliers", f"{first},{second},{first}", "--format", "json"]) == 0
     said = capsys.readouterr()
     assert {row["outliers"] for row in json.loads(said.out)} == {"own", "own-2"}
-    assert f"{first}: the same images are shown once" in said.err
+    assert f"{first}: the same images are evaluated once" in said.err
 
 
 @pytest.mark.usefixtures("registered")
@@ -267,9 +267,9 @@ def test_what_mlflow_run_has_written_of_the_request_is_not_written_again(
     def ask(*arguments: object) -> None:
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr(outlier_test, "_ask", ask)
+    monkeypatch.setattr(outlier_test, "_evaluate_models", ask)
     left = []
-    monkeypatch.setattr(mlflow_run, "keep_said", left.append)  # a process that would outlive the test
+    monkeypatch.setattr(mlflow_run, "restore_status", left.append)  # a process that would outlive the test
     assert run(["outliers", "--models", "lr=0.02,epochs=2", "--outliers", "inverted"]) == 143
     found = store.get_run(made.info.run_id)
     assert found.data.params == {"models": "lr=0.02,epochs=2", "outliers": "inverted", "examples": "10"}

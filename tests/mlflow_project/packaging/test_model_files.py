@@ -25,6 +25,7 @@ from mlflow_project.packaging.pyfunc_model import COLUMNS, PyfuncModel
 from tests.support.registered import Registered
 
 SIZES = (1, 2, 257)
+MODULE = "mlflow_project/packaging/pyfunc_model.py"  # below the package that a model carries
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_the_python_function_needs_neither_of_our_packages(model_files: Path) ->
 
 def test_what_the_carried_code_imports_is_required(model_files: Path) -> None:
     imported = set()
-    for file in model_files.glob("code/*/*.py"):
+    for file in model_files.rglob("code/*/**/*.py"):
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
@@ -177,10 +178,10 @@ def test_two_models_of_different_code_are_each_answered_by_their_own(
     shutil.copytree(model_files, older)
     (package,) = (older / "code").iterdir()
     package.rename(package.with_name("base_cnn_older"))
-    for file in (older / "code" / "base_cnn_older").glob("*.py"):
+    for file in (older / "code" / "base_cnn_older").rglob("*.py"):
         file.write_text(file.read_text().replace(package.name, "base_cnn_older"))
-    served = older / "code" / "base_cnn_older" / "served.py"
-    served.write_text(served.read_text().replace('"label": logits', '"label": -logits'))
+    module = older / "code" / "base_cnn_older" / MODULE
+    module.write_text(module.read_text().replace('"label": logits', '"label": -logits'))
     card = older / "MLmodel"
     card.write_text(card.read_text().replace(package.name, "base_cnn_older"))
     loaded = [load(str(files)) for files in (model_files, older, model_files)]
@@ -209,15 +210,16 @@ def tags(model_files: Path) -> dict[str, str]:
 
 def test_verification_passes_over_what_python_compiles(model_files: Path, tags: dict[str, str]) -> None:
     (package,) = (model_files / "code").iterdir()
-    (package / "__pycache__").mkdir(exist_ok=True)
-    (package / "__pycache__" / "served.cpython-311.pyc").touch()
+    cache = (package / MODULE).parent / "__pycache__"
+    cache.mkdir(exist_ok=True)
+    (cache / "pyfunc_model.cpython-311.pyc").touch()
     packaging.verify(model_files, tags, "it")
-    (package / "served.py").write_text("")
-    with pytest.raises(RegistryError, match=f"{package.name}/served.py has SHA-256"):
+    (package / MODULE).write_text("")
+    with pytest.raises(RegistryError, match=f"{package.name}/{MODULE} has SHA-256"):
         packaging.verify(model_files, tags, "it")
 
 
-@pytest.mark.parametrize("name", ["__pycache__/torch.cpython-311.pyc", "__pycache__/served.py", "served.pyc"])
+@pytest.mark.parametrize("name", ["__pycache__/torch.cpython-311.pyc", "__pycache__/net.py", "net.pyc"])
 def test_what_is_compiled_of_no_module_is_refused(name: str, model_files: Path, tags: dict[str, str]) -> None:
     (package,) = (model_files / "code").iterdir()
     (package / name).parent.mkdir(exist_ok=True)
@@ -236,7 +238,8 @@ def test_each_file_is_refused_by_its_name_when_it_changes_or_goes(
         name, content = path.relative_to(model_files).as_posix(), path.read_bytes()
         middle = len(content) // 2
         if path.name != "MLmodel":  # where it depends on the line: see below
-            path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+            flipped = bytes(byte ^ 1 for byte in content[middle : middle + 1]) or b"#"
+            path.write_bytes(content[:middle] + flipped + content[middle + 1 :])
             with pytest.raises(RegistryError, match=f"{name} has SHA-256"):
                 packaging.verify(model_files, tags, "it")
         path.unlink()
@@ -297,15 +300,16 @@ def test_mlflow_is_not_imported_beside_the_thread_that_delivers() -> None:
     program = """
 import sys, tempfile
 from pathlib import Path
-from mlflow_project import connection, packaging
+from mlflow_project.packaging import model_files
+from mlflow_project.tracking.delivery import client
 class Notes:
     def find_spec(self, name, path=None, target=None):
         if name == "mlflow":
-            print("locked" if connection._importing.locked() else "free")
+            print("locked" if client._importing.locked() else "free")
 sys.meta_path.insert(0, Notes())
 import torch
 with tempfile.TemporaryDirectory() as folder:
-    packaging._describe(Path(folder), "loader", torch.zeros(2, 28, 28, dtype=torch.uint8))
+    model_files._describe(Path(folder), "loader", torch.zeros(2, 28, 28, dtype=torch.uint8))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["locked"]

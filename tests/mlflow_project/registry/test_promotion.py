@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 from mlflow_project.cli.main import run
 from mlflow_project.common.errors import UsageError
+from mlflow_project.registry import promotion
 from mlflow_project.registry.registered_model import RegisteredModel
 from mlflow_project.registry.versions import Version
 from mlflow_project.tracking.delivery.alias_log import (
@@ -200,7 +201,7 @@ def test_history_shows_who_and_when_and_what_was_done_by_other_means(
     rows = json.loads(capsys.readouterr().out)
     assert [(row["from"], row["to"]) for row in rows] == [(None, best), (best, 1), (1, 2), (2, None)]
     assert [row["who"].partition("@")[0] for row in rows] == ["ada", "", "ada", ""]
-    assert "by other means" in rows[1]["why"]
+    assert "changed outside" in rows[1]["why"]
     assert rows[2]["why"].endswith("because a trial")
     assert all(row["when"].endswith("UTC") for row in rows[:3])
 
@@ -284,6 +285,39 @@ def test_validation_on_different_images_does_not_rank(
     client.set_model_version_tag(NAME, "2", "validation_size", "50")
     assert models("promote", "--best") == 1
     assert "validated on different images" in error(capsys)
+
+
+def test_versions_that_say_nothing_of_their_data_are_not_ranked(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in client.search_model_versions(f"name = '{NAME}'"):
+        client.delete_model_version_tag(NAME, version.version, "dataset_sha256")
+    assert models("promote", "--best") == 1
+    assert f"no version of {NAME} says which data it was trained on" in error(capsys)
+
+
+def test_the_best_validated_is_not_advised_to_be_found_by_best(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse = promotion.Check("test", "the champion is better", False)
+    monkeypatch.setattr(promotion, "_check_not_worse", lambda *arguments: worse)
+    assert models("promote", "--best") == 1
+    message = error(capsys)
+    assert "the champion is better; choose another, or give a reason" in message
+    assert "--best" not in message
+    assert models("promote", "1") == 1
+    assert "(--best takes the best validated one)" in error(capsys)
+
+
+def test_a_deleted_run_is_said_where_its_version_is_shown(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = client.get_model_version(NAME, "1").run_id
+    assert models("show", "1") == 0
+    assert "deleted" not in capsys.readouterr().out
+    client.delete_run(run_id)
+    assert models("show", "1") == 0
+    assert f"run {run_id} was deleted" in capsys.readouterr().out
 
 
 def test_without_a_champion_the_command_that_makes_one_is_named(

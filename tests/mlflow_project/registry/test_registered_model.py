@@ -253,7 +253,24 @@ def test_verify_all_goes_on_where_a_version_has_lost_its_files(
     said = capsys.readouterr()
     results = {row["version"]: row["result"] for row in json.loads(said.out)}
     assert [number for number, result in results.items() if result == "verified"] == [2, 1]
+    lost = "mnist-base-cnn version {} has lost its files; restore them from a backup"
+    assert [results[number] for number in (4, 3)] == [lost.format(4), lost.format(3)]
     assert "2 of 4 versions" in said.err
+
+
+def test_a_version_that_has_lost_files_names_no_temporary_path(
+    registered: Registered, registry: RegisteredModel
+) -> None:
+    import shutil
+
+    (registered.files(2) / "extra_files" / "SHA256SUMS").unlink()
+    with pytest.raises(RegistryError, match="version 2 has lost its extra_files/SHA256SUMS") as refusal:
+        registry.verify(registry.resolve("2"))
+    assert tempfile.gettempdir() not in str(refusal.value)
+    for path in registered.files(3).iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(RegistryError, match="version 3 has lost its files"):
+        registry.load(registry.resolve("3"))
 
 
 def test_verify_all_sees_more_models_than_a_page_of_mlflow_holds(

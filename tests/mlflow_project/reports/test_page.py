@@ -86,43 +86,47 @@ def page(made: list[str], request: pytest.FixtureRequest) -> Page:
 
 def test_the_page_has_every_section(page: Page) -> None:
     assert [said for level, said in page.headings if level == 2] == [
-        "The data", "The split", "The configurations", "The net", "Each model", "Where they are mistaken",
-        "Images that are no digits", "All models", "The verdicts", "Observations", "The runs",
+        "The data", "The split", "The configurations", "The net", "Each model", "Confusion matrices",
+        "Outliers", "All models", "The verdicts", "Observations", "The runs",
     ]  # fmt: skip
-    for said in (
+    for text in (
         "144,266",
         "m2 is better: 30 images against 3, p < 0.0001",
         "Short and aggressive against long and patient",
         "m2: 197 of 200 on the diagonal",
         "28 × 28 grey values",
     ):
-        assert said in page.text or said in page.html, said
+        assert text in page.text or text in page.html, text
 
 
 def test_the_studys_figures_stand_beside_those_of_its_configurations_alone(page: Page) -> None:
-    assert "m2: the study’s 98.30 % is inside 95.68 % to 99.49 %." in page.text
-    assert "m5: the study’s 98.20 % is above 79.39 % to 89.29 %." in page.text
-    assert "own: the study" not in page.text
+    assert "m2: the reference study’s 98.30 % is inside 95.68 % to 99.49 %." in page.text
+    assert "m5: the reference study’s 98.20 % is above 79.39 % to 89.29 %." in page.text
+    assert "own: the reference study" not in page.text
     assert "570.1" in page.text
     assert "54.9" in page.text
 
 
 def test_the_outliers_are_read_as_the_study_does_and_honestly(page: Page) -> None:
-    assert "1 of 20 match; a blind guess would match 2 on average. The study found 0 of 30." in page.text
-    assert "A garment has no digit, so no answer of a digit model can be right" in page.text
+    assert (
+        "1 of 20 match; a blind guess would match 2 on average. The reference study found 0 of 30."
+        in page.text
+    )
+    assert "A Fashion-MNIST image has no digit, so no prediction of a digit model can be correct" in page.text
     assert "m2 is mnist-base-cnn/1 and m5 is mnist-base-cnn/2" in page.text
     assert (
-        "m2 by its own score and threshold rejects 90.0 % (50.0 to 100) of 10 images of fashion-mnist and keeps "
-        "95.5 % (50.0 to 100) of 200 digits, of which 98.0 % (50.0 to 100) are right."
+        "m2 by its own score and threshold: outlier rejection rate 90.0 % (50.0 to 100) of 10 images of "
+        "fashion-mnist; inlier acceptance 95.5 % (50.0 to 100) of 200 digits; selective accuracy "
+        "98.0 % (50.0 to 100)."
     ) in page.text
     assert "AUROC above 0.9999." in page.text
     captions = [said.strip() for said in re.findall("<figcaption>(.*?)</figcaption>", page.html)]
-    assert [said for said in captions if "taken for" in said] == [
-        "Images of fashion-mnist shown to m2: what they are, and what they are taken for.",
-        "Images of fashion-mnist shown to m5: what they are, and what they are taken for.",
-        "own by its own run: what some images are, and what they are taken for.",
+    assert [said for said in captions if "predicted as" in said] == [
+        "Images of fashion-mnist shown to m2, and what they are predicted as.",
+        "Images of fashion-mnist shown to m5, and what they are predicted as.",
+        "own by its own run: some images, and what they are predicted as.",
     ]
-    assert sum("garment 3 taken for 0" in (image["alt"] or "") for image in page.all("img")) == 3
+    assert sum("garment 3 predicted as 0" in (image["alt"] or "") for image in page.all("img")) == 3
 
 
 def test_the_page_needs_nothing_from_elsewhere(page: Page) -> None:
@@ -229,8 +233,8 @@ def test_a_sweeps_models_show_their_own_outliers_whatever_others_were_tested(kep
     kept.outlier_test("m1")
     page = reported("--runs", f"{first},{second}")
     assert "There is no outlier test of these models yet; one is made by" in page.text
-    assert "lr=0.1 epochs=5 by its own run: what some images are" in page.text
-    assert "lr=0.2 epochs=5 by its own run: what some images are" in page.text
+    assert "lr=0.1 epochs=5 by its own run: some images" in page.text
+    assert "lr=0.2 epochs=5 by its own run: some images" in page.text
     assert "shown to m1" not in page.html
 
 
@@ -275,7 +279,7 @@ def test_a_page_is_replaced_with_a_word_and_another_file_never(
 
 def test_what_was_held_out_is_said_beside_the_study(kept: Kept) -> None:
     kept.training(range(3), alias="m2", validation_size=6000)
-    assert "The study trained on all training images" in reported("--models", "m2").text
+    assert "The reference study trained on all training images" in reported("--models", "m2").text
 
 
 def test_the_study_s_figures_stand_beside_a_run_however_its_numbers_were_written() -> None:

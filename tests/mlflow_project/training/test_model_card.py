@@ -26,13 +26,13 @@ def test_a_versions_card_says_what_its_run_measured(client: MlflowClient) -> Non
     for share in ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "validation_accuracy"):
         assert f"{metrics[share]:.2%}" in card
     assert f"AUROC of {format_ratio(metrics['outlier_auroc'])}" in card
-    for name, rest in (
-        ("digits_kept", "of the test images"),
-        ("accuracy_on_kept", "are right"),
-        ("outliers_rejected", "of fashion-mnist"),
+    for name, text in (
+        ("digits_kept", "inlier acceptance {} of the test images"),
+        ("accuracy_on_kept", "selective accuracy {},"),
+        ("outliers_rejected", "outlier rejection rate {} of fashion-mnist"),
     ):
         assert re.search(r"^[\d.]+ % \([\d.]+ to [\d.]+\)$", version.tags[name])
-        assert f"{version.tags[name]} {rest}" in card
+        assert text.format(version.tags[name]) in card
     assert version.tags["digits_kept"].startswith(format_percent(1 - metrics["test_rejected"]))
     assert version.tags["outliers_rejected"].startswith(format_percent(metrics["outlier_rejected"]))
     assert f"{float(version.tags['outlier_threshold']):.3f}" in card

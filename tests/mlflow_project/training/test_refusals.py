@@ -91,10 +91,10 @@ class TestBadInput:
     ) -> None:
         import torch
 
-        from hw2.training import config
+        from hw2.training import runtime
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        monkeypatch.setattr(config, "native_bfloat16", lambda: False)
+        monkeypatch.setattr(runtime, "native_bfloat16", lambda: False)
         made = MlflowClient(store).create_run("0")
         monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
         assert main.run(["train", *given]) == 2

@@ -79,7 +79,7 @@ def test_a_run_whose_model_finds_no_room_has_failed_and_goes_on_when_there_is_so
     run = only_run(store)
     assert "No space left on device" in run.data.tags["reason"]
     assert (
-        f"free disk space there, and go on with: mlflow-project train --resume {unfinished}"
+        f"free disk space there, and resume with: mlflow-project train --resume {unfinished}"
         in run.data.tags["reason"]
     )
     assert (run.info.status, run.data.tags["status"]) == ("FAILED", "failed")
@@ -88,7 +88,7 @@ def test_a_run_whose_model_finds_no_room_has_failed_and_goes_on_when_there_is_so
     assert main.run(["train", "--resume", unfinished]) == 0
     err = capfd.readouterr().err
     assert re.search(r"Warning: .*checkpoint\.pt is damaged .*; the one before it can serve", err)
-    assert f"run {unfinished} goes on from epoch 2, batch 1" in err
+    assert f"run {unfinished} resumes at epoch 2, batch 1" in err
     run, client = only_run(store), MlflowClient(store)
     assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "completed")
     (version,) = client.search_model_versions(f"name = '{tiny.name}-base-cnn'")
