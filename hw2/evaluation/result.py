@@ -15,7 +15,7 @@ class Evaluation:
     """One model's outputs for every image of one image set, in arrays that can't be written to.
 
     labels: int64 [N]; logits: float32 [N, 10]; early_features and late_features: float32, of BaseCNN [N, 32] and
-    [N, 64], the channel means that outlier scores are computed from; seconds: time of the one pass, without suspensions.
+    [N, 64], the channel means that outlier scores are computed from; seconds: the pass without suspensions.
     """
 
     name: str

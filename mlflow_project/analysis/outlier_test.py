@@ -15,7 +15,7 @@ from mlflow_project.registry.registered_model import LoadedModel, RegisteredMode
 from mlflow_project.registry.versions import SEARCHABLE, Version
 from mlflow_project.tracking.active_run import ActiveRun
 from mlflow_project.training.model_card import experiment_tags
-from mlflow_project.training.progress import NullListener, ProgressListener
+from mlflow_project.training.progress import ProgressListener
 
 if TYPE_CHECKING:
     from hw2.data.image_set import Dataset, ImageSet
@@ -39,7 +39,7 @@ def run_outlier_test(
     download: bool = False,
     run_id: str | None = None,
     params: Mapping[str, str] | None = None,
-    interruption: GracefulShutdown | None = None,
+    shutdown: GracefulShutdown | None = None,
 ) -> OutlierTest:
     """Evaluate models on all digits that they were tested on and on all images of the outlier sets, as one run.
 
@@ -54,7 +54,7 @@ def run_outlier_test(
         run_id: An existing MLflow run to log into.
         params: The run's parameters, letter by letter as the command line has them, since MLflow refuses to change what
             `mlflow run` has written.
-        interruption: Receives signals.
+        shutdown: Receives signals.
 
     Raises:
         RegistryError, UsageError, DataError: Something can't be had, before there is a run.
@@ -63,11 +63,11 @@ def run_outlier_test(
     from mlflow_project.analysis import outlier_log_values
 
     params = params or {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
-    listener = listener or NullListener()
-    with interruption or GracefulShutdown() as interruption:
+    listener = listener or ProgressListener()
+    with shutdown or GracefulShutdown() as shutdown:
 
         def on_progress(description: str, share: float) -> None:
-            interruption.check()
+            shutdown.check()
             listener.task(description, share)
 
         versions = registry.resolve_all(models)

@@ -93,10 +93,10 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status. What a person can cause is one line on stderr, no traceback."""
     _quiet_libraries()
-    interruption = GracefulShutdown()  # each command that can stop in the middle opens it
+    shutdown = GracefulShutdown()  # each command that can stop in the middle opens it
     try:
-        result: Any = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=interruption)
-        if interruption.requested:
+        result: Any = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=shutdown)
+        if shutdown.requested:
             _keep_said()
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:

@@ -56,7 +56,7 @@ def write(path: Path, html: str) -> None:
 
 
 def require_place(path: Path) -> None:
-    """Make the folder that a page goes to. A file there stays: a page may be replaced by a newer one, and no other file.
+    """Make the folder that a page goes to. A page there may be replaced by a newer one, no other file may.
 
     Raises:
         UsageError: The page couldn't be written.

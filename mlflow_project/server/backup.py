@@ -91,7 +91,7 @@ def _require_outside(target: Path, root: Path) -> None:
 
 @contextmanager
 def _removed_after_failure(folder: Path) -> Iterator[None]:
-    """Create the folder; remove it if the work fails, since what is incomplete stands in the way of the next attempt."""
+    """Create the folder; remove it if the work fails, since it would stand in the way of the next attempt."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -37,7 +37,7 @@ class Executor(Protocol):
     """Runs jobs, in any order."""
 
     def run(
-        self, specs: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
+        self, specs: Sequence[JobSpec], listener: "ProgressListener", shutdown: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """Yield one result for each trial, as they come; Interrupted on a signal, once all runs have ended."""
 
@@ -46,14 +46,14 @@ class SerialExecutor:
     """One job after another in this process, while what is complete is still being delivered."""
 
     def run(
-        self, specs: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
+        self, specs: Sequence[JobSpec], listener: "ProgressListener", shutdown: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """See `Executor`."""
         waiting: list[JobRunner] = []
         try:
             for spec in specs:
                 job = JobRunner(
-                    spec, PrefixedListener(listener, spec) if len(specs) > 1 else listener, interruption
+                    spec, PrefixedListener(listener, spec) if len(specs) > 1 else listener, shutdown
                 )
                 waiting.append(job)
                 job.train()
@@ -76,7 +76,7 @@ class ProcessExecutor:
         self.workers = workers
 
     def run(
-        self, specs: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
+        self, specs: Sequence[JobSpec], listener: "ProgressListener", shutdown: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """See `Executor`. The store must exist: several processes that make one get in each other's way."""
         # The longest first: the last one to end then ends soonest.
@@ -85,7 +85,7 @@ class ProcessExecutor:
         workers: list[_Worker] = []
         try:
             while queue or any(worker.spec for worker in workers):
-                interruption.check()
+                shutdown.check()
                 while queue and len(workers) < self.workers:
                     workers.append(_Worker())
                 for worker in workers:
@@ -192,14 +192,14 @@ def _work(connection: Connection, parent: int) -> None:
     from mlflow_project.common.signals import GracefulShutdown
 
     threading.Thread(target=_exit_when_orphaned, args=(parent,), daemon=True).start()
-    with GracefulShutdown() as interruption:
+    with GracefulShutdown() as shutdown:
         while True:
             try:
                 spec: JobSpec = connection.recv()
             except (EOFError, OSError, KeyboardInterrupt):
                 bound_exit(0)
                 return
-            job = JobRunner(spec, WorkerListener(spec), interruption)
+            job = JobRunner(spec, WorkerListener(spec), shutdown)
             try:
                 job.train()
             except Interrupted as interrupted:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlflow_project.sweeps.job_spec import JobSpec
-from mlflow_project.training.progress import NullListener, epoch_line
+from mlflow_project.training.progress import ProgressListener, epoch_line
 
 if TYPE_CHECKING:
     from hw2.training.trainer import EpochResult
@@ -19,7 +19,7 @@ def label(spec: JobSpec) -> str:
     return last.name if first == last else last.name.replace(f"epochs={last.epochs}", f"epochs={epochs}")
 
 
-class PrefixedListener(NullListener):
+class PrefixedListener(ProgressListener):
     """A listener that puts the job's name before each line, without a bar, which is for one training at a time."""
 
     def __init__(self, listener: "ProgressListener", spec: JobSpec) -> None:

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 class JobRunner:
     """A job whose trials this process has claimed and whose runs it has opened."""
 
-    def __init__(self, spec: JobSpec, listener: "ProgressListener", interruption: "GracefulShutdown") -> None:
+    def __init__(self, spec: JobSpec, listener: "ProgressListener", shutdown: "GracefulShutdown") -> None:
         self._spec = spec
         self._listener = listener
-        self._interruption = interruption
+        self._shutdown = shutdown
         self._results: dict[str, TrialResult] = {}
         self._states: dict[Path, tuple[str, str]] = {}  # SHA-256 of the configuration, TRAINED or RESUMED
         self._shared_with: dict[Path, str] = {}
@@ -81,7 +81,7 @@ class JobRunner:
 
     def _train(self) -> None:
         spec = self._spec
-        self._interruption.check()
+        self._shutdown.check()
         local = [*spec.known, *existing_runs.local_runs(spec.since)]
         local = [run for run in local if run.folder.name not in spec.ignored]
         config = spec.job.trials[-1].config
@@ -102,7 +102,7 @@ class JobRunner:
         for run in runs:
             if damage := checkpoint_warning(run.folder, start):
                 self._listener.warning(damage)
-        self._training = SharedTraining(runs, loaded, self._listener, self._interruption)
+        self._training = SharedTraining(runs, loaded, self._listener, self._shutdown)
         self._name_each_other(runs, source if start is not None and start.epoch else None)
         if start is not None and (start.epoch or start.batch):
             self._listener.info(f"resuming at epoch {start.epoch + 1}, batch {start.batch + 1}")

@@ -43,7 +43,7 @@ class RayExecutor:
         self.address = address
 
     def run(
-        self, specs: Sequence[JobSpec], listener: "ProgressListener", interruption: "GracefulShutdown"
+        self, specs: Sequence[JobSpec], listener: "ProgressListener", shutdown: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """See `Executor`."""
         ray = _import()
@@ -57,10 +57,10 @@ class RayExecutor:
             except SystemExit as error:  # what Ray's own handler of SIGTERM makes of it
                 raise Interrupted(signal.SIGTERM) from error
             finally:
-                interruption.reinstall()
+                shutdown.reinstall()
         try:
             while queue or running:
-                interruption.check()
+                shutdown.check()
                 while queue and len(running) < self.workers:
                     spec = queue.popleft()
                     running[self._remote(ray, spec).remote(spec)] = spec
@@ -181,8 +181,8 @@ def _work(spec: JobSpec) -> list[TrialResult]:
     """What a Ray worker does."""
     from mlflow_project.common.signals import GracefulShutdown
 
-    with GracefulShutdown() as interruption:
-        job = JobRunner(spec, WorkerListener(spec), interruption)
+    with GracefulShutdown() as shutdown:
+        job = JobRunner(spec, WorkerListener(spec), shutdown)
         try:
             job.train()
         except Interrupted:

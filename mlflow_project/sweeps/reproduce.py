@@ -13,7 +13,7 @@ from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.reports import page, reference_study
 from mlflow_project.sweeps.request import PreparedSweep, SweepSpec, prepare
 from mlflow_project.sweeps.sweep import SweepResult, open_parent, run_sweep
-from mlflow_project.training.progress import NullListener, ProgressListener
+from mlflow_project.training.progress import ProgressListener
 from mlflow_project.training.run_spec import registered_name
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def reproduce(
     *,
     output: Path = OUTPUT,
     listener: ProgressListener | None = None,
-    interruption: GracefulShutdown | None = None,
+    shutdown: GracefulShutdown | None = None,
     **options: Any,
 ) -> Reproduction:
     """Train the study's five models as m1 to m5, test three of them on Fashion-MNIST, compare them, and report.
@@ -66,25 +66,25 @@ def reproduce(
         base: What the five have in common; the study decides lr and epochs.
         output: Where the report is written; it is also an artifact of the sweep's run.
         listener: Is told of the progress.
-        interruption: Is asked between steps whether a signal has come.
+        shutdown: Is asked between steps whether a signal has come.
         options: Further fields of `SweepSpec`, such as data_dir and workers.
 
     Raises:
         SweepError: A model couldn't be trained or registered.
         Interrupted: A signal came; the same call again resumes it.
     """
-    base, listener = base or TrainingConfig(), listener or NullListener()
+    base, listener = base or TrainingConfig(), listener or ProgressListener()
     configs = {model.config(base): (model.alias,) for model in reference_study.STUDY}
     request = SweepSpec(name="the study", configs=list(configs), aliases=configs, **options)
     page.require_place(output)  # not after all the work
-    with interruption or GracefulShutdown() as interruption:
+    with shutdown or GracefulShutdown() as shutdown:
         prepared = prepare(request, listener)
-        interruption.check()
+        shutdown.check()
         listener.info(reference_study.warmup_note(base.warmup))
         with open_parent(prepared, listener) as parent:
-            run_sweep(prepared, parent, listener, interruption)
+            run_sweep(prepared, parent, listener, shutdown)
             SweepResult.of(prepared, parent).raise_failure()
-            tested, comparison = _follow_up(prepared, parent, output, listener, interruption)
+            tested, comparison = _follow_up(prepared, parent, output, listener, shutdown)
     if prepared.dataset.is_sample:
         listener.info(
             f"Note: the study's figures (study_...) are of the full data, those beside them of the sample of "
@@ -100,7 +100,7 @@ def _follow_up(
     parent: "ParentRun",
     output: Path,
     listener: ProgressListener,
-    interruption: GracefulShutdown,
+    shutdown: GracefulShutdown,
 ) -> "tuple[OutlierTest, Comparison]":
     """Do what the study does with its models: outlier images for three, a comparison of all, a report."""
     from mlflow_project.registry.registered_model import RegisteredModel
@@ -115,10 +115,10 @@ def _follow_up(
         data_dir=prepared.request.data_dir,
         download=prepared.request.download,
         listener=listener,
-        interruption=interruption,
+        shutdown=shutdown,
     )
     listener.info(f"{tested.matches}")
-    interruption.check()
+    shutdown.check()
     selection = Selection(models=tuple(model.alias for model in reference_study.STUDY), registered_name=name)
     comparison, _ = compare_runs(selection)
     for table in ("accuracy", "pairs"):

@@ -28,7 +28,7 @@ from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.locks import is_locked
-from mlflow_project.training.progress import NullListener, ProgressListener
+from mlflow_project.training.progress import ProgressListener
 
 # For trials that another process has: one whose sweep was killed needs some seconds to notice and to end.
 ELSEWHERE_SECONDS = 30.0
@@ -83,7 +83,7 @@ def sweep(
     batch_size: Sequence[int] = (),
     seeds: Sequence[int] = (),
     listener: ProgressListener | None = None,
-    interruption: GracefulShutdown | None = None,
+    shutdown: GracefulShutdown | None = None,
     **options: Any,
 ) -> SweepResult:
     """Train every configuration of a grid as one run each, below a run for the grid; nothing is computed twice.
@@ -94,26 +94,26 @@ def sweep(
         base: What all trials have in common.
         lr, epochs, batch_size, seeds: Values of each axis; that of `base` where none is given.
         listener: Is told of the progress.
-        interruption: Is asked between steps whether a signal has come.
+        shutdown: Is asked between steps whether a signal has come.
         options: Further fields of `SweepSpec`, such as data_dir, register and workers.
 
     Raises:
         Interrupted: A signal came; the same sweep again resumes it.
     """
     grid = Grid.of(base or TrainingConfig(), lr, epochs, batch_size, seeds)
-    return run_request(SweepSpec(name=grid.name, configs=grid.configs(), **options), listener, interruption)
+    return run_request(SweepSpec(name=grid.name, configs=grid.configs(), **options), listener, shutdown)
 
 
 def run_request(
-    request: SweepSpec, listener: ProgressListener | None = None, interruption: GracefulShutdown | None = None
+    request: SweepSpec, listener: ProgressListener | None = None, shutdown: GracefulShutdown | None = None
 ) -> SweepResult:
     """Carry a request out, with a report of its trials; see `sweep`."""
-    listener = listener or NullListener()
-    with interruption or GracefulShutdown() as interruption:
+    listener = listener or ProgressListener()
+    with shutdown or GracefulShutdown() as shutdown:
         prepared = prepare(request, listener)
-        interruption.check()
+        shutdown.check()
         with open_parent(prepared, listener) as parent:
-            run_sweep(prepared, parent, listener, interruption)
+            run_sweep(prepared, parent, listener, shutdown)
             add_report(prepared, parent, listener)
     return SweepResult.of(prepared, parent)
 
@@ -149,7 +149,7 @@ def _warn_undelivered(parent: ParentRun, listener: ProgressListener) -> None:
 
 
 def run_sweep(
-    prepared: PreparedSweep, parent: ParentRun, listener: ProgressListener, interruption: GracefulShutdown
+    prepared: PreparedSweep, parent: ParentRun, listener: ProgressListener, shutdown: GracefulShutdown
 ) -> None:
     """Run the trials that the plan says are missing; the results are in `parent.results`.
 
@@ -160,12 +160,12 @@ def run_sweep(
     """
     results = parent.results
     try:
-        _run_pass(prepared, prepared.plan, parent, listener, interruption)
+        _run_pass(prepared, prepared.plan, parent, listener, shutdown)
         left = [trial for trial in prepared.plan.trials if results[trial.sha256].state == ELSEWHERE]
-        if left and _wait_for(left, results, listener, interruption):
+        if left and _wait_for(left, results, listener, shutdown):
             aliases = {trial.config: trial.aliases for trial in left}
             plan = make_plan(list(aliases), prepared.dataset, prepared.store, aliases)
-            _run_pass(prepared, plan, parent, listener, interruption)
+            _run_pass(prepared, plan, parent, listener, shutdown)
     except Interrupted as error:
         name = signal.Signals(error.signal_number).name
         raise Interrupted(
@@ -221,7 +221,7 @@ def _run_pass(
     plan: SweepPlan,
     parent: ParentRun,
     listener: ProgressListener,
-    interruption: GracefulShutdown,
+    shutdown: GracefulShutdown,
 ) -> None:
     request, results = prepared.request, parent.results
     for trial in plan.trials:
@@ -229,13 +229,13 @@ def _run_pass(
             results[trial.sha256] = TrialResult.of_existing(trial.sha256, trial.existing)
         else:
             results[trial.sha256] = TrialResult(sha256=trial.sha256, state=NOT_DONE)
-    results |= _upload_reused(prepared, plan, results, interruption)
+    results |= _upload_reused(prepared, plan, results, shutdown)
     data_dir = request.data_dir.expanduser().absolute() if request.data_dir else None
     specs = make_job_specs(plan, parent.tags, request.register, data_dir)
     if not specs:
         return
     names = {trial.sha256: trial.config.name for trial in plan.trials}
-    for result in _executor(request).run(specs, listener, interruption):
+    for result in _executor(request).run(specs, listener, shutdown):
         results[result.sha256] = result
         accuracy = result.metrics.get("test_accuracy")
         detail = result.reason if accuracy is None else f"test accuracy {accuracy:.4f}, run {result.run_id}"
@@ -246,7 +246,7 @@ def _upload_reused(
     prepared: PreparedSweep,
     plan: SweepPlan,
     results: Mapping[str, TrialResult],
-    interruption: GracefulShutdown,
+    shutdown: GracefulShutdown,
 ) -> dict[str, TrialResult]:
     """Upload what is pending of reused trials, a bounded time; return the results that this has changed."""
     reused = {sha256: result for sha256, result in results.items() if result.state == REUSED}
@@ -259,10 +259,10 @@ def _upload_reused(
             continue
         pending, run_id = run.pending, run.run_id
         while is_locked(run.folder / format.SENDING_LOCK) and time.monotonic() < deadline:
-            interruption.check()
+            shutdown.check()
             time.sleep(0.1)
         if time.monotonic() < deadline:
-            interruption.check()
+            shutdown.check()
             delivery = deliver(run.folder, deadline - time.monotonic())
             pending, run_id = delivery.pending, delivery.run_id
             if pending:
@@ -285,7 +285,7 @@ def _wait_for(
     trials: Sequence[Trial],
     results: Mapping[str, TrialResult],
     listener: ProgressListener,
-    interruption: GracefulShutdown,
+    shutdown: GracefulShutdown,
 ) -> bool:
     """Wait a bounded time until no other process runs these trials; return whether none does."""
     listener.info(f"waiting for {plural(len(trials), 'trial')} that another process is running")
@@ -294,7 +294,7 @@ def _wait_for(
     folders = (results[trial.sha256].folder for trial in trials)
     paths += [folder / format.LOCK for folder in folders if folder is not None]
     while any(is_locked(path) for path in paths):
-        interruption.check()
+        shutdown.check()
         if time.monotonic() > deadline:
             return False
         time.sleep(0.2)

@@ -1,13 +1,13 @@
 """The listener that receives a training's progress."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hw2.training.trainer import EpochResult, Progress
 
 
-class ProgressListener(Protocol):
-    """Receives progress; a sweep's workers have another one than a terminal."""
+class ProgressListener:
+    """Receives progress and ignores it; a terminal and a sweep's workers have subclasses that don't."""
 
     def info(self, text: str) -> None:
         """Receive something worth a line."""
@@ -23,10 +23,6 @@ class ProgressListener(Protocol):
 
     def task(self, description: str, share: float) -> None:
         """Receive what other work is being done, and the share of the whole, 0 to 1, that is done."""
-
-
-class NullListener:
-    """A listener that ignores everything."""
 
 
 def epoch_line(result: "EpochResult", epochs: int) -> str:

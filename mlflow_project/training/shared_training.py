@@ -31,13 +31,13 @@ class SharedTraining:
         runs: Sequence[TrackedRun],
         images: "TrainingInputs",
         listener: "ProgressListener",
-        interruption: "GracefulShutdown",
+        shutdown: "GracefulShutdown",
     ) -> None:
         self._open = sorted(runs, key=lambda run: run.plan.config.epochs)
         self._epochs = self._open[-1].plan.config.epochs
         self._images = images
         self._listener = listener
-        self._interruption = interruption
+        self._shutdown = shutdown
         self._ended: list[tuple[TrackedRun, str, str]] = []  # with status and reason, still to be closed
         self.outcomes: list[RunResult] = []
 
@@ -86,12 +86,12 @@ class SharedTraining:
         Only now, because a run that is complete must not hold up the training that it shares with others.
         """
         deadline = time.monotonic() + seconds
-        before = self._interruption.requested
+        before = self._shutdown.requested
         if before:
             deadline = min(deadline, time.monotonic() + KILLED_DELIVERY_SECONDS)
 
         def stopped() -> bool:
-            return self._interruption.requested and not before
+            return self._shutdown.requested and not before
 
         while self._ended:
             run, status, reason = self._ended.pop(0)
@@ -137,7 +137,7 @@ class SharedTraining:
                 run.progress(progress)
             self._listener.progress(progress, self._epochs)
             try:
-                self._interruption.check()
+                self._shutdown.check()
             except Interrupted:
                 self._open[-1].save(training.state())
                 raise
@@ -155,7 +155,7 @@ class SharedTraining:
         for run in self._open:
             run.epoch(result)
         self._listener.epoch(result, self._epochs)
-        self._interruption.check()
+        self._shutdown.check()
         self._complete_due(state)
 
     def _complete_due(self, state: "TrainingState") -> None:
@@ -175,7 +175,7 @@ class SharedTraining:
             self._open.pop(0)
             self._ended.append((run, status, reason))
             if self._open:  # else all is done, and a signal can't make it undone
-                self._interruption.check()
+                self._shutdown.check()
 
     def _end_all(self, status: str, reason: str) -> None:
         while self._open:

@@ -11,7 +11,7 @@ from mlflow_project.common.errors import RunError
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import redact
 from mlflow_project.tracking.delivery.status import pending_warning
-from mlflow_project.training.progress import NullListener, ProgressListener
+from mlflow_project.training.progress import ProgressListener
 from mlflow_project.training.run_spec import RunResult, RunSpec, read_run_spec
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def train(
     register: bool = True,
     run_id: str | None = None,
     listener: ProgressListener | None = None,
-    interruption: GracefulShutdown | None = None,
+    shutdown: GracefulShutdown | None = None,
     **options: Any,
 ) -> RunResult:
     """Train and evaluate one configuration as one MLflow run, and register its model.
@@ -39,7 +39,7 @@ def train(
         register: Whether the model becomes a version of the registered model.
         run_id: An existing MLflow run to log into.
         listener: Receives progress.
-        interruption: Receives signals; a first one stops the training after a checkpoint.
+        shutdown: Receives signals; a first one stops the training after a checkpoint.
         options: Fields of the configuration, as in `train(lr=0.1, epochs=8)`.
 
     Raises:
@@ -51,16 +51,19 @@ def train(
     from mlflow_project.training.shared_training import SharedTraining
     from mlflow_project.training.tracked_run import TrackedRun
 
-    config, listener = dataclasses.replace(config or TrainingConfig(), **options), listener or NullListener()
-    with interruption or GracefulShutdown() as interruption:
+    config, listener = (
+        dataclasses.replace(config or TrainingConfig(), **options),
+        listener or ProgressListener(),
+    )
+    with shutdown or GracefulShutdown() as shutdown:
         config, loaded = inputs.load(config, data_dir, download)
         if loaded.dataset.is_sample:
             listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
-        interruption.check()
+        shutdown.check()
         plan = RunSpec(config=config, data_dir=data_dir, run_id=run_id, register=register)
         run = TrackedRun.start(plan, loaded, listener)
         _introduce(run, loaded, listener)
-        return _finished(SharedTraining([run], loaded, listener, interruption).execute()[0], listener)
+        return _finished(SharedTraining([run], loaded, listener, shutdown).execute()[0], listener)
 
 
 def resume(
@@ -69,7 +72,7 @@ def resume(
     data_dir: Path | None = None,
     adopted_run_id: str | None = None,
     listener: ProgressListener | None = None,
-    interruption: GracefulShutdown | None = None,
+    shutdown: GracefulShutdown | None = None,
 ) -> RunResult:
     """Resume an interrupted run from its last checkpoint.
 
@@ -78,7 +81,7 @@ def resume(
         data_dir: Another folder with the run's data.
         adopted_run_id: An MLflow run that was created for this resumption; it gets a reference to the resumed run.
         listener: Receives progress.
-        interruption: Receives signals.
+        shutdown: Receives signals.
 
     Raises:
         RunError: The run is finished, can't be found, was computed otherwise, or didn't finish now either.
@@ -90,8 +93,8 @@ def resume(
     from mlflow_project.training.shared_training import SharedTraining, checkpoint_warning, find_checkpoint
     from mlflow_project.training.tracked_run import TrackedRun, redirect_run
 
-    listener = listener or NullListener()
-    with interruption or GracefulShutdown() as interruption:
+    listener = listener or ProgressListener()
+    with shutdown or GracefulShutdown() as shutdown:
         local = local_runs.find(run_id)
         if local.state == "finished":
             raise RunError(f"run {run_id} is finished; start a new one to train more")
@@ -105,7 +108,7 @@ def resume(
                 f"run {run_id} has fingerprint {recorded[:12]}, here it would be {identity[:12]}: other code, images, "
                 "machine or number of threads; start a new run instead"
             )
-        interruption.check()
+        shutdown.check()
         adopted = adopted_run_id if adopted_run_id and adopted_run_id != local.run_id else None
         with ExitStack() as stack:
             run = TrackedRun.reopen(local.folder, listener, {"resumed_by": adopted} if adopted else None)
@@ -117,7 +120,7 @@ def resume(
             done = "the beginning" if start is None else f"epoch {start.epoch + 1}, batch {start.batch + 1}"
             listener.info(f"run {run.name} resumes at {done}")
             _introduce(run, loaded, listener)
-            result = SharedTraining([run], loaded, listener, interruption).execute(start)[0]
+            result = SharedTraining([run], loaded, listener, shutdown).execute(start)[0]
             if other is not None and result.status != "FINISHED":
                 other.problem = result.reason
         return _finished(result, listener)

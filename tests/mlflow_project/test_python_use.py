@@ -12,12 +12,12 @@ from mlflow_project.registry.promotion import promote
 from mlflow_project.registry.registered_model import RegisteredModel
 from mlflow_project.sweeps.sweep import sweep
 from mlflow_project.tracking.sync import sync
-from mlflow_project.training.progress import NullListener
+from mlflow_project.training.progress import ProgressListener
 from mlflow_project.training.train import resume, train
 from tests.support.tiny import VALIDATION
 
 
-class Listener(NullListener):
+class Listener(ProgressListener):
     """Keeps what it hears."""
 
     def __init__(self) -> None:

@@ -49,7 +49,7 @@ _TABLE_COLUMNS = ("outliers", "model", "auroc", "outliers_accepted", *_THRESHOLD
 @format_option
 @click.pass_obj
 def outliers(
-    interruption: "GracefulShutdown",
+    shutdown: "GracefulShutdown",
     /,
     models: str,
     sets: str,
@@ -88,7 +88,7 @@ def outliers(
             download=download,
             run_id=os.environ.get("MLFLOW_RUN_ID"),
             params={"models": models, "outliers": sets, "examples": str(examples)},
-            interruption=interruption,
+            shutdown=shutdown,
         )
     return _report(found, format_)
 

@@ -32,7 +32,7 @@ COLUMNS = ("model", "lr", "epochs", *(p + n for n in _PAIRS for p in ("", "study
 )
 @format_option
 @click.pass_obj
-def reproduce(interruption: "GracefulShutdown", /, output: Path, format_: str, **options: Any) -> int:
+def reproduce(shutdown: "GracefulShutdown", /, output: Path, format_: str, **options: Any) -> int:
     """Train the study's five models as m1 to m5, test three on Fashion-MNIST, compare them, and report.
 
     The five share three trainings: 26 epochs instead of 36. Completed work is reused.
@@ -47,9 +47,7 @@ def reproduce(interruption: "GracefulShutdown", /, output: Path, format_: str, *
 
     base, others = split_options(options)
     with Console() as console:
-        done = reproduction.reproduce(
-            base, output=output, listener=console, interruption=interruption, **others
-        )
+        done = reproduction.reproduce(base, output=output, listener=console, shutdown=shutdown, **others)
     swept = done.sweep
     print_rows(done.rows(), format_, COLUMNS if format_ == "table" else None)
     if format_ == "table":

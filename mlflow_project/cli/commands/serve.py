@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 @option("--access-log", is_flag=True, help="A line for each request.")
 @click.pass_obj
 def serve(
-    interruption: "GracefulShutdown",
+    shutdown: "GracefulShutdown",
     /,
     store: str | None,
     artifacts: str | None,
@@ -98,7 +98,7 @@ def serve(
         workers=workers,
         access_log=access_log,
     )
-    with interruption:
+    with shutdown:
         try:
             with Server(settings, _note) as server:
                 if server.generated_password:
@@ -108,9 +108,9 @@ def serve(
                         "(keep it; it isn't shown again)"
                     )
                 _note("starting the server (some seconds)")
-                server.wait_until_ready(interruption.check)
+                server.wait_until_ready(shutdown.check)
                 _announce(server)
-                server.wait(interruption.check)
+                server.wait(shutdown.check)
         except Interrupted:
             _note("stopped")
     return 0

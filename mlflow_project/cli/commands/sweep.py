@@ -80,7 +80,7 @@ def engine_options(command: _Command) -> _Command:
 @format_option
 @click.pass_obj
 def sweep(
-    interruption: "GracefulShutdown",
+    shutdown: "GracefulShutdown",
     /,
     lr: tuple[float, ...] | None,
     epochs: tuple[int, ...] | None,
@@ -111,11 +111,11 @@ def sweep(
     request = SweepSpec(name=grid.name, configs=grid.configs(), **others)
     with Console() as console:
         if dry_run:
-            with interruption:
+            with shutdown:
                 planned = preview(request, console)
-                interruption.check()
+                shutdown.check()
         else:
-            result = sweeping.run_request(request, console, interruption)
+            result = sweeping.run_request(request, console, shutdown)
     if dry_run:
         return _print_plan(planned, format_)
     print_rows(result.rows(), format_, ("run", "state", "run_id", *SHOWN) if format_ == "table" else None)

@@ -30,7 +30,7 @@ RESULT_COLUMNS = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "t
 @format_option
 @click.pass_obj
 def train(
-    interruption: "GracefulShutdown",
+    shutdown: "GracefulShutdown",
     /,
     data_dir: Path | None,
     resume: str | None,
@@ -51,7 +51,7 @@ def train(
     with Console() as console:
         if resume:
             result = training.resume(
-                resume, data_dir=data_dir, adopted_run_id=run_id, listener=console, interruption=interruption
+                resume, data_dir=data_dir, adopted_run_id=run_id, listener=console, shutdown=shutdown
             )
         else:
             result = training.train(
@@ -59,7 +59,7 @@ def train(
                 data_dir=data_dir,
                 run_id=run_id,
                 listener=console,
-                interruption=interruption,
+                shutdown=shutdown,
                 **others,
             )
     return _report(result, format_)

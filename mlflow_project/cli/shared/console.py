@@ -9,7 +9,7 @@ import click
 
 from mlflow_project.cli.shared.output import results_alone_on_stdout
 from mlflow_project.common.text import printable
-from mlflow_project.training.progress import NullListener, epoch_line
+from mlflow_project.training.progress import ProgressListener, epoch_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hw2.training.trainer import EpochResult, Progress
 
 
-class Console(NullListener):
+class Console(ProgressListener):
     """Shows progress on stderr. As a context, it removes the bar however the work ends.
 
     Within it stdout is stderr: whatever the work prints isn't a result.

@@ -234,9 +234,9 @@ def test_a_signal_ends_the_run_as_killed(registered: Registered) -> None:
     from mlflow_project.analysis.outlier_test import run_outlier_test
     from mlflow_project.registry.registered_model import RegisteredModel
     from mlflow_project.tracking.delivery.client import connect
-    from mlflow_project.training.progress import NullListener
+    from mlflow_project.training.progress import ProgressListener
 
-    class Listener(NullListener):
+    class Listener(ProgressListener):
         def task(self, description: str, share: float) -> None:
             raise Interrupted(signal.SIGTERM)
 
