@@ -104,7 +104,7 @@ def test_several_batches_and_a_smaller_last_one_give_the_weights_of_torch_sgd(mo
         assert _error(step.state()[name], weight) < 1e-4, name
 
 
-def test_each_batch_has_the_rate_that_was_set_before_it(way: None) -> None:
+def test_each_batch_has_the_rate_that_was_set_before_it() -> None:
     images, labels = _images(64)
     ways = [
         _step(lr=1.0),

@@ -218,14 +218,6 @@ def test_a_version_repeats_what_it_was_trained_with(registry: RegisteredModel) -
     assert tags["precision"] in ("float32", "bfloat16")
 
 
-def test_verify_names_no_temporary_path(registered: Registered, capsys: pytest.CaptureFixture[str]) -> None:
-    (registered.files(2) / "extra_files" / "SHA256SUMS").unlink()
-    assert main.run(["models", "verify", "2", "--format", "json"]) == 1
-    (row,) = json.loads(capsys.readouterr().out)
-    assert "SHA256SUMS can't be read (No such file or directory); restore its files" in row["result"]
-    assert tempfile.gettempdir() not in row["result"]
-
-
 def test_verify_all_names_the_one_that_was_changed(
     registered: Registered, capsys: pytest.CaptureFixture[str]
 ) -> None:

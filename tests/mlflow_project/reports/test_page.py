@@ -109,8 +109,8 @@ def test_the_studys_figures_stand_beside_those_of_its_configurations_alone(page:
 
 def test_the_outliers_are_read_as_the_study_does_and_honestly(page: Page) -> None:
     assert (
-        "1 of 20 match; a blind guess would match 2 on average. The reference study found 0 of 30."
-        in page.text
+        "1 of 20 answers are the number of the image’s class; a blind guess would match 2 on average. "
+        "The reference study found 0 of 30." in page.text
     )
     assert "A Fashion-MNIST image has no digit, so no prediction of a digit model can be correct" in page.text
     assert "m2 is mnist-base-cnn/1 and m5 is mnist-base-cnn/2" in page.text
@@ -273,7 +273,7 @@ def test_a_page_is_replaced_with_a_word_and_another_file_never(
     assert "Note: report.html was there and is replaced" in capsys.readouterr().err
     (tmp_path / "thesis.tex").write_text("years of work")
     assert run(["report", "--output", "thesis.tex"]) == 2
-    assert "thesis.tex is there and is no HTML page" in capsys.readouterr().err
+    assert "thesis.tex is there and is not an HTML page" in capsys.readouterr().err
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
