@@ -18,10 +18,10 @@ from mlflow_project.training import ui_views
 from mlflow_project.training.log_values import IMAGE_GRID
 from tests.browser.conftest import ONE_MORE, SWEEP
 from tests.browser.page import Page, missing, opened
-
-pytestmark = pytest.mark.browser
 from tests.browser.test_ui import scroll_down
 from tests.faults.server import tracking_server
+
+pytestmark = pytest.mark.browser
 
 EXPERIMENT = "mnist-base-cnn"
 MANY = 200
