@@ -1,9 +1,9 @@
 """A server of MLflow 2.22, which has no logged models: all that it can keep arrives, and the model can be used."""
 
 import os
+import signal
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow_project.cli.main import run
 from tests.support.ports import free_port
 from tests.support.shared import locked
-from tests.support.tiny import options
+from tests.support.tiny import make_tiny, options
 
 pytestmark = pytest.mark.server
 
@@ -39,28 +39,30 @@ def older_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     variables["PATH"] = f"{programs}:{variables['PATH']}"
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, env=variables, stdout=log, stderr=log, cwd=folder)
+        server = subprocess.Popen(
+            command, env=variables, stdout=log, stderr=log, cwd=folder, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + READY_SECONDS
         while True:
             try:
                 urllib.request.urlopen(f"{url}/health", timeout=5).close()
                 break
-            except (urllib.error.URLError, ConnectionError):
+            except OSError:  # refused, or silent while it is loaded
                 assert server.poll() is None, (folder / "log").read_text(encoding="utf-8")
                 assert time.monotonic() < deadline, (folder / "log").read_text(encoding="utf-8")
                 time.sleep(0.2)
         yield url
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)  # alone, it would leave gunicorn behind
         server.wait(60)
 
 
 def test_a_training_ends_and_its_model_is_registered_from_the_run_s_artifacts(
-    older_server: str, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    older_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", older_server)
-    assert run(["train", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
+    assert run(["train", "--lr", "0.03", "--epochs", "1", *options(make_tiny(tmp_path / "tiny"))]) == 0
     assert capsys.readouterr().err.count("the server keeps no logged models") == 1
     client = MlflowClient(older_server, registry_uri=older_server)
     (version,) = client.search_model_versions("")
