@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -70,7 +71,8 @@ def test_a_training_ends_and_its_model_is_registered_from_the_run_s_artifacts(
     assert stored.info.status == "FINISHED"
     assert stored.data.tags["status"] == "completed"
     assert version.source == f"{stored.info.artifact_uri}/model"
-    assert "model/MLmodel" in [file.path for file in client.list_artifacts(version.run_id, "model")]
+    listed = mlflow.artifacts.list_artifacts(artifact_uri=version.source, tracking_uri=older_server)
+    assert "model/MLmodel" in [file.path for file in listed]
     assert len(client.get_metric_history(version.run_id, "train_loss")) == 1
 
     name = ["--name", version.name]
