@@ -81,6 +81,10 @@ def test_a_training_ends_and_its_model_is_registered_from_the_run_s_artifacts(
     assert run(["models", "promote", "--best", *name]) == 0
     assert run(["models", "verify", "champion", *name]) == 0
     capsys.readouterr()
+    assert run(["sweep", "--lr", "0.03", "--epochs", "1", *options(tmp_path / "tiny")]) == 0
+    assert "no MLflow" not in capsys.readouterr().err
+    trained = client.search_runs([stored.info.experiment_id], "params.lr = '0.03'")
+    assert [trial.info.run_id for trial in trained] == [version.run_id]  # it was not trained again
     assert run(["sync"]) == 0
     assert run(["status", "--format", "csv"]) == 0
     assert version.run_id not in capsys.readouterr().out
