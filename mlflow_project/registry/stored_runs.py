@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import RunError, StoreError
 from mlflow_project.common.names import CONTEXT_TAG, PREDICTIONS
-from mlflow_project.tracking.delivery.client import mlflow_errors
+from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -117,15 +117,11 @@ def download(client: "MlflowClient", run_id: str, uri: str, path: str, folder: P
             )
     except StoreError:
         # MLflow's artifact stores say "not there" in as many ways as there are stores.
-        if path in artifact_paths(client, run_id, str(Path(path).parent)):
+        with mlflow_errors():
+            exists = artifact_exists(client, uri, path)
+        if exists:
             raise
         return None
-
-
-def artifact_paths(client: "MlflowClient", run_id: str, folder: str = ".") -> list[str]:
-    """List the paths of a run's artifacts in a folder."""
-    with mlflow_errors():
-        return [item.path for item in client.list_artifacts(run_id, None if folder == "." else folder)]
 
 
 def stored_predictions(client: "MlflowClient", runs: Sequence[RunRecord]) -> "list[ModelPredictions]":

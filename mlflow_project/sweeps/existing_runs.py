@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mlflow_project.common.errors import JournalError
 from mlflow_project.common.names import LIVE_TAGS, PREDICTIONS, experiment_name
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
-from mlflow_project.registry.stored_runs import artifact_paths, fetch_or_none
+from mlflow_project.registry.stored_runs import fetch_or_none
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
-from mlflow_project.tracking.delivery.client import mlflow_errors, pages
+from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_errors, pages
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal import local_runs as state
@@ -132,9 +132,10 @@ class ExperimentIndex:
 
     def _has_results(self, run: Any) -> bool:
         """Return whether a completed run has its metrics and files, which its tag alone doesn't promise."""
-        return "test_accuracy" in run.data.metrics and PREDICTIONS in artifact_paths(
-            self.client, run.info.run_id, str(Path(PREDICTIONS).parent)
-        )
+        with mlflow_errors():
+            return "test_accuracy" in run.data.metrics and artifact_exists(
+                self.client, run.info.artifact_uri, PREDICTIONS
+            )
 
     def run_exists(self, run_id: str) -> bool:
         """Return whether the run exists and nobody has deleted it."""

@@ -177,7 +177,8 @@ def test_the_description_opens_both_views(place: Place) -> None:
 def test_a_persons_own_columns_survive_a_later_run(place: Place) -> None:
     plain = f"/#/experiments/{place.experiment_id}/runs?workflowType=machine_learning"
     place.page.open(plain)
-    place.page.reads("matching runs")
+    # The list of columns unfolds only the groups that it has when it is opened: parameters come with the runs.
+    place.page.wait("rows", place.rows)
     place.page.click("button", "Columns")
     place.page.click('[role="treeitem"], .ant-tree-treenode, [class*="tree-treenode"]', "momentum")
     place.page.wait("a column of momentum", lambda: "params.`momentum`" in place.columns())

@@ -24,7 +24,7 @@ def test_its_command_has_options_that_serve_knows() -> None:
     assert Path(program).name == "mlflow-project"
     context = serve.make_context(command, arguments)
     assert context.params["auth"]
-    assert context.params["store"] == "sqlite:///mlflow.db"  # EnvironmentFile has another, with its password
+    assert context.params["store"] is None  # EnvironmentFile has it, with its password
 
 
 def test_systemd_knows_each_of_its_settings(tmp_path: Path) -> None:

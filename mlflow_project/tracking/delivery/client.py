@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,16 @@ def mlflow_errors(uri: str | None = None) -> Iterator[None]:
     except (mlflow.exceptions.MlflowException, requests.RequestException, OSError) as error:
         message = describe_error(error, uri or tracking_uri())
         raise StoreError(f"{message}; {START_IT}" if message.endswith(UNREACHABLE) else message) from error
+
+
+def artifact_exists(client: "MlflowClient", uri: str, path: str) -> bool:
+    """Return whether a run whose artifacts are at `uri` has one at `path`.
+
+    The client's own listing of a folder would ask for logged models too, which a server of MLflow 2 hasn't got.
+    """
+    folder, _, name = f"{uri}/{path}".rpartition("/")
+    listed = import_mlflow().artifacts.list_artifacts(artifact_uri=folder, tracking_uri=client.tracking_uri)
+    return name in [PurePosixPath(file.path).name for file in listed]
 
 
 def pages(fetch: Callable[[str | None], Any]) -> Iterator[Any]:

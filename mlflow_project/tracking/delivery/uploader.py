@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_project.common.errors import DeliveryError, StoreError
 from mlflow_project.common.names import CONTEXT_TAG, JOURNAL_REFERENCE, LIVE_TAGS, REASON_TAG
 from mlflow_project.common.text import same_value
-from mlflow_project.tracking.delivery.client import open_client
+from mlflow_project.tracking.delivery.client import artifact_exists, open_client
 from mlflow_project.tracking.delivery.error_policy import describe_error, is_permanent, may_be_transient
 from mlflow_project.tracking.delivery.model_upload import send_model
 from mlflow_project.tracking.delivery.session import DeliverySession, parent_folder
@@ -219,8 +219,8 @@ class JournalUploader:
             if file_sha256(file) == file.parent.name:
                 return True
             raise DeliveryError("the spooled file isn't what was journaled any more")
-        uploaded = self.session.client.list_artifacts(self.session.open_run(), parent_folder(path))
-        if path in [artifact.path for artifact in uploaded]:
+        run = self.session.client.get_run(self.session.open_run())
+        if artifact_exists(self.session.client, run.info.artifact_uri, path):
             return False
         raise DeliveryError("the spooled file is gone")
 
