@@ -26,6 +26,7 @@ from mlflow_project.sweeps.plan import Grid, SweepPlan, Trial, make_plan
 from mlflow_project.sweeps.request import PreparedSweep, SweepSpec, plan_line, prepare
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 from mlflow_project.tracking.delivery.background import deliver
+from mlflow_project.tracking.delivery.status import DeliveryStatus, require_taken
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.locks import is_locked
 from mlflow_project.training.progress import ProgressListener
@@ -47,12 +48,19 @@ class SweepResult:
     results: Mapping[str, TrialResult]
     run_id: str | None
     folder: Path
+    delivery: DeliveryStatus | None = None
 
     @classmethod
     def of(cls, prepared: PreparedSweep, parent: ParentRun) -> "SweepResult":
         """Return the result of a sweep whose trials have ended."""
         journal = parent.journal
-        return cls(plan=prepared.plan, results=parent.results, run_id=journal.run_id, folder=journal.folder)
+        return cls(
+            plan=prepared.plan,
+            results=parent.results,
+            run_id=journal.run_id,
+            folder=journal.folder,
+            delivery=parent.delivery,
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row for each trial, in the grid's order."""
@@ -63,7 +71,11 @@ class SweepResult:
         return best_runs(self.results)
 
     def raise_failure(self) -> None:
-        """Raise SweepError unless every trial is complete and its model, if it was to be, registered."""
+        """Raise SweepError unless every trial is complete and its model, if it was to be, registered.
+
+        Raises:
+            StoreError: The server refuses this user and has taken nothing.
+        """
         problem = failure(self.plan, self.results)
         if problem:
             raise SweepError(f"{problem}; run the same sweep again for only these")
@@ -73,6 +85,7 @@ class SweepResult:
                 f"{len(lost)} of {len(self.plan.trials)} models aren't registered "
                 f"({lost[0].config.name}: {self.results[lost[0].sha256].unregistered}); register them in MLflow"
             )
+        require_taken(self.delivery)
 
 
 def sweep(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.answering import answering as answering
+from tests.support.answering import denying as denying
 from tests.support.registered import Registered, register_models
 from tests.support.shared import copy_store, make_once
 from tests.support.swept import Swept, sweep

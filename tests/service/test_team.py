@@ -132,9 +132,11 @@ def test_a_reader_s_own_models_are_refused_in_a_line_and_the_training_is_kept_he
     assert run(["models", "promote", "1", "--name", model]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{reader} lacks the permission EDIT on the registered model" in line
-    # A training doesn't die of it: what it logs stays on this machine.
-    assert run(["train", "--lr", "0.02", "--epochs", "1", *options(data)]) == 0
-    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
+    # A training doesn't die of it: what it logs stays on this machine. But it has failed to track it.
+    assert run(["train", "--lr", "0.02", "--epochs", "1", *options(data)]) == 1
+    *lines, error = capsys.readouterr().err.splitlines()
+    assert error.startswith("Error: nothing of it is in MLflow: ")
+    warnings = [line for line in lines if line.startswith("Warning: ")]
     assert len(warnings) == 2
     assert all(f"{reader} lacks the permission EDIT on the experiment" in line for line in warnings)
     assert "log entries not uploaded" in warnings[1]

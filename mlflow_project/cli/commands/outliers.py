@@ -96,7 +96,7 @@ def outliers(
 def _report(found: "OutlierTest", format_: str) -> int:
     from hw2.outliers.tables import disagreements
     from mlflow_project.cli.shared.hints import run_command
-    from mlflow_project.tracking.delivery.status import pending_warning
+    from mlflow_project.tracking.delivery.status import pending_warning, require_taken
 
     if format_ == "table":
         print_rows(_summary(found), format_, _TABLE_COLUMNS)
@@ -115,6 +115,7 @@ def _report(found: "OutlierTest", format_: str) -> int:
     if kept is not None:
         click.echo(f"Warning: {kept}", err=True)
     click.echo(run_command(found.folder, found.run_id), err=True)
+    require_taken(found.delivery)
     return 0
 
 

@@ -68,12 +68,14 @@ def train(
 def _report(result: "RunResult", format_: str) -> int:
     from mlflow_project.cli.shared.hints import experiment_command
     from mlflow_project.common.errors import RegistryError
+    from mlflow_project.tracking.delivery.status import require_taken
     from mlflow_project.training.ui_views import table_of
 
     row: dict[str, Any] = {"run": result.plan.config.name, "run_id": result.run_id or result.folder.name}
     row |= result.metrics if format_ != "table" else {name: result.metrics[name] for name in RESULT_COLUMNS}
     print_rows([row], format_)
     click.echo(experiment_command(result.folder, table_of([result.plan.config])), err=True)
+    require_taken(result.delivery)
     if result.unregistered:
         raise RegistryError(
             f"the model of run {row['run_id']} isn't registered: {result.unregistered}; "

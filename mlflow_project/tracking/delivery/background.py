@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ class BackgroundUploader:
         self._heartbeat_seconds = heartbeat_seconds
         self._next_heartbeat = 0.0
         self._problem: str | None = None
+        self._denied = False
         self._announce: Callable[[str], None] | None = None
         self._is_named = False
         self._stopping = threading.Event()
@@ -101,7 +103,7 @@ class BackgroundUploader:
         cursor = self._session.cursor
         pending = 0 if cursor.position >= self.journal.size else max(1, self.journal.count - cursor.delivered)
         problem = (self._problem or "not all of it has been sent yet") if pending else None
-        return DeliveryStatus.of(cursor, pending, problem)
+        return replace(DeliveryStatus.of(cursor, pending, problem), denied=self._denied)
 
     def stop(self) -> None:
         """Ask the thread to end, without waiting for a request that it may be in."""
@@ -128,7 +130,8 @@ class BackgroundUploader:
                     self._problem, pause = None, _FIRST_PAUSE
                 except Exception as error:
                     self._problem, busy = describe_error(error, self.journal.header.tracking_uri), False
-                    if is_access_denied(error) and self.journal.header.tracking_uri not in _denying:
+                    self._denied = is_access_denied(error)
+                    if self._denied and self.journal.header.tracking_uri not in _denying:
                         _denying.add(self.journal.header.tracking_uri)
                         self.journal.warn(f"nothing is uploaded: {self._problem}")
                     if progress != self._session.progress:

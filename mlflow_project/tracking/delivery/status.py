@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlflow_project.common.errors import StoreError
 from mlflow_project.tracking.journal.format import Cursor
 
 
@@ -16,6 +17,8 @@ class DeliveryStatus:
     run_id: str | None = None
     refused: tuple[str, ...] = ()
     """What MLflow will never take, and corrupt spans, a line each; the rest is uploaded."""
+    denied: bool = False
+    """Whether the last answer was that the server takes nothing of this user."""
     notes: tuple[str, ...] = ()
     """What MLflow can't keep as it is, and what was done instead, a line each."""
     models: dict[str, str] = field(default_factory=dict)
@@ -39,6 +42,15 @@ class DeliveryStatus:
             notes=tuple(cursor.notes),
             models=dict(cursor.models),
             versions=dict(cursor.versions),
+        )
+
+
+def require_taken(delivery: DeliveryStatus | None) -> None:
+    """Raise StoreError where the server refuses this user and has taken nothing of a run."""
+    if delivery is not None and delivery.denied and delivery.pending and not delivery.delivered:
+        raise StoreError(
+            f"nothing of it is in MLflow: {delivery.problem}; all of it is on this machine, and once that is "
+            "set right, mlflow-project sync uploads it"
         )
 
 

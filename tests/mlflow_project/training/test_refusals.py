@@ -9,6 +9,9 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project.cli import main
+from mlflow_project.tracking.delivery import background
+from mlflow_project.tracking.journal import local_runs
+from mlflow_project.training.run_spec import RUN_SPEC_FILE
 from tests.support.tiny import only_run, options
 
 
@@ -37,6 +40,28 @@ def test_a_model_that_the_registry_refuses_is_no_success(
         line for line in lines if re.match("Warning: ModelArtifact 'model' was rejected: .*may not", line)
     ]
     assert re.match("Error: .*(isn't|aren't) registered.*may not register models here", lines[-1])
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_what_a_server_refuses_altogether_is_said_at_once_and_is_no_success(
+    command: str, tiny: Path, denying: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", denying)
+    monkeypatch.setattr(background, "_denying", set())
+    monkeypatch.setattr(background, "STALLED_SECONDS", 1.0)
+    assert main.run([command, "--epochs", "1", *options(tiny)]) == 1
+    out, err = capfd.readouterr()
+    assert "lr=0.001 epochs=1" in out
+    lines = err.splitlines()
+    denied = f"{denying}: access denied; check MLFLOW_TRACKING_USERNAME"
+    assert lines[-1].startswith(f"Error: nothing of it is in MLflow: {denied}")
+    assert lines[-1].endswith("mlflow-project sync uploads it")
+    (first,) = [
+        n for n, line in enumerate(lines) if line.startswith(f"Warning: nothing is uploaded: {denied}")
+    ]
+    assert first < min(n for n, line in enumerate(lines) if "log entries not uploaded" in line)
+    (folder,) = [run.folder for run in local_runs.undelivered() if (run.folder / RUN_SPEC_FILE).exists()]
+    assert local_runs.local_run(folder).state == "finished"
 
 
 class TestBadInput:
