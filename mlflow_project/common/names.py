@@ -11,6 +11,8 @@ CHAMPION = "champion"
 # Tags of runs.
 KEY_TAG = "journal_key"
 """The journal's key; of a model, key and name. A second delivery finds by it what the first has made."""
+CLAIM_TAG = "claimed_by."
+"""With a journal's key: on a run that somebody else has made, while a process takes it."""
 STATUS_TAG = "status"
 """A `RunState`."""
 REASON_TAG = "reason"

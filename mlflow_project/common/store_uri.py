@@ -41,6 +41,13 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
 
 
+def is_missing_sqlite(uri: str) -> bool:
+    """Return whether a `sqlite:///` address has no file, which opening it would make."""
+    path = sqlite_path(uri)
+    # SQLAlchemy decodes the address.
+    return path is not None and not path.exists() and not Path(unquote(str(path))).exists()
+
+
 def kind_of(uri: str) -> str:
     """Return `sqlite` or `postgresql`.
 

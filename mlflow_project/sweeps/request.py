@@ -105,7 +105,7 @@ def _plan(
     store = None
     aliases = _keyed(request, configs)
     try:
-        opened = connect()
+        opened = connect(create=not only_shown)
         store = existing_runs.ExperimentIndex(opened)
         return store, make_plan(configs, dataset, store, aliases, only_shown)
     except StoreError as error:

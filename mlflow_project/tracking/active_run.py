@@ -8,11 +8,11 @@ from typing import Self
 from mlflow_project.common.errors import Interrupted, JournalError
 from mlflow_project.common.names import NAME_TAG, REASON_TAG, STATUS_TAG
 from mlflow_project.common.run_state import RunState
-from mlflow_project.common.store_uri import tracking_uri
 from mlflow_project.tracking.delivery.background import BackgroundUploader, upload_pending_runs
 from mlflow_project.tracking.delivery.status import DeliveryStatus
-from mlflow_project.tracking.journal.entities import Entity, RunEnded, Tag
+from mlflow_project.tracking.journal.entities import Entity, Param, RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.tracking.new_run import create_journal
 
 DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
 KILLED_DELIVERY_SECONDS = 5.0  # who sends SIGTERM sends SIGKILL soon after; `sync` delivers the rest
@@ -36,18 +36,21 @@ class ActiveRun:
     def begin(
         cls,
         name: str,
-        experiment: str,
         on_problem: Callable[[str], None],
         run_id: str | None,
         *opening: Entity,
+        key: str | None = None,
         experiment_description: str = "",
     ) -> Self:
-        """Begin a new run, or the one of `run_id`, which `mlflow run` has made, under this name."""
-        journal = Journal.create(
-            tracking_uri(),
-            experiment,
+        """Begin a new run, or the one of `run_id`, which `mlflow run` has made, under this name.
+
+        See `create_journal`.
+        """
+        journal = create_journal(
             name,
             run_id,
+            parameters={value.key: value.value for value in opening if isinstance(value, Param)},
+            key=key,
             experiment_description=experiment_description,
             on_problem=on_problem,
         )

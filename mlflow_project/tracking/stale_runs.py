@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mlflow_project.common.errors import StoreError
 from mlflow_project.common.names import LIVE_TAGS, STATUS_TAG
 from mlflow_project.common.run_state import RunState
+from mlflow_project.common.store_uri import is_missing_sqlite
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.delivery.error_policy import describe_error
@@ -57,6 +58,8 @@ def mark_killed(run: local_runs.LocalRun) -> DeliveryStatus:
 
 def remote_running_runs(tracking_uri: str, known: set[str]) -> list[RemoteRun]:
     """Runs with a heartbeat that say RUNNING, but for those `known` here. StoreError if the store is away."""
+    if is_missing_sqlite(tracking_uri):
+        return []
     try:
         client = open_client(tracking_uri)
         experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]

@@ -105,7 +105,9 @@ def _resume(
     interruption: GracefulShutdown,
 ) -> RunResult:
     from hw2.training.fingerprint import fingerprint
+    from mlflow_project.tracking.delivery.session import require_destination
     from mlflow_project.tracking.journal import local_runs
+    from mlflow_project.tracking.new_run import note_taken, take_given_run
     from mlflow_project.training import inputs
     from mlflow_project.training.shared_training import SharedTraining, checkpoint_warning, find_checkpoint
     from mlflow_project.training.tracked_run import TrackedRun, redirect_run
@@ -125,9 +127,13 @@ def _resume(
         )
     interruption.check()
     adopted = given if given and given != local.run_id else None
+    if given and not adopted:
+        note_taken(given)
+    require_destination(local.folder)
+    key = take_given_run(adopted) if adopted else ""
     with ExitStack() as stack:
         run = TrackedRun.reopen(local.folder, listener, {"resumed_by": adopted} if adopted else None)
-        other = stack.enter_context(redirect_run(adopted, local.header, listener)) if adopted else None
+        other = stack.enter_context(redirect_run(adopted, key, local.header, listener)) if adopted else None
         # Only now that no other process can add to it.
         _, start = find_checkpoint([local.folder], identity, config.epochs)
         if damage := checkpoint_warning(local.folder, start):

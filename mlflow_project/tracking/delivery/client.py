@@ -9,7 +9,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import ServiceError, StoreError
-from mlflow_project.common.store_uri import START_IT, absolute_uri, sqlite_path, tracking_uri
+from mlflow_project.common.store_uri import (
+    START_IT,
+    absolute_uri,
+    is_missing_sqlite,
+    redact,
+    sqlite_path,
+    tracking_uri,
+)
 from mlflow_project.tracking.delivery.error_policy import UNREACHABLE, describe_error
 from mlflow_project.tracking.journal.locks import FileLock
 
@@ -56,7 +63,10 @@ def import_mlflow() -> ModuleType:
 
 
 def open_client(tracking_uri: str) -> "MlflowClient":
-    """Open a client. A SQLite store is made or migrated by one process, while the others wait."""
+    """Open a client. A SQLite store is made or migrated by one process, while the others wait.
+
+    Only who begins a run may open a store that isn't there: see `connect`.
+    """
     mlflow = import_mlflow()
     registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri
     path = sqlite_path(tracking_uri)
@@ -74,9 +84,17 @@ def open_client(tracking_uri: str) -> "MlflowClient":
         return client
 
 
-def connect(uri: str | None = None) -> "MlflowClient":
-    """Open MLflow's client for the store at `uri`, or where runs go."""
+def connect(uri: str | None = None, *, create: bool = False) -> "MlflowClient":
+    """Open MLflow's client for the store at `uri`, or where runs go.
+
+    Raises:
+        StoreError: The store is unreachable, or isn't there and must not be made.
+    """
     address = absolute_uri(uri or tracking_uri())
+    if not create and is_missing_sqlite(address):
+        raise StoreError(
+            f"there is no store {redact(address)}; train first, or name another by MLFLOW_TRACKING_URI"
+        )
     with mlflow_errors(address):
         opened = open_client(address)
         # MLflow's artifact functions take no client; they look here.

@@ -35,6 +35,8 @@ class IdempotentStore:
 
     def experiment_id(self) -> str:
         name = self.header.experiment
+        if self.header.experiment_id is not None:
+            return self._named_by_id(self.header.experiment_id)
         found = self.client.get_experiment_by_name(name)
         if found is None:
             location = None
@@ -53,6 +55,15 @@ class IdempotentStore:
                 f"the experiment {name!r} was deleted; `mlflow experiments restore` brings it back"
             )
         return str(found.experiment_id)
+
+    def _named_by_id(self, experiment_id: str) -> str:
+        experiment = self.client.get_experiment(experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            raise StoreError(
+                f"experiment {experiment_id} was deleted; "
+                f"`mlflow experiments restore -x {experiment_id}` brings it back"
+            )
+        return str(experiment.experiment_id)
 
     def describe_experiment(self, experiment_id: str) -> None:
         """Says on an experiment what it is, where nobody has said so before. Best effort: it is decoration."""

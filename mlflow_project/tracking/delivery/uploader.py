@@ -51,8 +51,14 @@ _REFERENCE = re.compile(re.escape(JOURNAL_REFERENCE) + r"([0-9]{8}T[0-9]{6}-[0-9
 class JournalUploader:
     """Brings one journal into MLflow, step by step. Only one may exist for a journal (`SENDING_LOCK`)."""
 
-    def __init__(self, folder: Path, connect: Callable[[str], "MlflowClient"] = open_client) -> None:
-        self.session = DeliverySession(folder, connect)
+    def __init__(
+        self,
+        folder: Path,
+        connect: Callable[[str], "MlflowClient"] = open_client,
+        *,
+        may_create_store: bool = False,
+    ) -> None:
+        self.session = DeliverySession(folder, connect, may_create_store=may_create_store)
         self._connect = connect
         self._parameters: dict[str, str] | None = None
         self._tags: dict[str, str] = {}

@@ -4,6 +4,7 @@
     header.json     the first line again, because nothing can be delivered without it
     files/<sha256>/ the files that values need, until they are delivered
     cursor.json     what has been delivered
+    store.json      what the store is known by, and where it is if it was moved
     lock            held by the process that owns the run
     sending.lock    held by the thread or process that delivers it
 
@@ -15,13 +16,14 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mlflow_project.common.errors import JournalError
 from mlflow_project.tracking.journal import entities, fsio
 from mlflow_project.tracking.journal.entities import Entity
+from mlflow_project.tracking.journal.store_record import StoreRecord
 
 JOURNAL = "journal.jsonl"
 HEADER = "header.json"
@@ -65,6 +67,8 @@ class Header:
     host: str = ""
     experiment_description: str = ""
     """What MLflow shows of the experiment where nobody has described it; Markdown."""
+    experiment_id: str | None = None
+    """Of an experiment that was named by its id."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ def encode_line(n: int, value: Entity | Header, kept: str | None = None) -> byte
     data = asdict(value)
     if isinstance(value, Header):
         kind = "journal"
+        if value.experiment_id is None:
+            del data["experiment_id"]  # an earlier version reads the line then
     else:
         kind = _NAMES[type(value)]
         if kind in _PATHS:
@@ -175,7 +181,11 @@ def read_spec(folder: Path, position: int = 0) -> Iterator[Entry | CorruptSpan]:
 
 
 def read_header(folder: Path) -> Header:
-    """The header, from the journal or from its copy; JournalError if neither has it."""
+    """The header, from the journal or from its copy, with the place that the store was moved to.
+
+    JournalError if neither has it.
+    """
+    record = StoreRecord.load(folder)
     for name in (JOURNAL, HEADER):
         try:
             with (folder / name).open("rb") as stream:
@@ -183,7 +193,11 @@ def read_header(folder: Path) -> Header:
         except (OSError, ValueError):
             continue
         if isinstance(value, Header):
-            return value
+            return replace(
+                value,
+                tracking_uri=record.tracking_uri or value.tracking_uri,
+                run_id=None if record.new_runs else value.run_id,
+            )
     raise JournalError(
         f"neither {folder / JOURNAL} nor {folder / HEADER} says which run this is; "
         "the other lines can still be read as JSON"

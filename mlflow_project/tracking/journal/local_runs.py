@@ -15,6 +15,7 @@ from mlflow_project.tracking.journal.entities import RunEnded, RunResumed
 from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Header
 from mlflow_project.tracking.journal.locks import FileLock, is_locked
 from mlflow_project.tracking.journal.state_dir import runs_folder
+from mlflow_project.tracking.journal.store_record import StoreRecord
 
 RUN_SPEC_FILE = "plan.json"
 
@@ -31,6 +32,8 @@ class LocalRun:
     """Values that MLflow hasn't got yet."""
     problems: tuple[str, ...]
     """Refused values and damages, a line each."""
+    blocked: str = ""
+    """Why nothing more can be delivered before a person decides where to; it says by which commands."""
 
     @property
     def key(self) -> str:
@@ -71,6 +74,7 @@ def local_run(folder: Path) -> LocalRun:
         state=state,
         pending=pending,
         problems=(*cursor.refused, *damages),
+        blocked=StoreRecord.load(folder).problem,
     )
 
 

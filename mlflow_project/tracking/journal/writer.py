@@ -90,6 +90,8 @@ class Journal:
         *,
         experiment_description: str = "",
         start_time_ms: int | None = None,
+        key: str | None = None,
+        experiment_id: str | None = None,
         on_problem: Callable[[str], None] | None = None,
     ) -> "Journal":
         """A new journal, owned by this process. JournalError if the disk doesn't take it.
@@ -98,8 +100,7 @@ class Journal:
         `sqlite:///` or file address is taken from the current folder, now and for later deliveries.
         """
         start = now_ms() if start_time_ms is None else start_time_ms
-        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(start / 1000))
-        key = f"{moment}-{start % 1000:03}-{uuid.uuid4().hex[:12]}"
+        key = key or new_key(start)
         folder = runs_folder() / key
         header = Header(
             key=key,
@@ -112,6 +113,7 @@ class Journal:
             artifact_root=str(Path.cwd() / "mlruns"),
             host=socket.gethostname(),
             experiment_description=experiment_description,
+            experiment_id=experiment_id,
         )
         try:
             (folder / format.FILES).mkdir(parents=True, mode=0o700)
@@ -349,6 +351,13 @@ class Journal:
         self.problem = problem
         if first:
             self._on_problem(problem)
+
+
+def new_key(start_time_ms: int | None = None) -> str:
+    """Return the key of a journal that begins; keys sort by time."""
+    start = now_ms() if start_time_ms is None else start_time_ms
+    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(start / 1000))
+    return f"{moment}-{start % 1000:03}-{uuid.uuid4().hex[:12]}"
 
 
 def _origin() -> dict[str, str]:
