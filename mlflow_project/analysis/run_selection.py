@@ -18,7 +18,7 @@ from mlflow_project.common.names import (
 )
 from mlflow_project.registry.registered_model import RegisteredModel
 from mlflow_project.registry.stored_runs import DatasetInputInfo, RunRecord, download
-from mlflow_project.tracking.delivery.client import mlflow_errors, pages
+from mlflow_project.tracking.delivery.client import import_mlflow, mlflow_errors, pages
 from mlflow_project.tracking.experiment import experiment_name
 
 if TYPE_CHECKING:
@@ -86,12 +86,10 @@ def _completed(client: "MlflowClient", run_id: str) -> RunRecord:
 
 def get_run(client: "MlflowClient", run_id: str) -> Any:
     """MLflow's run; RunError where there is none of that id."""
-    from mlflow.exceptions import MlflowException
-
     with mlflow_errors():
         try:
             run = client.get_run(run_id)
-        except MlflowException as error:
+        except import_mlflow().exceptions.MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise RunError(
                     f"there is not a run {run_id} in this store; `mlflow-project models list` shows runs with models"

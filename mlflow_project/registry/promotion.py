@@ -13,7 +13,7 @@ from mlflow_project.common.errors import RegistryError, ServiceError, UsageError
 from mlflow_project.common.names import CHAMPION
 from mlflow_project.registry.stored_runs import RunRecord, stored_predictions
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
-from mlflow_project.tracking.delivery.client import mlflow_errors
+from mlflow_project.tracking.delivery.client import import_mlflow, mlflow_errors
 
 if TYPE_CHECKING:
     from mlflow_project.registry.registered_model import RegisteredModel
@@ -104,15 +104,13 @@ Check = tuple[str, str, bool]
 
 
 def _completed(registry: "RegisteredModel", version: "Version") -> Check:
-    from mlflow.exceptions import MlflowException
-
     about = "run"
     if not version.run_id:
         return about, f"version {version.number} names no run", False
     with mlflow_errors():
         try:
             run = registry.client.get_run(version.run_id)
-        except MlflowException as error:
+        except import_mlflow().exceptions.MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return about, f"run {version.run_id} is gone", False
             raise

@@ -12,7 +12,7 @@ from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.names import CHAMPION, DEFAULT_NAME
 from mlflow_project.registry.versions import Version, VersionFilter, parse_tags, stored_text
 from mlflow_project.tracking.delivery.client import connect as open_store
-from mlflow_project.tracking.delivery.client import mlflow_errors, pages
+from mlflow_project.tracking.delivery.client import import_mlflow, mlflow_errors, pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -130,16 +130,14 @@ class RegisteredModel:
             self._verified(version, Path(scratch))
 
     def _verified(self, version: Version, scratch: Path) -> Path:
-        import mlflow.artifacts
-        from mlflow.exceptions import MlflowException
-
+        mlflow = import_mlflow()
         from mlflow_project.packaging import model_files
 
         said = f"{version.name} version {version.number}"
         with mlflow_errors():
             try:
                 folder = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch)))
-            except (MlflowException, FileNotFoundError) as error:
+            except (mlflow.exceptions.MlflowException, FileNotFoundError) as error:
                 if getattr(error, "error_code", _GONE) != _GONE and "No such" not in str(error):
                     raise
                 raise RegistryError(f"{said} has lost its files; restore them from a backup") from error
@@ -148,12 +146,10 @@ class RegisteredModel:
 
     def _asked(self, ask: Callable[[], Any]) -> Version | None:
         """One version, without a look at the others: there may be thousands. None where there is none."""
-        from mlflow.exceptions import MlflowException
-
         with mlflow_errors():
             try:
                 entity = ask()
-            except MlflowException as error:
+            except import_mlflow().exceptions.MlflowException as error:
                 if error.error_code in (_GONE, "INVALID_PARAMETER_VALUE"):
                     return None
                 raise

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_project.common.errors import RunError, StoreError
-from mlflow_project.tracking.delivery.client import mlflow_errors
+from mlflow_project.tracking.delivery.client import import_mlflow, mlflow_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,8 +61,7 @@ def download_artifacts(
 
 
 def download(client: "MlflowClient", run_id: str, uri: str, path: str, folder: Path) -> Path | None:
-    import mlflow.artifacts
-
+    mlflow = import_mlflow()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with mlflow_errors():

@@ -11,7 +11,7 @@ from mlflow_project.common.errors import JournalError
 from mlflow_project.common.names import LIVE_TAGS
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
-from mlflow_project.tracking.delivery.client import mlflow_errors, pages
+from mlflow_project.tracking.delivery.client import import_mlflow, mlflow_errors, pages
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
 from mlflow_project.tracking.experiment import experiment_name, named_experiment
 from mlflow_project.tracking.journal import format
@@ -128,12 +128,10 @@ class ExperimentIndex:
 
     def is_there(self, run_id: str) -> bool:
         """Whether the run exists and nobody has deleted it."""
-        from mlflow.exceptions import MlflowException
-
         with mlflow_errors():
             try:
                 return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
-            except MlflowException as error:
+            except import_mlflow().exceptions.MlflowException as error:
                 if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                     return False
                 raise

@@ -43,22 +43,29 @@ _LOUD = {
 }
 
 _importing = threading.Lock()
+_imported: list[ModuleType] = []
 
 
 def import_mlflow() -> ModuleType:
     """Import MLflow (seconds), with bounded requests where the environment doesn't say otherwise.
 
-    Of two threads that import it at once, each finds half of it: whoever uses any part of it calls this first.
+    Of two threads that import it at once, each finds half of it: this is the only place that does, and whoever uses
+    any part of it takes it from here.
     """
     with _importing:
+        if _imported:
+            return _imported[0]
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
         import mlflow.artifacts
         import mlflow.entities
         import mlflow.exceptions
+        import mlflow.models
+        import mlflow.types
 
         for name, level in _LOUD.items():
             logging.getLogger(name).setLevel(level)
+        _imported.append(mlflow)
         return mlflow
 
 

@@ -17,7 +17,7 @@ from mlflow_project.common.names import KEY_TAG, NOTE_TAG, VERSIONS_TAG
 from mlflow_project.common.store_uri import sqlite_path
 from mlflow_project.common.text import format_time
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
-from mlflow_project.tracking.delivery.client import default_store
+from mlflow_project.tracking.delivery.client import default_store, import_mlflow
 from mlflow_project.tracking.journal.entities import VERSION_PLACE, ModelArtifact
 from mlflow_project.tracking.journal.format import Header
 
@@ -77,10 +77,10 @@ class IdempotentStore:
 
     def find_runs(self, experiment_id: str) -> list["Run"]:
         """The runs made for this journal, those that count first: more than one after a request came late."""
-        from mlflow.entities import ViewType
-
         wanted = f"tags.{KEY_TAG} = '{self.header.key}'"
-        runs = self.client.search_runs([experiment_id], wanted, run_view_type=ViewType.ALL)
+        runs = self.client.search_runs(
+            [experiment_id], wanted, run_view_type=import_mlflow().entities.ViewType.ALL
+        )
         return sorted(runs, key=lambda run: (run.info.lifecycle_stage != "active", run.info.run_id))
 
     def run(self, experiment_id: str) -> str:
@@ -127,11 +127,9 @@ class IdempotentStore:
 
     def link_to_run(self, run_id: str, model_id: str, step: int) -> None:
         """Name the model as the run's output, once."""
-        from mlflow.entities import LoggedModelOutput
-
         outputs = self.client.get_run(run_id).outputs
         if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-            self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=step)])
+            self.client.log_outputs(run_id, [import_mlflow().entities.LoggedModelOutput(model_id, step=step)])
 
     def find_versions(self, run_id: str, name: str, registered: str) -> list[Any]:
         found = self.client.search_model_versions(f"name = '{registered}' and run_id = '{run_id}'")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mlflow_project.common.errors import DestinationError, RunError
 from mlflow_project.common.names import KEY_TAG
 from mlflow_project.common.store_uri import is_missing_sqlite, redact
-from mlflow_project.tracking.delivery.client import open_client
+from mlflow_project.tracking.delivery.client import import_mlflow, open_client
 from mlflow_project.tracking.delivery.remote import IdempotentStore
 from mlflow_project.tracking.identity.run_claim import claim_run
 from mlflow_project.tracking.identity.store_identity import ensure_store_id, has_store_id
@@ -193,9 +193,8 @@ class DeliverySession:
             self.cursor.save(self.folder)
 
     def send_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        tag = import_mlflow().entities.RunTag
+        self.client.log_batch(run_id, tags=[tag(key, value) for key, value in tags.items()])
 
 
 def parent_folder(path: str) -> str | None:
