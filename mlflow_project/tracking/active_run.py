@@ -10,6 +10,7 @@ from mlflow_project.common.names import NAME_TAG, REASON_TAG, STATUS_TAG
 from mlflow_project.common.run_state import RunState
 from mlflow_project.tracking.delivery.background import BackgroundUploader, upload_pending_runs
 from mlflow_project.tracking.delivery.status import DeliveryStatus
+from mlflow_project.tracking.journal import local_runs
 from mlflow_project.tracking.journal.entities import Entity, Param, RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
 from mlflow_project.tracking.new_run import create_journal
@@ -98,6 +99,7 @@ class ActiveRun:
         try:
             self.journal.settle()
         except JournalError as error:
+            local_runs.mark_unkept(self.folder)
             raise JournalError(f"{error}, and {self._again}") from error
 
     @property

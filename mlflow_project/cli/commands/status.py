@@ -81,7 +81,7 @@ def _forget(name: str, yes: bool) -> int:
 
 
 def _needs_attention(run: "LocalRun") -> bool:
-    return run.state in ("alive", "interrupted") or run.pending > 0 or bool(run.problems)
+    return run.state in ("alive", "interrupted") or run.pending > 0 or bool(run.problems) or run.unkept
 
 
 def _local_row(run: "LocalRun") -> dict[str, Any]:
@@ -96,6 +96,11 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
         elif run.is_resumable:
             again = f"mlflow-project train --resume {name}, or "
         todo.append(f"{again}mlflow-project status --repair")
+    if run.unkept:
+        again = f"mlflow-project train --resume {name}" if run.is_resumable else "do it again"
+        todo.append(
+            f"free disk space for {run.folder}, then {again}, or mlflow-project status --forget {name}"
+        )
     if run.pending and run.state != "alive" and not run.is_stillborn:
         todo.append(run.blocked or "mlflow-project sync")
     todo += run.problems

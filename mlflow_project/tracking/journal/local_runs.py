@@ -6,6 +6,7 @@ can give it one.
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.journal.store_record import StoreRecord
 
 RUN_SPEC_FILE = "plan.json"
+_UNKEPT = "unkept"
+"""An empty file, for which a full disk has room: the run failed because not all of it could be kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class LocalRun:
     """Values that MLflow hasn't got yet."""
     problems: tuple[str, ...]
     """Refused values and damages, a line each."""
+    unkept: bool = False
+    """Whether it failed because the disk was full, and waits to be resumed."""
     blocked: str = ""
     """Why nothing more can be delivered before a person decides where to; it says by which commands."""
 
@@ -74,6 +79,7 @@ def local_run(folder: Path) -> LocalRun:
         state=state,
         pending=pending,
         problems=(*cursor.refused, *damages),
+        unkept=state == "failed" and (folder / _UNKEPT).exists(),
         blocked=StoreRecord.load(folder).problem,
     )
 
@@ -133,11 +139,18 @@ def prune_spool(folder: Path) -> None:
 
 def _is_done(folder: Path) -> bool:
     cursor = Cursor.load(folder)
-    return _is_delivered(folder, cursor) and not cursor.refused
+    unkept = cursor.ended == "FAILED" and (folder / _UNKEPT).exists()
+    return _is_delivered(folder, cursor) and not cursor.refused and not unkept
 
 
 def _is_delivered(folder: Path, cursor: Cursor) -> bool:
     return bool(cursor.ended) and cursor.position == (folder / format.JOURNAL).stat().st_size
+
+
+def mark_unkept(folder: Path) -> None:
+    """Note that the run fails because the disk doesn't take all of it. Best effort."""
+    with suppress(OSError):
+        (folder / _UNKEPT).touch()
 
 
 def delete_run(folder: Path) -> None:
