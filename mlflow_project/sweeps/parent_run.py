@@ -20,20 +20,20 @@ from mlflow_project.common.names import (
     STATUS_TAG,
     SWEEP_TABLE,
     SWEEP_TAG,
-    experiment_name,
 )
 from mlflow_project.common.run_state import RunState
-from mlflow_project.common.store_uri import tracking_uri
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.existing_runs import ELSEWHERE
 from mlflow_project.sweeps.job_spec import FAILED, NOT_DONE, REUSED, TrialResult
 from mlflow_project.sweeps.plan import AXES, SweepPlan
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS, ActiveRun
+from mlflow_project.tracking.delivery.session import require_destination
 from mlflow_project.tracking.journal import local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Artifact, Metric, RunResumed, Tag
 from mlflow_project.tracking.journal.format import Cursor
 from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.tracking.new_run import create_journal, take_given_run
 from mlflow_project.training import model_card
 from mlflow_project.training.tracked_run import redirect_run
 
@@ -71,22 +71,24 @@ class ParentRun(ActiveRun):
         folder = _interrupted(plan)
         self._times = 0
         if folder is None:
-            journal = Journal.create(
-                tracking_uri(),
-                experiment_name(),
+            journal = create_journal(
                 f"sweep {name}",
                 given_id,
-                {SWEEP_TAG: plan.sha256},
+                parameters={},
+                tags={SWEEP_TAG: plan.sha256},
                 experiment_tags=model_card.experiment_tags(plan.table),
                 on_problem=listener.warning,
             )
         else:
+            require_destination(folder)
+            resumed_id = local_runs.local_run(folder).run_id
+            key = take_given_run(given_id) if given_id and given_id != resumed_id else ""
             journal = Journal.open(folder, on_problem=listener.warning)
             self._times = local_runs.count_resume(folder)
             journal.append(RunResumed(), Tag(RESUMED_TAG, str(self._times)))
         self._other = None
-        if given_id and given_id != journal.run_id:
-            self._other = redirect_run(given_id, journal.header, listener)
+        if folder is not None and given_id and given_id != journal.run_id:
+            self._other = redirect_run(given_id, key, journal.header, listener)
             journal.append(Tag("resumed_by", given_id))
         journal.append(
             Tag(NAME_TAG, f"sweep {name}"),
