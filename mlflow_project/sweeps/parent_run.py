@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.common.errors import JournalError, RunBusyError
+from mlflow_project.common.errors import DestinationError, JournalError, RunBusyError
 from mlflow_project.common.names import (
     JOURNAL_REFERENCE,
     NAME_TAG,
@@ -31,7 +31,7 @@ from mlflow_project.tracking.journal import local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Artifact, Metric, RunResumed, Tag
 from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.writer import Journal
-from mlflow_project.tracking.new_run import create_journal, take_given_run
+from mlflow_project.tracking.new_run import create_journal, note_taken, take_given_run
 from mlflow_project.training.model_card import EXPERIMENT_DESCRIPTION
 from mlflow_project.training.tracked_run import redirect_run
 
@@ -59,29 +59,13 @@ class ParentRun(ActiveRun):
             raise RunBusyError(
                 f"another process is at work on this sweep ({name}); wait for it or end it first"
             )
-        given = os.environ.get("MLFLOW_RUN_ID")
-        folder = _interrupted(plan)
         self._times = 0
-        if folder is None:
-            journal = create_journal(
-                f"sweep {name}",
-                given,
-                parameters={},
-                tags={SWEEP_TAG: plan.sha256},
-                experiment_description=EXPERIMENT_DESCRIPTION,
-                on_problem=listener.warning,
-            )
-        else:
-            require_destination(folder)
-            resumed_id = local_runs.local_run(folder).run_id
-            key = take_given_run(given) if given and given != resumed_id else ""
-            journal = Journal.open(folder, on_problem=listener.warning)
-            self._times = local_runs.count_resume(folder)
-            journal.append(RunResumed(), Tag(RESUMED_TAG, str(self._times)))
-        self._other = None
-        if folder is not None and given and given != journal.run_id:
-            self._other = redirect_run(given, key, journal.header, listener)
-            journal.append(Tag("resumed_by", given))
+        self._other: ActiveRun | None = None
+        try:
+            journal = self._open_journal(name, listener)
+        except BaseException:
+            self._lock.release()
+            raise
         journal.append(
             Tag(NAME_TAG, f"sweep {name}"),
             Tag(STATUS_TAG, RunState.STARTED),
@@ -90,6 +74,30 @@ class ParentRun(ActiveRun):
         )
         journal.sync()
         super().__init__(journal)
+
+    def _open_journal(self, name: str, listener: "ProgressListener") -> Journal:
+        given = os.environ.get("MLFLOW_RUN_ID")
+        folder = _interrupted(self.plan)
+        if folder is None:
+            return create_journal(
+                f"sweep {name}",
+                given,
+                parameters={},
+                tags={SWEEP_TAG: self.plan.sha256},
+                experiment_description=EXPERIMENT_DESCRIPTION,
+                on_problem=listener.warning,
+            )
+        own = given == local_runs.local_run(folder).run_id
+        if given and own:
+            note_taken(given)
+        key = take_given_run(given) if given and not own else ""
+        journal = Journal.open(folder, on_problem=listener.warning)
+        self._times = local_runs.count_resume(folder)
+        journal.append(RunResumed(), Tag(RESUMED_TAG, str(self._times)))
+        if given and not own:
+            self._other = redirect_run(given, key, journal.header, listener)
+            journal.append(Tag("resumed_by", given))
+        return journal
 
     @property
     def resumed(self) -> bool:
@@ -167,8 +175,9 @@ def _interrupted(plan: SweepPlan) -> Path | None:
         if local.tags.get(SWEEP_TAG) == plan.sha256 and local.folder.name not in plan.ignored:
             try:
                 if local_runs.local_run(local.folder).state != "finished":
+                    require_destination(local.folder)
                     return local.folder
-            except (JournalError, OSError):
+            except (DestinationError, JournalError, OSError):
                 continue
             return None
     return None
