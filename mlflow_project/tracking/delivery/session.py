@@ -70,7 +70,12 @@ class DeliverySession:
     @property
     def has_met_store(self) -> bool:
         """Whether the store was ever there."""
-        return self.record.store_id is not None or self.cursor.run_id is not None
+        return self.record.store_id is not None or self._known_id is not None
+
+    @property
+    def _known_id(self) -> str | None:
+        """The run's id in MLflow, from an earlier delivery or because it was given."""
+        return self.cursor.run_id or self.header.run_id
 
     def _require_store(self) -> None:
         may_create = self._may_create_store and not self.has_met_store
@@ -79,7 +84,7 @@ class DeliverySession:
 
     def _verify(self, client: "MlflowClient") -> None:
         """DestinationError unless this is the store that the run went to before, and the run is still there."""
-        run_id, store_id = self.cursor.run_id, self.record.store_id
+        run_id, store_id = self._known_id, self.record.store_id
         run = self._find_run(client, run_id) if run_id else None
         if run is None and store_id and not self.is_store(client):
             store = redact(self.header.tracking_uri)
@@ -89,18 +94,23 @@ class DeliverySession:
                 f"run {run_id} isn't in {redact(self.header.tracking_uri)} any more; make a new one of it by "
                 f"mlflow-project sync --as-new {self._name}, or drop it by mlflow-project status --forget {self._name}"
             )
+        if run is not None and run.info.lifecycle_stage == "deleted":
+            self._block(
+                f"run {run_id} was deleted; `mlflow runs restore --run-id {run_id}` brings it back, "
+                f"mlflow-project sync --as-new {self._name} makes a new one of it"
+            )
         if self.record.problem:
             self._note(replace(self.record, problem=""))
-        if run is not None and store_id is None:
+        if run is not None and self.cursor.run_id and store_id is None:
             self._remember_store(client, str(run.info.experiment_id))
 
     def is_store(self, client: "MlflowClient") -> bool:
         """Return whether this is the store that the run went to; any is, for a run that went to none yet."""
-        if self.cursor.run_id and self._find_run(client, self.cursor.run_id) is not None:
+        if self._known_id and self._find_run(client, self._known_id) is not None:
             return True
         if self.record.store_id is not None:
             return has_store_id(client, self.record.store_id)
-        return not self.cursor.run_id
+        return self._known_id is None
 
     def _find_run(self, client: "MlflowClient", run_id: str) -> "Run | None":
         try:
@@ -127,7 +137,7 @@ class DeliverySession:
 
     @property
     def _name(self) -> str:
-        return self.cursor.run_id or self.header.key
+        return self._known_id or self.header.key
 
     @property
     def _send_elsewhere(self) -> str:

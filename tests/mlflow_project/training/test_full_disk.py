@@ -41,7 +41,7 @@ def test_a_full_disk_is_one_short_line_and_status_lists_the_run_until_it_is_resu
     assert main.run(["status", "--format", "json"]) == 0
     (row,) = json.loads(capfd.readouterr().out)
     assert row["state"] == "failed"
-    assert f"train --resume {run.info.run_id}" in row["actions"]
+    assert f"train --resume {run.info.run_id}" in row["action"]
     assert main.run(["train", "--resume", run.info.run_id]) == 0
     capfd.readouterr()
     assert main.run(["status", "--format", "json"]) == 0

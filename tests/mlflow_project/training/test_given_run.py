@@ -25,11 +25,9 @@ def everything(store: str, run_id: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(
-    "command", [["train", "--lr", "0.01", "--epochs", "1"], ["sweep", "--lr", "0.01", "--epochs", "1"]]
-)
+@pytest.mark.parametrize("command", ["train", "sweep"])
 def test_a_finished_run_is_not_written_to_again(
-    command: list[str],
+    command: str,
     tiny: Path,
     store: str,
     capfd: pytest.CaptureFixture[str],

@@ -158,6 +158,36 @@ def test_a_run_that_was_removed_for_good_is_made_anew_or_forgotten(
     assert last_line(capfd) == "no run needs attention"
 
 
+def test_a_run_that_was_deleted_is_made_anew_where_that_is_wanted(
+    store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    journal = half_delivered(store)
+    run_id = str(local_runs.local_run(journal.folder).run_id)
+    open_client(store).delete_run(run_id)
+    assert main.run(["sync"]) == 1
+    line = last_line(capfd)
+    assert f"run {run_id} was deleted; `mlflow runs restore --run-id {run_id}` brings it back" in line
+    assert "try again later" not in line
+    assert main.run(["sync", "--as-new", run_id]) == 0
+    assert points(store) == [[1.0, 2.0]]
+    open_client(store).restore_run(run_id)
+    assert points(store) == [[1.0, 2.0], [1.0]]
+
+
+def test_a_run_that_is_given_and_gone_before_anything_arrives_is_named(
+    store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = open_client(store).create_run("0").info.run_id
+    journal = Journal.create(store, "experiment", "lr=0.1", made)
+    journal.append(Metric("m", 1.0, 1), RunEnded())
+    journal.close()
+    gc(store, made)
+    assert main.run(["sync"]) == 1
+    assert f"sync --as-new {made}" in last_line(capfd)
+    assert main.run(["sync", "--as-new", made]) == 0
+    assert points(store) == [[1.0]]
+
+
 def test_a_store_is_known_by_one_id_that_moves_with_it(store: str) -> None:
     first, second = half_delivered(store), half_delivered(store)
     ids = {StoreRecord.load(journal.folder).store_id for journal in (first, second)}
