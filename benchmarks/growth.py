@@ -22,7 +22,7 @@ from benchmarks.service import COMMANDS
 FEW = 10
 """Runs in the store that the others are compared with: what a command costs before it reads many."""
 SIZES = {
-    "pictures": ([1_000, 10_000, 60_000, 240_000, 480_000], "trained on for one epoch"),
+    "images": ([1_000, 10_000, 60_000, 240_000, 480_000], "trained on for one epoch"),
     "epochs": ([1, 2, 4, 8, 16], "of one run, on the embedded sample"),
     "models": ([2, 5, 10, 20, 40], "in compare"),
     "runs": ([100, 1_000, 10_000], f"in the store, each above {FEW}"),
@@ -45,7 +45,7 @@ def options(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Report:
     """Every size as a process of its own."""
-    measured = {"pictures": _images, "epochs": _epochs, "models": _models, "runs": _runs}
+    measured = {"images": _images, "epochs": _epochs, "models": _models, "runs": _runs}
     found: list[Series] = []
     for name, series in measured.items():
         if name in arguments.only:
@@ -70,7 +70,7 @@ def _images(sizes: Sequence[int], arguments: Namespace, folder: Path) -> Iterabl
     def one(size: int) -> Values:
         return _work(folder, "train", str(size), str(arguments.threads), *data)
 
-    yield _series("pictures", one, sizes, arguments.rounds, start=0)
+    yield _series("images", one, sizes, arguments.rounds, start=0)
 
 
 def _epochs(sizes: Sequence[int], arguments: Namespace, folder: Path) -> Iterable[Series]:

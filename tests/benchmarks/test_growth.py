@@ -49,7 +49,7 @@ def test_what_is_steeper_than_a_straight_line_is_told_with_what_explains_it() ->
 
 
 def test_a_straight_line_is_told_with_what_each_further_one_costs() -> None:
-    series = Series("pictures", {n: {WORK: 0.002 * n} for n in (10, 20, 40)})
+    series = Series("images", {n: {WORK: 0.002 * n} for n in (10, 20, 40)})
     assert notes([series]) == [
         "images: from 20 to 40, each further one takes 2.0 ms of work.",
         "Nothing is steeper than a straight line (exponent above 1.1).",
@@ -99,11 +99,11 @@ def checked(report: Report, *expected: tuple[str, int | str]) -> None:
 
 @pytest.mark.campaign
 def test_growth_against_images_at_tiny_sizes() -> None:
-    report = measured("--only", "pictures", "--images", "128", "64")
-    checked(report, ("pictures", 64), ("pictures", 128), ("pictures", "exponent"))
+    report = measured("--only", "images", "--images", "128", "64")
+    checked(report, ("images", 64), ("images", 128), ("images", "exponent"))
     assert all(0 < float(row[WORK]) < float(row[PROCESS]) for row in report.rows[:2])
-    assert list(report.raw["pictures"]["sizes"]) == [64, 128]
-    assert report.raw["pictures"]["start"][MEMORY] > 20
+    assert list(report.raw["images"]["sizes"]) == [64, 128]
+    assert report.raw["images"]["start"][MEMORY] > 20
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from tests.browser.page import Page, missing, opened
 from tests.browser.test_ui import scroll_down
 from tests.faults.server import tracking_server
 
+pytestmark = pytest.mark.browser
+
 EXPERIMENT = "mnist-base-cnn"
 MANY = 200
 SHOWN = 10  # runs that a chart has, and rows that are compared

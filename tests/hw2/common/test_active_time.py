@@ -56,17 +56,15 @@ STOPPED = 4.0
 
 
 def test_a_training_that_is_stopped_has_not_trained_meanwhile() -> None:
+    started = time.monotonic()
     with subprocess.Popen([sys.executable, "-c", TRAINING], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "going\n"
-        started = time.monotonic()
         process.send_signal(signal.SIGSTOP)
         time.sleep(STOPPED)
         process.send_signal(signal.SIGCONT)
         history = json.loads(process.stdout.read().splitlines()[-1])
-        whole = time.monotonic() - started
+    whole = time.monotonic() - started
     suspended = sum(epoch["suspended_seconds"] or 0.0 for epoch in history)
-    assert STOPPED - 1 < suspended < STOPPED + 1
-    # What follows the signal: all but the first epoch, and perhaps some of it.
-    assert sum(epoch["epoch_seconds"] for epoch in history[1:]) < whole - suspended + 0.5
-    assert [epoch["suspended_seconds"] for epoch in history].count(None) == 2
+    assert suspended > STOPPED - 1
+    assert sum(epoch["epoch_seconds"] for epoch in history) < whole - suspended

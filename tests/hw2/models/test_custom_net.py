@@ -174,7 +174,7 @@ def test_what_its_forward_does_wrong_in_training_is_one_line(line: str, named: s
     net = new_model(0, ("Net", source.replace("if self.training", "if len(x) == 5"))).eval()
     if "[:, :3]" not in line:
         with pytest.raises(NetError, match=named):
-            net.outputs(images.images[:5])
+            net.forward_features(images.images[:5])
 
 
 def test_a_file_that_ends_the_program_when_it_is_read_is_one_line() -> None:
