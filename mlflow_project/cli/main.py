@@ -99,7 +99,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status. What a person can cause is one line on stderr, no traceback."""
     _quiet_libraries()
     shutdown = GracefulShutdown()  # each command that can stop in the middle opens it
-    given = sys.argv[1:] if arguments is None else arguments
+    command_line = sys.argv[1:] if arguments is None else arguments
     try:
         result: Any = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=shutdown)
         if shutdown.requested:
@@ -108,18 +108,18 @@ def run(arguments: list[str] | None = None) -> int:
     except click.exceptions.Abort:
         return _say("stopped", 130)
     except click.UsageError as error:
-        return _say(_usage(error), error.exit_code, given)
+        return _say(_usage(error), error.exit_code, command_line)
     except click.ClickException as error:
-        return _say(error.format_message(), error.exit_code, given)
+        return _say(error.format_message(), error.exit_code, command_line)
     except ConfigurationError as error:
-        return _say(str(error), 2, given)
+        return _say(str(error), 2, command_line)
     except Hw2Error as error:
-        return _say(str(error), 1, given)
+        return _say(str(error), 1, command_line)
     except Interrupted as error:
         _keep_said()
         return _say(str(error), error.exit_status)
     except ServiceError as error:
-        return _say(str(error), error.exit_status, given)
+        return _say(str(error), error.exit_status, command_line)
     except KeyboardInterrupt:
         return _say("stopped", 130)
     except BrokenPipeError:
@@ -131,9 +131,9 @@ def run(arguments: list[str] | None = None) -> int:
 def _keep_said() -> None:
     if run_id := os.environ.get("MLFLOW_RUN_ID"):
         from mlflow_project.cli.mlflow_run import restore_status
-        from mlflow_project.tracking.new_run import has_taken
+        from mlflow_project.tracking.new_run import has_claimed
 
-        if has_taken(run_id):
+        if has_claimed(run_id):
             restore_status(run_id)
 
 

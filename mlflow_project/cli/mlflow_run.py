@@ -68,8 +68,8 @@ def mark_failed(run_id: str, reason: str) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     try:
-        if not new_run.has_taken(run_id):
-            new_run.take_given_run(run_id)
+        if not new_run.has_claimed(run_id):
+            new_run.claim_given_run(run_id)
         client = open_client(absolute_uri(tracking_uri()))
         if client.get_run(run_id).info.status == RunState.STARTED.mlflow_status:
             client.set_tag(run_id, STATUS_TAG, RunState.FAILED)

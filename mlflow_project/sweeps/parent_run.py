@@ -33,7 +33,7 @@ from mlflow_project.tracking.journal.entities import Artifact, Metric, RunResume
 from mlflow_project.tracking.journal.format import Cursor
 from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.writer import Journal
-from mlflow_project.tracking.new_run import create_journal, note_taken, take_given_run
+from mlflow_project.tracking.new_run import claim_given_run, create_journal, note_claimed
 from mlflow_project.training import model_card
 from mlflow_project.training.tracked_run import redirect_run
 
@@ -97,8 +97,8 @@ class ParentRun(ActiveRun):
             )
         own = given_id == local_runs.local_run(folder).run_id
         if given_id and own:
-            note_taken(given_id)
-        key = take_given_run(given_id) if given_id and not own else ""
+            note_claimed(given_id)
+        key = claim_given_run(given_id) if given_id and not own else ""
         journal = Journal.open(folder, on_problem=listener.warning)
         self._times = local_runs.count_resume(folder)
         journal.append(RunResumed(), Tag(RESUMED_TAG, str(self._times)))

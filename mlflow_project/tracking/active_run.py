@@ -53,7 +53,7 @@ class ActiveRun:
             run_id: A run that `mlflow run` has created; None for a new one.
             opening: The first entities to log.
             experiment: The experiment's name; by default the one that MLflow's variables name.
-            key: The journal's key, from `take_given_run`.
+            key: The journal's key, from `claim_given_run`.
             experiment_tags: Written on the experiment where it has none of that key.
 
         Raises:
@@ -142,7 +142,7 @@ class ActiveRun:
         try:
             self.journal.flush_or_raise()
         except JournalError as error:
-            local_runs.mark_unkept(self.folder)
+            local_runs.mark_disk_full(self.folder)
             raise JournalError(f"{error}, and {self._again}") from error
 
     @property

@@ -1,4 +1,4 @@
-"""Where a run that begins goes: its store, its experiment, and the run that somebody else has made for it."""
+"""Where a new run goes: its store, its experiment, and the run that `mlflow run` has created for it."""
 
 import os
 import re
@@ -27,7 +27,7 @@ _KINDS = (
 _INSTEAD = "unset MLFLOW_RUN_ID for a run of its own"
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
-_taken: set[str] = set()
+_claimed: set[str] = set()
 _refused: set[str] = set()
 
 
@@ -42,27 +42,27 @@ def create_journal(
     experiment_tags: Mapping[str, str] | None = None,
     on_problem: Callable[[str], None] | None = None,
 ) -> Journal:
-    """Create the journal of a run that begins where MLflow's variables say.
+    """Create the journal of a new run in the store that MLflow's variables name.
 
     Args:
-        name: Of the run.
-        run_id: A run that somebody else has made for this one; it is taken, unless `key` says that it is already.
-        parameters: Those that the run will have.
-        tags: Those that it is made with.
+        name: The run's name.
+        run_id: A run that exists in MLflow; it is claimed, unless `key` says that it is already.
+        parameters: The run's parameters.
+        tags: The tags that it is created with.
         experiment: Its name; by default the experiment that MLflow's variables name.
-        key: Of `take_given_run`.
+        key: From `claim_given_run`.
         experiment_tags: Written on the experiment where it has none of that key.
-        on_problem: Hears of a disk that refuses.
+        on_problem: Called with one line when the disk fails, and when it recovers.
 
     Raises:
-        UsageError: Nothing can ever be delivered to where the variables point.
-        RunError: The given run isn't ours to take.
-        JournalError: The disk refuses.
+        UsageError: The variables name no store that MLflow knows, or no experiment.
+        RunError: The run that exists belongs to another process, has ended, or differs.
+        JournalError: The disk doesn't take it.
     """
     uri = checked_uri()
     named = named_experiment(uri) if experiment is None else Experiment(experiment)
     if run_id is not None and key is None:
-        key = take_given_run(run_id, parameters)
+        key = claim_given_run(run_id, parameters)
     return Journal.create(
         uri,
         named.name,
@@ -76,14 +76,14 @@ def create_journal(
     )
 
 
-def take_given_run(run_id: str, parameters: Mapping[str, str] | None = None) -> str:
-    """Take a run that somebody else has made, before anything else is done; return the key for its journal.
+def claim_given_run(run_id: str, parameters: Mapping[str, str] | None = None) -> str:
+    """Claim a run that exists in MLflow for this process; return the key for its journal.
 
-    A store that is unreachable is asked when it gets the first values.
+    While the store is unreachable, the claim waits for the first upload.
 
     Raises:
-        UsageError: No run has such an id.
-        RunError: The run isn't ours to take: it is as it was.
+        UsageError: No run has such an ID.
+        RunError: The run can't be claimed; nothing was written to it.
     """
     uri, key = absolute_uri(checked_uri()), new_key()
     if not _RUN_ID.fullmatch(run_id):
@@ -102,22 +102,22 @@ def take_given_run(run_id: str, parameters: Mapping[str, str] | None = None) -> 
     except RunError as error:
         raise RunError(f"{error}; {_INSTEAD}") from error
     _refused.discard(run_id)
-    _taken.add(run_id)
+    _claimed.add(run_id)
     return key
 
 
-def note_taken(run_id: str) -> None:
-    """Note that this process goes on with a run that has its journal here."""
-    _taken.add(run_id)
+def note_claimed(run_id: str) -> None:
+    """Note that this process resumes a run that has its journal here."""
+    _claimed.add(run_id)
 
 
-def has_taken(run_id: str) -> bool:
-    """Return whether this process has taken the run, and so may end it."""
-    return run_id in _taken
+def has_claimed(run_id: str) -> bool:
+    """Return whether this process has claimed the run, and so may end it."""
+    return run_id in _claimed
 
 
 def was_refused(run_id: str) -> bool:
-    """Return whether the run is somebody else's, as far as this process has found."""
+    """Return whether this process has failed to claim the run."""
     return run_id in _refused
 
 

@@ -71,7 +71,7 @@ class SharedTraining:
             self._end_all("FAILED", str(error))
         except OSError as error:
             for run in self._open:
-                local_runs.mark_unkept(run.folder)
+                local_runs.mark_disk_full(run.folder)
             self._end_all("FAILED", _describe(error, self._open[-1].folder if self._open else None))
         except BaseException as error:
             self._end_all("FAILED", f"{type(error).__name__}: {error}")
@@ -175,7 +175,7 @@ class SharedTraining:
                 # Those that share the training are none the worse for it.
                 status, reason = "FAILED", _describe(error, run.folder)
                 if isinstance(error, OSError):
-                    local_runs.mark_unkept(run.folder)
+                    local_runs.mark_disk_full(run.folder)
                 run.end(status, reason)
             self._open.pop(0)
             self._ended.append((run, status, reason))

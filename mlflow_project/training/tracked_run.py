@@ -200,7 +200,7 @@ def redirect_run(run_id: str, key: str, resumed: Header, listener: "ProgressList
 
     Args:
         run_id: Of the run that `mlflow run` has created.
-        key: The journal's key, from `take_given_run`.
+        key: The journal's key, from `claim_given_run`.
         resumed: Header of the resumed run's journal.
         listener: Receives warnings.
 

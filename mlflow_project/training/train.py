@@ -90,7 +90,7 @@ def resume(
     from hw2.training.fingerprint import fingerprint
     from mlflow_project.tracking.delivery.session import require_destination
     from mlflow_project.tracking.journal import local_runs
-    from mlflow_project.tracking.new_run import note_taken, take_given_run
+    from mlflow_project.tracking.new_run import claim_given_run, note_claimed
     from mlflow_project.training import inputs
     from mlflow_project.training.shared_training import SharedTraining, checkpoint_warning, find_checkpoint
     from mlflow_project.training.tracked_run import TrackedRun, redirect_run
@@ -113,9 +113,9 @@ def resume(
         shutdown.check()
         adopted = adopted_run_id if adopted_run_id and adopted_run_id != local.run_id else None
         if adopted_run_id and not adopted:
-            note_taken(adopted_run_id)
+            note_claimed(adopted_run_id)
         require_destination(local.folder)
-        key = take_given_run(adopted) if adopted else ""
+        key = claim_given_run(adopted) if adopted else ""
         with ExitStack() as stack:
             run = TrackedRun.reopen(local.folder, listener, {"resumed_by": adopted} if adopted else None)
             other = (

@@ -81,7 +81,7 @@ def _forget(name: str, yes: bool) -> int:
 
 
 def _needs_attention(run: "LocalRun") -> bool:
-    waits = run.is_stopped or run.unkept
+    waits = run.is_stopped or run.disk_full
     return run.state in ("alive", "interrupted") or run.pending > 0 or bool(run.problems) or waits
 
 
@@ -99,7 +99,7 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
         actions.append(f"{again}mlflow-project status --repair")
     if run.is_stopped:
         actions.append(f"mlflow-project train --resume {name}")
-    if run.unkept:
+    if run.disk_full:
         again = f"mlflow-project train --resume {name}" if run.is_resumable else "do it again"
         actions.append(
             f"free disk space for {run.folder}, then {again}, or mlflow-project status --forget {name}"

@@ -14,8 +14,8 @@ from mlflow_project.cli.shared.output import format_option, print_rows
 def sync(runs: tuple[str, ...], to: str | None, as_new: bool, format_: str) -> int:
     """Deliver the values of runs that ended, or died, while their tracking server was away.
 
-    Without RUN_ID: all of them. A run that is alive delivers itself and is left alone. No store is ever made: say
-    where one is that was moved.
+    Without RUN_ID: all of them. A run that is alive delivers itself and is left alone. No store is ever created:
+    name the address of one that was moved with --to.
 
     \b
     mlflow-project sync

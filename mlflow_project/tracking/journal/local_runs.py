@@ -19,8 +19,8 @@ from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.journal.store_record import StoreRecord
 
 RUN_SPEC_FILE = "plan.json"
-_UNKEPT = "unkept"
-"""An empty file, for which a full disk has room: the run failed because not all of it could be kept."""
+_DISK_FULL = "disk_full"
+"""An empty file, for which a full disk has room: the run failed because not all of it could be saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class LocalRun:
     """Entities that MLflow hasn't got yet."""
     problems: tuple[str, ...]
     """Rejected entities and corrupt spans, a line each."""
-    unkept: bool = False
+    disk_full: bool = False
     """Whether it failed because the disk was full, and waits to be resumed."""
     blocked: str = ""
     """Why nothing more can be uploaded before a person decides where to; it names the commands."""
@@ -85,7 +85,7 @@ def local_run(folder: Path) -> LocalRun:
         state=state,
         pending=pending,
         problems=(*cursor.refused, *corrupt),
-        unkept=state == "failed" and (folder / _UNKEPT).exists(),
+        disk_full=state == "failed" and (folder / _DISK_FULL).exists(),
         blocked=StoreRecord.load(folder).problem,
     )
 
@@ -155,7 +155,7 @@ def _is_done(folder: Path) -> bool:
     stopped = (
         cursor.ended == "KILLED" and (folder / CHECKPOINT).exists() and (folder / RUN_SPEC_FILE).exists()
     )
-    waits = stopped or (cursor.ended == "FAILED" and (folder / _UNKEPT).exists())
+    waits = stopped or (cursor.ended == "FAILED" and (folder / _DISK_FULL).exists())
     return _is_delivered(folder, cursor) and not cursor.refused and not waits
 
 
@@ -163,10 +163,10 @@ def _is_delivered(folder: Path, cursor: Cursor) -> bool:
     return bool(cursor.ended) and cursor.position == (folder / format.JOURNAL).stat().st_size
 
 
-def mark_unkept(folder: Path) -> None:
+def mark_disk_full(folder: Path) -> None:
     """Note that the run fails because the disk doesn't take all of it. Best effort."""
     with suppress(OSError):
-        (folder / _UNKEPT).touch()
+        (folder / _DISK_FULL).touch()
 
 
 def delete_run(folder: Path) -> None:
