@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mlflow_project.analysis.outlier_result import OutlierTest
 from mlflow_project.common.errors import RegistryError, UsageError
-from mlflow_project.common.names import experiment_name
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.registry.registered_model import LoadedModel, RegisteredModel
 from mlflow_project.registry.versions import SEARCHABLE, Version
@@ -81,7 +80,6 @@ def run_outlier_test(
             tempfile.TemporaryDirectory(prefix="outliers-") as scratch,
             ActiveRun.create(
                 f"outliers: {', '.join(versions)} on {', '.join(outlier_sets)}",
-                experiment_name(),
                 listener.warning,
                 run_id,
                 *outlier_log_values.initial_values(versions, dataset.test, outlier_sets, params),

@@ -14,7 +14,6 @@ from mlflow_project.common.names import (
     PARENT_TAG,
     SWEEP_TABLE,
     SWEEP_TAG,
-    experiment_name,
 )
 from mlflow_project.registry.registered_model import RegisteredModel
 from mlflow_project.registry.stored_runs import (
@@ -26,6 +25,7 @@ from mlflow_project.registry.stored_runs import (
     stored_predictions,
 )
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
+from mlflow_project.tracking.experiment import experiment_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -34,6 +35,10 @@ COMMANDS = {
     "backup": "mlflow_project.cli.commands.backup:backup",
     "restore": "mlflow_project.cli.commands.backup:restore",
 }
+
+
+WRITING = ("train", "sweep", "reproduce", "outliers")
+"""Commands that write a run, and take the one that MLFLOW_RUN_ID names."""
 
 
 class _Commands(click.Group):
@@ -94,6 +99,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit status. What a person can cause is one line on stderr, no traceback."""
     _quiet_libraries()
     shutdown = GracefulShutdown()  # each command that can stop in the middle opens it
+    command_line = sys.argv[1:] if arguments is None else arguments
     try:
         result: Any = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=shutdown)
         if shutdown.requested:
@@ -102,18 +108,18 @@ def run(arguments: list[str] | None = None) -> int:
     except click.exceptions.Abort:
         return _say("stopped", 130)
     except click.UsageError as error:
-        return _say(_usage(error), error.exit_code)
+        return _say(_usage(error), error.exit_code, command_line)
     except click.ClickException as error:
-        return _say(error.format_message(), error.exit_code)
+        return _say(error.format_message(), error.exit_code, command_line)
     except ConfigurationError as error:
-        return _say(str(error), 2)
+        return _say(str(error), 2, command_line)
     except Hw2Error as error:
-        return _say(str(error), 1)
+        return _say(str(error), 1, command_line)
     except Interrupted as error:
         _keep_said()
         return _say(str(error), error.exit_status)
     except ServiceError as error:
-        return _say(str(error), error.exit_status)
+        return _say(str(error), error.exit_status, command_line)
     except KeyboardInterrupt:
         return _say("stopped", 130)
     except BrokenPipeError:
@@ -125,8 +131,10 @@ def run(arguments: list[str] | None = None) -> int:
 def _keep_said() -> None:
     if run_id := os.environ.get("MLFLOW_RUN_ID"):
         from mlflow_project.cli.mlflow_run import restore_status
+        from mlflow_project.tracking.new_run import has_claimed
 
-        restore_status(run_id)
+        if has_claimed(run_id):
+            restore_status(run_id)
 
 
 def _usage(error: click.UsageError) -> str:
@@ -134,17 +142,17 @@ def _usage(error: click.UsageError) -> str:
     return f"{error.format_message().rstrip('.')}. See: {command} --help"
 
 
-def _say(message: str, status: int) -> int:
+def _say(message: str, status: int, arguments: Sequence[str] = ()) -> int:
     first, *_ = message.splitlines() or [""]
     click.echo(f"Error: {printable(first)}", err=True)
-    _mark_given_run(first, status)
+    _mark_given_run(first, status, arguments)
     return status
 
 
-def _mark_given_run(reason: str, status: int) -> None:
-    """A run that `mlflow run` made for us, and that no command has taken up, is told why it failed."""
+def _mark_given_run(reason: str, status: int, arguments: Sequence[str]) -> None:
+    """A run that `mlflow run` made for this command, and that it has not begun to write, is told why it failed."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
-    if run_id and status in (1, 2):
+    if run_id and status in (1, 2) and arguments and arguments[0] in WRITING:
         from mlflow_project.cli.mlflow_run import mark_failed
 
         mark_failed(run_id, reason)

@@ -9,9 +9,9 @@ import os
 import sys
 import time
 
-from mlflow_project.common.names import STATUS_TAG
+from mlflow_project.common.names import REASON_TAG, STATUS_TAG
 from mlflow_project.common.run_state import RunState
-from mlflow_project.common.store_uri import tracking_uri
+from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.tracking.journal import local_runs
 
 PATIENCE_SECONDS = 60.0
@@ -55,26 +55,39 @@ def _alive(process: int) -> bool:
     return True
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
-
-
 def mark_failed(run_id: str, reason: str) -> None:
-    """Tells a run that exists in MLflow, and that no journal has taken up, why it failed. Best effort."""
+    """Say of a run that was made for this process, and that has no journal, why it failed. Best effort.
+
+    It is taken before, so that nobody else's run is ever ended.
+    """
+    from mlflow_project.tracking import new_run
+    from mlflow_project.tracking.delivery.client import open_client
+
+    if new_run.was_refused(run_id) or _has_journal(run_id):
+        return
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    try:
+        if not new_run.has_claimed(run_id):
+            new_run.claim_given_run(run_id)
+        client = open_client(absolute_uri(tracking_uri()))
+        if client.get_run(run_id).info.status == RunState.STARTED.mlflow_status:
+            client.set_tag(run_id, STATUS_TAG, RunState.FAILED)
+            client.set_tag(run_id, REASON_TAG, reason[:5000])
+            client.set_terminated(run_id, RunState.FAILED.mlflow_status)
+    except Exception:
+        pass
+
+
+def _has_journal(run_id: str) -> bool:
     for folder in local_runs.folders():
         try:
             if local_runs.local_run(folder).run_id == run_id:
-                return
+                return True
         except Exception:
             continue
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    import mlflow
+    return False
 
-    try:
-        client = mlflow.MlflowClient(tracking_uri())
-        client.set_tag(run_id, "status", "failed")
-        client.set_tag(run_id, "reason", reason[:5000])
-        client.set_terminated(run_id, "FAILED")
-    except Exception:
-        pass
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

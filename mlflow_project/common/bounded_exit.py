@@ -5,8 +5,6 @@ import os
 import sys
 import threading
 
-import click
-
 SECONDS = 5.0  # that such threads get to end by themselves
 
 
@@ -26,10 +24,10 @@ def _end(over: threading.Event, status: int) -> None:
     left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
     if not left:
         return  # what takes so long is something else
-    click.echo(
+    print(
         f"Warning: the process ends without {len(left)} threads that still run ({', '.join(left)}); "
         "a net's threads should be made with daemon=True, or ended by it",
-        err=True,
+        file=sys.stderr,
     )
     sys.stdout.flush()
     os._exit(status)

@@ -3,6 +3,7 @@
 ServiceError               exit status 1
 ├── UsageError             a request that makes no sense (exit status 2)
 ├── StoreError             the tracking server or store refused, or is unreachable
+│   └── DestinationError   the store or the run that a journal belongs to isn't there any more
 ├── RunError               a run that can't be opened, resumed or finished
 │   └── RunBusyError       another process owns the run
 ├── RegistryError          a model that isn't there or isn't what was registered
@@ -32,6 +33,10 @@ class UsageError(ServiceError):
 
 class StoreError(ServiceError):
     """The tracking server or store refused, or is unreachable."""
+
+
+class DestinationError(StoreError):
+    """The store or the run that values belong to isn't there any more: a person must say where they go."""
 
 
 class RunError(ServiceError):

@@ -11,6 +11,8 @@ CHAMPION = "champion"
 # Tags of runs.
 KEY_TAG = "journal_key"
 """The journal's key; of a model, key and name. A second upload finds by it what the first has created."""
+CLAIM_TAG = "claimed_by."
+"""With a journal's key: on a run that was created elsewhere, while a process claims it."""
 STATUS_TAG = "status"
 """A `RunState`."""
 REASON_TAG = "reason"

@@ -50,6 +50,13 @@ def quote_path(path: Path) -> str:
     return str(path).replace("%", "%25").replace("?", "%3F")
 
 
+def is_missing_sqlite(uri: str) -> bool:
+    """Return whether a `sqlite:///` address has no file, which opening it would make."""
+    path = sqlite_path(uri)
+    # SQLAlchemy decodes the address.
+    return path is not None and not path.exists() and not Path(unquote(str(path))).exists()
+
+
 def kind_of(uri: str) -> str:
     """Return `sqlite` or `postgresql`.
 

@@ -97,20 +97,18 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
 
     from mlflow_project.tracking.delivery.client import import_mlflow
 
-    import_mlflow()  # the sender's thread may be importing MLflow just now, and half of it is of no use
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
-
+    mlflow = import_mlflow()
+    schema, types = mlflow.types.Schema, mlflow.types
     request = json.dumps({"inputs": example.tolist()}, separators=(",", ":"))
     names = "input_example.json", "serving_input_example.json"
     for name in names:
         (folder / name).write_text(request)
-    card = Model(
-        signature=ModelSignature(
+    card = mlflow.models.Model(
+        signature=mlflow.models.ModelSignature(
             # Lets everything pass: with bytes here, MLflow would cut fractions to 0 before anybody sees them.
             # `PyfuncModel.predict` checks.
-            inputs=Schema([TensorSpec(np.dtype(object), (-1,))]),
-            outputs=Schema([ColSpec(kind, name) for name, kind in COLUMNS.items()]),
+            inputs=schema([types.TensorSpec(np.dtype(object), (-1,))]),
+            outputs=schema([types.ColSpec(kind, name) for name, kind in COLUMNS.items()]),
         ),
         saved_input_example_info={
             "artifact_path": names[0],

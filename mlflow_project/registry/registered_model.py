@@ -13,7 +13,7 @@ from mlflow_project.common.names import CHAMPION, DEFAULT_NAME
 from mlflow_project.registry.stored_runs import GONE, NO_ID, fetch_or_none
 from mlflow_project.registry.versions import OF_RUN, Version, VersionFilter, parse_tags, stored_text
 from mlflow_project.tracking.delivery.client import connect as open_store
-from mlflow_project.tracking.delivery.client import mlflow_errors, pages
+from mlflow_project.tracking.delivery.client import import_mlflow, mlflow_errors, pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -178,9 +178,7 @@ class RegisteredModel:
             self._verified(version, Path(scratch))
 
     def _verified(self, version: Version, scratch: Path) -> Path:
-        import mlflow.artifacts
-        from mlflow.exceptions import MlflowException
-
+        mlflow = import_mlflow()
         from mlflow_project.packaging import model_files
 
         label = f"{version.name} version {version.number}"
@@ -188,7 +186,7 @@ class RegisteredModel:
         with mlflow_errors():
             try:
                 folder = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(scratch)))
-            except (MlflowException, FileNotFoundError) as error:
+            except (mlflow.exceptions.MlflowException, FileNotFoundError) as error:
                 if getattr(error, "error_code", GONE) != GONE and "No such" not in str(error):
                     raise
                 raise lost from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import RunError, StoreError
 from mlflow_project.common.names import CONTEXT_TAG, PREDICTIONS
-from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_errors
+from mlflow_project.tracking.delivery.client import artifact_exists, import_mlflow, mlflow_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,12 +24,10 @@ GONE, NO_ID = "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"
 
 def fetch_or_none(fetch: Callable[[], Any], codes: Collection[str] = (GONE,)) -> Any | None:
     """Return what MLflow answers; None where it answers with one of these error codes."""
-    from mlflow.exceptions import MlflowException
-
     with mlflow_errors():
         try:
             return fetch()
-        except MlflowException as error:
+        except import_mlflow().exceptions.MlflowException as error:
             if error.error_code in codes:
                 return None
             raise
@@ -107,8 +105,7 @@ def download_artifacts(
 
 def download(client: "MlflowClient", run_id: str, uri: str, path: str, folder: Path) -> Path | None:
     """Download one artifact of a run whose artifacts are at `uri`; None where the run hasn't got it."""
-    import mlflow.artifacts
-
+    mlflow = import_mlflow()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with mlflow_errors():

@@ -10,11 +10,11 @@ import pandas as pd
 
 from hw2.common.formatting import format_ci, format_percent, format_ratio, join_names
 from mlflow_project.analysis.run_selection import search
-from mlflow_project.common.names import experiment_name
 from mlflow_project.registry.stored_runs import RunRecord
 from mlflow_project.reports import reference_study
 from mlflow_project.reports.elements import Column, ReportFigure, Table, count, frame_table, share
 from mlflow_project.reports.model_sections import ReportData
+from mlflow_project.tracking.experiment import experiment_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

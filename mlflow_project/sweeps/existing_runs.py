@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import JournalError
-from mlflow_project.common.names import LIVE_TAGS, PREDICTIONS, experiment_name
+from mlflow_project.common.names import LIVE_TAGS, PREDICTIONS
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.registry.stored_runs import fetch_or_none
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_errors, pages
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
+from mlflow_project.tracking.experiment import experiment_name, named_experiment
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal import local_runs as state
 from mlflow_project.tracking.journal.entities import Metric
@@ -62,7 +63,7 @@ class LocalRunInfo:
 
 def local_runs(since: str = "") -> Iterator[LocalRunInfo]:
     """Yield the local runs of this store and experiment, oldest first, from the folder `since` on."""
-    store, experiment = absolute_uri(tracking_uri()), experiment_name()
+    store, experiment = absolute_uri(tracking_uri()), named_experiment()
     for folder in state.folders():
         if folder.name < since:
             continue
@@ -70,7 +71,7 @@ def local_runs(since: str = "") -> Iterator[LocalRunInfo]:
             header = format.read_header(folder)
         except (JournalError, OSError):
             continue
-        if (header.tracking_uri, header.experiment) == (store, experiment):
+        if header.tracking_uri == store and experiment.has(header.experiment, header.experiment_id):
             yield LocalRunInfo(folder, header.tags, header.run_id, header.run_name)
 
 

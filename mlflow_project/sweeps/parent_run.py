@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hw2.common.formatting import plural
-from mlflow_project.common.errors import RunBusyError
+from mlflow_project.common.errors import DestinationError, RunBusyError
 from mlflow_project.common.names import (
     JOURNAL_REFERENCE,
     NAME_TAG,
@@ -20,20 +20,20 @@ from mlflow_project.common.names import (
     STATUS_TAG,
     SWEEP_TABLE,
     SWEEP_TAG,
-    experiment_name,
 )
 from mlflow_project.common.run_state import RunState
-from mlflow_project.common.store_uri import tracking_uri
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.existing_runs import ELSEWHERE
 from mlflow_project.sweeps.job_spec import FAILED, NOT_DONE, REUSED, TrialResult
 from mlflow_project.sweeps.plan import AXES, SweepPlan
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS, ActiveRun
+from mlflow_project.tracking.delivery.session import require_destination
 from mlflow_project.tracking.journal import local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Artifact, Metric, RunResumed, Tag
 from mlflow_project.tracking.journal.format import Cursor
 from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.tracking.new_run import claim_given_run, create_journal, note_claimed
 from mlflow_project.training import model_card
 from mlflow_project.training.tracked_run import redirect_run
 
@@ -67,27 +67,13 @@ class ParentRun(ActiveRun):
             raise RunBusyError(
                 f"another process is running this sweep ({name}); wait for it or stop it first"
             )
-        given_id = os.environ.get("MLFLOW_RUN_ID")
-        folder = _interrupted(plan)
         self._times = 0
-        if folder is None:
-            journal = Journal.create(
-                tracking_uri(),
-                experiment_name(),
-                f"sweep {name}",
-                given_id,
-                {SWEEP_TAG: plan.sha256},
-                experiment_tags=model_card.experiment_tags(plan.table),
-                on_problem=listener.warning,
-            )
-        else:
-            journal = Journal.open(folder, on_problem=listener.warning)
-            self._times = local_runs.count_resume(folder)
-            journal.append(RunResumed(), Tag(RESUMED_TAG, str(self._times)))
-        self._other = None
-        if given_id and given_id != journal.run_id:
-            self._other = redirect_run(given_id, journal.header, listener)
-            journal.append(Tag("resumed_by", given_id))
+        self._other: ActiveRun | None = None
+        try:
+            journal = self._open_journal(name, listener)
+        except BaseException:
+            self._lock.release()
+            raise
         journal.append(
             Tag(NAME_TAG, f"sweep {name}"),
             Tag(STATUS_TAG, RunState.STARTED),
@@ -96,6 +82,30 @@ class ParentRun(ActiveRun):
         )
         journal.sync()
         super().__init__(journal)
+
+    def _open_journal(self, name: str, listener: "ProgressListener") -> Journal:
+        given_id = os.environ.get("MLFLOW_RUN_ID")
+        folder = _interrupted(self.plan)
+        if folder is None:
+            return create_journal(
+                f"sweep {name}",
+                given_id,
+                parameters={},
+                tags={SWEEP_TAG: self.plan.sha256},
+                experiment_tags=model_card.experiment_tags(self.plan.table),
+                on_problem=listener.warning,
+            )
+        own = given_id == local_runs.local_run(folder).run_id
+        if given_id and own:
+            note_claimed(given_id)
+        key = claim_given_run(given_id) if given_id and not own else ""
+        journal = Journal.open(folder, on_problem=listener.warning)
+        self._times = local_runs.count_resume(folder)
+        journal.append(RunResumed(), Tag(RESUMED_TAG, str(self._times)))
+        if given_id and not own:
+            self._other = redirect_run(given_id, key, journal.header, listener)
+            journal.append(Tag("resumed_by", given_id))
+        return journal
 
     @property
     def resumed(self) -> bool:
@@ -183,8 +193,15 @@ def _interrupted(plan: SweepPlan) -> Path | None:
     for local in reversed(list(plan.local)):
         if local.tags.get(SWEEP_TAG) == plan.sha256 and local.folder.name not in plan.ignored:
             run = existing_runs.read_local_run(local.folder)
-            if run is not None:
-                return None if run.state == "finished" else run.folder
+            if run is None:
+                continue
+            if run.state == "finished":
+                return None
+            try:
+                require_destination(run.folder)
+            except DestinationError:
+                continue
+            return run.folder
     return None
 
 

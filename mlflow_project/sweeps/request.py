@@ -107,7 +107,7 @@ def _plan(
     store = None
     aliases = _keyed(request, configs)
     try:
-        opened = connect()
+        opened = connect(create=not dry_run)
         store = existing_runs.ExperimentIndex(opened)
         return store, make_plan(configs, dataset, store, aliases, dry_run)
     except StoreError as error:

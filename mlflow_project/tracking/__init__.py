@@ -36,10 +36,12 @@ def start_run(
         run_id: A run that exists in MLflow; None for a new one.
 
     Raises:
+        UsageError: MLFLOW_TRACKING_URI names no store that MLflow knows.
+        RunError: The existing run has ended, or belongs to another process.
         JournalError: The disk doesn't take it.
     """
     import warnings
 
     from mlflow_project.tracking.active_run import ActiveRun
 
-    return ActiveRun.create(name, experiment, on_problem or warnings.warn, run_id)
+    return ActiveRun.create(name, on_problem or warnings.warn, run_id, experiment=experiment)

@@ -8,11 +8,12 @@ from typing import Any, Self
 from mlflow_project.common.errors import Interrupted, JournalError
 from mlflow_project.common.names import NAME_TAG, REASON_TAG, STATUS_TAG
 from mlflow_project.common.run_state import RunState
-from mlflow_project.common.store_uri import tracking_uri
 from mlflow_project.tracking.delivery.background import BackgroundUploader, upload_pending_runs
 from mlflow_project.tracking.delivery.status import DeliveryStatus
+from mlflow_project.tracking.journal import local_runs
 from mlflow_project.tracking.journal.entities import Artifact, Entity, Metric, Param, RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.tracking.new_run import create_journal
 
 DELIVERY_SECONDS = 60.0  # how long the end of a run waits for the tracking server
 KILLED_DELIVERY_SECONDS = 5.0  # SIGTERM is followed by SIGKILL soon; `sync` uploads the rest
@@ -37,30 +38,33 @@ class ActiveRun:
     def create(
         cls,
         name: str,
-        experiment: str,
         on_problem: Callable[[str], None],
         run_id: str | None,
         *opening: Entity,
+        experiment: str | None = None,
+        key: str | None = None,
         experiment_tags: Mapping[str, str] | None = None,
     ) -> Self:
-        """Start a run.
+        """Start a run in the store that MLflow's variables name.
 
         Args:
             name: The run's name.
-            experiment: The experiment's name.
             on_problem: Called with one line when the disk or the server fails.
             run_id: A run that `mlflow run` has created; None for a new one.
             opening: The first entities to log.
+            experiment: The experiment's name; by default the one that MLflow's variables name.
+            key: The journal's key, from `claim_given_run`.
             experiment_tags: Written on the experiment where it has none of that key.
 
         Raises:
-            JournalError: The disk doesn't take it.
+            UsageError, RunError, JournalError: As `create_journal` does.
         """
-        journal = Journal.create(
-            tracking_uri(),
-            experiment,
+        journal = create_journal(
             name,
             run_id,
+            parameters={value.key: value.value for value in opening if isinstance(value, Param)},
+            experiment=experiment,
+            key=key,
             experiment_tags=experiment_tags,
             on_problem=on_problem,
         )
@@ -138,6 +142,7 @@ class ActiveRun:
         try:
             self.journal.flush_or_raise()
         except JournalError as error:
+            local_runs.mark_disk_full(self.folder)
             raise JournalError(f"{error}, and {self._again}") from error
 
     @property

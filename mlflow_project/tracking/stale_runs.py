@@ -9,6 +9,7 @@ from datetime import datetime
 
 from mlflow_project.common.names import LIVE_TAGS, STATUS_TAG
 from mlflow_project.common.run_state import RunState
+from mlflow_project.common.store_uri import is_missing_sqlite
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.delivery.client import mlflow_errors, open_client
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
@@ -57,6 +58,8 @@ def remote_running_runs(tracking_uri: str, known: set[str]) -> list[RemoteRun]:
     Raises:
         StoreError: The store is unreachable.
     """
+    if is_missing_sqlite(tracking_uri):
+        return []
     with mlflow_errors(tracking_uri):
         client = open_client(tracking_uri)
         experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]

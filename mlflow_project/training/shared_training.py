@@ -11,6 +11,7 @@ from mlflow_project.common.errors import Interrupted, ServiceError
 from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
 from mlflow_project.tracking.delivery.status import pending_warning
+from mlflow_project.tracking.journal import local_runs
 from mlflow_project.training.run_spec import RunResult
 from mlflow_project.training.tracked_run import TrackedRun
 
@@ -69,6 +70,8 @@ class SharedTraining:
         except (Hw2Error, ServiceError) as error:
             self._end_all("FAILED", str(error))
         except OSError as error:
+            for run in self._open:
+                local_runs.mark_disk_full(run.folder)
             self._end_all("FAILED", _describe(error, self._open[-1].folder if self._open else None))
         except BaseException as error:
             self._end_all("FAILED", f"{type(error).__name__}: {error}")
@@ -171,6 +174,8 @@ class SharedTraining:
             except (Hw2Error, ServiceError, OSError) as error:
                 # Those that share the training are none the worse for it.
                 status, reason = "FAILED", _describe(error, run.folder)
+                if isinstance(error, OSError):
+                    local_runs.mark_disk_full(run.folder)
                 run.end(status, reason)
             self._open.pop(0)
             self._ended.append((run, status, reason))

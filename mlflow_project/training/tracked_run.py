@@ -13,16 +13,15 @@ from mlflow_project.common.names import (
     NOTE_TAG,
     RESUMED_TAG,
     STATUS_TAG,
-    experiment_name,
 )
 from mlflow_project.common.run_state import RunState
-from mlflow_project.common.store_uri import tracking_uri
 from mlflow_project.tracking.active_run import ActiveRun
 from mlflow_project.tracking.delivery.background import upload_pending_runs
 from mlflow_project.tracking.journal import fsio, local_runs
 from mlflow_project.tracking.journal.entities import ModelArtifact, RunResumed, Tag
 from mlflow_project.tracking.journal.format import Header
 from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.tracking.new_run import create_journal
 from mlflow_project.training import model_card, ui_views
 from mlflow_project.training.run_spec import IDENTITY, RunSpec, read_run_spec, registered_name
 
@@ -51,18 +50,18 @@ class TrackedRun(ActiveRun):
         from mlflow_project.training import log_values
 
         opening = log_values.initial_tags(plan.config, images.runtime, images.dataset)
-        journal = Journal.create(
-            tracking_uri(),
-            experiment_name(),
+        parameters = log_values.parameters(plan.config)
+        journal = create_journal(
             plan.config.name,
             plan.run_id,
-            {tag.key: tag.value for tag in opening if tag.key in IDENTITY},
+            parameters={value.key: value.value for value in parameters},
+            tags={tag.key: tag.value for tag in opening if tag.key in IDENTITY},
             experiment_tags=model_card.experiment_tags(ui_views.table_of([plan.config])),
             on_problem=listener.warning,
         )
         journal.append(
             *(Tag(key, value) for key, value in {NAME_TAG: plan.config.name, **plan.tags}.items()),
-            *log_values.parameters(plan.config),
+            *parameters,
             *opening,
             *log_values.dataset_inputs(images.dataset, images.train, images.validation),
         )
@@ -196,11 +195,12 @@ class TrackedRun(ActiveRun):
         return f"resume with: mlflow-project train --resume {self.name}"
 
 
-def redirect_run(run_id: str, resumed: Header, listener: "ProgressListener") -> ActiveRun:
+def redirect_run(run_id: str, key: str, resumed: Header, listener: "ProgressListener") -> ActiveRun:
     """Start the run that `mlflow run` has created for a resumption; it refers to the resumed run, and ends as it does.
 
     Args:
         run_id: Of the run that `mlflow run` has created.
+        key: The journal's key, from `claim_given_run`.
         resumed: Header of the resumed run's journal.
         listener: Receives warnings.
 
@@ -214,10 +214,10 @@ def redirect_run(run_id: str, resumed: Header, listener: "ProgressListener") -> 
     resumes = Tag("resumes", JOURNAL_REFERENCE + resumed.key)
     return ActiveRun.create(
         f"resumed {resumed.run_name}",
-        resumed.experiment,
         listener.warning,
         run_id,
         resumes,
+        key=key,
         experiment_tags=model_card.experiment_tags(),
     )
 

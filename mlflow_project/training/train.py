@@ -88,7 +88,9 @@ def resume(
         Interrupted: A signal came; the run can be resumed again.
     """
     from hw2.training.fingerprint import fingerprint
+    from mlflow_project.tracking.delivery.session import require_destination
     from mlflow_project.tracking.journal import local_runs
+    from mlflow_project.tracking.new_run import claim_given_run, note_claimed
     from mlflow_project.training import inputs
     from mlflow_project.training.shared_training import SharedTraining, checkpoint_warning, find_checkpoint
     from mlflow_project.training.tracked_run import TrackedRun, redirect_run
@@ -110,9 +112,15 @@ def resume(
             )
         shutdown.check()
         adopted = adopted_run_id if adopted_run_id and adopted_run_id != local.run_id else None
+        if adopted_run_id and not adopted:
+            note_claimed(adopted_run_id)
+        require_destination(local.folder)
+        key = claim_given_run(adopted) if adopted else ""
         with ExitStack() as stack:
             run = TrackedRun.reopen(local.folder, listener, {"resumed_by": adopted} if adopted else None)
-            other = stack.enter_context(redirect_run(adopted, local.header, listener)) if adopted else None
+            other = (
+                stack.enter_context(redirect_run(adopted, key, local.header, listener)) if adopted else None
+            )
             # Only now that no other process can add to it.
             _, start = find_checkpoint([local.folder], identity, config.epochs)
             if problem := checkpoint_warning(local.folder, start):

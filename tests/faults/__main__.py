@@ -3,6 +3,7 @@
 scripts/faults --rounds 25            whole trainings
 scripts/faults --rounds 25 --journal  the journal alone: more faults in the same time
 scripts/faults --cost 5               what an outage adds to the time of a training
+scripts/faults --identity             two actions on the same run or store, in every order
 """
 
 import argparse
@@ -13,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults import cost, training
+from tests.faults import cost, identity, training
 from tests.faults.proxy import Proxy
 from tests.faults.rounds import Round, play_round
 from tests.faults.server import tracking_server
@@ -36,11 +37,19 @@ def main() -> int:
         "--cost", type=int, default=0, metavar="N", help="instead: N trainings with each outage"
     )
     parser.add_argument("--epochs", type=int, default=20, help="of the trainings of --cost")
+    parser.add_argument(
+        "--identity",
+        action="store_true",
+        help="instead: two actions on the same run or store, in every order",
+    )
+    parser.add_argument("--pairs", type=int, default=None, help="of --identity, drawn; all where not given")
     options = parser.parse_args()
     # So that a SIGTERM also ends the server that was started here.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seed = random.randrange(1 << 30) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
+    if options.identity:
+        return _play_pairs(options.pairs, seed)
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(PATIENCE_SECONDS)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -65,6 +74,17 @@ def main() -> int:
         f"{len(rounds)} rounds, {kills} kills, {outages} outages, {struck} requests struck: "
         f"{len(failed)} differ{told}"
     )
+    return 1 if failed else 0
+
+
+def _play_pairs(count: int | None, seed: int) -> int:
+    pairs = identity.all_pairs()
+    if count is not None:
+        pairs = random.Random(seed).sample(pairs, count)
+    with tempfile.TemporaryDirectory(prefix="identity-") as name:
+        results = identity.campaign(Path(name), pairs)
+    failed = sum(map(bool, results.values()))
+    print(f"\n{identity.table(results)}\n{len(results)} pairs: {failed} went wrong")
     return 1 if failed else 0
 
 

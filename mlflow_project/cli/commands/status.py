@@ -19,8 +19,10 @@ COLUMNS = ("run", "run_id", "state", "pending", "location", "action")
 @click.command(short_help="Runs that are alive, interrupted or undelivered, and what to do.")
 @option("--all", "all_", is_flag=True, help="Also list runs that ended and are delivered.")
 @option("--repair", is_flag=True, help="Mark dead runs KILLED; delete runs that never started.")
+@option("--forget", metavar="RUN", default=None, help="Remove what is kept here of a run, after asking.")
+@option("--yes", is_flag=True, help="Don't ask.")
 @format_option
-def status(all_: bool, repair: bool, format_: str) -> int:
+def status(all_: bool, repair: bool, forget: str | None, yes: bool, format_: str) -> int:
     """List the runs that need attention, on this machine and, by their heartbeat, on others.
 
     \b
@@ -32,6 +34,8 @@ def status(all_: bool, repair: bool, format_: str) -> int:
     from mlflow_project.tracking.journal import local_runs
     from mlflow_project.tracking.stale_runs import mark_killed, mark_remote_run_killed, remote_running_runs
 
+    if forget is not None:
+        return _forget(forget, yes)
     local = list(local_runs.local_runs(all_=all_))
     if repair:
         for run in local:
@@ -62,8 +66,23 @@ def status(all_: bool, repair: bool, format_: str) -> int:
     return 0
 
 
+def _forget(name: str, yes: bool) -> int:
+    from mlflow_project.tracking.journal import local_runs
+
+    run = local_runs.find(name)
+    if not yes:
+        lost = f"{run.pending:,} values that MLflow hasn't got, and " if run.pending else ""
+        click.confirm(
+            f"Remove {lost}the checkpoint of run {name} ({run.header.run_name})?", abort=True, err=True
+        )
+    local_runs.delete_run(run.folder)
+    click.echo(f"run {name} is forgotten here; what MLflow has of it stays", err=True)
+    return 0
+
+
 def _needs_attention(run: "LocalRun") -> bool:
-    return run.state in ("alive", "interrupted") or run.pending > 0 or bool(run.problems) or run.is_stopped
+    waits = run.is_stopped or run.disk_full
+    return run.state in ("alive", "interrupted") or run.pending > 0 or bool(run.problems) or waits
 
 
 def _local_row(run: "LocalRun") -> dict[str, Any]:
@@ -80,8 +99,13 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
         actions.append(f"{again}mlflow-project status --repair")
     if run.is_stopped:
         actions.append(f"mlflow-project train --resume {name}")
+    if run.disk_full:
+        again = f"mlflow-project train --resume {name}" if run.is_resumable else "do it again"
+        actions.append(
+            f"free disk space for {run.folder}, then {again}, or mlflow-project status --forget {name}"
+        )
     if run.pending and run.state != "alive" and not run.never_started:
-        actions.append("mlflow-project sync")
+        actions.append(run.blocked or "mlflow-project sync")
     actions += run.problems
     location = run.header.host if run.state == "alive" else str(run.folder)
     return {

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_project.common.errors import DestinationError
 from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.delivery.error_policy import describe_error, is_access_denied
 from mlflow_project.tracking.delivery.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
@@ -15,6 +16,7 @@ from mlflow_project.tracking.delivery.status import DeliveryStatus
 from mlflow_project.tracking.delivery.uploader import JournalUploader
 from mlflow_project.tracking.journal import format, local_runs, state_dir
 from mlflow_project.tracking.journal.locks import FileLock
+from mlflow_project.tracking.journal.store_record import StoreRecord
 from mlflow_project.tracking.journal.writer import Journal
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class BackgroundUploader:
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self.journal = journal
-        self._uploader = JournalUploader(journal.folder, connect)
+        self._uploader = JournalUploader(journal.folder, connect, may_create_store=True)
         self._session = self._uploader.session
         self._heartbeat_seconds = heartbeat_seconds
         self._next_heartbeat = 0.0
@@ -212,7 +214,7 @@ def _deliver_all(uploader: JournalUploader, deadline: float | None, attempts: in
             if progress != session.progress:
                 failed, pause, progress = 0, _FIRST_PAUSE, session.progress
             failed += 1
-            if failed >= attempts:
+            if failed >= attempts or isinstance(error, DestinationError):
                 return describe_error(error, session.header.tracking_uri)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -240,7 +242,8 @@ def upload_pending_runs(seconds: float = 60.0) -> threading.Thread | None:
             remaining = deadline - time.monotonic()
             if remaining <= 0 or run.header.tracking_uri in unreachable:
                 continue
-            if deliver(run.folder, remaining).problem:
+            problem = deliver(run.folder, remaining).problem
+            if problem and not StoreRecord.load(run.folder).problem:
                 unreachable.add(run.header.tracking_uri)
 
     thread = threading.Thread(target=work, name="journal-leftovers", daemon=True)

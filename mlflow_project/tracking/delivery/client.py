@@ -11,7 +11,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import ServiceError, StoreError
-from mlflow_project.common.store_uri import START_IT, absolute_uri, sqlite_path, tracking_uri
+from mlflow_project.common.store_uri import (
+    START_IT,
+    absolute_uri,
+    is_missing_sqlite,
+    redact,
+    sqlite_path,
+    tracking_uri,
+)
 from mlflow_project.tracking.delivery.error_policy import UNREACHABLE, describe_error
 from mlflow_project.tracking.journal.locks import FileLock
 
@@ -38,27 +45,36 @@ _LOUD = {
 }
 
 _importing = threading.Lock()
+_imported: list[ModuleType] = []
 
 
 def import_mlflow() -> ModuleType:
     """Import MLflow (seconds), with bounded requests where the environment doesn't say otherwise.
 
-    Of two threads that import it at once, each gets half of it: this comes before the use of any part of it.
+    Of two threads that import it at once, each gets half of it: this is the only place that does, and every use of
+    any part of it takes it from here.
     """
     with _importing:
+        if _imported:
+            return _imported[0]
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
         import mlflow.artifacts
         import mlflow.entities
         import mlflow.exceptions
+        import mlflow.models
+        import mlflow.types
 
         for name, level in _LOUD.items():
             logging.getLogger(name).setLevel(level)
+        _imported.append(mlflow)
         return mlflow
 
 
 def open_client(tracking_uri: str) -> "MlflowClient":
     """Open a client; a SQLite store is created or migrated by one process, while the others wait.
+
+    Only a run that starts may open a store that doesn't exist: see `connect`.
 
     Raises:
         StoreError: A SQLite store can't be opened.
@@ -112,9 +128,17 @@ def _no_misread_folder(uri: str) -> Iterator[None]:
                 literal.rmdir()
 
 
-def connect(uri: str | None = None) -> "MlflowClient":
-    """Open MLflow's client for the store at `uri`, or where runs go."""
+def connect(uri: str | None = None, *, create: bool = False) -> "MlflowClient":
+    """Open MLflow's client for the store at `uri`, or where runs go.
+
+    Raises:
+        StoreError: The store is unreachable, or doesn't exist and must not be created.
+    """
     address = absolute_uri(uri or tracking_uri())
+    if not create and is_missing_sqlite(address):
+        raise StoreError(
+            f"there is no store {redact(address)}; train first, or name another by MLFLOW_TRACKING_URI"
+        )
     with mlflow_errors(address):
         opened = open_client(address)
         # MLflow's artifact functions take no client; they look here.

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from mlflow_project.common.names import LIVE_TAGS, STATUS_TAG
 from mlflow_project.common.run_state import RunState
+from mlflow_project.tracking.delivery.client import import_mlflow
 from mlflow_project.tracking.delivery.session import DeliverySession
 
 HEARTBEAT_SECONDS = 30.0
@@ -15,14 +16,13 @@ STALE_AFTER_SECONDS = 150.0
 
 def send_heartbeat(session: DeliverySession) -> None:
     """Tag the run as alive in this process; it is RUNNING again if it was taken for dead meanwhile."""
-    from mlflow.entities import RunTag
-
+    tag = import_mlflow().entities.RunTag
     client, run_id = session.client, session.open_run()
     run = client.get_run(run_id)
     texts = (datetime.now(UTC).isoformat(timespec="seconds"), owner())
-    tags = [RunTag(key, text) for key, text in zip(LIVE_TAGS, texts, strict=True)]
+    tags = [tag(key, text) for key, text in zip(LIVE_TAGS, texts, strict=True)]
     if run.data.tags.get(STATUS_TAG) == RunState.INTERRUPTED:
-        tags.append(RunTag(STATUS_TAG, RunState.STARTED))
+        tags.append(tag(STATUS_TAG, RunState.STARTED))
     client.log_batch(run_id, tags=tags)
     # A process that was suspended, or whose server was unreachable, sent no heartbeat and isn't dead.
     if run.info.status != "RUNNING":

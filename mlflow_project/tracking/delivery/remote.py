@@ -18,7 +18,7 @@ from mlflow_project.common.names import KEY_TAG, VERSIONS_TAG
 from mlflow_project.common.store_uri import sqlite_path
 from mlflow_project.common.text import format_time
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
-from mlflow_project.tracking.delivery.client import default_store
+from mlflow_project.tracking.delivery.client import default_store, import_mlflow
 from mlflow_project.tracking.delivery.error_policy import is_missing_endpoint
 from mlflow_project.tracking.journal.entities import EXPERIMENT_PLACE, VERSION_PLACE, ModelArtifact
 from mlflow_project.tracking.journal.format import Header
@@ -43,6 +43,8 @@ class IdempotentStore:
             StoreError: The experiment was deleted.
         """
         name = self.header.experiment
+        if self.header.experiment_id is not None:
+            return self._named_by_id(self.header.experiment_id)
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
@@ -68,6 +70,15 @@ class IdempotentStore:
         # MLflow would put the artifacts below the folder from which `sync` happens to be called.
         return None if Path(root) == Path.cwd() / "mlruns" else str(place)
 
+    def _named_by_id(self, experiment_id: str) -> str:
+        experiment = self.client.get_experiment(experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            raise StoreError(
+                f"experiment {experiment_id} was deleted; "
+                f"`mlflow experiments restore -x {experiment_id}` brings it back"
+            )
+        return str(experiment.experiment_id)
+
     def describe_experiment(self, experiment_id: str) -> None:
         """Write the header's tags that the experiment does not have. Best effort: they are decoration."""
         wanted = self.header.experiment_tags
@@ -83,10 +94,10 @@ class IdempotentStore:
 
     def find_runs(self, experiment_id: str) -> list["Run"]:
         """Find the runs created for this journal, active ones first: more than one after a request came late."""
-        from mlflow.entities import ViewType
-
         query = f"tags.{KEY_TAG} = '{self.header.key}'"
-        runs = self.client.search_runs([experiment_id], query, run_view_type=ViewType.ALL)
+        runs = self.client.search_runs(
+            [experiment_id], query, run_view_type=import_mlflow().entities.ViewType.ALL
+        )
         return sorted(runs, key=lambda run: (run.info.lifecycle_stage != "active", run.info.run_id))
 
     def run(self, experiment_id: str) -> str:
@@ -154,11 +165,9 @@ class IdempotentStore:
 
     def link_to_run(self, run_id: str, model_id: str, step: int) -> None:
         """Set the model as the run's output, once."""
-        from mlflow.entities import LoggedModelOutput
-
         outputs = self.client.get_run(run_id).outputs
         if model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-            self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=step)])
+            self.client.log_outputs(run_id, [import_mlflow().entities.LoggedModelOutput(model_id, step=step)])
 
     def find_versions(self, run_id: str, name: str, registered: str) -> list[Any]:
         versions = self.client.search_model_versions(f"name = '{registered}' and run_id = '{run_id}'")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_project.common.errors import DeliveryError, StoreError
 from mlflow_project.common.names import CONTEXT_TAG, JOURNAL_REFERENCE, LIVE_TAGS, REASON_TAG
 from mlflow_project.common.text import same_value
-from mlflow_project.tracking.delivery.client import artifact_exists, open_client
+from mlflow_project.tracking.delivery.client import artifact_exists, import_mlflow, open_client
 from mlflow_project.tracking.delivery.error_policy import describe_error, is_permanent, may_be_transient
 from mlflow_project.tracking.delivery.model_upload import send_model
 from mlflow_project.tracking.delivery.session import DeliverySession, parent_folder
@@ -51,8 +51,14 @@ _REFERENCE = re.compile(re.escape(JOURNAL_REFERENCE) + r"([0-9]{8}T[0-9]{6}-[0-9
 class JournalUploader:
     """Uploads one journal to MLflow, step by step. Only one may exist for a journal (`SENDING_LOCK`)."""
 
-    def __init__(self, folder: Path, connect: Callable[[str], "MlflowClient"] = open_client) -> None:
-        self.session = DeliverySession(folder, connect)
+    def __init__(
+        self,
+        folder: Path,
+        connect: Callable[[str], "MlflowClient"] = open_client,
+        *,
+        may_create_store: bool = False,
+    ) -> None:
+        self.session = DeliverySession(folder, connect, may_create_store=may_create_store)
         self._connect = connect
         self._params: dict[str, str] | None = None
         self._tags: dict[str, str] = {}
@@ -154,15 +160,12 @@ class JournalUploader:
                 case _:
                     raise TypeError(f"no way to upload {value!r}")
         if points or parameters or tags:
-            from mlflow.entities import Metric as Point
-            from mlflow.entities import Param as RunParam
-            from mlflow.entities import RunTag
-
+            of_mlflow = import_mlflow().entities
             self.session.client.log_batch(
                 self.session.open_run(),
-                metrics=[Point(p.key, p.value, p.timestamp_ms, p.step) for p in points],
-                params=[RunParam(key, value) for key, value in parameters.items()],
-                tags=[RunTag(key, value) for key, value in tags.items()],
+                metrics=[of_mlflow.Metric(p.key, p.value, p.timestamp_ms, p.step) for p in points],
+                params=[of_mlflow.Param(key, value) for key, value in parameters.items()],
+                tags=[of_mlflow.RunTag(key, value) for key, value in tags.items()],
             )
             self._known_params().update(parameters)
             self._tags.update(tags)
@@ -247,11 +250,9 @@ class JournalUploader:
                 self.session.upload(str(path.with_name(file.name)), digest, send)
 
     def _send_dataset(self, value: DatasetInput) -> None:
-        from mlflow.entities import Dataset, InputTag
-        from mlflow.entities import DatasetInput as Input
-
+        of_mlflow = import_mlflow().entities
         tags = {**value.tags, CONTEXT_TAG: value.context}
-        dataset = Dataset(
+        dataset = of_mlflow.Dataset(
             name=value.name,
             digest=value.digest,
             source_type=value.source_type,
@@ -259,15 +260,17 @@ class JournalUploader:
             schema=value.schema,
             profile=value.profile,
         )
-        inputs = [Input(dataset, [InputTag(key, text) for key, text in tags.items()])]
+        inputs = [
+            of_mlflow.DatasetInput(dataset, [of_mlflow.InputTag(key, text) for key, text in tags.items()])
+        ]
         self.session.client.log_inputs(self.session.open_run(), inputs)
 
     def _send_model_input(self, value: ModelInput) -> None:
-        from mlflow.entities import LoggedModelInput
-
         inputs = self.session.client.get_run(self.session.open_run()).inputs
         if value.model_id not in [known.model_id for known in (inputs.model_inputs if inputs else [])]:
-            self.session.client.log_inputs(self.session.open_run(), models=[LoggedModelInput(value.model_id)])
+            self.session.client.log_inputs(
+                self.session.open_run(), models=[import_mlflow().entities.LoggedModelInput(value.model_id)]
+            )
 
     def _send_start(self) -> None:
         run_id = self.session.open_run()

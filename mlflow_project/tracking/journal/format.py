@@ -4,6 +4,7 @@
     header.json     the first line again, because nothing can be delivered without it
     files/<sha256>/ the files that entities need, until they are uploaded
     cursor.json     what has been uploaded
+    store.json      the store's ID, and its address if it was moved
     lock            held by the process that owns the run
     sending.lock    held by the thread or process that uploads it
 
@@ -15,13 +16,14 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mlflow_project.common.errors import JournalError
 from mlflow_project.tracking.journal import entities, fsio
 from mlflow_project.tracking.journal.entities import Entity
+from mlflow_project.tracking.journal.store_record import StoreRecord
 
 JOURNAL = "journal.jsonl"
 HEADER = "header.json"
@@ -65,6 +67,8 @@ class Header:
     host: str = ""
     experiment_tags: Mapping[str, str] = field(default_factory=dict)
     """What the experiment gets where it has no such tag; EXPERIMENT_PLACE in a value becomes its id."""
+    experiment_id: str | None = None
+    """Of an experiment that was named by its ID."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def encode_line(n: int, value: Entity | Header, place: str | None = None) -> byt
     data = asdict(value)
     if isinstance(value, Header):
         kind = "journal"
+        if value.experiment_id is None:
+            del data["experiment_id"]  # an earlier version reads the line then
     else:
         kind = _NAMES[type(value)]
         if kind in _PATHS:
@@ -198,11 +204,12 @@ def status_after(entity: Entity | Header, status: str | None) -> str | None:
 
 
 def read_header(folder: Path) -> Header:
-    """Read the header, from the journal or from its copy.
+    """Read the header, from the journal or from its copy, with the address that the store was moved to.
 
     Raises:
         JournalError: Neither has it.
     """
+    record = StoreRecord.load(folder)
     for name in (JOURNAL, HEADER):
         try:
             with (folder / name).open("rb") as stream:
@@ -210,7 +217,11 @@ def read_header(folder: Path) -> Header:
         except (OSError, ValueError):
             continue
         if isinstance(value, Header):
-            return value
+            return replace(
+                value,
+                tracking_uri=record.tracking_uri or value.tracking_uri,
+                run_id=None if record.new_runs else value.run_id,
+            )
     raise JournalError(
         f"neither {folder / JOURNAL} nor {folder / HEADER} says which run this is; "
         "the other lines can still be read as JSON"

@@ -6,6 +6,7 @@ can give it one.
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from mlflow_project.tracking.journal import format, fsio
 from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Header
 from mlflow_project.tracking.journal.locks import FileLock, is_locked
 from mlflow_project.tracking.journal.state_dir import runs_folder
+from mlflow_project.tracking.journal.store_record import StoreRecord
 
 RUN_SPEC_FILE = "plan.json"
+_DISK_FULL = "disk_full"
+"""An empty file, for which a full disk has room: the run failed because not all of it could be saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,10 @@ class LocalRun:
     """Entities that MLflow hasn't got yet."""
     problems: tuple[str, ...]
     """Rejected entities and corrupt spans, a line each."""
+    disk_full: bool = False
+    """Whether it failed because the disk was full, and waits to be resumed."""
+    blocked: str = ""
+    """Why nothing more can be uploaded before a person decides where to; it names the commands."""
 
     @property
     def key(self) -> str:
@@ -77,6 +85,8 @@ def local_run(folder: Path) -> LocalRun:
         state=state,
         pending=pending,
         problems=(*cursor.refused, *corrupt),
+        disk_full=state == "failed" and (folder / _DISK_FULL).exists(),
+        blocked=StoreRecord.load(folder).problem,
     )
 
 
@@ -145,11 +155,18 @@ def _is_done(folder: Path) -> bool:
     stopped = (
         cursor.ended == "KILLED" and (folder / CHECKPOINT).exists() and (folder / RUN_SPEC_FILE).exists()
     )
-    return _is_delivered(folder, cursor) and not cursor.refused and not stopped
+    waits = stopped or (cursor.ended == "FAILED" and (folder / _DISK_FULL).exists())
+    return _is_delivered(folder, cursor) and not cursor.refused and not waits
 
 
 def _is_delivered(folder: Path, cursor: Cursor) -> bool:
     return bool(cursor.ended) and cursor.position == (folder / format.JOURNAL).stat().st_size
+
+
+def mark_disk_full(folder: Path) -> None:
+    """Note that the run fails because the disk doesn't take all of it. Best effort."""
+    with suppress(OSError):
+        (folder / _DISK_FULL).touch()
 
 
 def delete_run(folder: Path) -> None:

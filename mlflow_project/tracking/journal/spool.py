@@ -1,7 +1,9 @@
 """The files of entities, copied beside the journal under their content's SHA-256 until they are uploaded."""
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -48,7 +50,7 @@ class FileSpool:
                 _remove(target)
             temporary.rename(target)
         except shutil.Error as error:
-            raise OSError(0, str(error)) from error
+            raise _first_error(error) from error
         finally:
             _remove(temporary)
         self._unsynced.update(target.rglob("*"), (target, target.parent, self.folder / FILES))
@@ -59,6 +61,14 @@ class FileSpool:
             if path.exists():
                 sync_path(path)
         self._unsynced.clear()
+
+
+def _first_error(error: shutil.Error) -> OSError:
+    """Return the first of the many errors of a folder's copy, which says them as a list of tuples."""
+    (_, where, reason), *_ = error.args[0]
+    known = re.match(r"\[Errno (\d+)\]", str(reason))
+    number = int(known[1]) if known else errno.EIO
+    return OSError(number, os.strerror(number), str(where))
 
 
 def file_sha256(path: Path) -> str:

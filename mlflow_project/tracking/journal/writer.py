@@ -87,6 +87,8 @@ class Journal:
         *,
         experiment_tags: Mapping[str, str] | None = None,
         start_time_ms: int | None = None,
+        key: str | None = None,
+        experiment_id: str | None = None,
         on_problem: Callable[[str], None] | None = None,
     ) -> "Journal":
         """Create a journal that this process owns.
@@ -99,14 +101,15 @@ class Journal:
             tags: Tags of a run that is created.
             experiment_tags: Written on the experiment where it has none of that key.
             start_time_ms: When the run started, now by default.
+            key: From `new_key`, which makes one by default.
+            experiment_id: Of an experiment that was named by its ID.
             on_problem: Called with one line when the disk fails, and when it recovers.
 
         Raises:
             JournalError: The disk doesn't take it.
         """
         start = now_ms() if start_time_ms is None else start_time_ms
-        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(start / 1000))
-        key = f"{moment}-{start % 1000:03}-{uuid.uuid4().hex[:12]}"
+        key = key or new_key(start)
         folder = runs_folder() / key
         header = Header(
             key=key,
@@ -119,6 +122,7 @@ class Journal:
             artifact_root=str(Path.cwd() / "mlruns"),
             host=socket.gethostname(),
             experiment_tags=dict(experiment_tags or {}),
+            experiment_id=experiment_id,
         )
         try:
             (folder / format.FILES).mkdir(parents=True, mode=0o700)
@@ -366,6 +370,13 @@ class Journal:
         self.problem = problem
         if first:
             self._on_problem(problem)
+
+
+def new_key(start_time_ms: int | None = None) -> str:
+    """Return the key of a journal that begins; keys sort by time."""
+    start = now_ms() if start_time_ms is None else start_time_ms
+    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(start / 1000))
+    return f"{moment}-{start % 1000:03}-{uuid.uuid4().hex[:12]}"
 
 
 def _origin() -> dict[str, str]:

@@ -74,3 +74,30 @@ def test_a_training_that_is_stopped_under_mlflow_run_stays_killed(
         assert time.monotonic() < deadline, said
         time.sleep(0.1)
     assert run.data.tags["status"] == "interrupted"
+
+
+@pytest.mark.process
+def test_all_runs_of_a_sweep_are_in_the_experiment_that_mlflow_run_was_told(
+    store: str, tmp_path: Path
+) -> None:
+    client = MlflowClient(store)
+    artifacts = tmp_path / "elsewhere"
+    experiment = client.create_experiment("foo", artifacts.as_uri())
+    given = {"lr": "0.1", "epochs": "1", "dataset": str(make_tiny(tmp_path / "tiny")), "threads": "1"}
+    given["validation_size"] = str(VALIDATION)
+    parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    programs = Path(sys.executable).parent
+    # As after `. scripts/activate`: the id that `mlflow run` hands on counts before the name.
+    environment = os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_EXPERIMENT_NAME": "mnist-base-cnn",
+    }
+    command = [programs / "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", "sweep", *parameters]
+    done = subprocess.run(
+        [*command, "--experiment-name", "foo"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    runs = client.search_runs([experiment])
+    assert sorted(run.info.run_name.partition(" ")[0] for run in runs) == ["lr=0.1", "sweep"]
+    assert all(str(run.info.artifact_uri).startswith(artifacts.as_uri()) for run in runs)
+    assert client.get_experiment_by_name("mnist-base-cnn") is None

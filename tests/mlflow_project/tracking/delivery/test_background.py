@@ -232,7 +232,7 @@ def test_work_whose_results_find_no_room_is_not_finished(
     monkeypatch.setattr(FileSpool, "_copy", full)
     with (
         pytest.raises(JournalError, match=r"No space left.*free disk space there, and do it again"),
-        ActiveRun.create("n", "experiment", lambda problem: None, None) as run,
+        ActiveRun.create("n", lambda problem: None, None) as run,
     ):
         run.log(Artifact("table.csv", table))
     kept = open_client(store).get_run(run.name)

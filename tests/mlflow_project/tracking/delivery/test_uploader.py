@@ -276,14 +276,16 @@ def test_a_parameter_that_mlflow_run_wrote_as_other_text_is_left_alone(store: st
 def test_a_parameter_of_another_value_is_named_and_the_rest_arrives(store: str) -> None:
     client = open_client(store)
     run = client.create_run("0")
-    client.log_param(run.info.run_id, "lr", "0.2")
     journal = Journal.create(store, "Default", "n", run.info.run_id)
+    journal.append(Param("seed", "0"))
+    assert deliver(journal.folder).complete
+    client.log_param(run.info.run_id, "lr", "0.2")
     journal.append(Param("lr", "0.1"), Param("epochs", "8"), Metric("m", 1.0), RunEnded())
     journal.close()
     delivery = deliver(journal.folder)
     assert delivery.complete
     assert delivery.refused == ("parameter 'lr' is '0.2' in MLflow and can't become '0.1'",)
-    assert client.get_run(run.info.run_id).data.params == {"lr": "0.2", "epochs": "8"}
+    assert client.get_run(run.info.run_id).data.params == {"seed": "0", "lr": "0.2", "epochs": "8"}
     assert client.get_run(run.info.run_id).data.metrics == {"m": 1.0}
 
 

@@ -1,0 +1,1 @@
+"""What a run and a store are known by, so that neither is taken for another."""
