@@ -54,7 +54,9 @@ def machine() -> dict[str, Any]:
     model, flags = platform.processor(), ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        entries = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+        entries = dict(
+            line.split(":", 1) for line in cpuinfo.read_text(encoding="utf-8").splitlines() if ":" in line
+        )
         found = {key.strip(): value.strip() for key, value in entries.items()}
         model, flags = found.get("model name", model), found.get("flags", "")
     telling = [flag for flag in flags.split() if flag.startswith(("avx2", "avx512f", "avx512_bf16", "amx"))]
@@ -128,4 +130,4 @@ def write(report: Report, facts: Mapping[str, Any], path: Path) -> None:
         "raw": report.raw,
         "wrong": report.wrong,
     }
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -28,8 +28,8 @@ def run_all(parts: Sequence[str], command: Callable[[str], Sequence[str]], path:
             elif not file.exists():
                 failed[part] = "ended without a result"
             else:
-                found[part] = json.loads(file.read_text())
-            path.write_text(json.dumps({"parts": found, "failed": failed}, indent=2) + "\n")
+                found[part] = json.loads(file.read_text(encoding="utf-8"))
+            path.write_text(json.dumps({"parts": found, "failed": failed}, indent=2) + "\n", encoding="utf-8")
     print(f"\n{len(found)} of {len(parts)} parts written to {path}", flush=True)
     for part, reason in failed.items():
         print(f"scripts/benchmark: {part} {reason}", file=sys.stderr)

@@ -49,8 +49,13 @@ def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str]
             env=dict(os.environ if environment is None else environment),
             capture_output=True,
             text=True,
+            encoding="utf-8",
         )
-        found = json.loads(result.read_text()) if result.exists() else {"status": started.returncode}
+        found = (
+            json.loads(result.read_text(encoding="utf-8"))
+            if result.exists()
+            else {"status": started.returncode}
+        )
     status = found.pop("status")
     if status or started.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {status}: {started.stderr.strip()[-2000:]}")

@@ -153,7 +153,7 @@ def stages(place: Place, arguments: Sequence[str]) -> dict[str, float]:
         path = folder / "stages.json"
         run_program(["benchmarks.stages", str(path), str(time.time()), *arguments], folder, variables)
         # Here, before the folder is removed, which is nobody's work but ours.
-        ended, written = time.time(), json.loads(path.read_text())
+        ended, written = time.time(), json.loads(path.read_text(encoding="utf-8"))
     return {**written["seconds"], EXIT: ended - written["ended"]}
 
 

@@ -154,7 +154,9 @@ def _processor_seconds() -> float:
 
 def _command(arguments: list[str], store: str, folder: Path) -> None:
     command = [sys.executable, "-m", "mlflow_project", *arguments]
-    done = subprocess.run(command, env=environment(store, folder), cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=environment(store, folder), cwd=folder, capture_output=True, text=True, encoding="utf-8"
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed: {done.stderr.strip()[-500:]}")
 

@@ -98,7 +98,7 @@ def main(file: str, started: str, *arguments: str) -> None:
     _watch(clock)
     status = run(list(arguments))
     clock.over(EXIT)
-    Path(file).write_text(json.dumps({"seconds": clock.seconds, "ended": time.time()}))
+    Path(file).write_text(json.dumps({"seconds": clock.seconds, "ended": time.time()}), encoding="utf-8")
     sys.exit(status)
 
 

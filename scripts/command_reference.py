@@ -34,4 +34,4 @@ def reference() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(reference())
+    PAGE.write_text(reference(), encoding="utf-8")

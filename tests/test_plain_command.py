@@ -32,7 +32,13 @@ def shell(
             places.append(place)
     environment |= {"PATH": os.pathsep.join(places), **variables}
     return subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment, text=True, capture_output=True, timeout=300
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        encoding="utf-8",
     )
 
 
@@ -47,7 +53,7 @@ def project(tmp_path: Path) -> Path:
     (folder / "mlflow_project").mkdir(parents=True)
     for name in ("MLproject", "conda.yaml", "requirements.txt"):
         shutil.copy(ROOT / name, folder)
-    (folder / "mlflow_project" / "__main__.py").write_text(ANY_PYTHON)
+    (folder / "mlflow_project" / "__main__.py").write_text(ANY_PYTHON, encoding="utf-8")
     return folder
 
 
@@ -64,7 +70,7 @@ def conda(tmp_path: Path) -> Path:
     for name, text in programs.items():
         path = home / name
         path.parent.mkdir(parents=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         path.chmod(0o755)
     return home
 
@@ -104,7 +110,7 @@ def test_without_conda_the_plain_command_runs_in_the_projects_own_environment(
     done = shell(activated("mlflow run . -P lr=0.1 -P batch_size=8"), project, **project_store)
     assert done.returncode == 0, done.stderr
     assert f"conda front: no conda here; using {VENV}" in done.stderr
-    arguments, prefix, environment = json.loads((project / "said.json").read_text())
+    arguments, prefix, environment = json.loads((project / "said.json").read_text(encoding="utf-8"))
     assert arguments == ["train", "--lr", "0.1", "--batch_size", "8"]
     assert prefix == str(VENV)
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
@@ -141,7 +147,7 @@ def test_the_plain_command_goes_on_with_a_run_that_was_killed_and_both_say_so(
     client = MlflowClient(store)
     experiment = client.create_experiment(EXPERIMENT, (tmp_path / "artifacts").as_uri())
     command = [VENV / "bin" / "python", "-m", "mlflow_project", "train", "--lr", "0.1", "--epochs", "10"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, encoding="utf-8") as process:
         assert process.stderr is not None
         while not process.stderr.readline().startswith("epoch"):
             assert process.poll() is None
@@ -209,7 +215,7 @@ def test_a_conda_that_exists_is_the_one_that_is_used(
 ) -> None:
     done = shell(activated("mlflow run . -P lr=0.1"), project, conda / "bin", **project_store)
     assert done.returncode == 0, done.stderr
-    asked = (conda / "asked").read_text().splitlines()
+    asked = (conda / "asked").read_text(encoding="utf-8").splitlines()
     name = environment_name(project)
     assert f"env create -n {name} --file {project}/conda.yaml" in asked
     assert asked[-2:] == [f"activate {name}", "-m mlflow_project train --lr 0.1"]
@@ -239,8 +245,10 @@ def test_the_front_accepts_what_fits(project: Path) -> None:
 @pytest.mark.parametrize(("requires", "status"), [(">=3.11,<3.99", 0), (">=3.98,<3.99", 1)])
 def test_the_front_takes_each_python_of_the_project(project: Path, requires: str, status: int) -> None:
     conda = project / "conda.yaml"
-    conda.write_text(conda.read_text().replace("python=3.11", "python=3.99"))
-    (project / "pyproject.toml").write_text(f'[project]\nrequires-python = "{requires}"\n')
+    conda.write_text(
+        conda.read_text(encoding="utf-8").replace("python=3.11", "python=3.99"), encoding="utf-8"
+    )
+    (project / "pyproject.toml").write_text(f'[project]\nrequires-python = "{requires}"\n', encoding="utf-8")
     assert activate_in_front(project).returncode == status
 
 
@@ -262,8 +270,8 @@ def test_the_front_takes_each_python_of_the_project(project: Path, requires: str
 )
 def test_the_front_refuses_in_one_line(project: Path, file: str, old: str, new: str, complaint: str) -> None:
     path = project / file
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
+    assert old in path.read_text(encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     done = activate_in_front(project)
     assert done.returncode != 0
     (line,) = done.stderr.splitlines()
@@ -282,4 +290,6 @@ def test_the_front_refuses_everything_else_that_conda_does(tmp_path: Path) -> No
 
 def test_a_changed_list_of_requirements_is_another_conda_environment() -> None:
     digest = hashlib.sha256((ROOT / "requirements.txt").read_bytes()).hexdigest()
-    assert f"# requirements.txt sha256: {digest}\n" in (ROOT / "conda.yaml").read_text(), "run scripts/lint"
+    assert f"# requirements.txt sha256: {digest}\n" in (ROOT / "conda.yaml").read_text(encoding="utf-8"), (
+        "run scripts/lint"
+    )

@@ -23,16 +23,18 @@ def imported(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("path", EXPERIMENT, ids=lambda path: path.name)
 def test_the_experiment_knows_no_mlflow_and_no_terminal(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     assert imported(tree) & {"mlflow", "mlflow_project", "click", "rich"} == set()
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert not [call.lineno for call in calls if isinstance(call, ast.Name) and call.id == "print"]
 
 
 def test_every_requirement_is_pinned_and_named_once() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [
-        line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")
+        line
+        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
     ]
     for extra in project["optional-dependencies"].values():
         lines += [line for line in extra if not line.startswith(project["name"])]
@@ -44,7 +46,7 @@ def test_every_requirement_is_pinned_and_named_once() -> None:
 
 def entry_points() -> dict[str, str]:
     """Each entry point's name with the command of ours that it starts."""
-    points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+    points = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
     return {name: point["command"].split()[-1] for name, point in points.items()}
 
 
@@ -60,14 +62,17 @@ def own_tests(folder: Path, text: str, **variables: str) -> tuple[int, str]:
     """Run pytest on one file of tests beside a copy of this project's conftest.py."""
     tests = folder / "tests" / "hw2"
     tests.mkdir(parents=True)
-    (tests.parent / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
-    (tests / "test_it.py").write_text(text)
+    (tests.parent / "conftest.py").write_text(
+        (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    (tests / "test_it.py").write_text(text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", folder, tests],
         cwd=folder,
         env={key: value for key, value in os.environ.items() if key != "CI"} | variables,
         text=True,
         capture_output=True,
+        encoding="utf-8",
     )
     return done.returncode, done.stdout
 

@@ -20,14 +20,16 @@ _SPEC.loader.exec_module(check_pins)
 SCRIPTS = sorted(
     path
     for path in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run", ROOT / "scripts/conda-front/bin/conda"]
-    if path.is_file() and path.read_text().startswith("#!") and "sh" in path.read_text().splitlines()[0]
+    if path.is_file()
+    and path.read_text(encoding="utf-8").startswith("#!")
+    and "sh" in path.read_text(encoding="utf-8").splitlines()[0]
 )
 WORKERS = "-n logical --maxprocesses 8 --dist worksteal"
 
 
 def program(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
     path.chmod(0o755)
 
 
@@ -48,17 +50,24 @@ class Checkout:
             f'case "$*" in -I*) exec "{sys.executable}" "$@" ;; esac\n{note}\nexit ${{PIP-0}}',
         )
         program(programs / "mlflow", note)
-        (programs / "activate").write_text(f'VIRTUAL_ENV="{folder}/.venv"\nPATH="$VIRTUAL_ENV/bin:$PATH"\n')
+        (programs / "activate").write_text(
+            f'VIRTUAL_ENV="{folder}/.venv"\nPATH="$VIRTUAL_ENV/bin:$PATH"\n', encoding="utf-8"
+        )
 
     def call(self, command: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items() if key != "CI"} | variables
         return subprocess.run(
-            [self.folder / command, *arguments], cwd="/", env=environment, text=True, capture_output=True
+            [self.folder / command, *arguments],
+            cwd="/",
+            env=environment,
+            text=True,
+            capture_output=True,
+            encoding="utf-8",
         )
 
     def calls(self) -> list[str]:
         """What was called since the last time."""
-        lines = self.noted.read_text().splitlines() if self.noted.exists() else []
+        lines = self.noted.read_text(encoding="utf-8").splitlines() if self.noted.exists() else []
         self.noted.unlink(missing_ok=True)
         return lines
 
@@ -72,7 +81,7 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_each_script_can_be_started_and_is_short(path: Path) -> None:
     assert os.access(path, os.X_OK)
     assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
-    assert len(path.read_text().splitlines()) <= 40
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
 
 
 def test_setup_installs_once(checkout: Checkout) -> None:
@@ -98,10 +107,10 @@ def test_setup_installs_again_when_requirements_go_back_to_what_they_were(
 ) -> None:
     checkout.call("scripts/setup")
     requirements = checkout.folder / "requirements.txt"
-    before = requirements.read_text()
-    requirements.write_text(before + "another==1\n")
+    before = requirements.read_text(encoding="utf-8")
+    requirements.write_text(before + "another==1\n", encoding="utf-8")
     checkout.call("scripts/setup", PIP=pip)
-    requirements.write_text(before)
+    requirements.write_text(before, encoding="utf-8")
     checkout.calls()
     checkout.call("scripts/setup")
     assert len(checkout.calls()) == 1
@@ -125,7 +134,7 @@ def test_setup_that_failed_is_tried_again(checkout: Checkout) -> None:
 
 
 def test_setup_refuses_an_environment_that_was_moved(checkout: Checkout) -> None:
-    (checkout.folder / ".venv/bin/activate").write_text("VIRTUAL_ENV=/elsewhere/.venv\n")
+    (checkout.folder / ".venv/bin/activate").write_text("VIRTUAL_ENV=/elsewhere/.venv\n", encoding="utf-8")
     done = checkout.call("scripts/setup")
     assert (done.returncode, len(done.stderr.splitlines()), checkout.calls()) == (1, 1, [])
 
@@ -153,7 +162,9 @@ def test_ci_does_both_and_fails_when_one_does(checkout: Checkout, check: int, te
 
 
 def test_what_is_left_out_is_every_mark_and_is_named(checkout: Checkout) -> None:
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
+        "ini_options"
+    ]
     marks = [line.partition(":")[0] for line in settings["markers"]]
     done = checkout.call("scripts/test", "-x")
     assert checkout.calls()[-1] == f"python -m pytest {WORKERS} -m not ({' or '.join(marks)}) -x"
@@ -211,7 +222,7 @@ class TestPythons:
         assert "found no Python 3.11 to 3.14" in done.stderr
 
     def test_those_of_setup_are_those_of_pyproject(self) -> None:
-        pythons = check_pins.read_pythons((ROOT / "pyproject.toml").read_text())
+        pythons = check_pins.read_pythons((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         assert pythons == ["3.11", "3.12", "3.13", "3.14"]
 
 
@@ -258,7 +269,9 @@ class TestPins:
         assert "nothing was checked" in line
 
     def test_all_pins_are_asked_for(self) -> None:
-        pins = check_pins.read_pins("torch==2.0  # why\n", (ROOT / "pyproject.toml").read_text())
+        pins = check_pins.read_pins(
+            "torch==2.0  # why\n", (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        )
         assert {"torch", "ray", "psycopg", "setuptools", "ruff", "moto"} <= {name for name, _ in pins}
 
 

@@ -85,7 +85,9 @@ def _contents(text: str) -> tuple[list[str], set[str]]:
 def _spec_suggestion(spec: str) -> str:
     if spec.endswith(".py") and Path(spec).is_file():
         try:
-            return _suggestion(f"{spec}:{name}" for name in _contents(Path(spec).read_text())[0])
+            return _suggestion(
+                f"{spec}:{name}" for name in _contents(Path(spec).read_text(encoding="utf-8"))[0]
+            )
         except (OSError, SyntaxError, ValueError):
             return ""
     return _suggestion(difflib.get_close_matches(spec.lower(), [BASE]))

@@ -177,7 +177,7 @@ def _read_sweep_table(client: "MlflowClient", parent: Any) -> list[tuple[str, st
         table = download(client, parent.info.run_id, parent.info.artifact_uri, SWEEP_TABLE, Path(scratch))
         if table is None:
             return []
-        with table.open(newline="") as file:
+        with table.open(newline="", encoding="utf-8") as file:
             return [(row["run"], row["run_id"]) for row in csv.DictReader(file)]
 
 

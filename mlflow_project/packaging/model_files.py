@@ -68,7 +68,7 @@ def write_model_files(folder: Path, model: Net, detector: OutlierDetector, examp
     _save(detector.state_dict(), folder / DETECTOR)
     _write_environment(folder)
     _describe(folder, bundle_code(folder / "code"), example)
-    (folder / CHECKSUMS).write_text(_sums(folder))
+    (folder / CHECKSUMS).write_text(_sums(folder), encoding="utf-8")
     return (folder / WEIGHTS).stat().st_size
 
 
@@ -85,10 +85,10 @@ def _write_environment(folder: Path) -> None:
     python = platform.python_version()
     conda = {"name": "mlflow-env", "dependencies": [f"python={python}", "pip", {"pip": pins}]}
     environment = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
-    (folder / "requirements.txt").write_text("\n".join(pins))
+    (folder / "requirements.txt").write_text("\n".join(pins), encoding="utf-8")
     # JSON is YAML.
-    (folder / "conda.yaml").write_text(json.dumps(conda, indent=2))
-    (folder / "python_env.yaml").write_text(json.dumps(environment, indent=2))
+    (folder / "conda.yaml").write_text(json.dumps(conda, indent=2), encoding="utf-8")
+    (folder / "python_env.yaml").write_text(json.dumps(environment, indent=2), encoding="utf-8")
 
 
 def _describe(folder: Path, loader: str, example: Tensor) -> None:
@@ -102,7 +102,7 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
     request = json.dumps({"inputs": example.tolist()}, separators=(",", ":"))
     names = "input_example.json", "serving_input_example.json"
     for name in names:
-        (folder / name).write_text(request)
+        (folder / name).write_text(request, encoding="utf-8")
     card = mlflow.models.Model(
         signature=mlflow.models.ModelSignature(
             # Lets everything pass: with bytes here, MLflow would cut fractions to 0 before anybody sees them.
@@ -148,7 +148,7 @@ def verify(folder: Path, recorded: dict[str, str], name: str) -> None:
         RegistryError: A file is missing, added or changed.
     """
     try:
-        expected = (folder / CHECKSUMS).read_text()
+        expected = (folder / CHECKSUMS).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RegistryError(
             f"{name} has lost its {CHECKSUMS}, so it can't be verified; restore it from a backup"

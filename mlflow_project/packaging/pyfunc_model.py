@@ -108,7 +108,7 @@ def _checked(images: Any) -> NDArray[np.uint8]:
 def _tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
     content = (folder / name).read_bytes()
     sums = folder / CHECKSUMS_FILE
-    lines = sums.read_text().splitlines() if sums.is_file() else []
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     recorded = {line[66:].rpartition("/")[2]: line[:64] for line in lines}
     digest = hashlib.sha256(content).hexdigest()
     if recorded.get(name, digest) != digest:

@@ -70,7 +70,7 @@ def prepare(store: str, password_file: Path | None, folder: Path) -> Authenticat
         "auth_cache_ttl_seconds": CACHE_SECONDS,
     }
     lines = [f"{key} = {value}" for key, value in values.items()]
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
         out.write("\n".join(["[mlflow]", *lines, ""]))
     environment = {
         "MLFLOW_AUTH_CONFIG_PATH": str(file),
@@ -114,7 +114,7 @@ def _provided_password(file: Path | None) -> str | None:
     password = os.environ.get(PASSWORD_VARIABLE)
     if file is not None:
         try:
-            password = file.read_text().strip("\r\n")
+            password = file.read_text(encoding="utf-8").strip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
                 f"the administrator's password can't be read from {file}: {getattr(error, 'strerror', 'not text')}"

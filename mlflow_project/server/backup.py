@@ -244,12 +244,12 @@ def _sha256(path: Path) -> str:
 def _write(path: Path, manifest: Manifest) -> None:
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
     sealed = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "manifest": text}
-    path.write_text(json.dumps(sealed))
+    path.write_text(json.dumps(sealed), encoding="utf-8")
 
 
 def _read(path: Path) -> Manifest:
     try:
-        sealed = json.loads(path.read_text())
+        sealed = json.loads(path.read_text(encoding="utf-8"))
         text = sealed["manifest"]
         if hashlib.sha256(text.encode()).hexdigest() != sealed["sha256"]:
             raise BackupError(f"{path} isn't what was written (its SHA-256 differs); use another backup")

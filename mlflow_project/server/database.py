@@ -238,7 +238,9 @@ def _postgres(program: str, store_uri: str, options: Sequence[str], more: Sequen
     if parts.password:
         environment["PGPASSWORD"] = unquote(parts.password)
     command = [program, *options, address, *more]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
         raise BackupError(f"{program} failed on {redact(store_uri)}: {scrub(reason, store_uri)}")

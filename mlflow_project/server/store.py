@@ -171,7 +171,7 @@ def _alembic_revisions() -> tuple[set[str], str]:
     revisions: set[str] = set()
     before: set[str] = set()
     for file in folder.glob("*.py"):
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         revisions.update(re.findall(r"""^revision(?:\s*:[^=]*)?\s*=\s*["'](\w+)["']""", text, re.MULTILINE))
         for line in re.findall(r"^down_revision(?:\s*:[^=]*)?\s*=\s*(.*)", text, re.MULTILINE):
             before.update(re.findall(r"\w+", line))
@@ -196,7 +196,13 @@ def _create_schema(uri: str) -> None:
     environment = {**os.environ, STORE_VARIABLE: uri}
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_MAKE_SECONDS, check=False
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_MAKE_SECONDS,
+            check=False,
+            encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
         raise StoreError(f"{redact(uri)} took more than {_MAKE_SECONDS} s to be created") from None

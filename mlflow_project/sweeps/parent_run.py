@@ -224,7 +224,7 @@ def _note(plan: SweepPlan, name: str) -> str:
 
 def _write(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
     columns: Iterable[str] = table[0].keys()
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)

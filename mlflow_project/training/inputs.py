@@ -97,12 +97,12 @@ def _threads(config: TrainingConfig, most: int, precision: str) -> int:
     key = hashlib.sha256(repr((asked, place)).encode()).hexdigest()[:32]
     kept = state_dir.state_dir() / "threads" / key
     with suppress(OSError, ValueError):
-        return min(most, max(1, int(kept.read_text())))
+        return min(most, max(1, int(kept.read_text(encoding="utf-8"))))
     threads = fastest_threads(config, most, precision)
     part = kept.with_suffix(f".{os.getpid()}")
     with suppress(OSError):  # then it is measured each time
         kept.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(str(threads))
+        part.write_text(str(threads), encoding="utf-8")
         part.replace(kept)
     return threads
 

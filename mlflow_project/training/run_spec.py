@@ -98,7 +98,7 @@ def registered_name(config: TrainingConfig, dataset: "Dataset | DatasetInfo") ->
 def read_run_spec(folder: Path) -> RunSpec:
     """Read the specification of the run in `folder`; RunError where it can't be read."""
     try:
-        return RunSpec.from_json((folder / RUN_SPEC_FILE).read_text())
+        return RunSpec.from_json((folder / RUN_SPEC_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(
             f"{folder / RUN_SPEC_FILE} is no readable run specification ({error}); start a new run"

@@ -18,7 +18,7 @@ class MisfitError(Exception):
 
 def requirements(path: Path) -> Iterator[str]:
     """Yield the requirements of a file in pip's format, those of the files it names with -r included."""
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         yield from requirement(line, path.parent)
 
 
@@ -35,7 +35,7 @@ def asked_for(environment: Path) -> tuple[str, list[str]]:
     import yaml
 
     python, packages = "", []
-    for entry in yaml.safe_load(environment.read_text())["dependencies"]:
+    for entry in yaml.safe_load(environment.read_text(encoding="utf-8"))["dependencies"]:
         if isinstance(entry, dict):
             packages += [r for line in entry["pip"] for r in requirement(line, environment.parent)]
         elif entry.startswith("python") and not entry[6:7].isalnum():

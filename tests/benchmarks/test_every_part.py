@@ -25,10 +25,14 @@ if part != "silent":
 
 def run_stubs(*parts: str) -> tuple[int, dict[str, dict[str, object]], list[str]]:
     """The exit status, what was written, and which parts were started."""
-    Path("stub.py").write_text(STUB)
+    Path("stub.py").write_text(STUB, encoding="utf-8")
     path = Path("results/all.json")
     status = run_all(parts, lambda part: [sys.executable, "stub.py", part], path)
-    return status, json.loads(path.read_text()), Path("started").read_text().split()
+    return (
+        status,
+        json.loads(path.read_text(encoding="utf-8")),
+        Path("started").read_text(encoding="utf-8").split(),
+    )
 
 
 def test_every_part_runs_in_order_into_one_file() -> None:

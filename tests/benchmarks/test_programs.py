@@ -40,9 +40,10 @@ def measured(tmp_path: Path, *arguments: str) -> dict[str, Any]:
         cwd=ROOT,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert path.exists(), ended.stderr
-    written: dict[str, Any] = json.loads(path.read_text())
+    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     assert ended.returncode == (1 if written["wrong"] else 0), ended.stderr
     return written
 

@@ -98,6 +98,6 @@ def _model(client: MlflowClient, experiment_id: str, key: str, run_id: str, seed
         root = Path(mlflow.artifacts.download_artifacts(place, dst_path=folder, tracking_uri=tracking))
         if (root / "data" / "model.pt2").read_bytes() != play.weights(seed):
             wrong.append("the model's weights have other bytes")
-        if model.model_id not in (root / "MLmodel").read_text():
+        if model.model_id not in (root / "MLmodel").read_text(encoding="utf-8"):
             wrong.append("MLmodel doesn't name its model")
     return wrong

@@ -65,5 +65,7 @@ def _train(folder: Path, proxy: Proxy, way: str, epochs: int) -> tuple[float, fl
         proxy.plan = well
         proxy.up()
     if process.returncode:
-        raise RuntimeError(f"train ended with {process.returncode}: {command.log.read_text()[-500:]}")
+        raise RuntimeError(
+            f"train ended with {process.returncode}: {command.log.read_text(encoding='utf-8')[-500:]}"
+        )
     return float(json.loads(out)[0]["train_seconds"]), time.monotonic() - started

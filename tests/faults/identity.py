@@ -81,6 +81,7 @@ class Place:
             text=True,
             timeout=TIMEOUT_SECONDS,
             check=False,
+            encoding="utf-8",
         )
 
     def project(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -154,6 +155,7 @@ def prepare(folder: Path) -> Place:
         env=place.environment,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     ) as process:
         assert process.stderr is not None
         lines = ""

@@ -67,7 +67,7 @@ def write(folder: Path, seed: int) -> tuple[list[Artifact], ModelArtifact, Path]
     model = folder / "model" / "data"
     model.mkdir(parents=True, exist_ok=True)
     (model / "model.pt2").write_bytes(weights(seed))
-    (model.parent / "MLmodel").write_text("flavors: {}\nmodel_id: null\n")
+    (model.parent / "MLmodel").write_text("flavors: {}\nmodel_id: null\n", encoding="utf-8")
     image = folder / "image.png"
     Image.new("RGB", (64, 64), (seed % 256, 0, 0)).save(image)
     artifacts = [Artifact(path, folder / path) for path in files(seed)]
@@ -83,7 +83,7 @@ def write(folder: Path, seed: int) -> tuple[list[Artifact], ModelArtifact, Path]
 def play(uri: str, key_file: Path, seed: int, epochs: int, pause: float, wait: float) -> int:
     """The number of values that are not delivered when the process ends."""
     if key_file.exists():
-        journal = Journal.open(Path(key_file.read_text()))
+        journal = Journal.open(Path(key_file.read_text(encoding="utf-8")))
         journal.append(RunResumed(), Tag("status", "started"))
         first = journal.last_step("train_loss") or 1
     else:

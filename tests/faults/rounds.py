@@ -58,7 +58,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        return Path(self.key_file.read_text())
+        return Path(self.key_file.read_text(encoding="utf-8"))
 
 
 def play_round(folder: Path, proxy: Proxy, port: int, seed: int, epochs: int = 3) -> Round:
@@ -91,7 +91,9 @@ def play_round(folder: Path, proxy: Proxy, port: int, seed: int, epochs: int = 3
         process = run.start()
         status = process.wait(120)
         if status:
-            result.differences.append(f"the run ended with status {status}: {run.log.read_text()[-500:]}")
+            result.differences.append(
+                f"the run ended with status {status}: {run.log.read_text(encoding='utf-8')[-500:]}"
+            )
         proxy.up()
         delivery = deliver(run.folder, attempts=100)
         result.struck = len(proxy.struck)

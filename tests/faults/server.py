@@ -68,7 +68,7 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]", seconds: float, log: 
                     return
         except OSError:
             time.sleep(0.2)
-    raise RuntimeError(f"the tracking server isn't ready: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"the tracking server isn't ready: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
 def end_session(process: "subprocess.Popen[bytes]") -> None:

@@ -126,7 +126,7 @@ def test_a_process_ends_with_its_training_whatever_the_server_does(
     run = Run(tmp_path, proxy.url, 1, EPOCHS, pause=0.1, wait=0.2)
     try:
         assert run.start().wait(120) == 0
-        assert run.log.read_text() == ""
+        assert run.log.read_text(encoding="utf-8") == ""
     finally:
         run.kill()
         answer.set()

@@ -166,7 +166,9 @@ def reference(folder: Path, port: int, data: Path, seed: int) -> Seen:
         command = Command(place, f"http://127.0.0.1:{port}")
         status = command.run(*arguments(data, seed))
         if status or command.run_folder is None:
-            raise RuntimeError(f"the undisturbed run ended with {status}: {command.log.read_text()[-2000:]}")
+            raise RuntimeError(
+                f"the undisturbed run ended with {status}: {command.log.read_text(encoding='utf-8')[-2000:]}"
+            )
         found.append(seen(open_client(f"http://127.0.0.1:{port}"), command.run_folder.name))
     first, second = found
     pairs = (first.artifacts, second.artifacts), (first.model_files, second.model_files)
@@ -263,13 +265,15 @@ def train_round(
         if not _is_finished(command):
             status = command.run(*_next(command, data, net))
             if status:
-                result.differences.append(f"train ended with {status}: {command.log.read_text()[-600:]}")
+                result.differences.append(
+                    f"train ended with {status}: {command.log.read_text(encoding='utf-8')[-600:]}"
+                )
         proxy.up()
         for _ in range(10):
             if command.run("sync") == 0:
                 break
         else:
-            result.differences.append(f"sync never ended: {command.log.read_text()[-600:]}")
+            result.differences.append(f"sync never ended: {command.log.read_text(encoding='utf-8')[-600:]}")
         result.struck = len(proxy.struck)
         assert command.run_folder is not None
         found = seen(open_client(f"http://127.0.0.1:{port}"), command.run_folder.name)

@@ -21,7 +21,7 @@ def test_the_list_is_sorted_and_names_each_once() -> None:
 
 
 def test_type_checkers_see_the_same_names_in_the_same_modules() -> None:
-    tree = ast.parse(Path(str(hw2.__file__)).read_text())
+    tree = ast.parse(Path(str(hw2.__file__)).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     typed = {
         alias.asname: node.module
@@ -40,5 +40,7 @@ def test_another_name_is_refused_as_by_any_module() -> None:
 
 def test_it_imports_neither_numpy_nor_torch_nor_mlflow() -> None:
     code = "import sys, hw2; hw2.__all__; print({'numpy', 'torch', 'mlflow', 'pandas'} & set(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert result.stdout == "set()\n"

@@ -22,7 +22,7 @@ def tiny(tmp_path: Path) -> Path:
 def file(tmp_path: Path) -> Path:
     """A table, to be kept as an artifact."""
     path = tmp_path / "table.csv"
-    path.write_text("a,b\n1,2\n")
+    path.write_text("a,b\n1,2\n", encoding="utf-8")
     return path
 
 
@@ -31,7 +31,7 @@ def model(tmp_path: Path) -> Path:
     """What looks like a model's files."""
     folder = tmp_path / "model"
     (folder / "data").mkdir(parents=True)
-    (folder / "MLmodel").write_text("flavors: {}\n")
+    (folder / "MLmodel").write_text("flavors: {}\n", encoding="utf-8")
     (folder / "data" / "model.pt2").write_bytes(b"weights")
     return folder
 

@@ -27,12 +27,12 @@ def test_the_list_is_sorted_and_complete() -> None:
 
 
 def test_type_checkers_see_the_same_names() -> None:
-    text = Path(str(mp.__file__)).read_text()
+    text = Path(str(mp.__file__)).read_text(encoding="utf-8")
     assert sorted(re.findall(r"^    from [\w.]+ import (\w+) as \1$", text, re.M)) == mp.__all__
 
 
 def test_the_docs_list_exactly_these() -> None:
-    assert sorted(re.findall(r"(?m)^\| `mp\.(\w+)` \|", DOCS.read_text())) == mp.__all__
+    assert sorted(re.findall(r"(?m)^\| `mp\.(\w+)` \|", DOCS.read_text(encoding="utf-8"))) == mp.__all__
 
 
 def test_no_sub_package_has_the_name_of_a_function() -> None:
@@ -50,7 +50,9 @@ def test_a_function_stays_one_when_the_module_of_its_name_is_imported() -> None:
 
 def test_the_import_loads_nothing_heavy() -> None:
     code = f"import sys, mlflow_project; print(*{HEAVY!r} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.stdout.split() == []
 
 
@@ -60,7 +62,9 @@ def test_the_import_takes_no_time() -> None:
     best = float("inf")
     deadline = time.monotonic() + 60
     for _ in range(10):
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, encoding="utf-8"
+        )
         best = min(best, float(done.stdout))
         if best < 0.02 or time.monotonic() > deadline:
             break

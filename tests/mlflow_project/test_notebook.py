@@ -20,7 +20,7 @@ def test_its_outputs_are_kept_and_name_no_machine() -> None:
     _, *cells = code_cells()
     assert all(cell.outputs for cell in cells)
     assert {output.output_type for cell in cells for output in cell.outputs} == {"execute_result", "stream"}
-    assert not re.search(r"/(home|root|tmp|srv|work|Users)/", NOTEBOOK.read_text())
+    assert not re.search(r"/(home|root|tmp|srv|work|Users)/", NOTEBOOK.read_text(encoding="utf-8"))
 
 
 @pytest.mark.process

@@ -34,7 +34,11 @@ def stored_by(run_: Run) -> dict[str, Any]:
         "artifacts": sorted(
             re.sub(r"timestamp.*?(?=\.|\+comp)", "TIME", path.relative_to(root).as_posix()) for path in files
         ),
-        "tables": {path.name: path.read_text().splitlines()[0] for path in files if path.suffix == ".csv"},
+        "tables": {
+            path.name: path.read_text(encoding="utf-8").splitlines()[0]
+            for path in files
+            if path.suffix == ".csv"
+        },
     }
 
 

@@ -166,7 +166,7 @@ PLANS = {
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_plan_is_the_same_file(name: str) -> None:
-    text = (WIRE / name).read_text()
+    text = (WIRE / name).read_text(encoding="utf-8")
     # Before there was a warm-up, a training had none.
     plan = replace(PLANS[name], config=replace(PLANS[name].config, warmup=0))
     assert RunSpec.from_json(text) == plan
@@ -182,7 +182,7 @@ CHANGE = AliasChange(
 
 
 def test_a_change_of_an_alias_is_the_same_tag() -> None:
-    text = (WIRE / "change.json").read_text()
+    text = (WIRE / "change.json").read_text(encoding="utf-8")
     assert CHANGE.text == text
     assert CHANGE_TAG == "alias_change."
     assert changes({f"{CHANGE_TAG}000001-abcdef": text}) == [CHANGE]
@@ -192,8 +192,8 @@ def test_a_manifest_of_a_backup_is_read_and_has_the_same_keys(tmp_path: Path, st
     old = tmp_path / "old"
     old.mkdir()
     (old / "store.db").write_bytes(b"store")
-    sealed = (WIRE / "manifest.json").read_text()
-    (old / "manifest.json").write_text(sealed)
+    sealed = (WIRE / "manifest.json").read_text(encoding="utf-8")
+    (old / "manifest.json").write_text(sealed, encoding="utf-8")
     digest = hashlib.sha256(b"store").hexdigest()
     assert verify(old) == Manifest(
         created="2026-11-28T12:42:23+00:00",
@@ -207,7 +207,7 @@ def test_a_manifest_of_a_backup_is_read_and_has_the_same_keys(tmp_path: Path, st
     )
     (tmp_path / "mlruns").mkdir()
     backup(store, [tmp_path / "mlruns"], tmp_path / "new")
-    new = json.loads((tmp_path / "new" / "manifest.json").read_text())
+    new = json.loads((tmp_path / "new" / "manifest.json").read_text(encoding="utf-8"))
     assert new.keys() == json.loads(sealed).keys()
     before = json.loads(json.loads(sealed)["manifest"])
     assert json.loads(new["manifest"]).keys() == before.keys() | {"more_roots"}

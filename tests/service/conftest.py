@@ -39,7 +39,7 @@ def serving(migrated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 def team(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """`serve --auth` on PostgreSQL, on a fresh database; its address with the password among the arguments."""
     folder = tmp_path_factory.mktemp("team")
-    (folder / "password").write_text(f"{ADMIN_PASSWORD}\n")
+    (folder / "password").write_text(f"{ADMIN_PASSWORD}\n", encoding="utf-8")
     postgres.create("team")
     store = postgres.url("team", scheme="postgresql")
     asked = [

@@ -80,7 +80,7 @@ class _Server:
 
     def start(self, settings: Sequence[str]) -> None:
         secret = self.folder / "password"
-        secret.write_text(PASSWORD)
+        secret.write_text(PASSWORD, encoding="utf-8")
         if os.getuid() == 0:
             for path in (self.folder, secret):
                 shutil.chown(path, "postgres")
@@ -115,7 +115,13 @@ class _Server:
         if os.getuid() == 0:  # PostgreSQL refuses to run as root
             command = ["runuser", "--user", "postgres", "--", *command]
         done = subprocess.run(
-            command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+            command,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            encoding="utf-8",
         )
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stderr.strip()}")

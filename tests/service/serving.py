@@ -29,11 +29,11 @@ class Serving:
 
     @property
     def out(self) -> str:
-        return (self.folder / "out").read_text()
+        return (self.folder / "out").read_text(encoding="utf-8")
 
     @property
     def err(self) -> str:
-        return (self.folder / "err").read_text()
+        return (self.folder / "err").read_text(encoding="utf-8")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """The exit status after this signal."""

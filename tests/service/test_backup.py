@@ -42,7 +42,7 @@ def test_a_backup_of_postgresql_made_while_runs_write_is_put_back_whole(
         writer.join()
     assert not failures
     assert [manifest.missing for manifest in made] == [[], []]
-    assert PASSWORD not in (tmp_path / "backup1" / backups.MANIFEST).read_text()
+    assert PASSWORD not in (tmp_path / "backup1" / backups.MANIFEST).read_text(encoding="utf-8")
     with pytest.raises(BackupError, match="overwrites nothing") as refused:
         backups.restore(tmp_path / "backup1", store, tmp_path / "new" / "mlruns")
     assert PASSWORD not in str(refused.value)

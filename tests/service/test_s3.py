@@ -36,8 +36,8 @@ def s3(tmp_path: Path) -> Iterator[str]:
         )
     try:
         deadline = time.monotonic() + 60
-        while "Running on" not in (tmp_path / "s3.log").read_text():
-            assert process.poll() is None, (tmp_path / "s3.log").read_text()
+        while "Running on" not in (tmp_path / "s3.log").read_text(encoding="utf-8"):
+            assert process.poll() is None, (tmp_path / "s3.log").read_text(encoding="utf-8")
             assert time.monotonic() < deadline
             time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"

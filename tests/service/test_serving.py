@@ -60,11 +60,11 @@ def test_runs_and_files_and_models_go_through_it(serving: Serving, tmp_path: Pat
     client = MlflowClient(serving.url, registry_uri=serving.url)
     run = client.create_run(client.create_experiment("through"))
     assert run.info.artifact_uri.startswith("mlflow-artifacts:")
-    (tmp_path / "file.txt").write_text("kept")
+    (tmp_path / "file.txt").write_text("kept", encoding="utf-8")
     client.log_artifact(run.info.run_id, str(tmp_path / "file.txt"))
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["file.txt"]
     (kept,) = (serving.folder / "mlartifacts").rglob("file.txt")
-    assert kept.read_text() == "kept"
+    assert kept.read_text(encoding="utf-8") == "kept"
     client.create_registered_model("through")
     assert client.get_registered_model("through").name == "through"
 
@@ -111,11 +111,11 @@ def test_a_foreign_page_cannot_write(serving: Serving) -> None:
     "path", ["../../secret", "%2e%2e/%2e%2e/secret", "..%2f..%2fsecret", "%252e%252e/secret"]
 )
 def test_no_path_climbs_out_of_the_artifacts(serving: Serving, path: str) -> None:
-    (serving.folder / "secret").write_text("not for you")
+    (serving.folder / "secret").write_text("not for you", encoding="utf-8")
     below = f"{serving.url}/api/2.0/mlflow-artifacts/artifacts"
     assert status(f"{below}/{path}") in (400, 404)
     assert status(f"{below}/{path}", b"changed", "PUT") in (400, 404)
-    assert (serving.folder / "secret").read_text() == "not for you"
+    assert (serving.folder / "secret").read_text(encoding="utf-8") == "not for you"
     assert not list(serving.folder.parent.glob("secret"))
 
 

@@ -80,7 +80,7 @@ def test_a_reader_reads_and_changes_nothing(
 ) -> None:
     run_ = admin.create_run(admin.create_experiment("of the administrator"))
     run_id = run_.info.run_id
-    (tmp_path / "weights").write_text("trained")
+    (tmp_path / "weights").write_text("trained", encoding="utf-8")
     admin.log_artifact(run_id, str(tmp_path / "weights"), "model")
     admin.create_registered_model("of-the-administrator")
     become(reader, READER_PASSWORD, team, monkeypatch)
@@ -98,7 +98,7 @@ def test_a_reader_reads_and_changes_nothing(
     metric = {"run_id": run_id, "key": "m", "value": 1, "timestamp": 0, "step": 0}
     assert post(team, "runs/log-metric", metric, reader, READER_PASSWORD) == 403
     (stored,) = (team.folder / "mlartifacts").rglob("weights")
-    assert stored.read_text() == "trained"
+    assert stored.read_text(encoding="utf-8") == "trained"
     assert own.search_model_versions("name = 'of-the-administrator'") == []
     assert own.get_run(run_id).data.metrics == {}
 

@@ -32,9 +32,13 @@ def test_systemd_knows_each_of_its_settings(tmp_path: Path) -> None:
         return  # a container may have none; what it starts is tested above
     here = tmp_path / UNIT.name
     program = shlex.split(service()["ExecStart"])[0]
-    here.write_text(UNIT.read_text().replace(program, sys.executable))
+    here.write_text(UNIT.read_text(encoding="utf-8").replace(program, sys.executable), encoding="utf-8")
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", here], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", here],
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
     assert UNIT.name not in done.stderr, done.stderr
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ _PLACES = (
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file at `path` alone among all processes."""
-    with path.open("w") as lock:
+    with path.open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

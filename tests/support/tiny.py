@@ -103,7 +103,10 @@ def table(uri: str, run_id: str) -> list[dict[str, str]]:
     """The parent's table of all trials."""
     from mlflow.artifacts import download_artifacts
 
-    with open(download_artifacts(run_id=run_id, artifact_path="tables/sweep.csv", tracking_uri=uri)) as file:
+    with open(
+        download_artifacts(run_id=run_id, artifact_path="tables/sweep.csv", tracking_uri=uri),
+        encoding="utf-8",
+    ) as file:
         return list(csv.DictReader(file))
 
 

@@ -20,7 +20,7 @@ _PLACES = (
 
 def golden(name: str) -> Any:
     """A JSON file beside the stored things."""
-    return json.loads((FIXTURES / name).read_text())
+    return json.loads((FIXTURES / name).read_text(encoding="utf-8"))
 
 
 def unpack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -55,6 +55,6 @@ def _move_journal(journal: Path, uri: str, artifacts: Path) -> None:
     (journal.parent / "header.json").write_bytes(line + b"\n")
     cursor = journal.parent / "cursor.json"
     if cursor.exists():
-        plain = json.loads(cursor.read_text())
+        plain = json.loads(cursor.read_text(encoding="utf-8"))
         plain["position"] += len(line) - len(first)
-        cursor.write_text(json.dumps(plain))
+        cursor.write_text(json.dumps(plain), encoding="utf-8")

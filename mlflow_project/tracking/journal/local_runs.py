@@ -192,7 +192,7 @@ def count_resume(folder: Path) -> int:
     """
     path = folder / "resumed"
     try:
-        times = 1 + int(path.read_text())
+        times = 1 + int(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         times = 1
     fsio.replace(path, str(times).encode(), durable=True)

@@ -57,7 +57,9 @@ STOPPED = 4.0
 
 def test_a_training_that_is_stopped_has_not_trained_meanwhile() -> None:
     started = time.monotonic()
-    with subprocess.Popen([sys.executable, "-c", TRAINING], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINING], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "going\n"
         process.send_signal(signal.SIGSTOP)

@@ -52,7 +52,7 @@ def test_a_folder_that_was_given_and_lacks_the_files_is_refused_and_not_replaced
     tmp_path: Path,
 ) -> None:
     (tmp_path / "D").mkdir()
-    (tmp_path / "D" / "notes.txt").write_text("no images")
+    (tmp_path / "D" / "notes.txt").write_text("no images", encoding="utf-8")
     with pytest.raises(DataError, match=r"found no train-images-idx3-ubyte\[.gz\] and t10k-.*download=true"):
         load_dataset("mnist", tmp_path / "D")
 
@@ -65,7 +65,7 @@ def test_missing_empty_and_unreadable_folders_are_named(
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=rf"^{tmp_path}/empty: an empty folder"):
         load_dataset("mnist", tmp_path / "empty")
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(DataError, match=rf"^{tmp_path}/file: not a readable folder .Not a directory"):
         load_dataset("mnist", tmp_path / "file")
 

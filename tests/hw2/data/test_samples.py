@@ -15,7 +15,11 @@ from hw2.data.lookup import identify_dataset
 
 def test_the_samples_are_those_of_their_page() -> None:
     folder = Path(image_set.__file__).parent / "samples"
-    lines = [line.split() for line in (folder / "README.md").read_text().splitlines() if line.endswith(".gz")]
+    lines = [
+        line.split()
+        for line in (folder / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.endswith(".gz")
+    ]
     assert len(lines) == 6
     for expected, name in lines:
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected

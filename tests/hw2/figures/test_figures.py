@@ -390,7 +390,7 @@ def test_ticks_are_figures_and_no_powers() -> None:
 
 def test_pyplot_is_never_imported() -> None:
     source = Path(figures.__file__).parent
-    assert not [path for path in source.glob("*.py") if "pyplot" in path.read_text()]
+    assert not [path for path in source.glob("*.py") if "pyplot" in path.read_text(encoding="utf-8")]
 
 
 def test_letters_that_the_font_lacks_are_no_warning() -> None:

@@ -38,7 +38,7 @@ def images() -> ImageSet:
 
 
 def config(**changed: object) -> TrainingConfig:
-    Path("net.py").write_text(SOURCE)
+    Path("net.py").write_text(SOURCE, encoding="utf-8")
     plain = {"model": "net.py:Net", "epochs": 2, "batch_size": 8, "lr": 0.02, "validation_size": 0}
     return TrainingConfig(**{**plain, **changed})  # type: ignore[arg-type]
 
@@ -140,9 +140,9 @@ def test_weights_go_back_into_their_class() -> None:
 
 def test_the_text_decides_both_identities_and_the_place_of_the_file_decides_nothing() -> None:
     asked = config()
-    Path("moved.py").write_text(SOURCE)
+    Path("moved.py").write_text(SOURCE, encoding="utf-8")
     moved = TrainingConfig(**{**vars(asked), "model": "moved.py:Net", "model_source": ""})
-    Path("net.py").write_text(SOURCE.replace("0.5", "0.4"))
+    Path("net.py").write_text(SOURCE.replace("0.5", "0.4"), encoding="utf-8")
     kept = TrainingConfig(**vars(asked))
     changed = TrainingConfig(**{**vars(asked), "model_source": ""})
     runtime = resolve_runtime(TrainingConfig(threads=1))

@@ -117,7 +117,7 @@ def test_a_batch_is_not_larger_than_what_is_trained_on() -> None:
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(TrainingConfig)])
 def test_each_field_but_threads_makes_another_configuration(field: str) -> None:
-    Path("net.py").write_text("class Net: ...")
+    Path("net.py").write_text("class Net: ...", encoding="utf-8")
     other: Any = {
         "model": "net.py:Net",
         "optimizer": "sgd",
@@ -187,15 +187,15 @@ def test_the_name_of_a_file_is_not_part_of_the_code_s_identity(
     monkeypatch.setattr(fingerprint_module, "__file__", str(tmp_path / "training" / "fingerprint.py"))
     for name, text in CODE.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     identity = code_hash.__wrapped__()
     assert identity == syntax_sha256(CODE.values())
     (tmp_path / "models/net.py").rename(tmp_path / "train_step/net.py")
     assert code_hash.__wrapped__() == identity
     (tmp_path / "training").mkdir()
-    (tmp_path / "training/checkpoint.py").write_text("SIZE = 3")
+    (tmp_path / "training/checkpoint.py").write_text("SIZE = 3", encoding="utf-8")
     assert code_hash.__wrapped__() == identity
-    (tmp_path / "training/split.py").write_text("SEED = 3")
+    (tmp_path / "training/split.py").write_text("SEED = 3", encoding="utf-8")
     assert code_hash.__wrapped__() != identity
 
 
@@ -240,7 +240,7 @@ def test_where_pytorch_has_no_onednn_its_operators_are_not_needed(monkeypatch: p
     assert native_bfloat16() is False
     train = load_dataset("mnist-sample").train.subset(torch.arange(128))
     for model in ("base-cnn", "net.py:Net"):
-        Path("net.py").write_text(NET)
+        Path("net.py").write_text(NET, encoding="utf-8")
         config = TrainingConfig(epochs=1, validation_size=0, threads=1, device="cpu", model=model)
         (result,) = Trainer(config, resolve_runtime(config), "data", train, None).epochs()
         assert 0 < result.train_loss < 10

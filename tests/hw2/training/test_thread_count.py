@@ -46,7 +46,7 @@ def test_the_fastest_number_is_taken_and_of_about_as_fast_ones_the_least(
 def test_it_is_measured_for_a_net_of_ones_own_that_may_have_all_cores_and_for_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    Path("net.py").write_text(NET)
+    Path("net.py").write_text(NET, encoding="utf-8")
     tried: list[int] = []
 
     def measured(batch: Callable[[], object]) -> float:

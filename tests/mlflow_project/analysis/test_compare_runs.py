@@ -227,6 +227,8 @@ def test_no_model_is_run_and_pytorch_is_not_even_loaded(kept: Kept) -> None:
         "import sys; from mlflow_project.cli.main import run; status = run(['compare']); "
         "sys.exit(status or int('torch' in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     assert "no significant difference" in done.stdout

@@ -276,7 +276,7 @@ def test_what_mlflow_run_has_written_of_the_request_is_not_written_again(
     assert found.info.run_name == "outliers: m3 on inverted"
     assert left == [made.info.run_id]
     (journal,) = (Path("state") / "runs").glob("*/cursor.json")
-    assert json.loads(journal.read_text())["refused"] == []
+    assert json.loads(journal.read_text(encoding="utf-8"))["refused"] == []
 
 
 def test_a_version_is_asked_once_and_named_as_it_was_said(registered: Registered) -> None:

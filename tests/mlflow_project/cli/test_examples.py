@@ -17,13 +17,16 @@ EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "tracked_runs.py"
 def python(*arguments: str, **environment: str) -> str:
     """What a Python of its own, in which our packages can't be imported, prints."""
     hidden = Path("sitecustomize.py")
-    hidden.write_text("import sys\nsys.modules['hw2'] = sys.modules['mlflow_project'] = None\n")
+    hidden.write_text(
+        "import sys\nsys.modules['hw2'] = sys.modules['mlflow_project'] = None\n", encoding="utf-8"
+    )
     done = subprocess.run(
         [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": str(hidden.parent.absolute()), **environment},
         capture_output=True,
         text=True,
         timeout=300,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

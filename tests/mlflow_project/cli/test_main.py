@@ -46,7 +46,9 @@ def test_the_list_of_commands_needs_no_heavy_library() -> None:
         "import sys; from mlflow_project.cli import main as cli; cli.run(['--help']); cli.run(['train', '--help']); "
         "print(*sorted({'torch', 'mlflow', 'pandas', 'matplotlib', 'scipy', 'sklearn', 'numpy'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert done.stdout.splitlines()[-1] == ""
 
 

@@ -56,7 +56,9 @@ def test_a_training_that_is_stopped_under_mlflow_run_stays_killed(
         "MLFLOW_EXPERIMENT_NAME": "mnist-base-cnn",
     }
     command = [programs / "mlflow", "run", str(ROOT), "--env-manager", "local", *parameters]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, encoding="utf-8"
+    ) as process:
         assert process.stderr is not None
         said = ""
         while "epoch    2/2000" not in said:
@@ -94,7 +96,12 @@ def test_all_runs_of_a_sweep_are_in_the_experiment_that_mlflow_run_was_told(
     }
     command = [programs / "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", "sweep", *parameters]
     done = subprocess.run(
-        [*command, "--experiment-name", "foo"], capture_output=True, text=True, env=environment, check=False
+        [*command, "--experiment-name", "foo"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     runs = client.search_runs([experiment])

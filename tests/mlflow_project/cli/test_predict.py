@@ -73,7 +73,7 @@ def test_what_can_be_read_once_alone_is_read_once(
                 ).start()
             case "-":
                 name = "-"
-                monkeypatch.setattr("sys.stdin", io.TextIOWrapper(pipe))
+                monkeypatch.setattr("sys.stdin", io.TextIOWrapper(pipe, encoding="utf-8"))
             case _:
                 name = f"/dev/fd/{reading}"
         end.write(file.read_bytes())
@@ -95,7 +95,7 @@ def test_one_bad_file_gets_one_line_and_the_others_are_answered(
 ) -> None:
     empty, text = tmp_path / "empty.png", tmp_path / "text.png"
     empty.touch()
-    text.write_text("no image")
+    text.write_text("no image", encoding="utf-8")
     assert run(["predict", str(empty), str(digit), str(text), "--format", "csv"]) == 1
     said = capsys.readouterr()
     lines = said.err.splitlines()

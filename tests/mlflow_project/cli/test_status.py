@@ -48,7 +48,7 @@ def killed(store: str) -> Iterator[Path]:
         "time.sleep(600)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", script, store], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, store], cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     )
     try:
         assert process.stdout is not None
@@ -77,7 +77,7 @@ def test_a_killed_run_is_told_from_a_live_one_and_repaired(
     dead = told["lr=0.1 epochs=8"]
     assert dead["state"] == "interrupted"
     assert dead["action"].startswith("mlflow-project status --repair")  # without a plan nothing goes on
-    (killed / local_runs.RUN_SPEC_FILE).write_text("{}")
+    (killed / local_runs.RUN_SPEC_FILE).write_text("{}", encoding="utf-8")
     (dead,) = [row for row in rows(capsys, "status") if row["run"] != "alive"]
     assert f"train --resume {dead['run_id']}" in dead["action"]
     client = open_client(store)
@@ -102,7 +102,7 @@ def test_a_training_that_was_stopped_is_listed_with_how_to_go_on(
     journal.close()
     assert deliver(journal.folder).complete
     assert rows(capsys, "status") == []
-    (journal.folder / local_runs.RUN_SPEC_FILE).write_text("{}")
+    (journal.folder / local_runs.RUN_SPEC_FILE).write_text("{}", encoding="utf-8")
     (journal.folder / names.CHECKPOINT).touch()
     (row,) = rows(capsys, "status")
     assert (row["state"], row["action"]) == ("killed", f"mlflow-project train --resume {row['run_id']}")

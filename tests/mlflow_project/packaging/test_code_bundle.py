@@ -20,7 +20,9 @@ def test_the_bundle_has_what_predicts_and_nothing_that_loads_data_or_trains(tmp_
     }
     assert len(modules) < 15
     assert sum((package / path).stat().st_size for path in files) < 60_000
-    assert all((package / path).read_text() == "" for path in files if path.name == "__init__.py")
+    assert all(
+        (package / path).read_text(encoding="utf-8") == "" for path in files if path.name == "__init__.py"
+    )
 
 
 def test_bundles_of_different_ages_are_imported_side_by_side(

@@ -152,6 +152,7 @@ def test_the_python_function_needs_neither_of_our_packages(model_files: Path) ->
         capture_output=True,
         text=True,
         cwd="/",
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])[0] == list(COLUMNS)
@@ -160,13 +161,16 @@ def test_the_python_function_needs_neither_of_our_packages(model_files: Path) ->
 def test_what_the_carried_code_imports_is_required(model_files: Path) -> None:
     imported = set()
     for file in model_files.rglob("code/*/**/*.py"):
-        for node in ast.parse(file.read_text()).body:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add((node.module or "").partition(".")[0])
     (package,) = (path.name for path in (model_files / "code").iterdir())
-    required = {line.partition("==")[0] for line in (model_files / "requirements.txt").read_text().split()}
+    required = {
+        line.partition("==")[0]
+        for line in (model_files / "requirements.txt").read_text(encoding="utf-8").split()
+    }
     assert imported - sys.stdlib_module_names <= required | {package}
     assert package in imported
 
@@ -179,11 +183,17 @@ def test_two_models_of_different_code_are_each_answered_by_their_own(
     (package,) = (older / "code").iterdir()
     package.rename(package.with_name("base_cnn_older"))
     for file in (older / "code" / "base_cnn_older").rglob("*.py"):
-        file.write_text(file.read_text().replace(package.name, "base_cnn_older"))
+        file.write_text(
+            file.read_text(encoding="utf-8").replace(package.name, "base_cnn_older"), encoding="utf-8"
+        )
     module = older / "code" / "base_cnn_older" / MODULE
-    module.write_text(module.read_text().replace('"label": logits', '"label": -logits'))
+    module.write_text(
+        module.read_text(encoding="utf-8").replace('"label": logits', '"label": -logits'), encoding="utf-8"
+    )
     card = older / "MLmodel"
-    card.write_text(card.read_text().replace(package.name, "base_cnn_older"))
+    card.write_text(
+        card.read_text(encoding="utf-8").replace(package.name, "base_cnn_older"), encoding="utf-8"
+    )
     loaded = [load(str(files)) for files in (model_files, older, model_files)]
     answers: list[Any] = [one.predict(images[:5].numpy())["label"].tolist() for one in loaded]
     assert answers[0] == answers[2] != answers[1]
@@ -214,7 +224,7 @@ def test_verification_passes_over_what_python_compiles(model_files: Path, tags: 
     cache.mkdir(exist_ok=True)
     (cache / "pyfunc_model.cpython-311.pyc").touch()
     packaging.verify(model_files, tags, "it")
-    (package / MODULE).write_text("")
+    (package / MODULE).write_text("", encoding="utf-8")
     with pytest.raises(RegistryError, match=f"{package.name}/{MODULE} has SHA-256"):
         packaging.verify(model_files, tags, "it")
 
@@ -256,11 +266,11 @@ def test_every_line_of_the_card_is_verified_but_those_of_the_delivery(
     model_files: Path, tags: dict[str, str]
 ) -> None:
     card = model_files / "MLmodel"
-    lines = card.read_text().splitlines(keepends=True)
+    lines = card.read_text(encoding="utf-8").splitlines(keepends=True)
     for place, line in enumerate(lines):
         key, _, value = line.rstrip().rpartition(" ")
         changed = f"{key} {value[:-1]}{'x' if value[-1] != 'x' else 'y'}\n"
-        card.write_text("".join([*lines[:place], changed, *lines[place + 1 :]]))
+        card.write_text("".join([*lines[:place], changed, *lines[place + 1 :]]), encoding="utf-8")
         if line.partition(":")[0] in packaging.DELIVERY_KEYS:
             packaging.verify(model_files, tags, "it")
         else:
@@ -272,8 +282,12 @@ def test_a_version_from_before_the_card_was_summed_is_still_verified(
     model_files: Path, tags: dict[str, str]
 ) -> None:
     sums = model_files / packaging.CHECKSUMS
-    kept = [line for line in sums.read_text().splitlines(keepends=True) if not line.endswith("  MLmodel\n")]
-    sums.write_text("".join(kept))
+    kept = [
+        line
+        for line in sums.read_text(encoding="utf-8").splitlines(keepends=True)
+        if not line.endswith("  MLmodel\n")
+    ]
+    sums.write_text("".join(kept), encoding="utf-8")
     packaging.verify(model_files, tags | {"files_sha256": packaging.files_sha256(model_files)}, "it")
 
 
@@ -311,5 +325,7 @@ import torch
 with tempfile.TemporaryDirectory() as folder:
     model_files._describe(Path(folder), "loader", torch.zeros(2, 28, 28, dtype=torch.uint8))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert done.stdout.split() == ["locked"]

@@ -31,10 +31,10 @@ READY_SECONDS = 240
 def server(registered_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of the champion."""
     folder = tmp_path_factory.mktemp("serving")
-    (folder / "sitecustomize.py").write_text(HIDDEN)
+    (folder / "sitecustomize.py").write_text(HIDDEN, encoding="utf-8")
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = ["models", "serve", "-m", "models:/mnist-base-cnn@champion", "--env-manager", "local"]
-    with (folder / "log").open("w") as log:
+    with (folder / "log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *command, "-p", str(port)],
             cwd=folder,
@@ -57,8 +57,8 @@ def server(registered_once: Path, tmp_path_factory: pytest.TempPathFactory) -> I
                 requests.get(f"{address}/ping", timeout=5).raise_for_status()
                 break
             except requests.RequestException:
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
+                assert process.poll() is None, (folder / "log").read_text(encoding="utf-8")
+                assert time.monotonic() < deadline, (folder / "log").read_text(encoding="utf-8")
                 time.sleep(0.2)
         yield address
     finally:

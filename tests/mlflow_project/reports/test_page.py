@@ -177,7 +177,7 @@ def test_each_figure_has_its_table_one_click_away(page: Page) -> None:
 def test_tables_scroll_in_their_box_and_open_when_printed(page: Page) -> None:
     assert page.html.count('<div class="scroll"') == page.html.count("<table")
     assert 'name="viewport" content="width=device-width' in page.html
-    css = CSS.read_text()
+    css = CSS.read_text(encoding="utf-8")
     assert "font: 16px" in css
     assert re.search(r"\.scroll {[^}]*overflow-x: auto", css)
     printed = css[css.index("@media print") :]
@@ -199,7 +199,7 @@ def contrast(first: str, second: str) -> float:
 def test_every_text_color_can_be_read_on_every_background() -> None:
     assert contrast("#ffffff", "#000000") == pytest.approx(21)
     assert contrast("#ffffff", "#767676") == pytest.approx(4.54, abs=0.005)
-    css = CSS.read_text()
+    css = CSS.read_text(encoding="utf-8")
     named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", css))
     texts = set(re.findall(r"(?<![-\w])color: ([^;]+);", css))
     backgrounds = set(re.findall(r"background(?:-color)?: ([^;]+);", css))
@@ -271,10 +271,10 @@ def test_a_page_is_replaced_with_a_word_and_another_file_never(
     assert "replaced" not in capsys.readouterr().err
     assert run(["report"]) == 0
     assert "Note: report.html was there and is replaced" in capsys.readouterr().err
-    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     assert run(["report", "--output", "thesis.tex"]) == 2
     assert "thesis.tex is there and is not an HTML page" in capsys.readouterr().err
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "years of work"
 
 
 def test_what_was_held_out_is_said_beside_the_study(kept: Kept) -> None:

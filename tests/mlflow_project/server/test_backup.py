@@ -25,10 +25,10 @@ def write_run(store: str, files: Path, number: int) -> str:
     """A delivered run with a point, an artifact and a registered model."""
     journal = Journal.create(store, "experiment", f"run {number}")
     table = files / f"{number}.csv"
-    table.write_text(f"run,{number}\n" * 100)
+    table.write_text(f"run,{number}\n" * 100, encoding="utf-8")
     model = files / f"model-{number}"
     model.mkdir()
-    (model / "MLmodel").write_text("flavors: {}\n")
+    (model / "MLmodel").write_text("flavors: {}\n", encoding="utf-8")
     (model / "weights").write_bytes(bytes([number % 256]) * 50_000)
     journal.append(
         Metric("m", number),
@@ -58,7 +58,7 @@ def assert_whole(client: MlflowClient, root: Path) -> int:
         assert artifact.is_relative_to(root)
         number = int(run.info.run_name.removeprefix("run "))
         if run.info.status == "FINISHED":
-            assert (artifact / "table.csv").read_text() == f"run,{number}\n" * 100
+            assert (artifact / "table.csv").read_text(encoding="utf-8") == f"run,{number}\n" * 100
             assert run.data.metrics == {"m": number}
     for model in client.search_logged_models([experiment.experiment_id]):
         if str(model.status) == "READY":
@@ -250,7 +250,7 @@ class TestSeveralFolders:
         client = open_client(store)
         client.create_experiment("experiment", artifact_location=f"{tmp_path}/home/runs")
         write_run(store, files, 1)
-        (tmp_path / "home" / "letters").write_text("private")
+        (tmp_path / "home" / "letters").write_text("private", encoding="utf-8")
         made = backups.backup(store, [], tmp_path / "backup")
         assert made.missing == []
         assert not [name for name in made.files if name.endswith("letters")]
@@ -329,4 +329,4 @@ def test_the_copy_of_a_database_in_wal_mode_has_what_is_only_in_its_log(
     made = backups.backup(store, [tmp_path / "mlruns"], tmp_path / "backup")
     connection.close()
     assert made.runs == 1
-    assert json.loads((tmp_path / "backup" / backups.MANIFEST).read_text())["sha256"]
+    assert json.loads((tmp_path / "backup" / backups.MANIFEST).read_text(encoding="utf-8"))["sha256"]

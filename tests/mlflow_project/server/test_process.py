@@ -209,7 +209,7 @@ class TestStores:
             server_store.prepare(f"sqlite:///{tmp_path}/other.db")
 
     def test_a_file_that_is_no_database_is_refused(self, tmp_path: Path) -> None:
-        (tmp_path / "notes.db").write_text("no database at all" * 100)
+        (tmp_path / "notes.db").write_text("no database at all" * 100, encoding="utf-8")
         with pytest.raises(StoreError, match="not a SQLite database"):
             server_store.prepare(f"sqlite:///{tmp_path}/notes.db")
 
@@ -336,7 +336,7 @@ class TestAdministrator:
     def test_from_a_file_before_the_environment(
         self, store: str, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (folder / "word").write_text("of the file, long\n")
+        (folder / "word").write_text("of the file, long\n", encoding="utf-8")
         monkeypatch.setenv(auth.PASSWORD_VARIABLE, "of the environment")
         prepared = auth.prepare(store, folder / "word", folder)
         assert prepared.environment[auth.PASSWORD_VARIABLE] == "of the file, long"
@@ -377,7 +377,7 @@ class TestAdministrator:
         self, later: str, unlike: bool, store: str, folder: Path
     ) -> None:
         self.administer(store, "of the first start")
-        (folder / "word").write_text(f"{later}\n")
+        (folder / "word").write_text(f"{later}\n", encoding="utf-8")
         prepared = auth.prepare(store, folder / "word", folder)
         assert prepared.mismatched_source == (str(folder / "word") if unlike else None)
 

@@ -42,7 +42,9 @@ def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
         "import sys; from mlflow_project.cli import main; "
         f"print(main.run({arguments}), 'torch' in sys.modules)"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     *table, end = shown.stdout.splitlines()
     assert (len(table), end) == (3, "0 False")
     assert "2 trials, 0 done or running; to do: 2 epochs in 1 job (3 without sharing)" in shown.stderr

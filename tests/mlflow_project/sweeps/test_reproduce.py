@@ -84,7 +84,7 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
     named = [r for r in client.search_runs(["1"]) if r.info.run_name.startswith("outliers: m1, m2, m3")]
     assert len(named) == 1
     assert "report.html" in [file.path for file in client.list_artifacts(parent.run_id)]
-    report = Path("report.html").read_text()
+    report = Path("report.html").read_text(encoding="utf-8")
     assert "Cochran" in report
     assert_shows_outliers(report, ["fashion-mnist-sample"], ["m1", "m2", "m3"])
     tables = {file.path for file in client.list_artifacts(parent.run_id, "tables")}
@@ -92,7 +92,9 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
 
     assert run(["outliers", "--models", "m1,m2", "--outliers", "fashion-mnist,inverted"]) == 0
     assert run(["report", "--models", "m1,m2", "--output", "two.html"]) == 0
-    assert_shows_outliers(Path("two.html").read_text(), ["fashion-mnist-sample", "inverted"], ["m1", "m2"])
+    assert_shows_outliers(
+        Path("two.html").read_text(encoding="utf-8"), ["fashion-mnist-sample", "inverted"], ["m1", "m2"]
+    )
     capsys.readouterr()
 
     client.set_registered_model_alias(NAME, "m2", versions["m1"])

@@ -28,7 +28,7 @@ def test_what_is_logged_with_mlflows_verbs_is_in_mlflow(store: str, file: Path) 
     assert [point.value for point in client.get_metric_history(run.name, "loss")] == [1.0, 0.5]
     assert stored.data.tags["purpose"] == "test"
     root = Path(stored.info.artifact_uri)
-    assert [path.read_text() for path in (root / "tables" / file.name, root / file.name)] == [
+    assert [path.read_text(encoding="utf-8") for path in (root / "tables" / file.name, root / file.name)] == [
         "a,b\n1,2\n"
     ] * 2
 

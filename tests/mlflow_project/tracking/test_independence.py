@@ -17,5 +17,7 @@ MODULES = sorted(
 def test_they_are_imported_without_hw2_torch_or_mlflow() -> None:
     assert "mlflow_project.tracking.delivery.uploader" in MODULES
     program = f"import sys, {', '.join(MODULES)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert not {"hw2", "torch", "mlflow", "numpy", "click"} & set(done.stdout.split())

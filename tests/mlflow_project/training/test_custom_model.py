@@ -25,7 +25,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "another-model.md"
 
 def block(containing: str) -> str:
     """The page's one block with these words."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```$", PAGE.read_text(), re.S | re.M)
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.S | re.M)
     (found,) = [text for text in blocks if containing in text]
     return str(found)
 
@@ -71,7 +71,7 @@ def test_a_net_of_ones_own_goes_through_every_command_of_the_page(
 ) -> None:
     """From the second command on without the file: what was registered stands alone, and needs no pickle."""
     file = garden.parent / "small.py"
-    file.write_text(block("class SmallNet"))
+    file.write_text(block("class SmallNet"), encoding="utf-8")
     own, base, *after = block("--model small.py:SmallNet").splitlines()
     carry_out(own + SMALL)
     file.unlink()
@@ -102,7 +102,7 @@ def test_a_net_of_ones_own_goes_through_every_command_of_the_page(
     assert answer["label"].tolist() == logits.argmax(1).tolist()
 
     carry_out("mlflow-project report --output report.html")
-    page = Path("report.html").read_text()
+    page = Path("report.html").read_text(encoding="utf-8")
     assert "a SmallNet with 5,402 parameters" in page
     assert "a BaseCNN with 144,266 parameters" in page
 
@@ -111,7 +111,7 @@ def test_the_same_net_is_not_trained_again_and_a_changed_one_is(
     garden: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = garden.parent / "small.py"
-    file.write_text(block("class SmallNet"))
+    file.write_text(block("class SmallNet"), encoding="utf-8")
     line = (
         "mlflow-project sweep --dataset garden --lr 0.05 --epochs 1 --model small.py:SmallNet --dry-run"
         + SMALL
@@ -122,8 +122,8 @@ def test_the_same_net_is_not_trained_again_and_a_changed_one_is(
     file.rename(folder / "small.py")
     for changed, missing in ((False, 0), (True, 1)):
         if changed:
-            text = (folder / "small.py").read_text()
-            (folder / "small.py").write_text(text.replace("Dropout(0.1)", "Dropout(0.2)"))
+            text = (folder / "small.py").read_text(encoding="utf-8")
+            (folder / "small.py").write_text(text.replace("Dropout(0.1)", "Dropout(0.2)"), encoding="utf-8")
         capsys.readouterr()
         carry_out(line.replace("small.py", "elsewhere/small.py"))
         assert f"in {missing} trainings" in capsys.readouterr().err
@@ -167,7 +167,7 @@ GOOD = NET.format(outputs=10, answer="self.last(images.flatten(1))")
 def test_a_net_that_cannot_be_trained_is_refused_in_one_line_before_any_run(
     garden: Path, text: str, said: str, named: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (garden.parent / "net.py").write_text(text)
+    (garden.parent / "net.py").write_text(text, encoding="utf-8")
     assert run(["train", "--dataset", "garden", "--model", said]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert named in line
@@ -189,7 +189,7 @@ def test_a_net_that_cannot_be_trained_is_refused_in_one_line_before_any_run(
 def test_a_net_that_fails_at_work_or_ends_the_program_is_one_line_and_status_1(
     garden: Path, text: str, named: str, runs: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (garden.parent / "net.py").write_text(text)
+    (garden.parent / "net.py").write_text(text, encoding="utf-8")
     assert run(["train", "--dataset", "garden", "--model", "net.py:Net", *SMALL.split()]) == 1
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("Error")]
     assert named in line
@@ -218,7 +218,7 @@ class Net(torch.nn.Module):
 def test_what_a_net_prints_is_no_result_and_a_thread_that_it_leaves_does_not_hold_up_the_end(
     garden: Path,
 ) -> None:
-    (garden.parent / "net.py").write_text(LOUD)
+    (garden.parent / "net.py").write_text(LOUD, encoding="utf-8")
     line = (
         "train --dataset garden --epochs 1 --model net.py:Net --format json --threads 0 --validation-size 100"
     )
@@ -228,6 +228,7 @@ def test_what_a_net_prints_is_no_result_and_a_thread_that_it_leaves_does_not_hol
         capture_output=True,
         text=True,
         timeout=240,
+        encoding="utf-8",
     )
     assert result.returncode == 0, result.stderr
     (row,) = json.loads(result.stdout)
@@ -243,7 +244,7 @@ def test_what_a_net_prints_is_no_result_and_a_thread_that_it_leaves_does_not_hol
         env={**os.environ, "STAYS": ""},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=240, encoding="utf-8"
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)) == 1
@@ -252,7 +253,7 @@ def test_what_a_net_prints_is_no_result_and_a_thread_that_it_leaves_does_not_hol
 def test_after_a_training_on_one_thread_the_next_may_have_all_cores(
     garden: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (garden.parent / "net.py").write_text(GOOD)
+    (garden.parent / "net.py").write_text(GOOD, encoding="utf-8")
     asked: list[int] = []
     monkeypatch.setattr(
         "hw2.training.thread_count.fastest_threads", lambda _, most, __: asked.append(most) or 1
@@ -269,7 +270,7 @@ def test_after_a_training_on_one_thread_the_next_may_have_all_cores(
 
 
 def test_the_number_of_threads_is_measured_once(garden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (garden.parent / "net.py").write_text(GOOD)
+    (garden.parent / "net.py").write_text(GOOD, encoding="utf-8")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     for fastest in (3, 5):
         monkeypatch.setattr("hw2.training.thread_count.fastest_threads", lambda *_, fastest=fastest: fastest)
@@ -283,6 +284,6 @@ def test_the_study_is_reproduced_with_its_own_net_alone(capsys: pytest.CaptureFi
 
 
 def test_the_page_names_files_that_are_there() -> None:
-    named = set(re.findall(r"`((?:hw2|mlflow_project)/\w+\.py)`", PAGE.read_text()))
+    named = set(re.findall(r"`((?:hw2|mlflow_project)/\w+\.py)`", PAGE.read_text(encoding="utf-8")))
     assert len(named) >= 2
     assert [name for name in sorted(named) if not (PAGE.parents[1] / name).is_file()] == []

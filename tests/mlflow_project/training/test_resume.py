@@ -40,7 +40,9 @@ def test_a_signal_ends_the_run_as_killed_and_the_run_goes_on_from_there(
         "2000",
         *options(tiny),
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=dict(os.environ), encoding="utf-8"
+    ) as process:
         assert process.stderr is not None
         said = ""
         while "epoch    3/2000" not in said:

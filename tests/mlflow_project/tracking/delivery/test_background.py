@@ -182,7 +182,7 @@ def test_a_run_that_is_heard_of_again_just_before_it_is_marked_stays_running(sto
 
 def test_the_sender_takes_no_file_away_from_a_run_that_is_still_open(store: str, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
-    table.write_text("a,b\n")
+    table.write_text("a,b\n", encoding="utf-8")
     journal = Journal.create(store, "experiment", "n")
     sending = BackgroundUploader(journal).start()
     journal.append(Artifact("table.csv", table), RunEnded("KILLED"))
@@ -228,7 +228,7 @@ def test_work_whose_results_find_no_room_is_not_finished(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "table.csv"
-    table.write_text("a,b\n")
+    table.write_text("a,b\n", encoding="utf-8")
     monkeypatch.setattr(FileSpool, "_copy", full)
     with (
         pytest.raises(JournalError, match=r"No space left.*free disk space there, and do it again"),

@@ -82,7 +82,7 @@ def test_a_folder_with_an_odd_name_is_the_one_that_is_used(
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     table = tmp_path / "table.csv"
-    table.write_text("a\n")
+    table.write_text("a\n", encoding="utf-8")
     with start_run("n", "experiment") as run:
         run.log_artifact(table)
     assert run.delivery is not None
@@ -94,15 +94,15 @@ def test_a_folder_with_an_odd_name_is_the_one_that_is_used(
     monkeypatch.chdir(tmp_path)
     client = connect(run.journal.header.tracking_uri)
     assert [artifact.path for artifact in client.list_artifacts(run.name)] == ["table.csv"]
-    assert Path(client.download_artifacts(run.name, "table.csv")).read_text() == "a\n"
-    assert stored.read_text() == "a\n"
+    assert Path(client.download_artifacts(run.name, "table.csv")).read_text(encoding="utf-8") == "a\n"
+    assert stored.read_text(encoding="utf-8") == "a\n"
 
 
 def test_a_sqlite_file_that_cannot_be_opened_is_said_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder.db").mkdir()
-    (tmp_path / "text.db").write_text("no database at all\n" * 100)
+    (tmp_path / "text.db").write_text("no database at all\n" * 100, encoding="utf-8")
     before = time.monotonic()
     for name in ("folder.db", "text.db"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{name}")

@@ -33,7 +33,11 @@ def runtime_imports(tree: ast.AST) -> list[int]:
 
 def test_one_module_imports_mlflow() -> None:
     paths = [*(ROOT / "mlflow_project").rglob("*.py"), *(ROOT / "hw2").rglob("*.py")]
-    found = {path: lines for path in paths if (lines := runtime_imports(ast.parse(path.read_text())))}
+    found = {
+        path: lines
+        for path in paths
+        if (lines := runtime_imports(ast.parse(path.read_text(encoding="utf-8"))))
+    }
     assert found.keys() == {PLACE, LOADED_BY_MLFLOW}, found
 
 
@@ -66,7 +70,9 @@ def test_what_a_killed_run_has_left_does_not_get_in_the_way_of_the_next_training
             str(n),
             *options(tiny),
         ]
-        done = subprocess.run(train, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            train, env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+        )
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         assert "AttributeError" not in done.stderr

@@ -40,8 +40,10 @@ from tests.support.synced import watch_syncs
 def files(tmp_path: Path) -> Path:
     folder = tmp_path / "made"
     (folder / "model" / "data").mkdir(parents=True)
-    (folder / "table.csv").write_text("a,b\n1,2\n")
-    (folder / "model" / "MLmodel").write_text("flavors: {}\nmodel_id: null\nmodel_uuid: x\n")
+    (folder / "table.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    (folder / "model" / "MLmodel").write_text(
+        "flavors: {}\nmodel_id: null\nmodel_uuid: x\n", encoding="utf-8"
+    )
     (folder / "model" / "data" / "weights").write_bytes(bytes(range(256)))
     Image.new("RGB", (300, 200), "red").save(folder / "figure.png")
     return folder
@@ -156,7 +158,7 @@ def test_everything_arrives(store: str, files: Path) -> None:
     model_id = delivery.models["model"]
     model = client.get_logged_model(model_id)
     assert (str(model.status), model.source_run_id, model.params) == ("READY", run.info.run_id, {"lr": "0.1"})
-    card = (Path(model.artifact_location) / "MLmodel").read_text()
+    card = (Path(model.artifact_location) / "MLmodel").read_text(encoding="utf-8")
     assert f"model_id: {model_id}" in card
     assert f"run_id: {run.info.run_id}" in card
     version = client.get_model_version_by_alias("mnist-base-cnn", "m1")
@@ -338,7 +340,7 @@ def test_damaged_lines_are_told_and_the_rest_arrives(store: str) -> None:
 def test_a_kept_file_that_changed_is_never_delivered(store: str, files: Path) -> None:
     journal = journal_of(store, files)
     (kept,) = (journal.folder / format.FILES).glob("*/table.csv")
-    kept.write_text("other")
+    kept.write_text("other", encoding="utf-8")
     delivery = deliver(journal.folder)
     assert delivery.complete
     assert "'tables/table.csv' was rejected: the spooled file isn't what was journaled" in delivery.refused[0]

@@ -33,7 +33,9 @@ def program(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own."""
     command = [sys.executable, "-m", "mlflow_project", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False, encoding="utf-8"
+    )
 
 
 def half_delivered(store: str) -> Journal:
@@ -210,7 +212,9 @@ def test_a_killed_training_whose_store_was_moved_does_not_go_on_beside_it(
 ) -> None:
     command = [sys.executable, "-m", "mlflow_project", "train", "--epochs", "300", *options(tiny)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, encoding="utf-8"
+    ) as process:
         assert process.stderr is not None
         while "epoch   3/300" not in process.stderr.readline():
             assert process.poll() is None

@@ -81,7 +81,7 @@ def test_a_line_with_a_right_digest_and_a_wrong_content_is_damage(tmp_path: Path
     import hashlib
 
     digest = hashlib.sha256(entry.encode()).hexdigest()
-    (tmp_path / format.JOURNAL).write_text(f'{{"sha256":"{digest}","entry":{entry}}}\n')
+    (tmp_path / format.JOURNAL).write_text(f'{{"sha256":"{digest}","entry":{entry}}}\n', encoding="utf-8")
     (item,) = format.read_entries(tmp_path)
     assert isinstance(item, CorruptSpan)
 

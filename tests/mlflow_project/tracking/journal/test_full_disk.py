@@ -155,6 +155,6 @@ def test_a_full_disk_while_a_file_is_copied_leaves_no_part_of_it(
 
 def test_a_journal_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "runs").write_text("no folder")
+    (tmp_path / "state" / "runs").write_text("no folder", encoding="utf-8")
     with pytest.raises(JournalError, match="MLFLOW_PROJECT_STATE"):
         create()

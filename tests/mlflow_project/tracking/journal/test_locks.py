@@ -52,7 +52,9 @@ def test_a_run_of_another_process_is_busy_until_that_dies(
     number: int, store: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     command = [sys.executable, "-c", HOLDER.format(number=number), store]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as holder:
         assert holder.stdout is not None
         folder = Path(holder.stdout.readline().strip())
         assert local_runs.local_run(folder).state == "alive"
@@ -92,7 +94,7 @@ def test_an_owner_on_another_host_is_known_by_its_heartbeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "lock.owner"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": os.getpid(), "started": "1"}))
+    path.write_text(json.dumps({"host": "elsewhere", "pid": os.getpid(), "started": "1"}), encoding="utf-8")
     lock = FileLock(tmp_path / "lock")
     assert not lock.acquire()
     old = time.time() - owner_file.STALE_AFTER_SECONDS - 1
@@ -109,7 +111,9 @@ def test_an_owner_on_another_host_is_known_by_its_heartbeat(
 @pytest.mark.usefixtures("number")
 def test_another_process_of_the_same_number_owns_nothing(tmp_path: Path) -> None:
     path = tmp_path / "lock.owner"
-    path.write_text(json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "started": "long ago"}))
+    path.write_text(
+        json.dumps({"host": os.uname().nodename, "pid": os.getpid(), "started": "long ago"}), encoding="utf-8"
+    )
     assert FileLock(tmp_path / "lock").acquire()
 
 

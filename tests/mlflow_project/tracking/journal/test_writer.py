@@ -74,7 +74,7 @@ def test_files_are_kept_as_they_were_when_they_were_appended(file: Path) -> None
     journal = create()
     journal.append(Artifact("x.csv", file))
     before = file.read_bytes()
-    file.write_text("changed")
+    file.write_text("changed", encoding="utf-8")
     journal.append(Artifact("x.csv", file))
     file.unlink()
     first, second = values_of(journal.folder)
@@ -294,5 +294,5 @@ def test_a_cursor_that_makes_no_sense_starts_again() -> None:
 def test_lines_are_plain_json_that_anybody_can_read() -> None:
     journal = create()
     journal.append(Tag("who", "Zoë"))
-    line = (journal.folder / format.JOURNAL).read_text().splitlines()[-1]
+    line = (journal.folder / format.JOURNAL).read_text(encoding="utf-8").splitlines()[-1]
     assert json.loads(line)["entry"] == {"n": 1, "kind": "tag", "data": {"key": "who", "value": "Zoë"}}
