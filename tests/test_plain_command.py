@@ -198,7 +198,7 @@ def test_a_sweep_and_an_outlier_test_by_the_plain_command(store: str, tmp_path: 
 def test_a_project_that_the_environment_does_not_fit_ends_as_failed_with_the_next_step(
     project: Path, project_store: dict[str, str]
 ) -> None:
-    with (project / "requirements.txt").open("a") as file:
+    with (project / "requirements.txt").open("a", encoding="utf-8") as file:
         file.write("no-such-package==1.0\n")
     done = shell(activated("mlflow run ."), project, **project_store)
     assert done.returncode == 1

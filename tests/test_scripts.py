@@ -94,7 +94,7 @@ def test_setup_installs_once(checkout: Checkout) -> None:
 
 def test_setup_installs_again_when_what_it_reads_has_changed(checkout: Checkout) -> None:
     checkout.call("scripts/setup")
-    with (checkout.folder / "requirements.txt").open("a") as file:
+    with (checkout.folder / "requirements.txt").open("a", encoding="utf-8") as file:
         file.write("another==1\n")
     checkout.calls()
     checkout.call("scripts/setup")

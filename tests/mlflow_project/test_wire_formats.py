@@ -246,11 +246,14 @@ def test_a_checkpoint_has_the_same_keys(tmp_path: Path) -> None:
     result = EpochResult(1, 0.5, 0.8, None, None, 2.0, 1750.0)
     weights = {"w": torch.ones(2), "momentum.w": torch.zeros(2)}
     own = ("Net", "class Net: ...\n")
-    state = TrainingState("f1", weights, 1, 2, 0.5, torch.ones(2), 60, [(50, 0.5)], [result], own)
+    state = TrainingState(
+        "f1", weights, 1, 2, 0.5, losses=torch.ones(2), correct=60, batch_losses=[(50, 0.5)], history=[result],
+        custom_net=own,
+    )  # fmt: skip
     save(tmp_path / "checkpoint.pt", state)
     plain = payload(tmp_path / "checkpoint.pt")
-    assert list(plain) == CHECKPOINT_KEYS
-    assert [list(row) for row in plain["history"]] == [HISTORY_KEYS]
+    assert set(plain) == {*CHECKPOINT_KEYS, "suspended"}  # is new
+    assert [set(row) for row in plain["history"]] == [{*HISTORY_KEYS, "suspended_seconds"}]  # is new
     again = load(tmp_path / "checkpoint.pt")
     assert torch.equal(again.weights["momentum.w"], torch.zeros(2))
     assert (again.batch_losses, again.history, again.custom_net) == ([(50, 0.5)], [result], own)
@@ -262,7 +265,7 @@ def test_the_checkpoint_of_the_killed_run_is_read(tmp_path: Path) -> None:
     assert list(plain) == CHECKPOINT_KEYS
     state = load(path)
     (result,) = state.history
-    assert asdict(result) == plain["history"][0]
+    assert asdict(result) == {**plain["history"][0], "suspended_seconds": None}
     assert (state.epoch, state.batch, state.fingerprint) == (1, 0, plain["fingerprint"])
     assert set(state.model().state_dict()) == set(plain["weights"])
 
