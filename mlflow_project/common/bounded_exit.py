@@ -7,6 +7,8 @@ import threading
 
 import click
 
+from hw2.common.formatting import plural
+
 SECONDS = 5.0  # that such threads get to end by themselves
 
 
@@ -27,7 +29,7 @@ def _end(over: threading.Event, status: int) -> None:
     if not left:
         return  # what takes so long is something else
     click.echo(
-        f"Warning: the process ends without {len(left)} threads that still run ({', '.join(left)}); "
+        f"Warning: the process ends without {plural(len(left), 'thread')} still running ({', '.join(left)}); "
         "a net's threads should be made with daemon=True, or ended by it",
         err=True,
     )

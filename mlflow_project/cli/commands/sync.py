@@ -2,6 +2,7 @@
 
 import click
 
+from hw2.common.formatting import plural
 from mlflow_project.cli.shared.output import format_option, print_rows
 
 
@@ -32,6 +33,6 @@ def sync(runs: tuple[str, ...], format_: str) -> int:
         print_rows([vars(result) for result in results], format_, columns)
     if late := [result for result in results if result.pending]:
         raise DeliveryError(
-            f"{len(late)} of {len(results)} runs couldn't be delivered ({late[0].problem}); try again later"
+            f"{len(late)} of {plural(len(results), 'run')} couldn't be delivered ({late[0].problem}); try again later"
         )
     return 0
