@@ -53,7 +53,7 @@ def find_known(
         missing = " and ".join(_expected(split, known.prefix) for split in splits)
         raise DatasetNotFoundError(
             f"{root}: found no {missing} in {known.folder}/raw, raw or the folder itself; "
-            f"put the files of {name} there, or let them be downloaded (download=true)"
+            f"put the files of {name} there, or let them be downloaded by --download"
         )
     return place
 
@@ -138,7 +138,7 @@ def listing(folder: Path, empty_is_wrong: bool = True) -> list[str]:
     except OSError as error:
         raise _unreadable(folder, error) from error
     if empty_is_wrong and not names:
-        raise DatasetNotFoundError(f"{folder}: an empty folder, expected IDX files; check data_dir")
+        raise DatasetNotFoundError(f"{folder}: an empty folder, expected IDX files; name another")
     return names
 
 
@@ -161,7 +161,7 @@ def is_folder(path: Path) -> bool:
 def _unreadable(folder: Path, error: OSError) -> DataError:
     # What is there but may not be read must not be replaced by an embedded sample, as what is absent may be.
     kind = DatasetNotFoundError if isinstance(error, FileNotFoundError | NotADirectoryError) else DataError
-    return kind(f"{folder}: not a readable folder ({error.strerror}); check data_dir")
+    return kind(f"{folder}: not a readable folder ({error.strerror}); check its path and permissions")
 
 
 def _place(places: Sequence[Path], splits: Sequence[str], prefix: str) -> Path | None:
@@ -246,7 +246,7 @@ def _check_published(
         if digest in others:
             raise DataError(
                 f"{path}: found the images of {others[digest].folder} by their MD5, expected those of "
-                f"{known.folder}; give the data_dir of {known.folder}, or the other data set's name"
+                f"{known.folder}; name the folder of {known.folder} by --data-dir, or the other data set's name"
             )
         if published is not None:
             raise DataError(
@@ -270,7 +270,7 @@ def _download(name: str, known: DatasetSpec, root: Path) -> None:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise DataError(
             f"{name} could not be downloaded to {root} ({reason}); "
-            "check the network and the space on the disk, or give a data_dir that has the files"
+            "check the network and the space on the disk, or name a folder that has the files by --data-dir"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -162,7 +162,7 @@ def _stored(name: str, splits: Sequence[str], folder: Path | None) -> DatasetFil
         if any(split not in folders for split in splits):
             raise DatasetNotFoundError(
                 f"{base}: found neither in {download_dir()} nor as an embedded sample; "
-                "give a data_dir that has its files, or let them be downloaded (download=true)"
+                "name a folder that has its files by --data-dir, or let them be downloaded by --download"
             )
         return DatasetFiles(base + SAMPLE_SUFFIX, folders[splits[0]], DATASETS[base].classes, None, True)
     known = DATASETS.get(name)

@@ -47,7 +47,7 @@ def outlier_predictions(table: pd.DataFrame, image_set: ImageSet) -> Figure:
         axes.text(x, y + 3.6, str(row["class"]), ha="center", va="baseline", fontsize=9, fontweight="bold")
         axes.text(x, y + 10.8, "\n".join(lines), ha="center", va="baseline", fontsize=8)
     matches, model = int(table["matches"].sum()), table["model"].iloc[0]
-    title = f"{image_set.name} shown to {model}: {matches} of {len(table)} predictions match"
+    title = f"{image_set.name} shown to {model}: {matches} of {len(table)} predictions are the class's number"
     note = "bold: what it is; below: the digit it is taken for, the class of that number, and the confidence"
     known = table["rejected"].dropna().astype(bool)
     if len(known):

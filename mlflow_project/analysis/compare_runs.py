@@ -25,8 +25,8 @@ def compare_runs(
 
     selected, predictions = select_predictions(client or open_store(), selection)
     if len(selected.runs) < 2:
-        only = selected.runs[0]
+        only, notes = selected.runs[0], "".join(f" ({note})" for note in selected.notes)
         raise RunError(
-            f"only one model, {only.name} (run {only.run_id}); a comparison takes two at least: name another"
+            f"only one model, {only.name} (run {only.run_id}){notes}; a comparison takes two at least: name another"
         )
     return compare(predictions), selected

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hw2.common.formatting import plural
 from mlflow_project.common.errors import RunError, UsageError
 from mlflow_project.common.names import (
     DEFAULT_NAME,
@@ -232,7 +233,9 @@ def _latest(client: "MlflowClient") -> SelectedRuns:
             f"the {LATEST} latest configurations are taken; name others by --runs, --sweep or --models"
         )
     if others:
-        notes.append(f"{others} runs on other images (not {dataset[:12]}) are left out; name them by --runs")
+        notes.append(
+            f"left out: {plural(others, 'run')} on other images (not {dataset[:12]}); name any by --runs"
+        )
     return SelectedRuns(tuple(map(RunRecord.from_mlflow, reversed(newest.values()))), tuple(notes))
 
 

@@ -150,9 +150,8 @@ class RegisteredModel:
             same = next((short for short, known in versions.items() if known.uri == version.uri), None)
             if same is not None:
                 if on_repeated is not None:
-                    on_repeated(
-                        f"{query} is {same} ({version.name} version {version.number}); it counts once"
-                    )
+                    text = f"{query} names {version.name} version {version.number}, "
+                    on_repeated(f"{text}which is among the others as {same}; it counts once")
                 continue
             aliases = [query, *version.aliases] if query in version.aliases else version.aliases
             name = aliases[0] if aliases else f"v{version.number}"

@@ -192,9 +192,20 @@ def make_plan(
 
 
 def _is_registered(name: str, run: ExistingRun, store: "existing_runs.ExperimentIndex | None") -> bool:
-    if store is None or run.run_id is None:
-        return True  # nobody can tell; its delivery will register it if it was to be
-    return run.folder is not None or store.version(name, run.run_id) is not None
+    if store is None:
+        return True  # nobody can tell
+    if run.run_id is not None and store.version(name, run.run_id) is not None:
+        return True
+    return run.folder is not None and _awaits_registration(run.folder)
+
+
+def _awaits_registration(folder: Path) -> bool:
+    """Return whether the delivery of a local run, which the sweep begins with, registers its model."""
+    run = existing_runs.read_local_run(folder)
+    try:
+        return run is not None and bool(run.pending) and read_run_spec(folder).register
+    except RunError:
+        return False
 
 
 def _best_local_run(

@@ -51,15 +51,18 @@ class SweepPreview:
     dataset: "DatasetInfo"
     store: "existing_runs.ExperimentIndex | None"
     plan: SweepPlan
+    measured_speed: float | None = field(default=None, kw_only=True)
+    """In images a second, where no earlier run tells it."""
 
     def seconds(self) -> float | None:
-        """Return an estimate by earlier runs on this host; None where there was none."""
+        """Return an estimate by earlier runs on this host, or by what was measured; None where there is neither."""
         import platform
 
-        if self.store is None or not self.plan.jobs:
-            return None if self.plan.jobs else 0.0
+        if not self.plan.jobs:
+            return 0.0
         config = self.plan.jobs[0].trials[0].config
-        speed = self.store.images_per_second(platform.node(), config)
+        speed = self.store and self.store.images_per_second(platform.node(), config)
+        speed = speed or self.measured_speed
         if speed is None:
             return None
         trials = sum(len(job.trials) for job in self.plan.jobs)
@@ -87,10 +90,23 @@ def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
 
 
 def preview(request: SweepSpec, listener: "ProgressListener") -> SweepPreview:
-    """Make the plan alone, in half the time, since nothing imports PyTorch for it."""
+    """Make the plan alone; nothing imports PyTorch for it, unless this host has no run by which to tell the time."""
     configs = [_with_threads(config, request) for config in request.configs]
     _, dataset = inputs.resolve_inputs(configs[0], request.data_dir, request.download)
-    return SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, dry_run=True))
+    planned = SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, dry_run=True))
+    if planned.seconds() is not None:
+        return planned
+    speed = _measure(planned.plan.jobs[0].trials[0].config, listener)
+    return dataclasses.replace(planned, measured_speed=speed)
+
+
+def _measure(config: TrainingConfig, listener: "ProgressListener") -> float:
+    from hw2.training.speed import images_per_second
+
+    runtime = inputs.runtime_of(config)
+    if compilation := inputs.compilation_note(config, runtime):
+        listener.info(compilation)
+    return images_per_second(config, runtime.precision, runtime.device, runtime.threads)
 
 
 def _plan(

@@ -82,7 +82,7 @@ class SweepResult:
         lost = [trial for trial in self.plan.trials if self.results[trial.sha256].unregistered]
         if lost:
             raise SweepError(
-                f"{len(lost)} of {len(self.plan.trials)} models aren't registered "
+                f"{len(lost)} of {plural(len(self.plan.trials), 'model')} couldn't be registered "
                 f"({lost[0].config.name}: {self.results[lost[0].sha256].unregistered}); register them in MLflow"
             )
         require_taken(self.delivery)

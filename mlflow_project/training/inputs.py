@@ -107,6 +107,15 @@ def _threads(config: TrainingConfig, most: int, precision: str) -> int:
     return threads
 
 
+def compilation_note(config: TrainingConfig, runtime: ResolvedRuntime) -> str:
+    """What a person should know who waits for the first training step; empty where nothing is compiled."""
+    from hw2.train_step.factory import needs_compilation
+
+    if not needs_compilation(runtime.device, config.custom_net is not None):
+        return ""
+    return "compiling the training step for this processor: some 20 s, only the first time"
+
+
 def sample_warning(images: int) -> str:
     """What a person should know who trains on the embedded sample, which has so many training images."""
     return (

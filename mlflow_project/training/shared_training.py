@@ -113,14 +113,12 @@ class SharedTraining:
         return self.outcomes
 
     def _train(self, start: "TrainingState | None") -> None:
-        from hw2.train_step.factory import needs_compilation
         from hw2.training.trainer import Trainer
+        from mlflow_project.training.inputs import compilation_note
 
         images = self._images
-        if needs_compilation(images.runtime.device, self._open[-1].plan.config.custom_net is not None):
-            self._listener.info(
-                "compiling the training step for this processor: some 20 s, only the first time"
-            )
+        if compilation := compilation_note(self._open[-1].plan.config, images.runtime):
+            self._listener.info(compilation)
         training = Trainer(
             self._open[-1].plan.config,
             images.runtime,

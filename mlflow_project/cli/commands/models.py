@@ -139,7 +139,7 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
     bad = sum(row["result"] != "verified" for row in rows)
     if bad:
         raise RegistryError(
-            f"{bad} of {plural(len(rows), 'version')} are not what was registered, or can't be read; "
+            f"of {plural(len(rows), 'version')}, this many differ from what was registered or can't be read: {bad}; "
             "restore them from a backup"
         )
     return 0

@@ -2,6 +2,7 @@
 
 import click
 
+from hw2.common.formatting import plural
 from mlflow_project.cli.shared.options import option
 from mlflow_project.cli.shared.output import format_option, print_rows
 
@@ -38,6 +39,6 @@ def sync(runs: tuple[str, ...], to: str | None, as_new: bool, format_: str) -> i
     if late := [result for result in results if result.pending]:
         later = "" if late[0].blocked else "; try again later"
         raise DeliveryError(
-            f"{len(late)} of {len(results)} runs couldn't be delivered ({late[0].problem}){later}"
+            f"{len(late)} of {plural(len(results), 'run')} couldn't be delivered ({late[0].problem}){later}"
         )
     return 0

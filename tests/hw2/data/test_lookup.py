@@ -1,6 +1,7 @@
 """Sets are found where a person put them, refused where they are damaged, and never fetched unasked."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,21 @@ def test_a_folder_that_was_given_and_lacks_the_files_is_refused_and_not_replaced
 ) -> None:
     (tmp_path / "D").mkdir()
     (tmp_path / "D" / "notes.txt").write_text("no images", encoding="utf-8")
-    with pytest.raises(DataError, match=r"found no train-images-idx3-ubyte\[.gz\] and t10k-.*download=true"):
+    with pytest.raises(DataError, match=r"found no train-images-idx3-ubyte\[.gz\] and t10k-.*by --download"):
         load_dataset("mnist", tmp_path / "D")
+
+
+@pytest.mark.parametrize("name", ["kmnist", "folder", "empty", "missing"])
+def test_an_error_speaks_of_options_that_the_command_line_has(
+    name: str, empty_cache: Path, tmp_path: Path
+) -> None:
+    for folder in ("folder", "empty"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "folder" / "notes.txt").touch()
+    with pytest.raises(DataError) as caught:
+        load_dataset(*([name] if name == "kmnist" else ["mnist", tmp_path / name]))
+    assert not re.search(r"data_dir|download=", str(caught.value))
+    assert ("--download" in str(caught.value)) == (name in ("kmnist", "folder"))
 
 
 def test_missing_empty_and_unreadable_folders_are_named(
@@ -213,7 +227,7 @@ def test_a_failed_download_says_where_to_and_why(
 
     monkeypatch.setattr(datasets, "MNIST", fail)
     with pytest.raises(
-        DataError, match=rf"^mnist could not be downloaded to {tmp_path} .no route to host.*data_dir"
+        DataError, match=rf"^mnist could not be downloaded to {tmp_path} .no route to host.*--data-dir"
     ):
         load_dataset("mnist", tmp_path, download=True)
     assert capfd.readouterr() == ("", "")

@@ -276,7 +276,7 @@ class TestWhatFiguresSay:
         assert table["predicted_class"].tolist() == [*GARMENTS[1:], GARMENTS[0]]
         assert table["matches"].sum() == 0
         figure = figures.outlier_predictions(table, garments)  # type: ignore[arg-type]
-        assert "fashion-mnist shown to m: 0 of 10 predictions match" in words(figure)
+        assert "fashion-mnist shown to m: 0 of 10 predictions are the class's number" in words(figure)
         assert any(text.startswith("taken for 1 (Trouser)\n") for text in words(figure))
 
     def test_a_garment_matrix_counts_each_class_by_digit(self, garments: Images) -> None:

@@ -38,7 +38,7 @@ def threads_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_fastest_number_is_taken_and_of_about_as_fast_ones_the_least(
     seconds: dict[int, float], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(thread_count, "_seconds", lambda batch: seconds[torch.get_num_threads()])
+    monkeypatch.setattr(thread_count, "least_seconds", lambda batch: seconds[torch.get_num_threads()])
     assert choose(lambda: None, max(seconds)) == expected
     assert torch.get_num_threads() == 8
 
@@ -54,7 +54,7 @@ def test_it_is_measured_for_a_net_of_ones_own_that_may_have_all_cores_and_for_no
         tried.append(torch.get_num_threads())
         return float(torch.get_num_threads())
 
-    monkeypatch.setattr(thread_count, "_seconds", measured)
+    monkeypatch.setattr(thread_count, "least_seconds", measured)
     own = {"model": "net.py:Net", "device": "cpu"}
     assert resolve_runtime(TrainingConfig(**own)).threads == 1  # type: ignore[arg-type]
     assert tried == [1, 2]

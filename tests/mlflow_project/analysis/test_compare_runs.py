@@ -98,7 +98,11 @@ def test_a_second_name_of_the_same_version_is_left_out_with_a_word(kept: Kept, c
     kept.training([2], alias="m2", epochs=8)
     found, err = compared(capsys, "--models", "m1,m2,1")
     assert names(found) == ["m1", "m2"]
-    assert "Note: 1 is m1 (mnist-base-cnn version 1); it counts once" in err
+    assert "Note: 1 names mnist-base-cnn version 1, which is among the others as m1; it counts once" in err
+    assert run(["compare", "--models", "m1,1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "only one model, m1 (run " in line
+    assert "(1 names mnist-base-cnn version 1, which is among the others as m1; it counts once)" in line
 
 
 def test_without_a_choice_the_newest_of_each_configuration_is_taken(kept: Kept, capsys: Capture) -> None:
@@ -118,7 +122,7 @@ def test_without_a_choice_runs_on_other_images_are_left_out_and_named(kept: Kept
     kept.training([2], epochs=3)
     found, err = compared(capsys)
     assert names(found) == ["lr=0.1 epochs=2", "lr=0.1 epochs=3"]
-    assert "1 runs on other images" in err
+    assert "left out: 1 run on other images (not d0d0d0d0d0d0); name any by --runs" in err
 
 
 def test_runs_of_one_name_get_their_ids(kept: Kept, capsys: Capture) -> None:

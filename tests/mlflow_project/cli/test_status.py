@@ -166,7 +166,7 @@ def test_sync_fails_in_one_line_while_the_server_is_away(
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
     assert (
         error
-        == "Error: 1 of 1 runs couldn't be delivered (http://127.0.0.1:9 is unreachable); try again later"
+        == "Error: 1 of 1 run couldn't be delivered (http://127.0.0.1:9 is unreachable); try again later"
     )
 
 

@@ -11,8 +11,9 @@ from mlflow_project.cli.main import run
 from mlflow_project.cli.shared.console import Console
 from mlflow_project.sweeps import request as sweep_request
 from mlflow_project.sweeps.plan import Grid, rows
-from mlflow_project.sweeps.request import SweepSpec
-from tests.support.tiny import VALIDATION, options
+from mlflow_project.sweeps.request import COMPLETION_SECONDS, SweepSpec, plan_line
+from tests.support.ports import free_port
+from tests.support.tiny import TRAIN, VALIDATION, options
 
 
 def request_for(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...]) -> SweepSpec:
@@ -34,9 +35,28 @@ def test_what_is_shown_is_what_would_be_done(tiny: Path, store: str) -> None:
     assert (shown.dataset, shown.plan.sha256) == (prepared.dataset, prepared.plan.sha256)
 
 
-def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
-    tiny: Path, store: str, tmp_path: Path
+@pytest.mark.parametrize("where", ["a store", "no server"])
+def test_the_time_is_measured_where_no_run_on_this_host_tells_it(
+    where: str, tiny: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if where == "no server":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    with Console() as console:
+        shown = sweep_request.preview(request_for(tiny, (0.02,), (1, 60)), console)
+    seconds = shown.seconds()
+    assert seconds is not None
+    assert shown.measured_speed is not None
+    assert seconds == pytest.approx(60 * (TRAIN - VALIDATION) / shown.measured_speed + 2 * COMPLETION_SECONDS)
+    assert 100 < shown.measured_speed < 1e6
+    assert plan_line(shown).endswith(f", about {seconds:.0f} s")
+    assert not (tmp_path / "state" / "runs").exists()
+
+
+def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
+    tiny: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["train", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
+    monkeypatch.setenv("MLFLOW_PROJECT_STATE", str(tmp_path / "other"))
     arguments = ["sweep", "--lr", "0.02", "--epochs", "1,2", "--dry-run", "--format", "csv", *options(tiny)]
     code = (
         "import sys; from mlflow_project.cli import main; "
@@ -47,8 +67,8 @@ def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
     )
     *table, end = shown.stdout.splitlines()
     assert (len(table), end) == (3, "0 False")
-    assert "2 trials, 0 done or running; to do: 2 epochs in 1 job (3 without sharing)" in shown.stderr
-    assert not (tmp_path / "state" / "runs").exists()
+    assert "2 trials, 0 done or running; to do: 2 epochs in 1 job (3 without sharing), about" in shown.stderr
+    assert not (tmp_path / "other" / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -329,6 +329,36 @@ def test_a_trial_whose_process_died_before_its_delivery_is_delivered_by_the_next
     assert (row["run_id"], row["state"]) == (trial.run_id, "reused")
 
 
+@pytest.mark.parametrize("registered", [False, True])
+def test_an_undelivered_trial_that_is_to_have_an_alias_is_registered_without_a_sync_first(
+    registered: bool, tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    from mlflow_project.sweeps.request import SweepSpec
+    from mlflow_project.sweeps.sweep import run_request
+    from mlflow_project.tracking.delivery.uploader import JournalUploader
+
+    def away(self: JournalUploader) -> bool:
+        raise ConnectionError("Connection refused")
+
+    register = "--register" if registered else "--no-register"
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalUploader, "step", away)
+        for place in ("sweeps.executors.DELIVERY_SECONDS", "sweeps.parent_run.KILLED_DELIVERY_SECONDS"):
+            patch.setattr(f"mlflow_project.{place}", 0.1)
+        assert run(["sweep", "--lr", "0.03", "--epochs", "1", register, *options(tiny)]) == 0
+    config = TrainingConfig(lr=0.03, epochs=1, dataset=str(tiny), validation_size=VALIDATION, threads=1)
+    result = run_request(SweepSpec(name="named", configs=[config], aliases={config: ("m9",)}))
+    result.raise_failure()
+    (trial,) = result.results.values()
+    # One that its own delivery registers is not done again; the other begins, and ends, at the end of the first.
+    assert trial.state == ("reused" if registered else "trained")
+    (version,) = MlflowClient(store, registry_uri=store).search_model_versions("name = 'tiny-base-cnn'")
+    assert version.run_id == trial.run_id
+    assert result.plan.epochs == 0
+
+
 def make_plan_of(tiny: Path, lr: tuple[float, ...], epochs: tuple[int, ...], uri: str) -> SweepPlan:
     """What a sweep over this grid would do now."""
     from mlflow_project.sweeps.existing_runs import ExperimentIndex
