@@ -2,17 +2,21 @@
 
 import dataclasses
 import itertools
+import json
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_project.analysis.outlier_result import OutlierTest
+from mlflow_project.analysis.run_selection import search
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.registry.registered_model import LoadedModel, RegisteredModel
+from mlflow_project.registry.stored_runs import RunRecord, artifact_paths
 from mlflow_project.registry.versions import SEARCHABLE, Version
 from mlflow_project.tracking.active_run import ActiveRun
+from mlflow_project.tracking.delivery.client import mlflow_errors
 from mlflow_project.training.model_card import experiment_tags
 from mlflow_project.training.progress import ProgressListener
 
@@ -94,6 +98,37 @@ def run_outlier_test(
         return dataclasses.replace(
             test, run_id=run.journal.run_id, folder=run.journal.folder, delivery=run.delivery
         )
+
+
+def find_outlier_test(
+    registry: RegisteredModel,
+    models: Sequence[str],
+    sets: Sequence[str] = SETS,
+    examples: int = EXAMPLES,
+    data_dir: Path | None = None,
+    *,
+    download: bool = False,
+) -> RunRecord | None:
+    """Find the newest completed run of what `run_outlier_test` would do: these versions, images and examples."""
+    versions = registry.resolve_all(models)
+    dataset = _digits(versions, data_dir, download)
+    outlier_sets = _outlier_sets(sets, dataset, data_dir, download, ProgressListener())
+    images = {(name, image_set.sha256) for name, image_set in outlier_sets.items()}
+    with mlflow_errors():
+        experiment = registry.client.get_experiment_by_name(experiment_name())
+    condition = (
+        f"tags.status = 'completed' and tags.dataset_sha256 = '{dataset.sha256}' "
+        f"and params.examples = '{examples}'"
+    )
+    for run in search(registry.client, [experiment.experiment_id] if experiment else [], condition):
+        record = RunRecord.from_mlflow(run)
+        tested = json.loads(record.tags.get("versions", "{}"))
+        shown = {(part.name, part.sha256) for part in record.data if part.context == "outliers"}
+        if tested == {name: version.uri for name, version in versions.items()} and shown == images:
+            measures = "tables/outlier_measures.csv"
+            if measures in artifact_paths(registry.client, record.run_id, "tables"):
+                return record
+    return None
 
 
 def _digits(versions: dict[str, Version], data_dir: Path | None, download: bool) -> "Dataset":

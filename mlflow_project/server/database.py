@@ -147,7 +147,9 @@ def restore_database(source: Path, store_uri: str, kind: str, moved: Mapping[str
 def _copy_sqlite(store_uri: str, target: Path) -> Path:
     path = sqlite_path(store_uri)
     if path is None or not path.is_file():
-        raise BackupError(f"there is no store {path}")
+        raise BackupError(
+            f"there is no store {path}; name another by --store, or make one with: mlflow-project train"
+        )
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hw2.training.config import TrainingConfig
 from mlflow_project.analysis.compare_runs import compare_runs
-from mlflow_project.analysis.outlier_test import run_outlier_test
+from mlflow_project.analysis.outlier_test import find_outlier_test, run_outlier_test
 from mlflow_project.analysis.run_selection import Selection
 from mlflow_project.common.errors import StoreError
 from mlflow_project.common.signals import GracefulShutdown
@@ -18,7 +18,8 @@ from mlflow_project.training.run_spec import registered_name
 
 if TYPE_CHECKING:
     from hw2.comparison.compare import Comparison
-    from mlflow_project.analysis.outlier_result import OutlierTest
+    from hw2.outliers.tables import LabelMatches
+    from mlflow_project.registry.registered_model import RegisteredModel
     from mlflow_project.sweeps.parent_run import ParentRun
 
 OUTPUT = Path(page.NAME)
@@ -26,10 +27,13 @@ OUTPUT = Path(page.NAME)
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """The results of the study's workflow: five trained models, three of them tested, all compared and reported."""
+    """The results of the study's workflow: five trained models, three of them tested, all compared and reported.
+
+    outlier_run_id: of the run of the outlier test; None while the server hasn't named it.
+    """
 
     sweep: SweepResult
-    outlier_test: "OutlierTest"
+    outlier_run_id: str | None
     comparison: "Comparison"
     report: Path
 
@@ -84,14 +88,17 @@ def reproduce(
         with open_parent(prepared, listener) as parent:
             run_sweep(prepared, parent, listener, shutdown)
             SweepResult.of(prepared, parent).raise_failure()
-            tested, comparison = _follow_up(prepared, parent, output, listener, shutdown)
+            outlier_run_id, comparison = _follow_up(prepared, parent, output, listener, shutdown)
     if prepared.dataset.is_sample:
         listener.info(
             f"Note: the study's figures (study_...) are of the full data, those beside them of the sample of "
             f"{prepared.dataset.training_images:,} images; they say nothing about each other"
         )
     return Reproduction(
-        sweep=SweepResult.of(prepared, parent), outlier_test=tested, comparison=comparison, report=output
+        sweep=SweepResult.of(prepared, parent),
+        outlier_run_id=outlier_run_id,
+        comparison=comparison,
+        report=output,
     )
 
 
@@ -101,23 +108,15 @@ def _follow_up(
     output: Path,
     listener: ProgressListener,
     shutdown: GracefulShutdown,
-) -> "tuple[OutlierTest, Comparison]":
+) -> "tuple[str | None, Comparison]":
     """Do what the study does with its models: outlier images for three, a comparison of all, a report."""
     from mlflow_project.registry.registered_model import RegisteredModel
     from mlflow_project.tracking.delivery.client import connect
 
     name = registered_name(prepared.plan.trials[0].config, prepared.inputs.dataset)
     _point_aliases(prepared, parent)
-    tested = run_outlier_test(
-        RegisteredModel(connect(), name),
-        reference_study.OUTLIER_MODELS,
-        examples=reference_study.OUTLIER_EXAMPLES,
-        data_dir=prepared.request.data_dir,
-        download=prepared.request.download,
-        listener=listener,
-        shutdown=shutdown,
-    )
-    listener.info(f"{tested.matches}")
+    outlier_run_id, matches = _test_outliers(prepared, RegisteredModel(connect(), name), listener, shutdown)
+    listener.info(f"{matches}")
     shutdown.check()
     selection = Selection(models=tuple(model.alias for model in reference_study.STUDY), registered_name=name)
     comparison, _ = compare_runs(selection)
@@ -127,7 +126,37 @@ def _follow_up(
     parent.attach(page.NAME, html)
     page.write(output, html)
     listener.info(f"report written to {output}")
-    return tested, comparison
+    return outlier_run_id, comparison
+
+
+def _test_outliers(
+    prepared: PreparedSweep,
+    registry: "RegisteredModel",
+    listener: ProgressListener,
+    shutdown: GracefulShutdown,
+) -> "tuple[str | None, LabelMatches | None]":
+    """Show garments to the study's three models, unless a run has done just that."""
+    from hw2.outliers.tables import LabelMatches
+
+    request, models = prepared.request, reference_study.OUTLIER_MODELS
+    examples = reference_study.OUTLIER_EXAMPLES
+    known = find_outlier_test(
+        registry, models, examples=examples, data_dir=request.data_dir, download=request.download
+    )
+    if known is not None and "matched" in known.metrics:
+        listener.info(f"run {known.run_id} has tested these models on outliers; it is reused")
+        counts = (int(known.metrics[name]) for name in ("matched", "answers"))
+        return known.run_id, LabelMatches(*counts)
+    tested = run_outlier_test(
+        registry,
+        models,
+        examples=examples,
+        data_dir=request.data_dir,
+        download=request.download,
+        listener=listener,
+        shutdown=shutdown,
+    )
+    return tested.run_id, tested.matches
 
 
 def _point_aliases(prepared: PreparedSweep, parent: "ParentRun") -> None:

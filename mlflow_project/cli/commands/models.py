@@ -139,8 +139,8 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
     bad = sum(row["result"] != "verified" for row in rows)
     if bad:
         raise RegistryError(
-            f"of {plural(len(rows), 'version')}, this many differ from what was registered or can't be read: {bad}; "
-            "restore them from a backup"
+            f"{bad} of {plural(len(rows), 'version')} can't be verified: not what was registered, or not to be read; "
+            "restore from a backup"
         )
     return 0
 

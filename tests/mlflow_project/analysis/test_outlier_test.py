@@ -230,6 +230,26 @@ def test_a_model_is_not_tested_on_other_digits_than_its_own(
     assert "has SHA-256" in refused(["--models", "m2"], capsys)
 
 
+def test_a_test_is_found_again_by_its_versions_images_and_examples(registered: Registered) -> None:
+    from mlflow_project.analysis.outlier_test import find_outlier_test, run_outlier_test
+    from mlflow_project.registry.registered_model import RegisteredModel
+    from mlflow_project.tracking.delivery.client import connect
+
+    registry = RegisteredModel(connect(registered.uri))
+    assert find_outlier_test(registry, ["m1"], ["inverted"]) is None
+    done = run_outlier_test(registry, ["m1"], ["inverted"], 3)
+    found = find_outlier_test(registry, ["m1"], ["inverted"], 3)
+    assert found is not None
+    assert found.run_id == done.run_id
+    assert done.matches is not None
+    assert found.metrics["matched"] == done.matches.matched
+    assert find_outlier_test(registry, ["m1"], ["inverted"]) is None
+    assert find_outlier_test(registry, ["m1"], ["noise"], 3) is None
+    assert find_outlier_test(registry, ["m1", "m2"], ["inverted"], 3) is None
+    registry.client.set_registered_model_alias(registered.name, "m1", "2")
+    assert find_outlier_test(registry, ["m1"], ["inverted"], 3) is None
+
+
 def test_a_signal_ends_the_run_as_killed(registered: Registered) -> None:
     from mlflow_project.analysis.outlier_test import run_outlier_test
     from mlflow_project.registry.registered_model import RegisteredModel

@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -22,19 +21,26 @@ RAY = "Ray isn't installed: pip install '.[ray]'"
 
 
 class Killer(threading.Thread):
-    """Kills the first process below this test's own whose training has left a checkpoint."""
+    """Kills, while it is entered, the first process below this test's own whose training has left a checkpoint."""
 
     def __init__(self, state: Path) -> None:
         super().__init__(daemon=True)
         self.state = state
         self.killed: int | None = None
+        self.left = threading.Event()
+
+    def __enter__(self) -> "Killer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.left.set()
+        self.join()
 
     def run(self) -> None:
-        deadline = time.monotonic() + 200
-        while self.killed is None and time.monotonic() < deadline:
+        while self.killed is None and not self.left.wait(0.02):
             for checkpoint in self.state.glob("runs/*/checkpoint.pt"):
                 self.kill_owner_of(str(checkpoint.with_name("journal.jsonl")))
-            time.sleep(0.02)
 
     def kill_owner_of(self, journal: str) -> None:
         for process in psutil.Process().children(recursive=True):
@@ -62,9 +68,8 @@ def test_two_processes_give_the_weights_of_one_and_a_killed_one_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    killer = Killer(tmp_path / "state")
-    killer.start()
-    assert run(["sweep", "--lr", LR, "--epochs", "1,8", "--workers", "2", *options(tiny)]) == 0
+    with Killer(tmp_path / "state") as killer:
+        assert run(["sweep", "--lr", LR, "--epochs", "1,8", "--workers", "2", *options(tiny)]) == 0
     out, err = capfd.readouterr()
     assert killer.killed
     assert "was killed by signal 9; another worker resumes it" in err
@@ -85,10 +90,9 @@ def test_a_ray_cluster_gives_the_same_weights_and_a_killed_worker_is_replaced(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("ray", reason=RAY)
-    killer = Killer(tmp_path / "state")
-    killer.start()
     command = ["sweep", "--lr", LR, "--epochs", "1,8", "--workers", "2", "--engine", "ray", *options(tiny)]
-    assert run(command) == 0
+    with Killer(tmp_path / "state") as killer:
+        assert run(command) == 0
     out, err = capfd.readouterr()
     assert killer.killed
     assert "was lost (WorkerCrashedError: The worker died" in err

@@ -38,7 +38,7 @@ def assert_shows_outliers(page: str, sets: list[str], models: list[str]) -> None
         assert f"<caption>Every score against {name}</caption>" in page
         assert f"<figcaption>The ten probabilities of each image of {name}." in page
         for model in models:
-            assert f"<figcaption>Images of {name} shown to {model}: " in page
+            assert f"<figcaption>Images of {name} shown to {model}, and " in page
             assert f"<figcaption>All of {name} shown to {model}: " in page
             assert f"<figcaption>Outlier scores of {model}: digits against {name}." in page
 
@@ -101,6 +101,9 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
     assert run(command) == 0
     out, err = capsys.readouterr()
     assert {row["state"] for row in json.loads(out)} == {"reused"}
+    assert f"run {named[0].info.run_id} has tested these models on outliers; it is reused" in err
+    runs = client.search_runs(["1"])
+    assert sum(r.info.run_name.startswith("outliers: m1, m2, m3") for r in runs) == 1
     again = {alias: client.get_model_version_by_alias(NAME, alias).version for alias in versions}
     assert again == versions
     *first, _, last = history(client, NAME)

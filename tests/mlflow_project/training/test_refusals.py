@@ -11,7 +11,6 @@ from mlflow import MlflowClient
 from mlflow_project.cli import main
 from mlflow_project.tracking.delivery import background
 from mlflow_project.tracking.journal import local_runs
-from mlflow_project.training.run_spec import RUN_SPEC_FILE
 from tests.support.tiny import only_run, options
 
 
@@ -60,7 +59,9 @@ def test_what_a_server_refuses_altogether_is_said_at_once_and_is_no_success(
         n for n, line in enumerate(lines) if line.startswith(f"Warning: nothing is uploaded: {denied}")
     ]
     assert first < min(n for n, line in enumerate(lines) if "log entries not uploaded" in line)
-    (folder,) = [run.folder for run in local_runs.undelivered() if (run.folder / RUN_SPEC_FILE).exists()]
+    (folder,) = [
+        run.folder for run in local_runs.undelivered() if (run.folder / local_runs.RUN_SPEC_FILE).exists()
+    ]
     assert local_runs.local_run(folder).state == "finished"
 
 
