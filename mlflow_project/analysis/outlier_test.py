@@ -13,10 +13,11 @@ from mlflow_project.analysis.run_selection import search
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.registry.registered_model import LoadedModel, RegisteredModel
-from mlflow_project.registry.stored_runs import RunRecord, artifact_paths
+from mlflow_project.registry.stored_runs import RunRecord
 from mlflow_project.registry.versions import SEARCHABLE, Version
 from mlflow_project.tracking.active_run import ActiveRun
-from mlflow_project.tracking.delivery.client import mlflow_errors
+from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_errors
+from mlflow_project.tracking.experiment import experiment_name
 from mlflow_project.training.model_card import experiment_tags
 from mlflow_project.training.progress import ProgressListener
 
@@ -126,7 +127,7 @@ def find_outlier_test(
         shown = {(part.name, part.sha256) for part in record.data if part.context == "outliers"}
         if tested == {name: version.uri for name, version in versions.items()} and shown == images:
             measures = "tables/outlier_measures.csv"
-            if measures in artifact_paths(registry.client, record.run_id, "tables"):
+            if artifact_exists(registry.client, run.info.artifact_uri, measures):
                 return record
     return None
 

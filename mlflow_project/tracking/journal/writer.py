@@ -246,9 +246,8 @@ class Journal:
             count = len(self._backlog) + self.lost
             cause, self.problem = self._cause, None
             self._backlog.clear()
-        raise JournalError(
-            f"{count:,} values of the run aren't saved, because {cause}: free disk space there"
-        )
+        values = "1 value of the run isn't" if count == 1 else f"{count:,} values of the run aren't"
+        raise JournalError(f"{values} saved, because {cause}: free disk space there")
 
     def warn(self, message: str) -> None:
         """Pass a line to `on_problem`."""

@@ -151,7 +151,7 @@ def test_a_sweep_whose_table_finds_no_room_has_failed_and_goes_on_when_there_is_
         patch.setattr(FileSpool, "_copy", full_for_tables)
         assert run(command) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("Error: 1 values of the run aren't kept, because")
+    assert said.startswith("Error: 1 value of the run isn't saved, because")
     assert said.endswith("free disk space there, and start the same sweep again")
     (parent,), (trial,) = kept(store)
     assert (parent.status, trial.status) == ("FAILED", "FINISHED")
