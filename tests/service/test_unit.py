@@ -15,7 +15,7 @@ UNIT = Path(__file__).resolve().parents[2] / "deploy" / "mlflow-project.service"
 def service() -> dict[str, str]:
     unit = ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read(UNIT)
+    unit.read(UNIT, encoding="utf-8")
     return dict(unit["Service"])
 
 

@@ -109,7 +109,7 @@ def test_the_studys_figures_stand_beside_those_of_its_configurations_alone(page:
 
 def test_the_outliers_are_read_as_the_study_does_and_honestly(page: Page) -> None:
     assert (
-        "1 of 20 answers are the number of the image’s class; a blind guess would match 2 on average. "
+        "1 of 20 answers are the number of the image's class; a blind guess would match 2 on average. "
         "The reference study found 0 of 30." in page.text
     )
     assert "A Fashion-MNIST image has no digit, so no prediction of a digit model can be correct" in page.text

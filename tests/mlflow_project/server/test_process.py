@@ -417,7 +417,7 @@ class TestAdministrator:
         file = Path(prepared.environment["MLFLOW_AUTH_CONFIG_PATH"])
         assert file.stat().st_mode & 0o777 == 0o600
         read = ConfigParser()  # as MLflow reads it
-        read.read(file)
+        read.read(file, encoding="utf-8")
         assert read["mlflow"]["database_uri"] == uri
         assert read["mlflow"]["default_permission"] == "READ"
         assert read.getint("mlflow", "auth_cache_ttl_seconds") == auth.CACHE_SECONDS
