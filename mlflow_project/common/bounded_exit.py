@@ -25,7 +25,7 @@ def _end(over: threading.Event, status: int) -> None:
     if not left:
         return  # what takes so long is something else
     print(
-        f"Warning: the process ends without threads that still run ({', '.join(left)}); "
+        f"Warning: the process ends without threads still running ({', '.join(left)}); "
         "a net's threads should be made with daemon=True, or ended by it",
         file=sys.stderr,
     )
