@@ -126,7 +126,7 @@ def test_the_same_net_is_not_trained_again_and_a_changed_one_is(
             (folder / "small.py").write_text(text.replace("Dropout(0.1)", "Dropout(0.2)"), encoding="utf-8")
         capsys.readouterr()
         carry_out(line.replace("small.py", "elsewhere/small.py"))
-        assert f"in {missing} trainings" in capsys.readouterr().err
+        assert f"in {missing} job" in capsys.readouterr().err
 
 
 NET = """

@@ -28,7 +28,7 @@ def out_of_reach(patch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Connection refused")
 
     patch.setattr(JournalUploader, "step", away)
-    for place in ("execution", "parent"):
+    for place in ("training.shared_training", "sweeps.parent_run"):
         patch.setattr(f"mlflow_project.{place}.KILLED_DELIVERY_SECONDS", 0.1)
 
 
@@ -84,7 +84,7 @@ def test_a_run_that_is_stopped_while_the_server_is_away_says_what_isn_t_delivere
     assert run([command, "--lr", "0.03", "--epochs", "2", *options(tiny)]) == 143
     lines = capsys.readouterr().err.splitlines()
     (said,) = [line for line in lines if "not uploaded" in line]
-    assert said.endswith("deliver them with: mlflow-project sync")
+    assert said.endswith("upload with: mlflow-project sync")
     assert "stopped by SIGTERM" in lines[-1]
 
 
