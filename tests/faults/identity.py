@@ -215,7 +215,7 @@ def _check(place: Place, actions: Sequence[str]) -> Iterator[str]:
     rows = {row["run_id"]: row for row in json.loads(listed.stdout or "[]")}
     for folder in local_runs.folders(place.folder / "state" / "runs"):
         run = local_runs.local_run(folder)
-        if run.pending and not (rows.get(run.run_id) or rows.get(run.key) or {}).get("what_to_do"):
+        if run.pending and not (rows.get(run.run_id) or rows.get(run.key) or {}).get("action"):
             yield f"run {run.run_id} has {run.pending} values to deliver and status doesn't say what to do"
         elif not run.pending and run.run_id in found:
             points = found[run.run_id]["points"]
