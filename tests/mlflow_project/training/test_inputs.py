@@ -11,7 +11,7 @@ from hw2.data import catalog
 from hw2.training.config import TrainingConfig
 from mlflow_project.cli import main
 from mlflow_project.training import inputs
-from tests.support.tiny import TEST, TRAIN, make_tiny, options
+from tests.support.tiny import TEST, TRAIN, make_tiny
 
 LAYOUTS = ("{set}/raw", "raw", ".")
 
