@@ -1,4 +1,4 @@
-"""What all parts share: the machine in words, candidates in turn, spreads, one table, JSON."""
+"""What all suites share: the machine in words, candidates in turn, spreads, one table, JSON."""
 
 import json
 import os
@@ -27,7 +27,7 @@ Cell = str | float | int
 
 @dataclass(frozen=True)
 class Report:
-    """One part's result. Rows have the same keys; a key's unit is in its name.
+    """One suite's result. Rows have the same keys; a key's unit is in its name.
 
     wrong: what makes the figures worthless, a line each, such as another accuracy: the benchmark then ends with 1.
     """

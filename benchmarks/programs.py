@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.process import Measured, measure
-from benchmarks.stages import EXIT
+from benchmarks.training.stages import EXIT
 
 EXPORTED = "exported"  # of the state folder
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,7 +151,9 @@ def stages(place: Place, arguments: Sequence[str]) -> dict[str, float]:
     """Seconds of each stage of one of our commands, from the start of its process to its end."""
     with home(place) as (folder, variables):
         path = folder / "stages.json"
-        run_program(["benchmarks.stages", str(path), str(time.time()), *arguments], folder, variables)
+        run_program(
+            ["benchmarks.training.stages", str(path), str(time.time()), *arguments], folder, variables
+        )
         # Here, before the folder is removed, which is nobody's work but ours.
         ended, written = time.time(), json.loads(path.read_text(encoding="utf-8"))
     return {**written["seconds"], EXIT: ended - written["ended"]}

@@ -1,4 +1,4 @@
-"""What part `growth` says of known values, and the part itself at tiny sizes."""
+"""What suite `growth` says of known values, and the part itself at tiny sizes."""
 
 import shutil
 import sys
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import growth
 from benchmarks.common import Report
-from benchmarks.growth_fit import ABOVE, COLUMNS, CPU, MEMORY, PROCESS, WORK, Series, exponent, notes, rows
+from benchmarks.growth import suite as growth
+from benchmarks.growth.fit import ABOVE, COLUMNS, CPU, MEMORY, PROCESS, WORK, Series, exponent, notes, rows
 from benchmarks.process import measure
 
 SIZES = [1.0, 2.0, 5.0, 10.0, 40.0, 100.0]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import run, sweep
 from benchmarks.programs import Logged
-from benchmarks.run import OURS, Done
-from benchmarks.stages import EXIT, STAGES, START, TESTING, TRAINING
+from benchmarks.training import run, sweep
+from benchmarks.training.run import OURS, Done
+from benchmarks.training.stages import EXIT, STAGES, START, TESTING, TRAINING
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Logged(
@@ -68,7 +68,7 @@ def test_every_candidate_logs_a_whole_run_and_ours_is_told_stage_by_stage(tmp_pa
 
 @pytest.mark.campaign
 def test_the_shared_trainings_leave_the_weights_of_those_alone(tmp_path: Path) -> None:
-    written = measured(tmp_path, "sweep", "--rounds", "1", "--divide-epochs", "4", "--without-usual")
+    written = measured(tmp_path, "sweep", "--rounds", "1", "--divide-epochs", "4", "--without-baseline")
     assert written["wrong"] == []
     shared, alone = (row["test accuracies"].split(", ") for row in written["rows"])
     assert shared == alone

@@ -1,10 +1,10 @@
-"""Part `service` of the benchmarks at a tiny size: every command it times ends well on the store that it fills."""
+"""Suite `service` of the benchmarks at a tiny size: every command it times ends well on the store that it fills."""
 
 from argparse import ArgumentParser
 
 import pytest
 
-from benchmarks import service
+from benchmarks.service import commands as service
 
 
 @pytest.mark.campaign

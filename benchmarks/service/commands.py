@@ -16,7 +16,7 @@ from pathlib import Path
 import requests
 
 from benchmarks.common import Cell, Report
-from benchmarks.filled_store import LEARNING_RATES, environment, fill, train_one
+from benchmarks.service.filled_store import LEARNING_RATES, environment, fill, train_one
 from mlflow_project.common.names import DEFAULT_NAME
 from tests.service import postgres
 from tests.service.serving import start

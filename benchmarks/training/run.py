@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from benchmarks.baselines.training_loop import torchvision_folder
 from benchmarks.common import Cell, Report, alternate, median_and_spread
 from benchmarks.programs import (
     TEST_IMAGES,
@@ -20,8 +21,7 @@ from benchmarks.programs import (
     settled,
     stages,
 )
-from benchmarks.stages import TESTING, TRAINING
-from benchmarks.usual import torchvision_folder
+from benchmarks.training.stages import TESTING, TRAINING
 from hw2.data.image_set import load_dataset
 
 OURS = "this service, train"
@@ -49,7 +49,7 @@ class Done:
 
 
 def options(parser: ArgumentParser) -> None:
-    """Of this part."""
+    """Options of this suite."""
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument("--lr", type=float, default=0.1, help="default 0.1")
     parser.add_argument("--epochs", type=int, default=8, help="default 8")
@@ -68,7 +68,7 @@ def run(arguments: Namespace) -> Report:
         ours = ["train", "--lr", said[1], "--epochs", said[2], *data, *OPTIONS]
         programs = {
             OURS: ["mlflow_project", *ours],
-            "usual loop, mlflow.log_metric": ["benchmarks.baselines.loop", *said],
+            "usual loop, mlflow.log_metric": ["benchmarks.baselines.mlflow_loop", *said],
             "Lightning, MLFlowLogger": ["benchmarks.baselines.lightning_logger", *said],
             "Lightning, mlflow.pytorch.autolog": ["benchmarks.baselines.lightning_logger", *said, "autolog"],
         }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import Cell, Report
-from benchmarks.training import BATCH_SIZE, IMAGE_FLOP, FastStep
+from benchmarks.training.train_step import BATCH_SIZE, IMAGE_FLOP, FastStep
 from hw2.data.image_set import load_dataset
 from hw2.train_step import winograd, winograd_kernels
 from hw2.train_step.factory import backend_name

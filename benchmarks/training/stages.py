@@ -1,4 +1,4 @@
-"""Where the seconds of one `train` go: `python -m benchmarks.stages FILE STARTED train ...` writes them to FILE.
+"""Where the seconds of one `train` go: `python -m benchmarks.training.stages FILE STARTED train ...` writes them.
 
 Runs our command as it is, with a clock around its stages. Each second of the main thread counts for the innermost
 stage; imports that a stage needs count for it.

@@ -1,4 +1,4 @@
-"""`scripts/benchmark all`, with stubs as parts."""
+"""`scripts/benchmark all`, with stubs as suites."""
 
 import json
 import sys
@@ -7,27 +7,27 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks.every_part import run_all
+from benchmarks.all_suites import run_all
 
 STUB = """
 import os, sys
-part, _, path = sys.argv[1:]
+suite, _, path = sys.argv[1:]
 with open("started", "a") as started:
-    started.write(part + "\\n")
-if part == "failing":
+    started.write(suite + "\\n")
+if suite == "failing":
     sys.exit("no such data")
-if part == "killed":
+if suite == "killed":
     os.abort()
-if part != "silent":
-    open(path, "w").write('{"title": "%s"}' % part)
+if suite != "silent":
+    open(path, "w").write('{"title": "%s"}' % suite)
 """
 
 
-def run_stubs(*parts: str) -> tuple[int, dict[str, dict[str, object]], list[str]]:
-    """The exit status, what was written, and which parts were started."""
+def run_stubs(*suites: str) -> tuple[int, dict[str, dict[str, object]], list[str]]:
+    """The exit status, what was written, and which suites were started."""
     Path("stub.py").write_text(STUB, encoding="utf-8")
     path = Path("results/all.json")
-    status = run_all(parts, lambda part: [sys.executable, "stub.py", part], path)
+    status = run_all(suites, lambda suite: [sys.executable, "stub.py", suite], path)
     return (
         status,
         json.loads(path.read_text(encoding="utf-8")),
@@ -35,7 +35,7 @@ def run_stubs(*parts: str) -> tuple[int, dict[str, dict[str, object]], list[str]
     )
 
 
-def test_every_part_runs_in_order_into_one_file() -> None:
+def test_every_suite_runs_in_order_into_one_file() -> None:
     status, written, started = run_stubs("second", "first")
     assert (status, started) == (0, ["second", "first"])
     assert written == {
@@ -45,7 +45,7 @@ def test_every_part_runs_in_order_into_one_file() -> None:
 
 
 @pytest.mark.parametrize("bad", ["failing", "killed", "silent"])
-def test_a_part_that_fails_is_reported_and_the_others_go_on(
+def test_a_suite_that_fails_is_reported_and_the_others_go_on(
     bad: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     status, written, started = run_stubs("before", bad, "after")
@@ -55,12 +55,12 @@ def test_a_part_that_fails_is_reported_and_the_others_go_on(
     assert f"scripts/benchmark: {bad} ended" in capfd.readouterr().err
 
 
-def test_all_asks_for_every_part_with_the_data_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+def test_all_starts_every_suite_with_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
 
-    def note(parts: list[str], command: object, path: Path) -> int:
+    def note(suites: list[str], command: object, path: Path) -> int:
         assert callable(command)
-        asked.extend(command(part) for part in parts)
+        commands.extend(command(suite) for suite in suites)
         assert path == Path("all.json")
         return 1
 
@@ -69,5 +69,5 @@ def test_all_asks_for_every_part_with_the_data_that_was_given(monkeypatch: pytes
     with pytest.raises(SystemExit) as ended:
         command_line.main()
     assert ended.value.code == 1
-    assert [command[3] for command in asked] == list(command_line.PARTS)
-    assert all(command[4:] == ["--data-dir", "data"] for command in asked)
+    assert [command[3] for command in commands] == list(command_line.SUITES)
+    assert all(command[4:] == ["--data-dir", "data"] for command in commands)

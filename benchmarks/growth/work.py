@@ -1,4 +1,4 @@
-"""What part `growth` measures in a process of its own: `python -m benchmarks.growth_work WORK SIZE ...`.
+"""What suite `growth` measures in a process of its own: `python -m benchmarks.growth.work WORK SIZE ...`.
 
 Prints the work's seconds, without what is only done the first time. Size 0 is what the others are compared with: a
 process that has imported what the work needs.

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benchmarks.baselines.training_loop import BaselineLoop, torchvision_folder
 from benchmarks.common import Cell, Report, alternate, median_and_spread
-from benchmarks.usual import UsualLoop, torchvision_folder
 from hw2.data.image_set import Dataset, load_dataset
 from hw2.models.factory import new_model
 from hw2.train_step.factory import make_train_step
@@ -82,7 +82,9 @@ def run(arguments: Namespace) -> Report:
     ]
     with ExitStack() as stack:
         folder = stack.enter_context(torchvision_folder(dataset))
-        trainers: dict[str, UsualLoop | FastStep] = {"usual loop, float32": UsualLoop(folder, LR, BATCH_SIZE)}
+        trainers: dict[str, BaselineLoop | FastStep] = {
+            "usual loop, float32": BaselineLoop(folder, LR, BATCH_SIZE)
+        }
         for precision in precisions:
             trainers[f"this step, {precision}"] = FastStep(dataset, precision)
         products = {
@@ -140,5 +142,5 @@ def run(arguments: Namespace) -> Report:
     )
 
 
-def _train(trainer: UsualLoop | FastStep, orders: list[Tensor], number: int) -> None:
+def _train(trainer: BaselineLoop | FastStep, orders: list[Tensor], number: int) -> None:
     trainer.train(orders[number])

@@ -1,4 +1,4 @@
-"""The loop that everybody writes: torchvision's data set, a DataLoader, a module, autograd, torch.optim.SGD."""
+"""The baseline training loop: torchvision's data set, a DataLoader, a module, autograd, torch.optim.SGD."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ class Net(nn.Module):
         return result
 
 
-class UsualLoop:
+class BaselineLoop:
     """Trains on images in a given order, so that candidates differ in nothing but how they compute."""
 
     def __init__(self, folder: Path, lr: float, batch_size: int) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from benchmarks.usual import Net
+from benchmarks.baselines.training_loop import Net
 from hw2.models.net import MEAN, SCALE
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmarks.baselines.training_loop import torchvision_folder
 from benchmarks.common import Cell, Report, alternate, median_and_spread
 from benchmarks.programs import (
     TEST_IMAGES,
@@ -17,19 +18,20 @@ from benchmarks.programs import (
     run_program,
     settled,
 )
-from benchmarks.run import OPTIONS
-from benchmarks.usual import torchvision_folder
+from benchmarks.training.run import OPTIONS
 from hw2.data.image_set import load_dataset
 
-OURS, ALONE, USUAL = "this service, shared trainings", "this service, each alone", "usual loop, each alone"
+OURS, ALONE, BASELINE = "this service, shared trainings", "this service, each alone", "usual loop, each alone"
 # (lr, epochs): three shared trainings, which a grid says as two lists and one single trial.
 MODELS = ((0.001, 10), (0.1, 5), (0.1, 8), (0.01, 5), (0.01, 8))
 
 
 def options(parser: ArgumentParser) -> None:
-    """Of this part."""
+    """Options of this suite."""
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
-    parser.add_argument("--without-usual", action="store_true", help="leave the usual loop out")
+    parser.add_argument(
+        "--without-baseline", action="store_true", help="leave the baseline training loop out"
+    )
     parser.add_argument(
         "--divide-epochs", type=int, default=1, help="of each model, for a quick look; default 1"
     )
@@ -49,11 +51,13 @@ def run(arguments: Namespace) -> Report:
             ["sweep", "--lr", str(long[0]), "--epochs", str(long[1]), *common],
         ]
         alone = [["train", "--lr", str(lr), "--epochs", str(epochs), *common] for lr, epochs in models]
-        baseline = [["benchmarks.baselines.loop", str(images), str(lr), str(epochs)] for lr, epochs in models]
+        baselines = [
+            ["benchmarks.baselines.mlflow_loop", str(images), str(lr), str(epochs)] for lr, epochs in models
+        ]
         ways = {
             OURS: [["mlflow_project", *command] for command in shared],
             ALONE: [["mlflow_project", *command] for command in alone],
-        } | ({} if arguments.without_usual else {USUAL: baseline})
+        } | ({} if arguments.without_baseline else {BASELINE: baselines})
         candidates = {
             name: partial(_all, place, programs, found.setdefault(name, []))
             for name, programs in ways.items()
@@ -103,7 +107,7 @@ def _wrong(found: Mapping[str, Sequence[Sequence[Logged]]], test_images: int) ->
                 continue
             for run, other in zip(runs, expected, strict=True):
                 what = f"lr={run.lr:g} epochs={run.epochs}: {name}"
-                if name != USUAL and run.weights_sha256 != other.weights_sha256:
+                if name != BASELINE and run.weights_sha256 != other.weights_sha256:
                     wrong.append(f"{what} ended with other weights than {OURS}")
                 if abs(run.accuracy - other.accuracy) > allowed_difference(other.accuracy, test_images):
                     wrong.append(f"{what} reached {run.accuracy:.4f}, {OURS} {other.accuracy:.4f}")

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.common import Report
-from benchmarks.filled_store import environment, fill, train_one
-from benchmarks.growth_fit import CPU, KEPT, MEMORY, PROCESS, WORK, Series, Values, notes, rows
-from benchmarks.growth_store import store_of_models
+from benchmarks.growth.fit import CPU, KEPT, MEMORY, PROCESS, WORK, Series, Values, notes, rows
+from benchmarks.growth.store import store_of_models
 from benchmarks.process import measure
 from benchmarks.programs import fresh_store
-from benchmarks.service import COMMANDS
+from benchmarks.service.commands import COMMANDS
+from benchmarks.service.filled_store import environment, fill, train_one
 
 FEW = 10
 """Runs in the store that the others are compared with: what a command costs before it reads many."""
@@ -167,7 +167,7 @@ def _median(values: Sequence[Values]) -> Values:
 
 def _work(folder: Path, *arguments: str) -> Values:
     """What `growth_work` measures of itself, and what is measured of its process."""
-    values, printed = _process(["benchmarks.growth_work", *arguments], "sqlite://", folder)
+    values, printed = _process(["benchmarks.growth.work", *arguments], "sqlite://", folder)
     return {WORK: float(printed.splitlines()[-1]), **values}
 
 

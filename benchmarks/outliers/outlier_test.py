@@ -14,7 +14,7 @@ LIMIT_SECONDS = 60.0
 
 
 def options(parser: ArgumentParser) -> None:
-    """Of this part."""
+    """Options of this suite."""
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
 
 

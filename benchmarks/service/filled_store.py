@@ -37,7 +37,7 @@ def train_one(store: str, folder: Path) -> None:
 
 def environment(store: str, folder: Path) -> dict[str, str]:
     """That of a command on this store; `PYTHONPATH` since it works in another folder."""
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     own = {"MLFLOW_TRACKING_URI": store, "MLFLOW_PROJECT_STATE": str(folder / "state"), "PYTHONPATH": root}
     return {**os.environ, **own}
 
