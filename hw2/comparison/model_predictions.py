@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
-import numpy as np
-
 from hw2.common.formatting import parse_number
-from hw2.common.types import BoolArray, IntArray
+from hw2.common.types import IntArray
 from hw2.evaluation.predictions import Predictions
+from hw2.evaluation.result import LabeledPredictions
 
 SEED = "seed"
 # What doesn't make another configuration: repetitions may differ in these.
@@ -22,7 +21,7 @@ Configuration = tuple[tuple[str, Setting], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class ModelPredictions:
+class ModelPredictions(LabeledPredictions):
     """One model's answers to the images that `images_sha256` names.
 
     configuration: as requested, values as they are or as text, with the seed under "seed"; labels and
@@ -49,21 +48,6 @@ class ModelPredictions:
         """Create from stored predictions."""
         answers = stored.labels, stored.predicted, stored.sha256
         return cls(name, configuration, *answers, train_seconds, model_size_bytes)
-
-    @property
-    def n(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-    @cached_property
-    def correct(self) -> BoolArray:
-        """Whether each prediction is the label, bool [N]."""
-        return np.asarray(self.predicted == self.labels, dtype=np.bool_)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of images predicted correctly."""
-        return float(self.correct.mean())
 
     @cached_property
     def settings(self) -> dict[str, Setting]:

@@ -1,7 +1,5 @@
 """Names that are stored in MLflow and beside a journal, so none may change."""
 
-import os
-
 EXPERIMENT = "mnist-base-cnn"
 DEFAULT_NAME = "mnist-base-cnn"
 """The registered model's name, unless another is given."""
@@ -46,8 +44,3 @@ PREDICTIONS = "predictions/test.parquet"
 
 CHECKPOINT = "checkpoint.pt"
 """Beside the journal of a training."""
-
-
-def experiment_name() -> str:
-    """Return the experiment of MLflow's own variable, else the project's."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT

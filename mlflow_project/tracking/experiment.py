@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mlflow_project.common import names
 from mlflow_project.common.errors import StoreError, UsageError
+from mlflow_project.common.names import EXPERIMENT
 from mlflow_project.common.store_uri import absolute_uri, is_missing_sqlite, redact, tracking_uri
 from mlflow_project.tracking.delivery.client import mlflow_errors, open_client
 
@@ -37,7 +37,7 @@ def named_experiment(uri: str | None = None) -> Experiment:
     """
     experiment_id = os.environ.get(ID_VARIABLE)
     if not experiment_id:
-        return Experiment(names.experiment_name())
+        return Experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
     try:
         return Experiment(_name(absolute_uri(uri or tracking_uri()), experiment_id), experiment_id)
     except StoreError:

@@ -15,6 +15,7 @@ from hw2.models.base_cnn import BaseCNN
 from hw2.models.factory import new_model
 from hw2.models.net import ModelOutputs
 from hw2.train_step.winograd import WinogradStep
+from tests.support.evaluations import evaluation_of, random_evaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,23 +38,9 @@ def some_images(count: int, seed: int = 5) -> Images:
     return Images(images, torch.randint(0, 10, (count,), generator=generator))
 
 
-def evaluation_of(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
-    n = len(labels)
-    return Evaluation(
-        name="hand-made",
-        sha256="a" * 64,
-        labels=labels.astype(np.int64),
-        logits=logits.astype(np.float32),
-        early_features=np.zeros((n, 32), np.float32),
-        late_features=np.zeros((n, 64), np.float32),
-        seconds=1.0,
-    )
-
-
-@pytest.fixture
-def random_evaluation() -> Evaluation:
-    generator = np.random.default_rng(3)
-    return evaluation_of(generator.normal(size=(57, 10)) * 3, generator.integers(0, 10, 57))
+@pytest.fixture(name="random_evaluation")
+def fixture_random_evaluation() -> Evaluation:
+    return random_evaluation()
 
 
 class TestOnePassOverTheImages:
