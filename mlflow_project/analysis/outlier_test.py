@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_project.analysis.outlier_result import OutlierTest
+from mlflow_project.analysis.outlier_result import EXAMPLES, SETS, OutlierTest
 from mlflow_project.analysis.run_selection import search
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.signals import GracefulShutdown
@@ -24,8 +24,6 @@ from mlflow_project.training.progress import ProgressListener
 if TYPE_CHECKING:
     from hw2.data.image_set import Dataset, ImageSet
 
-EXAMPLES = 10
-SETS = ("fashion-mnist",)
 OnProgress = Callable[[str, float], None]
 """Receives what is being done, and the share of the whole that is done, 0 to 1."""
 # Shares of the time, roughly; the rest is for drawing.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.analysis.outlier_test import EXAMPLES, SETS
+from mlflow_project.analysis.outlier_result import EXAMPLES, SETS
 from mlflow_project.cli.shared.options import IntLike, data_options, name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows
 
