@@ -45,7 +45,7 @@ class Assessment:
         """Say what the model's own threshold rejects of images that it has never seen.
 
         Shares with their 95 % Wilson intervals: digits_kept of all digits, accuracy_on_kept of those (a dash where
-        none is kept), outliers_rejected of all outliers.
+        none is accepted), outliers_rejected of all outliers.
         """
         shares = threshold_shares(
             self.test.correct,

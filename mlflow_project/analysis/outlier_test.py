@@ -151,7 +151,7 @@ def _digits(versions: dict[str, Version], data_dir: Path | None, download: bool)
     dataset = load_dataset(wanted, data_dir, download)
     if dataset.sha256 != expected:
         raise UsageError(
-            f"{wanted} as found here ({dataset.name}, {dataset.test.source}) has SHA-256 {dataset.sha256[:12]}, "
+            f"{wanted} as read here ({dataset.name}, {dataset.test.source}) has SHA-256 {dataset.sha256[:12]}, "
             f"the models were trained on {expected[:12]}; give the folder of their images by --data-dir"
         )
     return dataset

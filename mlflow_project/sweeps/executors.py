@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow_project.training.progress import ProgressListener
 
 ATTEMPTS = 3  # at a job whose process dies; a job that kills its process each time is given up
-# A worker that is told to end writes a checkpoint and delivers for 5 s; then it has had its time.
+# A worker that is terminated writes a checkpoint and delivers for 5 s; then it has had its time.
 ENDING_SECONDS = 15.0
 _POLL_SECONDS = 0.5
 
@@ -209,7 +209,7 @@ def _work(connection: Connection, parent: int) -> None:
 
 
 def _send(connection: Connection, results: list[TrialResult]) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more; the runs have been told all of it
+    with contextlib.suppress(OSError):  # nobody listens any more; the runs have all of it
         connection.send(results)
 
 

@@ -1,4 +1,4 @@
-"""The jobs of a sweep on a Ray cluster, each in a process that Ray finds room for.
+"""The jobs of a sweep on a Ray cluster, each in a process that Ray schedules.
 
 Machines of a cluster must share the data, the state folder (`MLFLOW_PROJECT_STATE`) and the tracking store: a
 job whose worker or machine is lost goes on elsewhere from the checkpoint in that folder.
@@ -125,7 +125,7 @@ class RayExecutor:
         return ray.remote(_work).options(
             num_cpus=min(config.threads or 1, ray.cluster_resources().get("CPU", 1)),
             num_gpus=_gpus(gpus, self.workers),
-            max_retries=0,  # our own attempts are counted, and said
+            max_retries=0,  # our own attempts are counted, and reported
         )
 
 

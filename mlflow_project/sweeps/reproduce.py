@@ -69,8 +69,8 @@ def reproduce(
     Args:
         base: What the five have in common; the study decides lr and epochs.
         output: Where the report is written; it is also an artifact of the sweep's run.
-        listener: Is told of the progress.
-        shutdown: Is asked between steps whether a signal has come.
+        listener: Receives the progress.
+        shutdown: Checked between steps: whether a signal has come.
         options: Further fields of `SweepSpec`, such as data_dir and workers.
 
     Raises:

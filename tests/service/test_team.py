@@ -242,7 +242,7 @@ class TestOurCommands:
         because = "причина " * 125  # as long as a reason may be, in letters that JSON may write as six each
         assert run(["models", "promote", "--best", "--name", model]) == 0
         assert run(["models", "promote", "1", "--alias", "staging", "--name", model]) == 0
-        second = ["models", "promote", "2", "--alias", "staging", "--because", because, "--name", model]
+        second = ["models", "promote", "2", "--alias", "staging", "--reason", because, "--name", model]
         assert run(second) == 0
         capsys.readouterr()
         assert run(["models", "history", "--alias", "staging", "--name", model, "--format", "json"]) == 0

@@ -66,10 +66,10 @@ def compare(
     """
     from mlflow_project.analysis.compare_runs import compare_runs
 
-    found, selected = compare_runs(selection(runs, sweep, models, name))
+    comparison, selected = compare_runs(selection(runs, sweep, models, name))
     for note in selected.notes:
         click.echo(f"Note: {note}", err=True)
-    click.echo(render_comparison(found, format_, table))
+    click.echo(render_comparison(comparison, format_, table))
     return 0
 
 

@@ -149,8 +149,9 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
 @click.argument("model", required=False)
 @option("--alias", default="champion", show_default=True, help="What to give.")
 @option("--best", is_flag=True, help="The completed version with the best validation accuracy.")
-@option("--dataset-sha256", help="With --best: of these images; those of the champion if not said.")
-@option("--because", default="", help="Required to override failed checks.")
+@option("--dataset-sha256", help="With --best: of these images; those of the champion by default.")
+@option("--reason", default="", help="Required to override failed checks.")
+@option("--because", default="", hidden=True)  # its name in earlier versions
 @name_option
 @format_option
 def promote(
@@ -158,6 +159,7 @@ def promote(
     alias: str,
     best: bool,
     dataset_sha256: str | None,
+    reason: str,
     because: str,
     name: str,
     format_: str,
@@ -166,11 +168,11 @@ def promote(
 
     That is: a completed run, verified files and weights, and not worse than the version that has the alias now, by
     McNemar's exact test on the same test images. A champion is chosen on validation accuracy, never on test: it
-    is the best by that, or --because says why not. Each change is kept; `models history` shows it.
+    is the best by that, or --reason says why not. Each change is recorded; `models history` shows it.
 
     \b
     mlflow-project models promote --best
-    mlflow-project models promote 4 --because "smaller, and no worse for our images"
+    mlflow-project models promote 4 --reason "smaller, and no worse for our images"
     """
     from mlflow_project.registry import promotion
 
@@ -178,7 +180,7 @@ def promote(
         raise click.UsageError("name one MODEL, or --best")
     registry = _registry(name)
     version = registry.resolve(model) if model else promotion.best(registry, dataset_sha256)
-    change = promotion.promote(registry, version, alias, because)
+    change = promotion.promote(registry, version, alias, reason or because)
     if change is None:
         click.echo(f"version {version.number} is {alias} already", err=True)
         return
@@ -192,7 +194,7 @@ def promote(
 def history(alias: str | None, name: str, format_: str) -> None:
     """Every change of an alias, oldest first: when, by whom, from and to which version, and on what evidence.
 
-    What was changed by other means, as in MLflow's UI, is shown where it can be told.
+    What was changed by other means, as in MLflow's UI, is shown where it is known.
 
     \b
     mlflow-project models history --alias champion

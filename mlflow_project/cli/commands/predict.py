@@ -29,7 +29,7 @@ _TABLE_COLUMNS = ("image", "answer", "probability", "outlier_score", "in_words",
 def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int:
     """What a registered model says to images: PNG, JPEG or IDX, of any size and color.
 
-    An image is made into what the model saw in training, and what was guessed for that is said; 28 x 28 grey
+    An image is made into what the model saw in training, and what was guessed for that is noted; 28 x 28 grey
     values with a dark border are taken as they are. Exit status 1 where a file is not an image; the others are
     answered all the same.
 
@@ -79,12 +79,12 @@ def answers(loaded: "LoadedModel", images: "list[PreparedImage]") -> list[dict[s
     return [
         {
             "image": image.name,
-            **{str(column): value for column, value in said.items()},
+            **{str(column): value for column, value in row.items()},
             "p_value": float(share),
-            "in_words": loaded.detector.describe(said["outlier_score"]),
+            "in_words": loaded.detector.describe(row["outlier_score"]),
             "notes": list(image.notes),
         }
-        for image, said, share in zip(images, table.to_dict("records"), shares, strict=True)
+        for image, row, share in zip(images, table.to_dict("records"), shares, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""`status`: runs that are alive, interrupted or undelivered, and what to do about each."""
+"""`status`: running, interrupted and undelivered runs, and what to do about each."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 COLUMNS = ("run", "run_id", "state", "pending", "location", "action")
 
 
-@click.command(short_help="Runs that are alive, interrupted or undelivered, and what to do.")
+@click.command(short_help="Running, interrupted and undelivered runs, and what to do.")
 @option("--all", "all_", is_flag=True, help="Also list runs that ended and are delivered.")
 @option("--repair", is_flag=True, help="Mark dead runs KILLED; delete runs that never started.")
-@option("--forget", metavar="RUN", default=None, help="Remove what is kept here of a run, after asking.")
+@option(
+    "--forget", metavar="RUN", default=None, help="Remove what is stored here of a run, after a confirmation."
+)
 @option("--yes", is_flag=True, help="Don't ask.")
 @format_option
 def status(all_: bool, repair: bool, forget: str | None, yes: bool, format_: str) -> int:
@@ -111,7 +113,7 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
     return {
         "run": run.header.run_name,
         "run_id": name,
-        "state": run.state,
+        "state": "running" if run.state == "alive" else run.state,
         "pending": run.pending,
         "location": location,
         "action": "; ".join(actions),
@@ -133,7 +135,7 @@ def _remote_row(run: "RemoteRun") -> dict[str, Any]:
     return {
         "run": run.name,
         "run_id": run.run_id,
-        "state": "alive" if run.is_alive else "silent",
+        "state": "running" if run.is_alive else "stale",
         "pending": None,
         "location": run.owner,
         "action": "" if run.is_alive else f"not heard of since {run.heartbeat}: status --repair",

@@ -73,7 +73,7 @@ def test_a_killed_run_is_told_from_a_live_one_and_repaired(
     live.append(Metric("m", 1.0))
     deliver(live.folder)
     told = {row["run"]: row for row in rows(capsys, "status")}
-    assert told["alive"]["state"] == "alive"
+    assert told["alive"]["state"] == "running"
     dead = told["lr=0.1 epochs=8"]
     assert dead["state"] == "interrupted"
     assert dead["action"].startswith("mlflow-project status --repair")  # without a plan nothing goes on
@@ -123,7 +123,7 @@ def test_a_run_of_another_host_is_dead_after_a_long_silence(
     tags = {"heartbeat": heard.isoformat(), "owner": "elsewhere 17"}
     run_id = client.create_run("0", tags=tags, run_name="there").info.run_id
     (row,) = rows(capsys, "status")
-    assert (row["state"], row["location"]) == ("silent" if marked else "alive", "elsewhere 17")
+    assert (row["state"], row["location"]) == ("stale" if marked else "running", "elsewhere 17")
     assert len(rows(capsys, "status", "--repair")) == (0 if marked else 1)
     run = client.get_run(run_id)
     if marked:

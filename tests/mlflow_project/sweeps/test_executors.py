@@ -14,6 +14,8 @@ from mlflow_project.sweeps.job_spec import JobSpec, TrialResult
 from tests.support.sweeps import begin
 from tests.support.tiny import kept, move, options, weights
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 LR = "0.03,0.02"
 
 
@@ -60,6 +62,7 @@ def in_process(
     return weights(uri)
 
 
+@pytest.mark.process
 def test_two_processes_give_the_weights_of_one_and_a_killed_one_is_replaced(
     tiny: Path,
     store: str,

@@ -16,6 +16,8 @@ from mlflow_project.tracking.journal.spool import FileSpool
 from tests.support.sweeps import begin, start
 from tests.support.tiny import VALIDATION, full, kept, move, options, table, weights
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 @pytest.mark.parametrize("previous", [True, False])
 def test_a_damaged_state_is_said_and_the_sweep_goes_on_from_one_before_it(

@@ -11,6 +11,8 @@ from mlflow_project.cli.main import run
 from mlflow_project.tracking.journal.spool import FileSpool
 from tests.support.tiny import kept, move, options, table, weights
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 def test_a_forked_model_is_bit_for_bit_the_one_that_is_trained_alone(
     tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch

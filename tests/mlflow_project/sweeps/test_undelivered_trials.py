@@ -8,6 +8,8 @@ from hw2.training.config import TrainingConfig
 from mlflow_project.cli.main import run
 from tests.support.tiny import VALIDATION, kept, options, table
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 def test_a_sweep_while_the_server_is_away_is_kept_and_not_done_again(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

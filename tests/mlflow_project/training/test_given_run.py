@@ -11,6 +11,8 @@ from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.journal import local_runs
 from tests.support.tiny import only_run, options
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 def error_line(capfd: pytest.CaptureFixture[str]) -> str:
     """The last line of stderr."""

@@ -13,6 +13,8 @@ from mlflow_project.tracking.delivery import background
 from mlflow_project.tracking.journal import local_runs
 from tests.support.tiny import only_run, options
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 def refuse_registration(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.exceptions import MlflowException

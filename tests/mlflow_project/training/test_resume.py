@@ -23,6 +23,8 @@ from mlflow_project.training import inputs
 from tests.support.synced import watch_syncs
 from tests.support.tiny import FIGURES, full, only_run, options
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

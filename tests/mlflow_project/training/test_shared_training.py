@@ -11,6 +11,8 @@ from mlflow_project.tracking.delivery.uploader import JournalUploader
 from mlflow_project.training.tracked_run import TrackedRun
 from tests.support.tiny import kept, options
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 def stopped_before(method: str, patch: pytest.MonkeyPatch) -> None:
     """A SIGTERM comes whenever a run does this."""
