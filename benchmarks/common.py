@@ -57,8 +57,8 @@ def machine() -> dict[str, Any]:
         entries = dict(
             line.split(":", 1) for line in cpuinfo.read_text(encoding="utf-8").splitlines() if ":" in line
         )
-        found = {key.strip(): value.strip() for key, value in entries.items()}
-        model, flags = found.get("model name", model), found.get("flags", "")
+        result = {key.strip(): value.strip() for key, value in entries.items()}
+        model, flags = result.get("model name", model), result.get("flags", "")
     telling = [flag for flag in flags.split() if flag.startswith(("avx2", "avx512f", "avx512_bf16", "amx"))]
     return {
         "processor": model,
@@ -71,7 +71,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "versions": {name: found for name in _TELLING if (found := _version(name))},
+        "versions": {name: result for name in _TELLING if (result := _version(name))},
         "step": backend_name("cpu"),
         "code_sha256": code_hash(),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),

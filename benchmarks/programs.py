@@ -83,13 +83,13 @@ def settled(scratch: Path) -> Place:
     Whole runs are compared as the second and every later one on a machine is.
     """
     new = Place(fresh_store(scratch), scratch)
-    kept = scratch / EXPORTED
+    exported = scratch / EXPORTED
     with home(new) as (folder, variables):
         run_program(
             ["mlflow_project", "train", "--dataset", "mnist-sample", "--epochs", "1"], folder, variables
         )
-        shutil.copytree(folder / "state" / EXPORTED, kept)
-    return Place(new.store, scratch, kept)
+        shutil.copytree(folder / "state" / EXPORTED, exported)
+    return Place(new.store, scratch, exported)
 
 
 def run_program(program: Sequence[str], folder: Path, variables: dict[str, str]) -> Measured:
@@ -109,7 +109,7 @@ def logged(folder: Path) -> list[Logged]:
     runs = client.search_runs(experiments, order_by=["attributes.start_time"])
     above = {run.data.tags.get("mlflow.parentRunId") for run in runs}
     versions = [version.run_id for version in client.search_model_versions()]
-    found = []
+    result = []
     for run in runs:
         if run.info.run_id in above:
             continue
@@ -119,7 +119,7 @@ def logged(folder: Path) -> list[Logged]:
         models = client.search_logged_models(experiments, filter_string=f"source_run_id = '{run_id}'")
         places = [run.info.artifact_uri, *(model.artifact_location for model in models)]
         files = [path for place in places for path in _files(str(place))]
-        found.append(
+        result.append(
             Logged(
                 lr=float(parameters["lr"]),
                 epochs=int(parameters["epochs"]) if "epochs" in parameters else None,
@@ -132,7 +132,7 @@ def logged(folder: Path) -> list[Logged]:
                 weights_sha256=run.data.tags.get("weights_sha256"),
             )
         )
-    return found
+    return result
 
 
 def fresh_store(folder: Path) -> Path:

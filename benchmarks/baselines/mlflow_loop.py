@@ -40,15 +40,15 @@ def main(folder: str, lr: float, epochs: int) -> None:
             mlflow.log_metric("train_loss", total / len(train.dataset), step=epoch)  # type: ignore[arg-type]
             mlflow.log_metric("train_accuracy", correct / len(train.dataset), step=epoch)  # type: ignore[arg-type]
         model.eval()
-        found: list[int] = []
+        result: list[int] = []
         expected: list[int] = []
         with torch.no_grad():
             for images, labels in test:
-                found += model(images).argmax(1).tolist()
+                result += model(images).argmax(1).tolist()
                 expected += labels.tolist()
-        accuracy = sum(a == b for a, b in zip(found, expected, strict=True)) / len(expected)
+        accuracy = sum(a == b for a, b in zip(result, expected, strict=True)) / len(expected)
         mlflow.log_metric("test_accuracy", accuracy)
-        display = ConfusionMatrixDisplay.from_predictions(expected, found)
+        display = ConfusionMatrixDisplay.from_predictions(expected, result)
         mlflow.log_figure(display.figure_, "confusion_matrix.png")
         example = images[:2].numpy()
         mlflow.pytorch.log_model(model, name="model", input_example=example, registered_model_name="baseline")

@@ -38,14 +38,14 @@ class Series:
     """
 
     name: str
-    found: Mapping[int, Values]
+    measured: Mapping[int, Values]
     start: Values = field(default_factory=dict)
     parts: tuple[str, Callable[[int], float]] | None = None
 
     def above(self, column: str) -> dict[int, float]:
         """A column's values less the start; empty where it has none, or where they hardly grow."""
         start = self.start.get(column, 0.0)
-        values = {size: each[column] - start for size, each in self.found.items() if column in each}
+        values = {size: each[column] - start for size, each in self.measured.items() if column in each}
         return values if values and values[max(values)] > NOISE * start else {}
 
 
@@ -64,7 +64,7 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
 def rows(series: Series) -> list[dict[str, Cell]]:
     """A row a size, then one with the exponents. Every column is there, empty where nothing was measured."""
     made: list[dict[str, Cell]] = []
-    for size, values in series.found.items():
+    for size, values in series.measured.items():
         shown = dict(values)
         if MEMORY in series.start:
             shown[ABOVE] = values[MEMORY] - series.start[MEMORY]
@@ -79,7 +79,7 @@ def rows(series: Series) -> list[dict[str, Cell]]:
 
 
 def _slope(series: Series, column: str) -> Cell:
-    if not any(column in values for values in series.found.values()):
+    if not any(column in values for values in series.measured.values()):
         return ""
     above = series.above(column)
     if not above:
@@ -88,10 +88,10 @@ def _slope(series: Series, column: str) -> Cell:
     return "" if slope is None else round(slope, 2) + 0.0  # no -0.0
 
 
-def notes(found: Sequence[Series]) -> list[str]:
+def notes(result: Sequence[Series]) -> list[str]:
     """What each further one costs, and every column that is steeper than a straight line."""
-    said, steep = [], []
-    for series in found:
+    messages, steep = [], []
+    for series in result:
         costs = []
         for column, unit in COSTS.items():
             above = series.above(column)
@@ -101,10 +101,10 @@ def notes(found: Sequence[Series]) -> list[str]:
             costs.append(f"{_rounded(1000 * (high - low) / (after - before)):,} {unit}")
             steep += _steep(series, column, above)
         if costs:
-            said.append(
+            messages.append(
                 f"{series.name}: from {before:,} to {after:,}, each further one takes {', '.join(costs)}."
             )
-    return [*said, *(steep or [f"Nothing is steeper than a straight line (exponent above {STRAIGHT})."])]
+    return [*messages, *(steep or [f"Nothing is steeper than a straight line (exponent above {STRAIGHT})."])]
 
 
 def _steep(series: Series, column: str, above: Mapping[int, float]) -> list[str]:
@@ -113,7 +113,7 @@ def _steep(series: Series, column: str, above: Mapping[int, float]) -> list[str]
         return []
     (before, low), (after, high) = list(above.items())[-2:]
     grown = f" it grows times {high / low:.1f}" if low > 0 else " it begins to grow"
-    said = (
+    text = (
         f"{series.name}, {column}: STEEPER than a straight line, exponent {slope:.2f}; from {before:,} to {after:,} "
         f"(times {after / before:.1f}){grown}"
     )
@@ -122,10 +122,10 @@ def _steep(series: Series, column: str, above: Mapping[int, float]) -> list[str]
         against = exponent([count(size) for size in above], list(above.values()))
         if against is not None:
             judged = "a straight line or less" if against <= STRAIGHT else "steeper there too"
-            said += (
+            text += (
                 f". Against {name} ({count(after):,.0f} at {after:,}) the exponent is {against:.2f}, {judged}"
             )
-    return [f"{said}."]
+    return [f"{text}."]
 
 
 def _rounded(value: float) -> float:

@@ -46,11 +46,11 @@ def options(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Report:
     """Every size as a process of its own."""
     measured = {"images": _images, "epochs": _epochs, "models": _models, "runs": _runs}
-    found: list[Series] = []
+    result: list[Series] = []
     for name, series in measured.items():
         if name in arguments.only:
             with tempfile.TemporaryDirectory() as scratch:
-                found += series(sorted(set(getattr(arguments, name))), arguments, Path(scratch))
+                result += series(sorted(set(getattr(arguments, name))), arguments, Path(scratch))
     about = [
         f"Medians of {arguments.rounds}. Work: the training of the epochs, or a comparison from stored predictions to "
         "its text, without what is only done the first time. The start: a process that has imported all it needs; "
@@ -58,9 +58,9 @@ def run(arguments: Namespace) -> Report:
         "Exponent: slope of log value against log size over the larger sizes, of what is above the start; 1 is a "
         "straight line, 0 a constant.",
     ]
-    raw = {series.name: {"start": series.start, "sizes": series.found} for series in found}
+    raw = {series.name: {"start": series.start, "sizes": series.measured} for series in result}
     return Report(
-        "Growth", [row for series in found for row in rows(series)], [*about, *notes(found)], raw=raw
+        "Growth", [row for series in result for row in rows(series)], [*about, *notes(result)], raw=raw
     )
 
 
@@ -80,9 +80,9 @@ def _epochs(sizes: Sequence[int], arguments: Namespace, folder: Path) -> Iterabl
         with tempfile.TemporaryDirectory(dir=folder) as place:
             own = Path(place)
             shutil.copyfile(template, own / "mlflow.db")
-            said = ["--epochs", str(size), "--lr", "0.01", "--threads", str(arguments.threads)]
+            arguments_ = ["--epochs", str(size), "--lr", "0.01", "--threads", str(arguments.threads)]
             values, printed = _process(
-                ["mlflow_project", "train", *said, "--dataset", "mnist-sample", "--format", "json"],
+                ["mlflow_project", "train", *arguments_, "--dataset", "mnist-sample", "--format", "json"],
                 f"sqlite:///{own}/mlflow.db",
                 own,
             )
@@ -115,7 +115,7 @@ def _runs(sizes: Sequence[int], arguments: Namespace, folder: Path) -> Iterable[
     sizes = [size for size in sizes if size > FEW]
     store = f"sqlite:///{folder}/mlflow.db"
     train_one(store, folder)
-    found: dict[str, dict[int, Values]] = {name: {} for name in COMMANDS}
+    result: dict[str, dict[int, Values]] = {name: {} for name in COMMANDS}
     before = 1
     for size in (FEW, *sizes):
         fill(store, size, before)
@@ -123,8 +123,8 @@ def _runs(sizes: Sequence[int], arguments: Namespace, folder: Path) -> Iterable[
         before = size
         for name, command in COMMANDS.items():
             one = partial(_process, ["mlflow_project", *command], store, folder)
-            found[name][size] = _median([one()[0] for _ in range(arguments.rounds)])
-    for name, values in found.items():
+            result[name][size] = _median([one()[0] for _ in range(arguments.rounds)])
+    for name, values in result.items():
         start = values.pop(FEW)
         yield Series(f"runs, {name}", values, start)
 
@@ -155,9 +155,9 @@ def _series(
     for _ in range(rounds):
         for size in wanted:
             seen[size].append(one(size))
-    found = {size: _median(values) for size, values in seen.items()}
+    result = {size: _median(values) for size, values in seen.items()}
     return Series(
-        name, {size: found[size] for size in sizes}, found[start] if start is not None else {}, parts
+        name, {size: result[size] for size in sizes}, result[start] if start is not None else {}, parts
     )
 
 

@@ -34,14 +34,14 @@ def run(arguments: Namespace) -> Report:
             variables,
         )
         command = ["mlflow_project", "outliers", "--models", "1,2,3", *data]
-        found = [run_program(command, folder, variables) for _ in range(arguments.rounds)]
-    seconds = [one.seconds for one in found]
+        result = [run_program(command, folder, variables) for _ in range(arguments.rounds)]
+    seconds = [one.seconds for one in result]
     row = {
         "models": 3,
         "digits": len(dataset.test),
         "outliers": len(outliers),
         "seconds": median_and_spread(seconds, 1),
-        "peak memory, MB": round(max(one.peak_bytes for one in found) / 1e6),
+        "peak memory, MB": round(max(one.peak_bytes for one in result) / 1e6),
         f"within {LIMIT_SECONDS:.0f} s": "yes" if max(seconds) <= LIMIT_SECONDS else "NO",
     }
     notes = [

@@ -36,7 +36,7 @@ Scores = dict[str, FloatArray]
 SETS = ("fashion-mnist", "letters", "rotated", "inverted", "noise")
 SHIPPED = "shipped"
 ENSEMBLE = "all models: shipped, mean"
-# Reported as AUROC and as the share of outliers that is accepted when 95 % of digits are kept.
+# Reported as AUROC and as the share of outliers that is accepted when 95 % of digits are accepted.
 MEASURES = ("auroc", "outliers_accepted")
 console = Console(stderr=True)
 
@@ -48,12 +48,12 @@ class Images(NamedTuple):
     outliers: dict[str, ImageSet]
 
 
-class Kept(NamedTuple):
+class AcceptedShares(NamedTuple):
     """What the threshold does to one model's test digits; shares of 1."""
 
     accuracy: float
-    kept: float
-    accuracy_of_kept: float
+    accepted: float
+    accuracy_of_accepted: float
     at_most: tuple[float, ...]  # share of digits with a p-value of at most each of LEVELS
 
 
@@ -62,7 +62,7 @@ class Result(NamedTuple):
 
     scores: dict[str, Scores]
     evaluations: dict[str, Evaluation]
-    kept: Kept
+    shares: AcceptedShares
     temperature: float
 
 
@@ -78,7 +78,7 @@ def options(parser: ArgumentParser) -> None:
         "--trained",
         type=Path,
         default=Path("~/.cache/mlflow-project/trained").expanduser(),
-        help="folder in which trained models are kept, and found again by fingerprint",
+        help="folder in which trained models are stored by fingerprint",
     )
 
 
@@ -98,7 +98,7 @@ def run(arguments: Namespace) -> Report:
             notes.append(f"Seed {seed} is not among the models: {error}.")
             continue
         results[seed] = judge(model, images)
-        console.print(f"seed {seed}: {results[seed].kept}")
+        console.print(f"seed {seed}: {results[seed].shares}")
     together = joint(list(results.values())) if len(results) > 1 else {}
     return Report(
         title=f"Outlier scores, lr={arguments.lr:g} epochs={arguments.epochs}, seeds {', '.join(map(str, results))}: "
@@ -106,7 +106,7 @@ def run(arguments: Namespace) -> Report:
         rows=table(list(results.values()), together),
         notes=[*_notes(results), *notes],
         raw={
-            str(seed): {"kept": result.kept._asdict(), "temperature": result.temperature}
+            str(seed): {"kept": result.shares._asdict(), "temperature": result.temperature}
             for seed, result in results.items()
         },
     )
@@ -158,13 +158,13 @@ def judge(model: BaseCNN, images: Images) -> Result:
     rejected = detector.is_outlier(scores["test"][SHIPPED])
     correct = evaluations["test"].correct
     p_values = detector.p_value(scores["test"][SHIPPED])
-    kept = Kept(
+    shares = AcceptedShares(
         float(correct.mean()),
         float(1 - rejected.mean()),
         float(correct[~rejected].mean()),
         tuple(float((p_values <= level).mean()) for level in LEVELS),
     )
-    return Result(scores, evaluations, kept, temperature)
+    return Result(scores, evaluations, shares, temperature)
 
 
 def best_temperature(held_out: Evaluation) -> float:
@@ -263,14 +263,14 @@ def table(results: list[Result], together: Mapping[str, Scores]) -> list[dict[st
 
 def _notes(results: Mapping[int, Result]) -> list[str]:
     notes = []
-    for name in Kept._fields[:3]:
-        values = [getattr(result.kept, name) for result in results.values()]
+    for name in AcceptedShares._fields[:3]:
+        values = [getattr(result.shares, name) for result in results.values()]
         notes.append(
             f"Test digits, {name.replace('_', ' ')}: mean {np.mean(values):.4f}, "
             f"from {min(values):.4f} to {max(values):.4f}"
         )
     for level, shares in zip(
-        LEVELS, zip(*(r.kept.at_most for r in results.values()), strict=True), strict=True
+        LEVELS, zip(*(r.shares.at_most for r in results.values()), strict=True), strict=True
     ):
         notes.append(f"Test digits with a p-value of at most {level:g}: mean {np.mean(shares):.4f}")
     temperatures = [result.temperature for result in results.values()]

@@ -174,16 +174,16 @@ def _served(store: str, folder: Path) -> Iterator[str]:
 def _first_page(address: str) -> None:
     api = f"{address}/ajax-api/2.0/mlflow"
     with requests.Session() as session:
-        found = session.get(f"{api}/experiments/search", params={"max_results": 25}, timeout=60)
-        found.raise_for_status()
-        ids = [each["experiment_id"] for each in found.json()["experiments"] if each["name"] != "Default"]
-        asked = {
+        result = session.get(f"{api}/experiments/search", params={"max_results": 25}, timeout=60)
+        result.raise_for_status()
+        ids = [each["experiment_id"] for each in result.json()["experiments"] if each["name"] != "Default"]
+        query = {
             "experiment_ids": ids,
             "max_results": 100,
             "order_by": ["attributes.start_time DESC"],
             "run_view_type": "ACTIVE_ONLY",
         }
-        session.post(f"{api}/runs/search", json=asked, timeout=60).raise_for_status()
+        session.post(f"{api}/runs/search", json=query, timeout=60).raise_for_status()
         models = {"experiment_ids": ids, "max_results": 50}
         session.post(f"{api}/logged-models/search", json=models, timeout=60).raise_for_status()
 

@@ -59,14 +59,14 @@ class Template:
             self.run_id: hashlib.md5(f"run {number}".encode()).hexdigest(),
             self.model_id: f"m-{hashlib.md5(f'model {number}'.encode()).hexdigest()}",
         }
-        said = {"lr": str(lr), "seed": seed, "mlflow.runName": f"lr={lr} epochs=1 seed={seed}"}
+        changed = {"lr": str(lr), "seed": seed, "mlflow.runName": f"lr={lr} epochs=1 seed={seed}"}
         accuracy = str(round(chance.uniform(0.85, 0.99), 4))
         for table, rows in self.rows.items():
             for row in rows:
                 new = {key: _renamed(value, names) for key, value in row.items()}
                 key = row.get("key")
-                if key in said:
-                    new["value"] = said[key]
+                if key in changed:
+                    new["value"] = changed[key]
                 elif key in _HASHED:
                     new["value"] = hashlib.sha256(f"{key} {number}".encode()).hexdigest()
                 elif key == "test_accuracy" and isinstance(row["value"], str):
@@ -74,7 +74,7 @@ class Template:
                 elif isinstance(row.get("value"), float):
                     new["value"] = row["value"] * chance.uniform(0.9, 1.1)
                 if table == "runs":
-                    new["name"] = said["mlflow.runName"]
+                    new["name"] = changed["mlflow.runName"]
                     new["start_time"] = row["start_time"] - 60_000 * number
                     new["end_time"] = row["end_time"] - 60_000 * number
                 if "version" in row:
@@ -102,7 +102,7 @@ def fill(store: str, count: int, first: int = 1) -> None:
                     connection.execute(tables.tables[name].insert(), rows)
         if engine.dialect.name == "postgresql":  # as its autovacuum does within minutes
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.execute(sqlalchemy.text("ANALYZE"))
+                connection.execute(sqlalchemy.changed("ANALYZE"))
     finally:
         engine.dispose()
 
@@ -112,26 +112,26 @@ def _template(connection: sqlalchemy.Connection, tables: sqlalchemy.MetaData) ->
         source = tables.tables[table]
         computed = {column.name for column in source.columns if column.computed is not None}
         query = sqlalchemy.select(source).filter_by(**where)
-        found = connection.execute(query).mappings()
-        return [{key: value for key, value in row.items() if key not in computed} for row in found]
+        result = connection.execute(query).mappings()
+        return [{key: value for key, value in row.items() if key not in computed} for row in result]
 
     version = min(rows("model_versions"), key=lambda row: row["version"])
     run_id = version["run_id"]
     (model,) = rows("logged_models", source_run_id=run_id)
-    found = {
+    result = {
         name: rows(name, run_uuid=run_id) for name in ("runs", "params", "tags", "metrics", "latest_metrics")
     }
-    found["inputs"] = rows("inputs", destination_id=run_id) + rows("inputs", source_id=run_id)
-    found["logged_models"] = [model]
+    result["inputs"] = rows("inputs", destination_id=run_id) + rows("inputs", source_id=run_id)
+    result["logged_models"] = [model]
     for name in ("logged_model_tags", "logged_model_params", "logged_model_metrics"):
-        found[name] = rows(name, model_id=model["model_id"])
-    found["model_versions"] = [version]
-    found["model_version_tags"] = rows("model_version_tags", version=version["version"])
-    return Template(run_id, model["model_id"], {name: each for name, each in found.items() if each})
+        result[name] = rows(name, model_id=model["model_id"])
+    result["model_versions"] = [version]
+    result["model_version_tags"] = rows("model_version_tags", version=version["version"])
+    return Template(run_id, model["model_id"], {name: each for name, each in result.items() if each})
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:
-    """Ids are replaced in every text but in addresses of artifacts, which the copies share."""
+    """Ids are replaced in every changed but in addresses of artifacts, which the copies share."""
     if not isinstance(value, str) or "/artifacts" in value:
         return value
     for old, new in names.items():

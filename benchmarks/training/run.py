@@ -62,15 +62,19 @@ def run(arguments: Namespace) -> Report:
     done: dict[str, list[Done]] = {}
     with torchvision_folder(dataset) as images, tempfile.TemporaryDirectory() as scratch:
         place = settled(Path(scratch))
-        said = [str(images), str(arguments.lr), str(arguments.epochs)]
+        values = [str(images), str(arguments.lr), str(arguments.epochs)]
         # The embedded sample is no published set, so it is found by being asked for nothing else.
         data = [] if dataset.is_sample else ["--data-dir", str(images)]
-        ours = ["train", "--lr", said[1], "--epochs", said[2], *data, *OPTIONS]
+        ours = ["train", "--lr", values[1], "--epochs", values[2], *data, *OPTIONS]
         programs = {
             OURS: ["mlflow_project", *ours],
-            "usual loop, mlflow.log_metric": ["benchmarks.baselines.mlflow_loop", *said],
-            "Lightning, MLFlowLogger": ["benchmarks.baselines.lightning_logger", *said],
-            "Lightning, mlflow.pytorch.autolog": ["benchmarks.baselines.lightning_logger", *said, "autolog"],
+            "usual loop, mlflow.log_metric": ["benchmarks.baselines.mlflow_loop", *values],
+            "Lightning, MLFlowLogger": ["benchmarks.baselines.lightning_logger", *values],
+            "Lightning, mlflow.pytorch.autolog": [
+                "benchmarks.baselines.lightning_logger",
+                *values,
+                "autolog",
+            ],
         }
         chosen = {
             n: p for n, p in programs.items() if not arguments.only or any(w in n for w in arguments.only)
@@ -112,13 +116,13 @@ def report(
         )
     notes = [about]
     if parts:
-        said = "; ".join(f"{name} {median_and_spread(spent, 2)}" for name, spent in parts.items())
+        text = "; ".join(f"{name} {median_and_spread(spent, 2)}" for name, spent in parts.items())
         total = sum(median(spent) for spent in parts.values())
         beside = [name for name in parts if name not in (TRAINING, TESTING)]
         rest = median(map(sum, zip(*(parts[name] for name in beside), strict=True)))
         rounds = len(next(iter(parts.values())))
         notes += [
-            f"{OURS}, step by step, s ({rounds} more runs): {said}; together {total:.2f}.",
+            f"{OURS}, step by step, s ({rounds} more runs): {text}; together {total:.2f}.",
             f"Limit: {_verdict(rest, REST_SECONDS, 's beside training and testing')}.",
         ]
     if ours:
@@ -148,14 +152,14 @@ def _accuracy(rounds: Sequence[Done]) -> float:
     return median(one.logged.accuracy for one in rounds)
 
 
-def _verdict(found: float, limit: float, unit: str) -> str:
-    return f"{found:,.1f} {unit}, {'within' if found <= limit else 'MORE THAN'} {limit:,.0f}"
+def _verdict(result: float, limit: float, unit: str) -> str:
+    return f"{result:,.1f} {unit}, {'within' if result <= limit else 'MORE THAN'} {limit:,.0f}"
 
 
 def _stages(place: Place, arguments: Sequence[str], rounds: int) -> dict[str, list[float]]:
     """Seconds of each stage of our command, each round."""
-    found = [stages(place, arguments) for _ in range(rounds)]
-    return {name: [each.get(name, 0.0) for each in found] for name in found[-1]}
+    result = [stages(place, arguments) for _ in range(rounds)]
+    return {name: [each.get(name, 0.0) for each in result] for name in result[-1]}
 
 
 def _measure(place: Place, program: Sequence[str], done: list[Done], number: int) -> float:

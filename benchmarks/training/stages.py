@@ -85,9 +85,9 @@ def _watch(clock: Clock) -> None:
             *classes, name = path.split(".")
             for each in classes:
                 owner = getattr(owner, each)
-            found = vars(owner)[name]
-            timed = _timed(clock, stage, getattr(found, "__func__", found))
-            setattr(owner, name, classmethod(timed) if isinstance(found, classmethod) else timed)
+            result = vars(owner)[name]
+            timed = _timed(clock, stage, getattr(result, "__func__", result))
+            setattr(owner, name, classmethod(timed) if isinstance(result, classmethod) else timed)
 
 
 def main(file: str, started: str, *arguments: str) -> None:

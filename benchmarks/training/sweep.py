@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> Report:
     """Each way as processes of their own, one after another on one fresh store, the ways in turn."""
     dataset = load_dataset("mnist", arguments.data_dir)
     models = [(lr, max(1, epochs // arguments.divide_epochs)) for lr, epochs in MODELS]
-    found: dict[str, list[list[Logged]]] = {}
+    result: dict[str, list[list[Logged]]] = {}
     with torchvision_folder(dataset) as images, tempfile.TemporaryDirectory() as scratch:
         place = settled(Path(scratch))
         common = [*([] if dataset.is_sample else ["--data-dir", str(images)]), *OPTIONS]
@@ -59,7 +59,7 @@ def run(arguments: Namespace) -> Report:
             ALONE: [["mlflow_project", *command] for command in alone],
         } | ({} if arguments.without_baseline else {BASELINE: baselines})
         candidates = {
-            name: partial(_all, place, programs, found.setdefault(name, []))
+            name: partial(_all, place, programs, result.setdefault(name, []))
             for name, programs in ways.items()
         }
         seconds = alternate(candidates, arguments.rounds)
@@ -68,12 +68,12 @@ def run(arguments: Namespace) -> Report:
         f"{dataset.name}, five models ({epochs[0]} epochs alone, {epochs[1]} shared), {arguments.rounds} rounds; whole "
         "processes, one after another: two of the shared trainings, five of the others."
     )
-    return report(seconds, found, about, len(dataset.test))
+    return report(seconds, result, about, len(dataset.test))
 
 
 def report(
     seconds: Mapping[str, Sequence[float]],
-    found: Mapping[str, Sequence[Sequence[Logged]]],
+    result: Mapping[str, Sequence[Sequence[Logged]]],
     about: str,
     test_images: int = TEST_IMAGES,
 ) -> Report:
@@ -81,7 +81,7 @@ def report(
     rows: list[dict[str, Cell]] = []
     for name, times in seconds.items():
         ratios = [t / ours for t, ours in zip(times, seconds[OURS], strict=True)]
-        accuracies = ", ".join(f"{run.accuracy:.4f}" for run in _sorted(found[name][-1]))
+        accuracies = ", ".join(f"{run.accuracy:.4f}" for run in _sorted(result[name][-1]))
         rows.append(
             {
                 "way": name,
@@ -91,16 +91,16 @@ def report(
             }
         )
     raw = {"seconds": seconds, "accuracies": {row["way"]: row["test accuracies"] for row in rows}}
-    order = ", ".join(f"lr={run.lr:g} epochs={run.epochs}" for run in _sorted(found[OURS][-1]))
+    order = ", ".join(f"lr={run.lr:g} epochs={run.epochs}" for run in _sorted(result[OURS][-1]))
     notes = [about, f"Accuracies in the order {order}."]
-    return Report("The study's five models", rows, notes, raw, _wrong(found, test_images))
+    return Report("The study's five models", rows, notes, raw, _wrong(result, test_images))
 
 
-def _wrong(found: Mapping[str, Sequence[Sequence[Logged]]], test_images: int) -> list[str]:
+def _wrong(result: Mapping[str, Sequence[Sequence[Logged]]], test_images: int) -> list[str]:
     """What would make the comparison worthless: other models, or other weights than alone."""
     wrong = []
-    expected = _sorted(found[OURS][0])
-    for name, rounds in found.items():
+    expected = _sorted(result[OURS][0])
+    for name, rounds in result.items():
         for runs in map(_sorted, rounds):
             if [(run.lr, run.epochs) for run in runs] != [(run.lr, run.epochs) for run in expected]:
                 wrong.append(f"{name} left other models than {OURS}")
@@ -118,8 +118,8 @@ def _sorted(runs: Sequence[Logged]) -> list[Logged]:
     return sorted(runs, key=lambda run: (run.lr, run.epochs or 0))
 
 
-def _all(place: Place, programs: list[list[str]], found: list[list[Logged]], number: int) -> float:
+def _all(place: Place, programs: list[list[str]], result: list[list[Logged]], number: int) -> float:
     with home(place) as (folder, variables):
         seconds = sum(run_program(program, folder, variables).seconds for program in programs)
-        found.append(logged(folder))
+        result.append(logged(folder))
     return seconds

@@ -84,15 +84,15 @@ def test_the_shared_trainings_leave_the_weights_of_those_alone(tmp_path: Path) -
     ],
 )
 def test_a_comparison_of_unlike_programs_says_so(other: dict[str, Any], reason: str) -> None:
-    found = run.report({OURS: [done()], "another": [done(50.0, **other)]}, {}, "")
-    assert any(reason in wrong for wrong in found.wrong)
+    result = run.report({OURS: [done()], "another": [done(50.0, **other)]}, {}, "")
+    assert any(reason in wrong for wrong in result.wrong)
     assert run.report({OURS: [done()], "another": [done(50.0)]}, {}, "").wrong == []
 
 
 def test_few_test_images_leave_accuracies_further_apart() -> None:
-    found = {OURS: [done(accuracy=0.90)], "another": [done(50.0, accuracy=0.87)]}
-    assert run.report(found, {}, "", test_images=1_000).wrong == []
-    assert "allowed are 0.0143" in run.report(found, {}, "", test_images=10_000).wrong[0]
+    result = {OURS: [done(accuracy=0.90)], "another": [done(50.0, accuracy=0.87)]}
+    assert run.report(result, {}, "", test_images=1_000).wrong == []
+    assert "allowed are 0.0143" in run.report(result, {}, "", test_images=10_000).wrong[0]
 
 
 def test_limits_are_told_as_met_or_missed() -> None:

@@ -86,17 +86,17 @@ class TestOnePassOverTheImages:
     def test_many_images_are_evaluated_by_the_kernels_and_few_without_loading_them(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked: list[int] = []
+        calls: list[int] = []
         whole = WinogradStep.forward_features
         monkeypatch.setattr(
             WinogradStep,
             "forward_features",
-            lambda self, images: asked.append(len(images)) or whole(self, images),
+            lambda self, images: calls.append(len(images)) or whole(self, images),
         )
         evaluate(new_model(1), some_images(KERNELS_FROM - 1))  # type: ignore[arg-type]
-        assert asked == []
+        assert calls == []
         evaluate(new_model(1), some_images(2 * KERNELS_FROM))  # type: ignore[arg-type]
-        assert asked.count(KERNELS_FROM) == 2
+        assert calls.count(KERNELS_FROM) == 2
 
     def test_a_net_that_only_derives_from_basecnn_is_asked_itself(self) -> None:
         class Reversed(BaseCNN):

@@ -210,12 +210,12 @@ class TestWhatFiguresSay:
     def test_a_confusion_matrix_prints_every_count_and_its_worst_mistake(self) -> None:
         matrix = np.eye(10, dtype=np.int64) * 100
         matrix[4, 9], matrix[7, 2] = 21, 1
-        said = words(figures.confusion_matrix(confusion_table(matrix)))
-        assert said.count("100") == 10
-        assert said.count("21") == 1
-        assert "most frequent mistake: 4 taken for 9, 21 times; grey: right" in said
-        assert "1,000 of 1,022 right (97.85 %)" in said
-        assert "82.6 %" in said
+        texts = words(figures.confusion_matrix(confusion_table(matrix)))
+        assert texts.count("100") == 10
+        assert texts.count("21") == 1
+        assert "most frequent mistake: 4 taken for 9, 21 times; grey: right" in texts
+        assert "1,000 of 1,022 right (97.85 %)" in texts
+        assert "82.6 %" in texts
 
     def test_one_mistake_in_a_thousand_is_colored_though_the_diagonal_is_full(self) -> None:
         matrix = np.eye(10, dtype=np.int64) * 999
@@ -228,9 +228,9 @@ class TestWhatFiguresSay:
     def test_a_matrix_without_mistakes_and_an_absent_digit_are_drawn(self) -> None:
         matrix = np.eye(10, dtype=np.int64) * 5
         matrix[0, 0] = 0
-        said = words(figures.confusion_matrix(confusion_table(matrix)))
-        assert "no mistake; grey: right" in said
-        assert "none" in said
+        texts = words(figures.confusion_matrix(confusion_table(matrix)))
+        assert "no mistake; grey: right" in texts
+        assert "none" in texts
 
     def test_four_matrices_share_one_scale(self) -> None:
         tables = [(f"m{i}", confusion_table(np.eye(10, dtype=np.int64) * 10 + i)) for i in range(4)]

@@ -53,8 +53,8 @@ class TestRoc:
         table = figures.roc_table({"s": (digits, outliers)})
         false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
         assert table["auroc"].iloc[0] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
-        kept = table[table["point"] == "digits"].iloc[0]
-        assert kept["outliers_rejected"] == pytest.approx(true[false <= 0.05].max())
+        point = table[table["point"] == "digits"].iloc[0]
+        assert point["outliers_rejected"] == pytest.approx(true[false <= 0.05].max())
         rejected = table[table["point"] == "outliers"].iloc[0]
         assert rejected["digits_rejected"] == pytest.approx(false[true >= 0.95].min())
 

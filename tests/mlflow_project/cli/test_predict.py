@@ -97,10 +97,10 @@ def test_one_bad_file_gets_one_line_and_the_others_are_answered(
     empty.touch()
     text.write_text("no image", encoding="utf-8")
     assert run(["predict", str(empty), str(digit), str(text), "--format", "csv"]) == 1
-    said = capsys.readouterr()
-    lines = said.err.splitlines()
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
     assert [str(file) in line for file, line in zip((empty, text), lines, strict=True)] == [True, True]
-    assert [row["image"] for row in csv.DictReader(io.StringIO(said.out))] == [str(digit)]
+    assert [row["image"] for row in csv.DictReader(io.StringIO(captured.out))] == [str(digit)]
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -125,10 +125,10 @@ def test_a_image_that_is_too_large_is_refused_unread(
     large = tmp_path / "large.png"
     large.write_bytes(png_of(20_000, 20_000))
     assert run(["predict", str(large), str(digit)]) == 1
-    said = capsys.readouterr()
-    (line,) = said.err.splitlines()
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
     assert line.startswith(f"Error: {large}: found 20,000 x 20,000 pixels")
-    assert str(digit) in said.out
+    assert str(digit) in captured.out
 
 
 @pytest.mark.usefixtures("registered")
@@ -170,13 +170,13 @@ def test_every_image_of_an_idx_file_is_answered(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize(("model", "said"), [("champoin", "did you mean champion?"), ("7", "version 7")])
+@pytest.mark.parametrize(("model", "message"), [("champoin", "did you mean champion?"), ("7", "version 7")])
 def test_a_model_that_is_not_there_is_one_line(
-    model: str, said: str, digit: Path, capsys: pytest.CaptureFixture[str]
+    model: str, message: str, digit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["predict", str(digit), "--model", model]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert message in line
 
 
 def test_a_version_changed_by_one_byte_answers_nothing(
@@ -187,6 +187,6 @@ def test_a_version_changed_by_one_byte_answers_nothing(
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     assert run(["predict", str(digit)]) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "version 1 is not what was registered" in said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "version 1 is not what was registered" in captured.err

@@ -39,8 +39,8 @@ def error(capsys: pytest.CaptureFixture[str]) -> str:
 
 def validated(client: MlflowClient) -> dict[int, float]:
     """The validation accuracies that the runs, not the versions' tags, say."""
-    found = client.search_model_versions(f"name = '{NAME}'")
-    return {int(v.version): client.get_run(v.run_id).data.metrics["validation_accuracy"] for v in found}
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    return {int(v.version): client.get_run(v.run_id).data.metrics["validation_accuracy"] for v in versions}
 
 
 def champion(client: MlflowClient) -> int | None:
@@ -103,9 +103,9 @@ def test_a_run_that_is_not_completed_is_no_evidence(
     assert champion(client) != best
 
 
-@pytest.mark.parametrize(("how", "said"), [("deleted", "was deleted"), ("removed for good", "is gone")])
+@pytest.mark.parametrize(("how", "message"), [("deleted", "was deleted"), ("removed for good", "is gone")])
 def test_a_run_that_is_no_longer_there_is_no_evidence_and_the_next_best_is_taken(
-    how: str, said: str, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+    how: str, message: str, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert models("promote", "--best") == 0
     best = champion(client)
@@ -115,7 +115,7 @@ def test_a_run_that_is_no_longer_there_is_no_evidence_and_the_next_best_is_taken
     if how == "removed for good":
         remove_for_good(client, run_id)
     assert models("promote", str(best)) == 1
-    assert f"run {run_id} {said}" in error(capsys)
+    assert f"run {run_id} {message}" in error(capsys)
     assert models("promote", "--best") == 0
     assert champion(client) not in (None, best)
 
@@ -138,8 +138,8 @@ def test_a_tag_that_is_no_number_hides_that_version_alone(
     assert champion(client) not in (None, best)
     capsys.readouterr()
     assert models("find", "--min-test-accuracy", "0", "--format", "json") == 0
-    found = {row["version"] for row in json.loads(capsys.readouterr().out)}
-    assert found == set(accuracies) - {best}
+    listed = {row["version"] for row in json.loads(capsys.readouterr().out)}
+    assert listed == set(accuracies) - {best}
 
 
 def test_no_reason_helps_a_model_whose_weights_were_changed(
@@ -263,8 +263,8 @@ def test_two_who_promote_at_once_are_both_remembered(client: MlflowClient) -> No
     record_change(
         Late(client.tracking_uri, registry_uri=client.tracking_uri), NAME, AliasChange("champion", None, 4)
     )
-    kept = changes(client.get_registered_model(NAME).tags)
-    assert {change.to_version for change in kept} == {3, 4}
+    saved = changes(client.get_registered_model(NAME).tags)
+    assert {change.to_version for change in saved} == {3, 4}
 
 
 def test_a_tag_that_is_no_change_does_not_hide_the_others(client: MlflowClient) -> None:

@@ -90,12 +90,12 @@ class TestPasswords:
         assert main.run(["serve", "--port", str(free_port()), "--store", uri]) == 1
         assert len(capsys.readouterr().err.splitlines()) == 1
 
-    @pytest.mark.parametrize("given", [["--store", "URL"], ["--store=URL"]])
+    @pytest.mark.parametrize("arguments", [["--store", "URL"], ["--store=URL"]])
     def test_a_password_among_the_arguments_goes_into_the_environment(
-        self, given: list[str], monkeypatch: pytest.MonkeyPatch
+        self, arguments: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         uri = "postgresql://u:secret@h/d"
-        arguments = [each.replace("URL", uri) for each in given]
+        arguments = [each.replace("URL", uri) for each in arguments]
         started: list[Any] = []
         monkeypatch.setattr("sys.argv", ["mlflow-project", "serve", *arguments, "--auth"])
         monkeypatch.setattr("os.execve", lambda *what: started.append(what))
@@ -105,8 +105,8 @@ class TestPasswords:
         assert environment[STORE_VARIABLE] == uri
 
     def test_what_the_server_prints_is_cleared_of_secrets(self) -> None:
-        said: list[str] = []
-        watching = process.Server(ServerSettings(store="sqlite:///x.db"), said.append)
+        messages: list[str] = []
+        watching = process.Server(ServerSettings(store="sqlite:///x.db"), messages.append)
         watching._secrets = ("secret",)
         watching._pass_on(io.BytesIO(b"no: secret!\n"))
-        assert said == ["no: ***!"]
+        assert messages == ["no: ***!"]

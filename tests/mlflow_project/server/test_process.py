@@ -131,16 +131,16 @@ def test_a_full_folder_for_temporary_files_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "message"),
     [("gs://bucket/runs", "s3://BUCKET/FOLDER"), ("s3://bucket/runs", "pip install '.[s3]'")],
 )
 def test_artifacts_at_an_address_that_cannot_be_used_are_wrong_usage(
-    place: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    place: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_settings, "find_spec", lambda name: None)
     assert main.run(["serve", "--port", str(free_port()), "--artifacts", place]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert message in line
 
 
 def test_a_password_file_without_users_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,5 +149,5 @@ def test_a_password_file_without_users_is_wrong_usage(capsys: pytest.CaptureFixt
 
 
 def test_its_help_has_an_example() -> None:
-    said = CliRunner().invoke(command.serve, ["--help"]).output
-    assert "mlflow-project serve --store postgresql://" in said
+    text = CliRunner().invoke(command.serve, ["--help"]).output
+    assert "mlflow-project serve --store postgresql://" in text

@@ -14,7 +14,7 @@ from mlflow_project.cli.main import run
 from mlflow_project.sweeps.plan import Grid, SweepPlan, make_plan
 from mlflow_project.tracking.journal.spool import FileSpool
 from tests.support.sweeps import begin, start
-from tests.support.tiny import VALIDATION, full, kept, move, options, table, weights
+from tests.support.tiny import VALIDATION, full, move, options, sweep_runs, table, weights
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -39,9 +39,9 @@ def test_a_damaged_state_is_said_and_the_sweep_goes_on_from_one_before_it(
         previous_path(saved).unlink()
     capfd.readouterr()
     assert run(command) == 0
-    (said,) = [line for line in capfd.readouterr().err.splitlines() if "is damaged" in line]
-    assert said.startswith(f"Warning: {saved} is damaged")
-    assert said.endswith("the one before it can serve" if previous else "no other can serve")
+    (warning,) = [line for line in capfd.readouterr().err.splitlines() if "is damaged" in line]
+    assert warning.startswith(f"Warning: {saved} is damaged")
+    assert warning.endswith("the one before it can serve" if previous else "no other can serve")
     damaged = weights(store)
     whole = move(tmp_path / "whole", migrated_store, monkeypatch)
     assert run(command) == 0
@@ -78,7 +78,7 @@ def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
     assert run(command) == 0
     assert run(["sync"]) == 0
     # Where a kill met a sweep that had said all and was only about to exit, the next is a run of its own.
-    parents, trials_ = kept(store)
+    parents, trials_ = sweep_runs(store)
     assert {parent.status for parent in parents} == {"FINISHED"}
     assert len({parent.tags["sweep_sha256"] for parent in parents}) == 1
     survived = weights(store)
@@ -102,7 +102,7 @@ def test_a_sweep_with_workers_that_is_asked_to_end_marks_its_runs_and_goes_on_la
     assert process.returncode == 143, err
     assert "stopped by SIGTERM" in err.splitlines()[-1]
     assert "run the same command again to resume" in err.splitlines()[-1]
-    (parent,), trials_ = kept(store)
+    (parent,), trials_ = sweep_runs(store)
     assert {parent.status, *(trial.status for trial in trials_)} == {"KILLED"}
     assert parent.tags["status"] == "interrupted"
     plan = make_plan_of(tiny, (0.03, 0.02), (60,), store)
@@ -118,7 +118,7 @@ def test_workers_of_a_killed_sweep_end_by_themselves_and_another_takes_their_run
     with begin([*command, "--workers", "2"], tmp_path / "state") as process:
         process.kill()
     assert run(command) == 0
-    (parent,), trials_ = kept(store)
+    (parent,), trials_ = sweep_runs(store)
     assert len(weights(store)) == 2
     assert any(trial.tags["resumed"] != "0" for trial in trials_)
     assert {row["state"] for row in table(store, parent.run_id)} <= {"trained", "resumed"}

@@ -72,7 +72,7 @@ def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         (["--dataset", "minst"], "unknown data set 'minst'"),
         (["--validation-size", "501"], "99 training images for the outlier score"),
@@ -81,8 +81,8 @@ def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
     ],
 )
 def test_what_a_sweep_would_refuse_is_refused(
-    given: list[str],
-    said: str,
+    arguments: list[str],
+    message: str,
     tiny: Path,
     store: str,
     capfd: pytest.CaptureFixture[str],
@@ -92,6 +92,6 @@ def test_what_a_sweep_would_refuse_is_refused(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for more in (["--dry-run"], []):
-        assert run(["sweep", *options(tiny), *given, *more]) in (1, 2)
+        assert run(["sweep", *options(tiny), *arguments, *more]) in (1, 2)
         (line,) = capfd.readouterr().err.splitlines()
-        assert line.startswith(f"Error: {said}")
+        assert line.startswith(f"Error: {message}")

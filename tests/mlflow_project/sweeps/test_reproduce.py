@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow_project.cli.main import run
 from mlflow_project.reports import reference_study
 from mlflow_project.tracking.delivery.alias_log import history
-from tests.support.tiny import kept
+from tests.support.tiny import sweep_runs
 
 NAME = "mnist-base-cnn"
 
@@ -79,7 +79,7 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
         assert (float(version.tags["lr"]), int(version.tags["epochs"])) == (row["lr"], row["epochs"])
         assert client.get_run(row["run_id"]).data.params["validation_size"] == "0"
         assert row["train_accuracy"] is not None
-    (parent,), _ = kept(store)
+    (parent,), _ = sweep_runs(store)
     assert parent.status == "FINISHED"
     named = [r for r in client.search_runs(["1"]) if r.info.run_name.startswith("outliers: m1, m2, m3")]
     assert len(named) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_project.cli.main import run
 from mlflow_project.tracking.journal.spool import FileSpool
-from tests.support.tiny import kept, move, options, table, weights
+from tests.support.tiny import move, options, sweep_runs, table, weights
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -18,7 +18,7 @@ def test_a_forked_model_is_bit_for_bit_the_one_that_is_trained_alone(
     tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(["sweep", "--lr", "0.03", "--epochs", "1,2", *options(tiny)]) == 0
-    (parent,), (short, long) = kept(store)
+    (parent,), (short, long) = sweep_runs(store)
     sweep_weights = weights(store)
 
     alone = move(tmp_path / "alone", migrated_store, monkeypatch)
@@ -58,7 +58,7 @@ def test_the_same_sweep_again_does_only_what_is_missing(
     tiny: Path, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
-    (first,), (trial,) = kept(store)
+    (first,), (trial,) = sweep_runs(store)
     capsys.readouterr()
 
     more = ["sweep", "--lr", "0.03", "--epochs", "1,2", *options(tiny), "--format", "json"]
@@ -68,7 +68,7 @@ def test_the_same_sweep_again_does_only_what_is_missing(
     assert (plan[1]["state"], plan[1]["run_id"]) == ("completed", trial.run_id)
     assert (plan[2]["state"], plan[2]["shared"], plan[2]["epochs_trained"]) == ("missing", 1, 1)
     assert "to do: 1 epoch in 1 job (2 without sharing), about" in err
-    assert len(kept(store)[0]) == 1
+    assert len(sweep_runs(store)[0]) == 1
 
     assert run(more) == 0
     out, err = capsys.readouterr()
@@ -76,13 +76,13 @@ def test_the_same_sweep_again_does_only_what_is_missing(
     assert "epoch 1/2" not in err
     assert "epoch 2/2" in err
     assert list(weights(store)) == ["lr=0.03 epochs=1 seed=0", "lr=0.03 epochs=2 seed=0"]
-    longer = kept(store)[1][-1]
+    longer = sweep_runs(store)[1][-1]
     assert longer.tags["shares_training_with"] == f"lr=0.03 epochs=1 dataset={tiny} ({trial.run_id})"
 
     assert run(more) == 0
     out, err = capsys.readouterr()
     assert [(row["state"]) for row in json.loads(out)] == ["reused", "reused"]
-    parents, trials_ = kept(store)
+    parents, trials_ = sweep_runs(store)
     assert len(trials_) == 2
     assert first.run_id == parents[0].run_id
     assert len(parents) == 3
@@ -98,7 +98,7 @@ def test_a_dry_run_leaves_nothing(
     assert len(out.splitlines()) == 5
     assert "4 trials, 0 done or running; to do: 16 epochs in 2 jobs (26 without sharing)" in err
     assert ", about " in err  # a few batches have told
-    assert kept(store) == ([], [])
+    assert sweep_runs(store) == ([], [])
     assert not (tmp_path / "state").exists()
 
 
@@ -121,13 +121,13 @@ def test_a_trial_that_fails_does_not_stop_the_others(
     assert run(command) == 1
     _, err = capsys.readouterr()
     assert "1 of 2 trials failed (lr=1e+30 epochs=1" in err.splitlines()[-1]
-    (parent,), runs = kept(store)
+    (parent,), runs = sweep_runs(store)
     assert {r.params["lr"]: r.status for r in runs} == {"1e+30": "FAILED", "0.03": "FINISHED"}
     assert parent.status == "FAILED"
 
     assert run(command) == 1  # tries the failed one again, in the same run of the same sweep
     assert "reused" in capsys.readouterr().out
-    (again,), runs_again = kept(store)
+    (again,), runs_again = sweep_runs(store)
     assert again.run_id == parent.run_id
     assert {r.run_id for r in runs_again} == {r.run_id for r in runs}
 
@@ -145,15 +145,15 @@ def test_a_sweep_whose_table_finds_no_room_has_failed_and_goes_on_when_there_is_
     with monkeypatch.context() as patch:
         patch.setattr(FileSpool, "_copy", full_for_tables)
         assert run(command) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("Error: 1 value of the run isn't saved, because")
-    assert said.endswith("free disk space there, and start the same sweep again")
-    (parent,), (trial,) = kept(store)
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("Error: 1 value of the run isn't saved, because")
+    assert message.endswith("free disk space there, and start the same sweep again")
+    (parent,), (trial,) = sweep_runs(store)
     assert (parent.status, trial.status) == ("FAILED", "FINISHED")
     assert "No space left on device" in parent.tags["reason"]
 
     assert run(command) == 0
-    (again,), (same,) = kept(store)
+    (again,), (same,) = sweep_runs(store)
     assert (again.run_id, again.status, same.run_id) == (parent.run_id, "FINISHED", trial.run_id)
     assert table(store, parent.run_id)
 
@@ -163,9 +163,9 @@ def test_a_run_that_was_deleted_is_missing(tiny: Path, store: str) -> None:
 
     command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
     assert run(command) == 0
-    _, (deleted,) = kept(store)
+    _, (deleted,) = sweep_runs(store)
     MlflowClient(store, registry_uri=store).delete_run(deleted.run_id)
     assert run(command) == 0
-    _, (trial,) = kept(store)
+    _, (trial,) = sweep_runs(store)
     assert trial.run_id != deleted.run_id
     assert trial.tags["weights_sha256"] == deleted.tags["weights_sha256"]

@@ -6,7 +6,7 @@ import pytest
 
 from hw2.training.config import TrainingConfig
 from mlflow_project.cli.main import run
-from tests.support.tiny import VALIDATION, kept, options, table
+from tests.support.tiny import VALIDATION, options, sweep_runs, table
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -52,7 +52,7 @@ def test_a_trial_whose_process_died_before_its_delivery_is_delivered_by_the_next
     out, err = capsys.readouterr()
     assert "reused" in out
     assert "not uploaded" not in err
-    parents, (trial,) = kept(store)
+    parents, (trial,) = sweep_runs(store)
     assert (trial.status, trial.tags["status"]) == ("FINISHED", "completed")
     assert trial.tags["mlflow.parentRunId"] == parents[0].run_id
     (row,) = table(store, parents[1].run_id)

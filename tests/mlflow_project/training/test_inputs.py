@@ -78,8 +78,8 @@ def test_the_outlier_test_finds_digits_and_outliers_in_a_flat_folder_too(
 def test_too_few_images_for_the_outlier_score_are_said_before_the_training(
     size: int | None, named: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--dataset", str(make_tiny(tmp_path / "tiny")), "--threads", "1"]
-    assert main.run(["train", *given, *([] if size is None else ["--validation-size", str(size)])]) == 2
+    arguments = ["--dataset", str(make_tiny(tmp_path / "tiny")), "--threads", "1"]
+    assert main.run(["train", *arguments, *([] if size is None else ["--validation-size", str(size)])]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"Error: {named} for the outlier score, expected at least 100; ")
 
