@@ -77,7 +77,7 @@ def home(place: Place) -> Iterator[tuple[Path, dict[str, str]]]:
         shutil.rmtree(folder)
 
 
-def settled(scratch: Path) -> Place:
+def prepare_place(scratch: Path) -> Place:
     """A place where all is made that is made once: MLflow's tables, our compiled kernels and traced program.
 
     Whole runs are compared as the second and every later one on a machine is.

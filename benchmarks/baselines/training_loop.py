@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from hw2.data.image_set import Dataset, ImageSet
+from hw2.data.idx import write_idx
+from hw2.data.image_set import Dataset
 from hw2.models.factory import new_model
 from hw2.models.net import MEAN, SCALE
 
@@ -67,14 +68,6 @@ def torchvision_folder(dataset: Dataset) -> Iterator[Path]:
         raw = Path(folder) / "MNIST" / "raw"
         raw.mkdir(parents=True)
         for prefix, split in (("train", dataset.train), ("t10k", dataset.test)):
-            _write_idx(raw, prefix, split)
+            write_idx(raw / f"{prefix}-images-idx3-ubyte", split.images.numpy())
+            write_idx(raw / f"{prefix}-labels-idx1-ubyte", split.labels.to(torch.uint8).numpy())
         yield Path(folder)
-
-
-def _write_idx(raw: Path, prefix: str, split: ImageSet) -> None:
-    count = len(split).to_bytes(4, "big")
-    side = (28).to_bytes(4, "big")
-    images = split.images.numpy().tobytes()
-    labels = split.labels.to(torch.uint8).numpy().tobytes()
-    (raw / f"{prefix}-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + count + side + side + images)
-    (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + count + labels)

@@ -17,8 +17,8 @@ from benchmarks.programs import (
     allowed_difference,
     home,
     logged,
+    prepare_place,
     run_program,
-    settled,
     stages,
 )
 from benchmarks.training.stages import TESTING, TRAINING
@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> Report:
     dataset = load_dataset("mnist", arguments.data_dir)
     done: dict[str, list[Done]] = {}
     with torchvision_folder(dataset) as images, tempfile.TemporaryDirectory() as scratch:
-        place = settled(Path(scratch))
+        place = prepare_place(Path(scratch))
         values = [str(images), str(arguments.lr), str(arguments.epochs)]
         # The embedded sample is no published set, so it is found by being asked for nothing else.
         data = [] if dataset.is_sample else ["--data-dir", str(images)]

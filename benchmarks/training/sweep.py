@@ -15,8 +15,8 @@ from benchmarks.programs import (
     allowed_difference,
     home,
     logged,
+    prepare_place,
     run_program,
-    settled,
 )
 from benchmarks.training.run import OPTIONS
 from hw2.data.image_set import load_dataset
@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> Report:
     models = [(lr, max(1, epochs // arguments.divide_epochs)) for lr, epochs in MODELS]
     result: dict[str, list[list[Logged]]] = {}
     with torchvision_folder(dataset) as images, tempfile.TemporaryDirectory() as scratch:
-        place = settled(Path(scratch))
+        place = prepare_place(Path(scratch))
         common = [*([] if dataset.is_sample else ["--data-dir", str(images)]), *OPTIONS]
         (long, *grid) = models
         shared = [
