@@ -104,7 +104,7 @@ CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
     "warmup": _option("warmup", IntLike(), "Batches over which the rate rises to lr; 0 for lr at once."),
     "seed": _option("seed", IntLike(), "Random seed (weights and shuffling)."),
     "dataset": _option("dataset", str, "mnist, fashion-mnist, kmnist, emnist-*, or a folder of IDX files."),
-    "validation_size": _option("validation_size", IntLike(), "Training images kept for validation."),
+    "validation_size": _option("validation_size", IntLike(), "Training images held out for validation."),
     "precision": _option("precision", click.Choice(PRECISIONS), "Floating-point precision."),
     "device": _option("device", click.Choice(DEVICES), "Where to train."),
     "threads": _option("threads", IntLike(), "Processor threads; 0 for all cores."),
