@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from hw2.common.formatting import plural
 from hw2.training.config import TrainingConfig
-from mlflow_project.common.errors import StoreError, UsageError
+from mlflow_project.common.errors import DestinationError, StoreError, UsageError
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.plan import SweepPlan, make_plan
+from mlflow_project.tracking.new_run import checked_uri
 from mlflow_project.training import inputs
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class PreparedSweep(SweepPreview):
 
 def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
     """Load the images and make the plan."""
+    checked_uri()
     if request.engine == "ray":
         from mlflow_project.sweeps.ray_executor import require_cluster
 
@@ -126,6 +128,8 @@ def _plan(
         opened = connect(create=not dry_run)
         store = existing_runs.ExperimentIndex(opened)
         return store, make_plan(configs, dataset, store, aliases, dry_run)
+    except DestinationError:
+        raise
     except StoreError as error:
         listener.warning(f"{error}; only runs of this machine can be reused")
         return store, make_plan(configs, dataset, None, aliases, dry_run)

@@ -6,9 +6,16 @@ import socket
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
-from mlflow_project.common.errors import RunError, StoreError, UsageError
-from mlflow_project.common.store_uri import absolute_uri, is_missing_sqlite, redact, tracking_uri
+from mlflow_project.common.errors import OlderStoreError, RunError, StoreError, UsageError
+from mlflow_project.common.store_uri import (
+    absolute_uri,
+    is_missing_sqlite,
+    redact,
+    sqlite_path,
+    tracking_uri,
+)
 from mlflow_project.tracking.delivery.client import mlflow_errors, open_client
+from mlflow_project.tracking.delivery.store_check import require_current_store
 from mlflow_project.tracking.experiment import Experiment, named_experiment
 from mlflow_project.tracking.identity.run_claim import claim_run
 from mlflow_project.tracking.journal.writer import Journal, new_key
@@ -56,6 +63,7 @@ def create_journal(
 
     Raises:
         UsageError: The variables name no store that MLflow knows, or no experiment.
+        StoreError: The store can't be opened, or is of an older MLflow.
         RunError: The run that exists belongs to another process, has ended, or differs.
         JournalError: The disk doesn't take it.
     """
@@ -126,7 +134,22 @@ def checked_uri() -> str:
 
     Raises:
         UsageError: MLflow will never take anything there.
+        StoreError: It is a SQLite file that can't be opened.
+        OlderStoreError: It is a database that MLflow would migrate.
     """
+    uri = _valid_uri()
+    try:
+        require_current_store(absolute_uri(uri))
+    except OlderStoreError:
+        raise
+    except StoreError:
+        if sqlite_path(uri) is not None:
+            raise
+        # Any other database may be reachable by the time there is something to upload.
+    return uri
+
+
+def _valid_uri() -> str:
     uri = tracking_uri()
     if uri != uri.strip():
         raise UsageError(f"MLFLOW_TRACKING_URI is {redact(uri)!r}, with blanks around it; write it without")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mlflow_project.analysis.comparison_text import TABLES, render_comparison
-from mlflow_project.cli.shared.options import name_option, option
+from mlflow_project.cli.shared.options import migrate_option, name_option, option
 from mlflow_project.cli.shared.output import format_option
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def selection(runs: str | None, sweep: str | None, models: str | None, name: str
     default=None,
     help="Only this table; csv has one table, accuracy unless another is named.",
 )
+@migrate_option
 @format_option
 def compare(
     runs: str | None, sweep: str | None, models: str | None, name: str, table: str | None, format_: str
@@ -82,6 +83,7 @@ def compare(
     show_default=True,
     help="The file to write.",
 )
+@migrate_option
 def report(runs: str | None, sweep: str | None, models: str | None, name: str, output: Path) -> int:
     """Write one HTML page about models: data, configurations, figures, verdicts and observations.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_project.analysis.outlier_result import EXAMPLES, SETS
-from mlflow_project.cli.shared.options import IntLike, data_options, name_option, option
+from mlflow_project.cli.shared.options import IntLike, data_options, migrate_option, name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _TABLE_COLUMNS = ("outliers", "model", "auroc", "outliers_accepted", *_THRESHOLD
 )
 @name_option
 @data_options
+@migrate_option
 @format_option
 @click.pass_obj
 def outliers(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.cli.shared.options import name_option, option
+from mlflow_project.cli.shared.options import migrate_option, name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows, results_alone_on_stdout
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _TABLE_COLUMNS = ("image", "answer", "probability", "outlier_score", "in_words",
     help='An alias, a number, "lr=0.1 epochs=8", a models:/ or runs:/ URI.',
 )
 @name_option
+@migrate_option
 @format_option
 def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int:
     """What a registered model says to images: PNG, JPEG or IDX, of any size and color.

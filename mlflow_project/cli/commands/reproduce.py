@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_project.cli.commands.sweep import engine_options
-from mlflow_project.cli.shared.options import configuration_options, data_options, option, split_options
+from mlflow_project.cli.shared.options import (
+    configuration_options,
+    data_options,
+    migrate_option,
+    option,
+    split_options,
+)
 from mlflow_project.cli.shared.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ COLUMNS = ("model", "lr", "epochs", *(p + n for n in _PAIRS for p in ("", "study
     show_default=True,
     help="Where the report is written; it is also an artifact of the sweep's run.",
 )
+@migrate_option
 @format_option
 @click.pass_obj
 def reproduce(shutdown: "GracefulShutdown", /, output: Path, format_: str, **options: Any) -> int:

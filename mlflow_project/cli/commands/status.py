@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.cli.shared.options import option
+from mlflow_project.cli.shared.options import migrate_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ COLUMNS = ("run", "run_id", "state", "pending", "location", "action")
     "--forget", metavar="RUN", default=None, help="Remove what is stored here of a run, after a confirmation."
 )
 @option("--yes", is_flag=True, help="Don't ask.")
+@migrate_option
 @format_option
 def status(all_: bool, repair: bool, forget: str | None, yes: bool, format_: str) -> int:
     """List the runs that need attention, on this machine and, by their heartbeat, on others.
@@ -52,7 +53,7 @@ def status(all_: bool, repair: bool, forget: str | None, yes: bool, format_: str
         local = list(local_runs.local_runs(all_=all_))
     rows = [_local_row(run) for run in local if all_ or _needs_attention(run)]
     rows += [_damaged_row(folder, reason) for folder, reason in local_runs.unreadable()]
-    address = absolute_uri(tracking_uri())
+    address, where = absolute_uri(tracking_uri()), ""
     try:
         for other in remote_running_runs(address, {run.run_id for run in local if run.run_id}):
             if repair and not other.is_alive:
@@ -61,8 +62,9 @@ def status(all_: bool, repair: bool, forget: str | None, yes: bool, format_: str
                 rows.append(_remote_row(other))
     except StoreError as error:
         click.echo(f"Warning: can't list runs of other hosts: {error}", err=True)
+        where = " on this machine"
     if not rows:
-        click.echo("no run needs attention", err=True)
+        click.echo(f"no run{where} needs attention", err=True)
     if rows or format_ != "table":
         print_rows(rows, format_, COLUMNS)
     return 0

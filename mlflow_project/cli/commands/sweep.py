@@ -9,6 +9,7 @@ from mlflow_project.cli.shared.options import (
     IntLike,
     configuration_options,
     data_options,
+    migrate_option,
     option,
     split_options,
     switch_option,
@@ -77,6 +78,7 @@ def engine_options(command: _Command) -> _Command:
 @engine_options
 @switch_option("register", "Register the models.", True)
 @switch_option("dry-run", "Only print the plan.", False)
+@migrate_option
 @format_option
 @click.pass_obj
 def sweep(

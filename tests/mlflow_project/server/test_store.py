@@ -9,6 +9,7 @@ import pytest
 
 from mlflow_project.common.errors import StoreError, UsageError
 from mlflow_project.server import store as server_store
+from mlflow_project.tracking.delivery import store_check
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("no_schema_is_made")
@@ -79,6 +80,6 @@ class TestStores:
     def test_the_versions_of_tables_are_those_that_mlflow_says(self) -> None:
         from mlflow.store.db.utils import _get_latest_schema_revision
 
-        known, latest = server_store._alembic_revisions()
+        known, latest = store_check.alembic_revisions()
         assert latest == _get_latest_schema_revision()
         assert latest in known
