@@ -28,6 +28,7 @@ from mlflow_project.sweeps.job_spec import FAILED, NOT_DONE, REUSED, TrialResult
 from mlflow_project.sweeps.plan import AXES, SweepPlan
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS, ActiveRun
 from mlflow_project.tracking.delivery.session import require_destination
+from mlflow_project.tracking.experiment import require_active_experiment
 from mlflow_project.tracking.journal import local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Artifact, Metric, RunResumed, Tag
 from mlflow_project.tracking.journal.format import Cursor
@@ -87,6 +88,8 @@ class ParentRun(ActiveRun):
         given_id = os.environ.get("MLFLOW_RUN_ID")
         folder = _interrupted(self.plan)
         if folder is None:
+            if given_id is None:
+                require_active_experiment()
             return create_journal(
                 f"sweep {name}",
                 given_id,

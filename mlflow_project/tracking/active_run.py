@@ -10,6 +10,7 @@ from mlflow_project.common.names import NAME_TAG, REASON_TAG, STATUS_TAG
 from mlflow_project.common.run_state import RunState
 from mlflow_project.tracking.delivery.background import BackgroundUploader, upload_pending_runs
 from mlflow_project.tracking.delivery.status import DeliveryStatus
+from mlflow_project.tracking.experiment import require_active_experiment
 from mlflow_project.tracking.journal import local_runs
 from mlflow_project.tracking.journal.entities import Artifact, Entity, Metric, Param, RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
@@ -59,6 +60,8 @@ class ActiveRun:
         Raises:
             UsageError, RunError, JournalError: As `create_journal` does.
         """
+        if run_id is None and experiment is None:
+            require_active_experiment()
         journal = create_journal(
             name,
             run_id,

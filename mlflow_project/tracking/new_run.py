@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
@@ -34,7 +33,8 @@ _KINDS = (
 _INSTEAD = "unset MLFLOW_RUN_ID for a run of its own"
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
-_claimed: set[str] = set()
+_claimed: dict[str, str] = {}
+"""The keys of the journals for which this process has claimed runs; empty for a run that it resumes."""
 _refused: set[str] = set()
 
 
@@ -98,30 +98,34 @@ def claim_given_run(run_id: str, parameters: Mapping[str, str] | None = None) ->
         raise UsageError(
             f"MLFLOW_RUN_ID is {run_id!r}, and a run's id is 32 hexadecimal digits; unset it for a run of its own"
         )
-    owner = f"{socket.gethostname()} {os.getpid()}"
     _refused.add(run_id)
     try:
         if is_missing_sqlite(uri):
             raise RunError(f"run {run_id} isn't in {redact(uri)}, which isn't there")
         with mlflow_errors(uri):
-            claim_run(open_client(uri), run_id, key, owner, parameters or {})
+            claim_run(open_client(uri), run_id, key, parameters or {})
     except StoreError:
         pass
     except RunError as error:
         raise RunError(f"{error}; {_INSTEAD}") from error
     _refused.discard(run_id)
-    _claimed.add(run_id)
+    _claimed[run_id] = key
     return key
 
 
 def note_claimed(run_id: str) -> None:
     """Note that this process resumes a run that has its journal here."""
-    _claimed.add(run_id)
+    _claimed[run_id] = ""
 
 
 def has_claimed(run_id: str) -> bool:
     """Return whether this process has claimed the run, and so may end it."""
     return run_id in _claimed
+
+
+def claimed_key(run_id: str) -> str:
+    """Return the key for which this process has claimed the run."""
+    return _claimed[run_id]
 
 
 def was_refused(run_id: str) -> bool:

@@ -48,6 +48,7 @@ def train(
         ConfigurationError, DataError: The configuration or its data can't be had, before there is a run.
         StoreError, UsageError: Nothing can ever be uploaded to the store; likewise.
     """
+    from mlflow_project.tracking.experiment import require_active_experiment
     from mlflow_project.tracking.new_run import checked_uri
     from mlflow_project.training import inputs
     from mlflow_project.training.shared_training import SharedTraining
@@ -63,6 +64,8 @@ def train(
         if loaded.dataset.is_sample:
             listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
         shutdown.check()
+        if run_id is None:
+            require_active_experiment()
         plan = RunSpec(config=config, data_dir=data_dir, run_id=run_id, register=register)
         run = TrackedRun.start(plan, loaded, listener)
         _introduce(run, loaded, listener)

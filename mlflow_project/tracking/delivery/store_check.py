@@ -87,6 +87,8 @@ def _sqlite_revision(path: Path) -> str | None:
             if not os.access(path.parent, os.W_OK | os.X_OK):
                 raise PermissionError(f"its folder {path.parent} can't be written by this user")
             return None
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")
         with closing(
             sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_CONNECT_SECONDS)
         ) as connection:
