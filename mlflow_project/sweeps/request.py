@@ -127,12 +127,12 @@ def _plan(
     try:
         opened = connect(create=not dry_run)
         store = existing_runs.ExperimentIndex(opened)
-        return store, make_plan(configs, dataset, store, aliases, dry_run)
+        return store, make_plan(configs, dataset, store, aliases, dry_run, request.register)
     except DestinationError:
         raise
     except StoreError as error:
         listener.warning(f"{error}; only runs of this machine can be reused")
-        return store, make_plan(configs, dataset, None, aliases, dry_run)
+        return store, make_plan(configs, dataset, None, aliases, dry_run, request.register)
 
 
 def _with_threads(config: TrainingConfig, request: SweepSpec) -> TrainingConfig:

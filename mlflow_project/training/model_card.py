@@ -154,6 +154,11 @@ class ModelCard:
         return "**Limits.**\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
+def add_loading(text: str, name: str) -> str:
+    """Return the card of a model that is registered only now, with how to load it."""
+    return f"{text}\n\n{_loading(name)}"
+
+
 def _loading(name: str) -> str:
     address = f"models:/{name}/{VERSION_PLACE}"
     return (

@@ -1,4 +1,4 @@
-"""What a sweep could not upload is reused and uploaded by the next."""
+"""What a sweep could not upload, or was not to register, is reused, uploaded and registered by the next."""
 
 from pathlib import Path
 
@@ -82,8 +82,27 @@ def test_an_undelivered_trial_that_is_to_have_an_alias_is_registered_without_a_s
     result = run_request(SweepSpec(name="named", configs=[config], aliases={config: ("m9",)}))
     result.raise_failure()
     (trial,) = result.results.values()
-    # One that its own delivery registers is not done again; the other begins, and ends, at the end of the first.
-    assert trial.state == ("reused" if registered else "trained")
+    assert trial.state == "reused"
     (version,) = MlflowClient(store, registry_uri=store).search_model_versions("name = 'tiny-base-cnn'")
     assert version.run_id == trial.run_id
     assert result.plan.epochs == 0
+
+
+def test_trials_that_were_trained_without_it_are_registered_as_they_are(tiny: Path, store: str) -> None:
+    from mlflow import MlflowClient
+
+    grid = ["sweep", "--lr", "0.03,0.1", "--epochs", "1", *options(tiny)]
+    assert run([*grid, "--no-register"]) == 0
+    client = MlflowClient(store, registry_uri=store)
+    assert client.search_model_versions() == []
+    _, trained = sweep_runs(store)
+    for _ in range(2):
+        assert run(grid) == 0
+        _, trials = sweep_runs(store)
+        assert [trial.run_id for trial in trials] == [trial.run_id for trial in trained]
+        versions = client.search_model_versions("name = 'tiny-base-cnn'")
+        assert {version.run_id for version in versions} == {trial.run_id for trial in trained}
+        assert len(versions) == 2
+    assert {version.tags["lr"] for version in versions} == {"0.03", "0.1"}
+    assert all(f"models:/tiny-base-cnn/{version.version}" in version.description for version in versions)
+    assert run(["models", "verify", "--all"]) == 0
