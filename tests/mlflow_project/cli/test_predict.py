@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import struct
 import threading
 import zlib
@@ -190,3 +191,25 @@ def test_a_version_changed_by_one_byte_answers_nothing(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "version 1 is not what was registered" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("lost", "line"),
+    [
+        ("MLmodel", "has lost its files; restore them from a backup"),
+        ("", "has lost its files; restore them from a backup"),
+        ("extra_files/SHA256SUMS", "can't be verified; restore it from a backup"),
+    ],
+)
+def test_a_model_that_has_lost_files_is_said_in_one_line(
+    lost: str, line: str, registered: Registered, digit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = registered.files(1)
+    if lost:
+        (files / lost).unlink()
+    else:
+        shutil.rmtree(files)
+    assert run(["predict", "--model", "1", str(digit)]) == 1
+    (last,) = capsys.readouterr().err.splitlines()
+    assert last.startswith("Error: mnist-base-cnn version 1 ")
+    assert last.endswith(line)
