@@ -70,7 +70,7 @@ LEVELS = (0.5, 0.1, 0.01, 0.001)
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--seeds", default="0,1,2,3,4,5", help="of the models, default %(default)s")
+    parser.add_argument("--seeds", default="0,1,2,3,4", help="of the models, default %(default)s")
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--threads", type=int, default=0, help="threads of the training, default all cores")
