@@ -196,7 +196,7 @@ def test_a_version_changed_by_one_byte_answers_nothing(
 @pytest.mark.parametrize(
     ("lost", "line"),
     [
-        ("MLmodel", "has lost its files; restore them from a backup"),
+        ("MLmodel", "is not what was registered: MLmodel is missing"),
         ("", "has lost its files; restore them from a backup"),
         ("extra_files/SHA256SUMS", "can't be verified; restore it from a backup"),
     ],
