@@ -60,7 +60,7 @@ def require_active_experiment() -> None:
     uri = absolute_uri(tracking_uri())
     if os.environ.get(ID_VARIABLE) or is_missing_sqlite(uri):
         return  # `named_experiment` checks an id
-    name = names.experiment_name()
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     import_mlflow()
     deleted: list[str] = []
 
