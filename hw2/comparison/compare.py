@@ -14,7 +14,7 @@ from hw2.common.errors import ComparisonError
 from hw2.common.formatting import ALPHA, format_p, plural
 from hw2.common.types import BoolArray, FloatArray
 from hw2.comparison.best import BestVerdict, compare_with_best
-from hw2.comparison.configurations import ConfigurationComparison, compare_configurations
+from hw2.comparison.configurations import ConfigurationComparison, compare_configurations, find_pair
 from hw2.comparison.model_predictions import FailedTraining, ModelPredictions
 from hw2.comparison.significance import (
     CochranQ,
@@ -51,10 +51,7 @@ class Comparison:
 
     def pair(self, first: str, second: str) -> dict[str, Any]:
         """Find the row of `pairs` for two models by name, in either order; KeyError where there is none."""
-        both = self.pairs[["first", "second"]].isin((first, second)).all(axis=1)
-        if not both.any():
-            raise KeyError((first, second))
-        return {str(key): value for key, value in self.pairs[both].iloc[0].items()}
+        return find_pair(self.pairs, first, second)
 
 
 def compare(models: Sequence[ModelPredictions], failed: Sequence[FailedTraining] = ()) -> Comparison:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,10 +88,22 @@ class ConfigurationComparison:
     best: BestVerdict | None
     notes: tuple[str, ...]
 
+    def pair(self, first: str, second: str) -> dict[str, Any]:
+        """Find the row of `pairs` for two configurations by label, in either order; KeyError where there is none."""
+        return find_pair(self.pairs, first, second)
+
     @property
     def has_repetitions(self) -> bool:
         """Whether any configuration has more than one seed."""
         return any(one.seeds > 1 for one in self.configurations)
+
+
+def find_pair(pairs: pd.DataFrame, first: str, second: str) -> dict[str, Any]:
+    """Find the row of two names in a table of pairs, in either order; KeyError where there is none."""
+    both = pairs[["first", "second"]].isin((first, second)).all(axis=1)
+    if not both.any():
+        raise KeyError((first, second))
+    return {str(key): value for key, value in pairs[both].iloc[0].items()}
 
 
 def compare_configurations(

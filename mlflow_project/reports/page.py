@@ -7,11 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_project.analysis.compare_runs import compare_predictions
 from mlflow_project.analysis.run_selection import Selection, select_predictions
 from mlflow_project.common.errors import UsageError
 from mlflow_project.common.ui_links import comparison_page, experiment_page, ui_address
 from mlflow_project.registry.stored_runs import RunRecord, download_artifacts
-from mlflow_project.reports import comparison_sections, model_sections, outlier_sections, reference_study
+from mlflow_project.reports import (
+    comparison_sections,
+    configuration_sections,
+    model_sections,
+    outlier_sections,
+    reference_study,
+)
 from mlflow_project.reports.model_sections import ReportData
 from mlflow_project.tracking.delivery.client import connect as open_store
 from mlflow_project.training import ui_views
@@ -32,11 +39,9 @@ def make_report(selection: Selection, client: "MlflowClient | None" = None) -> t
     Raises:
         RunError, RegistryError, ComparisonError: The models can't be had or compared.
     """
-    from hw2.comparison.compare import compare
-
     client = client or open_store()
     selected, predictions = select_predictions(client, selection)
-    runs, comparison = selected.runs, compare(predictions)
+    runs, comparison = selected.runs, compare_predictions(predictions, selected)
     outliers = outlier_sections.latest_test(client, runs)
     required = [
         *model_sections.required_artifacts(runs),
@@ -126,7 +131,7 @@ def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> 
         "accuracies": comparison_sections.accuracies(data),
         "pareto": comparison_sections.pareto(data),
         "pairs": comparison_sections.pairs(comparison) if len(runs) > 1 else None,
-        "seeds": comparison_sections.over_seeds(comparison),
+        "over_seeds": configuration_sections.over_seeds(comparison),
         "observations": comparison_sections.observed(comparison),
         "provenance": comparison_sections.provenance(runs),
     }
