@@ -18,6 +18,7 @@ from mlflow_project.reports import (
     model_sections,
     outlier_sections,
     reference_study,
+    study_answers,
 )
 from mlflow_project.reports.model_sections import ReportData
 from mlflow_project.tracking.delivery.client import connect as open_store
@@ -26,12 +27,21 @@ from mlflow_project.training import ui_views
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from hw2.comparison.compare import Comparison
+
 NAME = "report.html"
 TEMPLATE = "report.html.j2"
 
 
-def make_report(selection: Selection, client: "MlflowClient | None" = None) -> tuple[str, tuple[str, ...]]:
+def make_report(
+    selection: Selection, client: "MlflowClient | None" = None, over_seeds: "Comparison | None" = None
+) -> tuple[str, tuple[str, ...]]:
     """Make the page of the selected models, with their latest outlier test if there is one.
+
+    Args:
+        selection: Which models.
+        client: Of the store; that of MLflow's own variable by default.
+        over_seeds: A comparison of more seeds, for the verdicts on configurations; else the models' own.
 
     Returns:
         The page as HTML, and notes on models that were left out.
@@ -49,7 +59,7 @@ def make_report(selection: Selection, client: "MlflowClient | None" = None) -> t
     ]
     with tempfile.TemporaryDirectory(prefix="report-") as scratch:
         data = ReportData(runs, comparison, download_artifacts(client, required, Path(scratch)))
-        content = _content(data, outliers) | {"pages": mlflow_pages(client, runs)}
+        content = _content(data, outliers, over_seeds or comparison) | {"pages": mlflow_pages(client, runs)}
         return render(content), selected.notes
 
 
@@ -105,10 +115,13 @@ def render(content: dict[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(content)
 
 
-def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> dict[str, Any]:
+def _content(
+    data: ReportData, outliers: outlier_sections.OutlierRun | None, over_seeds: "Comparison"
+) -> dict[str, Any]:
     comparison, runs = data.comparison, data.runs
     configurations, common = model_sections.configurations(data)
     best = comparison_sections.observed(comparison)[0][1][0]
+    study = comparison_sections.is_digits(data)
     return {
         "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} on {data.dataset}",
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -117,7 +130,7 @@ def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> 
         "overall": comparison.overall_verdict,
         "dataset": data.dataset,
         "total": model_sections.total_images(runs[0]),
-        "study_data": reference_study.StudyData() if comparison_sections.is_digits(data) else None,
+        "study_data": reference_study.StudyData() if study else None,
         "classes": model_sections.class_table(data),
         "examples": model_sections.examples(data),
         "split": model_sections.split(data),
@@ -131,7 +144,8 @@ def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> 
         "accuracies": comparison_sections.accuracies(data),
         "pareto": comparison_sections.pareto(data),
         "pairs": comparison_sections.pairs(comparison) if len(runs) > 1 else None,
-        "over_seeds": configuration_sections.over_seeds(comparison),
+        "over_seeds": configuration_sections.over_seeds(over_seeds),
+        "answers": study_answers.answers_section(over_seeds, study),
         "observations": comparison_sections.observed(comparison),
         "provenance": comparison_sections.provenance(runs),
     }
