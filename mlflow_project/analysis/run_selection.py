@@ -142,7 +142,8 @@ def _divergence(run: RunRecord) -> str:
 
 def _failed_repetitions(client: "MlflowClient", runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     """Find the diverged trainings that differ from one of these runs in the seed alone."""
-    experiment = client.get_experiment_by_name(experiment_name())
+    with mlflow_errors():
+        experiment = client.get_experiment_by_name(experiment_name())
     if experiment is None:
         return ()
     chosen = {(_configuration(run), run.tags.get("dataset_sha256")) for run in runs}

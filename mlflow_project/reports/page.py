@@ -120,7 +120,11 @@ def _content(
 ) -> dict[str, Any]:
     comparison, runs = data.comparison, data.runs
     configurations, common = model_sections.configurations(data)
-    best = comparison_sections.observed(comparison)[0][1][0]
+    observations, repeated = (
+        comparison_sections.observed(comparison),
+        configuration_sections.over_seeds(over_seeds),
+    )
+    best = repeated.findings[0] if repeated and repeated.pairs else observations[0][1][0]
     study = comparison_sections.is_digits(data)
     return {
         "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} on {data.dataset}",
@@ -144,9 +148,9 @@ def _content(
         "accuracies": comparison_sections.accuracies(data),
         "pareto": comparison_sections.pareto(data),
         "pairs": comparison_sections.pairs(comparison) if len(runs) > 1 else None,
-        "over_seeds": configuration_sections.over_seeds(over_seeds),
+        "over_seeds": repeated,
         "answers": study_answers.answers_section(over_seeds, study),
-        "observations": comparison_sections.observed(comparison),
+        "observations": observations,
         "provenance": comparison_sections.provenance(runs),
     }
 
