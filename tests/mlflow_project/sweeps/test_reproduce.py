@@ -80,7 +80,7 @@ def test_over_seeds_the_configurations_are_compared_and_the_observations_answere
     client = MlflowClient(store, registry_uri=store)
     for alias in ("m1", "m2", "m3", "m4", "m5"):
         assert client.get_model_version_by_alias(NAME, alias).tags["seed"] == "1"
-    (parent,), _ = kept(store)
+    (parent,), _ = sweep_runs(store)
     assert parent.status == "FINISHED"
     assert "seed_accuracies.png" in [file.path for file in client.list_artifacts(parent.run_id)]
     tables = {Path(file.path).stem for file in client.list_artifacts(parent.run_id, "tables")}
