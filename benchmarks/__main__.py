@@ -23,6 +23,10 @@ SUITES = {  # by name: the module below benchmarks, and what it measures
         "outliers.outlier_test",
         "the command outliers over three models, all test images of both sets",
     ),
+    "verdicts": (
+        "comparison.verdicts",
+        "how often configurations are called better in simulated studies",
+    ),
     "profile": ("training.profile", "where a training step's time goes, operator by operator"),
     "serving": ("service.serving", "the time that an image takes through mlflow models serve"),
     "service": ("service.commands", "commands, the UI and writers on a store with 10,000 runs"),

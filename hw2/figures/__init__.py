@@ -4,7 +4,7 @@ Tables have no index: written with `to_csv(index=False)` and read again, they dr
 """
 
 from hw2.data.image_set import examples_table
-from hw2.figures.comparison import accuracy_intervals, pareto
+from hw2.figures.comparison import accuracy_intervals, pareto, seed_accuracies
 from hw2.figures.outliers import outlier_matrix, outlier_predictions, probability_vectors
 from hw2.figures.run import confusion_matrices, confusion_matrix, dataset_examples, loss_curve, reliability
 from hw2.figures.scores import accuracy_against_coverage, outlier_scores, roc_curves
@@ -16,5 +16,5 @@ __all__ = [
     "accuracy_against_coverage", "accuracy_intervals", "confusion_matrices", "confusion_matrix",
     "dataset_examples", "examples_table", "loss_curve", "outlier_matrix", "outlier_matrix_table",
     "outlier_predictions", "outlier_scores", "outlier_scores_table", "outlier_table", "pareto", "png",
-    "probability_vectors", "reliability", "roc_curves", "roc_table",
+    "probability_vectors", "reliability", "roc_curves", "roc_table", "seed_accuracies",
 ]  # fmt: skip

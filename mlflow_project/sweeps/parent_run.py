@@ -120,11 +120,11 @@ class ParentRun(ActiveRun):
         """Return the tags of every run below this one. The journal stands for the run, which may have no id yet."""
         return {PARENT_TAG: JOURNAL_REFERENCE + self.journal.header.key}
 
-    def attach(self, path: str, content: str) -> None:
-        """Log a text as an artifact."""
+    def attach(self, path: str, content: str | bytes) -> None:
+        """Log a text, or the bytes of a file, as an artifact."""
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             file = Path(scratch) / "artifact"
-            file.write_text(content, encoding="utf-8")
+            file.write_bytes(content.encode() if isinstance(content, str) else content)
             self.log(Artifact(path, file))
 
     def __exit__(

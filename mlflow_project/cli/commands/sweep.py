@@ -25,10 +25,11 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class CommaSeparated(click.ParamType["tuple[Any, ...]"]):
-    """Comma-separated values; repeated ones count once."""
+    """Comma-separated values; repeated ones count once, unless each must be `unique`."""
 
-    def __init__(self, inner: click.ParamType[Any] | type) -> None:
+    def __init__(self, inner: click.ParamType[Any] | type, unique: bool = False) -> None:
         self.inner = click.types.convert_type(inner)
+        self.unique = unique
         self.name = f"{self.inner.name},..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -40,7 +41,11 @@ class CommaSeparated(click.ParamType["tuple[Any, ...]"]):
             self.fail(
                 f"{value!r} has an empty place; write values with single commas between them", param, ctx
             )
-        return tuple(dict.fromkeys(self.inner.convert(part, param, ctx) for part in parts))
+        values = [self.inner.convert(part, param, ctx) for part in parts]
+        twice = next((number for number in values if values.count(number) > 1), None)
+        if self.unique and twice is not None:
+            self.fail(f"{value!r} has {twice} twice; give each once", param, ctx)
+        return tuple(dict.fromkeys(values))
 
 
 def _axis(name: str, type_: click.ParamType[Any] | type, help_: str) -> Callable[[_Command], _Command]:

@@ -129,14 +129,26 @@ def drawings(
         ),
         "accuracy_intervals": (accuracies, figures.accuracy_intervals),
         "pareto": (accuracies, figures.pareto),
+        "seed_accuracies": (SEEDS, figures.seed_accuracies),
     }
     return drawn
 
 
+SEEDS = pd.DataFrame(
+    [
+        ("lr=0.1 epochs=5", 0, 0.985, 0.986, 0.98, 0.99),
+        ("lr=0.1 epochs=5", 1, 0.987, 0.986, 0.98, 0.99),
+        ("lr=0.1 epochs=5", 2, np.nan, 0.986, 0.98, 0.99),
+        ("lr=0.01 epochs=8", 0, 0.97, 0.97, np.nan, np.nan),
+        ("lr=9 epochs=8", 0, np.nan, np.nan, np.nan, np.nan),
+    ],
+    columns=["configuration", "seed", "accuracy", "mean", "low", "high"],
+)
+
 NAMES = (
     "loss_curve", "confusion_matrix", "reliability", "dataset_examples", "outlier_predictions",
     "probability_vectors", "outlier_matrix", "outlier_scores", "roc_curves", "accuracy_against_coverage",
-    "accuracy_intervals", "pareto",
+    "accuracy_intervals", "pareto", "seed_accuracies",
 )  # fmt: skip
 
 
@@ -155,6 +167,14 @@ def test_every_figure_is_tested(drawings: dict[str, Drawing]) -> None:
     assert set(NAMES) | {"confusion_matrices", "png"} == {
         name for name in figures.__all__ if not name.endswith("_table")
     }
+
+
+def test_a_configuration_says_how_many_of_its_seeds_failed() -> None:
+    written = words(figures.seed_accuracies(SEEDS))
+    assert "98.60 %, 1 of 3 didn't train" in written
+    assert "97.00 %" in written
+    assert "1 of 1 didn't train" in written
+    assert "Most accurate over its seeds: lr=0.1 epochs=5, 98.60 %" in written
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -43,7 +43,7 @@ def test_runs_get_intervals_and_a_verdict_in_words(stored: StoredRuns, capsys: C
     assert "no significant difference: 2 images against 2, p = 1.00 (corrected for 3 pairs)" in out
     assert "Overall: the 3 models are not all equally good" in out
     assert "Pareto front (*): lr=0.1 epochs=8, lr=0.1 epochs=5, lr=0.01 epochs=5" in out
-    assert "Over seeds" not in out
+    assert "configurations over" not in out
 
 
 def test_each_format_holds_the_same(stored: StoredRuns, capsys: Capture) -> None:
@@ -59,14 +59,66 @@ def test_each_format_holds_the_same(stored: StoredRuns, capsys: Capture) -> None
         assert [list(row) for row in rows] == [list(row) for row in comparison[table]]  # type: ignore[attr-defined]
 
 
-def test_seeds_get_a_table_of_their_own(stored: StoredRuns, capsys: Capture) -> None:
-    for seed, wrong in ((0, 10), (1, 12), (2, 14)):
+def five_and_eight(stored: StoredRuns) -> None:
+    """Two configurations at three seeds, the longer one better."""
+    for seed, wrong in ((0, 60), (1, 62), (2, 64)):
         stored.training(range(wrong), seed=seed, name=f"five {seed}")
-        stored.training(range(wrong // 2), seed=seed, epochs=8, name=f"eight {seed}")
+        stored.training(range(wrong // 6), seed=seed, epochs=8, name=f"eight {seed}")
+
+
+def test_configurations_come_first_where_there_are_seeds(stored: StoredRuns, capsys: Capture) -> None:
+    five_and_eight(stored)
     assert run(["compare"]) == 0
     out = capsys.readouterr().out
-    assert "Over seeds\n" in out
-    assert "lr=0.1 epochs=8 is better: 3.00 points on average over 3 seeds" in out
+    assert out.startswith("2 configurations over their seeds and the same 200 test images\n")
+    assert "The best: lr=0.1 epochs=8, 95.00 % on average over 3 seeds.\n" in out
+    assert "Worse: lr=0.1 epochs=5 (-26.00 points, " in out
+    assert out.index("2 configurations") < out.index("6 models, all evaluated")
+    assert "15 of them are listed by: --format csv --table pairs" in out
+
+
+def test_verdicts_can_be_on_models_or_configurations_alone(stored: StoredRuns, capsys: Capture) -> None:
+    five_and_eight(stored)
+    assert run(["compare", "--by", "model"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("6 models, all evaluated")
+    assert "configurations over" not in out
+    assert run(["compare", "--by", "configuration"]) == 0
+    assert "6 models" not in capsys.readouterr().out
+    assert run(["compare", "--by", "configuration", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["seeds"] for row in rows] == ["0, 1, 2", "0, 1, 2"]
+
+
+def test_configurations_of_one_seed_each_are_refused(stored: StoredRuns, capsys: Capture) -> None:
+    stored.training([1])
+    stored.training([2], epochs=8)
+    line = refused(capsys, "--by", "configuration")
+    assert (
+        "no two of these have two trained seeds each; train more with: mlflow-project sweep --seeds" in line
+    )
+
+
+def test_a_seed_whose_loss_became_infinite_is_part_of_the_finding(
+    stored: StoredRuns, capsys: Capture
+) -> None:
+    five_and_eight(stored)
+    reason = {"reason": "the loss became nan at batch 7 (epoch 1): training stopped"}
+    diverged = stored.training(None, seed=3, epochs=8, status="failed", tags=reason, name="eight 3")
+    stored.training(None, seed=3, status="failed", tags={"reason": "the disk is full"})
+    stored.training(None, seed=3, lr=9, status="failed", tags=reason)
+    note = "1 of 4 seeds didn't train (seed 3) of lr=0.1 epochs=8"
+    comparison, _ = compared(capsys)
+    assert comparison["notes"] == [note]
+    assert [row["failed"] for row in comparison["configurations"]] == ["", "3"]  # type: ignore[attr-defined]
+    runs = [row.info.run_id for row in stored.client.search_runs([stored.experiment])]
+    named = [run_id for run_id in runs if stored.client.get_run(run_id).data.tags["status"] == "completed"]
+    comparison, err = compared(capsys, "--runs", ",".join([*named, diverged]))
+    assert comparison["notes"] == [note]
+    assert "Note: eight 3 didn't train: the loss became nan at batch 7" in err
+    sweep = stored.sweep([{"run": run_id, "run_id": run_id} for run_id in (*named, diverged)])
+    assert compared(capsys, "--sweep", sweep)[0]["notes"] == [note]
+    assert "none of the runs named has a model: eight 3" in refused(capsys, "--runs", diverged)
 
 
 def test_a_sweep_is_its_completed_cells_also_those_done_before(stored: StoredRuns, capsys: Capture) -> None:
@@ -111,12 +163,12 @@ def test_without_a_choice_the_newest_of_each_configuration_is_taken(
     stored: StoredRuns, capsys: Capture
 ) -> None:
     stored.training(range(50), identity="one")
-    for n in range(10):
+    for n in range(11):
         stored.training([n], identity=f"other {n}", epochs=n + 1)
     stored.training([], identity="one", name="newest")
     stored.training([], status="interrupted", identity="x")
     comparison, err = compared(capsys)
-    assert names(comparison) == [*(f"lr=0.1 epochs={n + 1}" for n in range(1, 10)), "newest"]
+    assert names(comparison) == [*(f"lr=0.1 epochs={n + 1}" for n in range(1, 11)), "newest"]
     assert "the 10 latest configurations are taken" in err
 
 

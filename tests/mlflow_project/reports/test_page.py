@@ -227,6 +227,36 @@ def test_one_model_alone_without_figures_and_outliers_has_a_page(stored: StoredR
     assert "study’s" not in page.text
 
 
+def test_configurations_at_several_seeds_come_first_with_their_failed_seeds_and_figure(
+    stored: StoredRuns,
+) -> None:
+    for seed, wrong in ((0, 60), (1, 62), (2, 64)):
+        stored.training(range(wrong), seed=seed, lr=0.01, epochs=8, name=f"long {seed}")
+        stored.training(range(wrong // 6), seed=seed, name=f"short {seed}")
+    reason = {"reason": "the loss became nan at batch 7 (epoch 1): training stopped"}
+    stored.training(None, seed=3, status="failed", tags=reason)
+    made = reported()
+    headings = [text for _, text in made.headings]
+    assert headings.index("On configurations, over seeds and test images") < headings.index(
+        "On single models"
+    )
+    best = "The best: lr=0.1 epochs=5, 95.00 % on average over 3 seeds."
+    assert made.text.count(best) == 2  # at the top and among the verdicts
+    assert "1 of 4 seeds didn't train (seed 3) of lr=0.1 epochs=5." in made.text
+    assert "Accuracies by configuration: lr=0.01 epochs=8 69.00 %, between " in made.html
+    answer = "5 epochs at 0.1 beat 8 at 0.01, the study's conclusion? By the models of seed 0: yes (short 0 is better: "
+    assert answer in made.text
+    assert "Each of 3 seeds alone: 3 yes. By the configurations: yes (" in made.text
+
+
+def test_one_seed_each_says_nothing_of_seeds(stored: StoredRuns) -> None:
+    stored.training(range(9))
+    stored.training(range(3), epochs=8)
+    made = reported()
+    assert "over seeds and test images" not in made.text
+    assert "The reference study’s own" not in made.text
+
+
 def test_a_sweeps_models_show_their_own_outliers_whatever_others_were_tested(stored: StoredRuns) -> None:
     first, second = (stored.training([n], lr=lr, files=True) for n, lr in enumerate((0.1, 0.2)))
     stored.training([3], alias="m1", lr=0.3)
