@@ -24,6 +24,13 @@ SHARES_TAG = "shares_training_with"
 SWEEP_TAG = "sweep_sha256"
 """On a sweep's parent run: which grid it is."""
 
+SEARCH_TAG = "search_sha256"
+"""On a search's parent run: which search it is."""
+TRIAL_TAG = "trial"
+"""The number of a trial in its search, from 1."""
+RUNG_TAG = "rung"
+"""Of a trial: after how many epochs it was stopped, or tested."""
+
 # MLflow's own tags, as text: importing MLflow for them takes seconds.
 NOTE_TAG = "mlflow.note.content"
 PARENT_TAG = "mlflow.parentRunId"
@@ -40,6 +47,8 @@ LAYERS_TABLE = "tables/layers.csv"
 """Of a net other than BaseCNN."""
 SWEEP_TABLE = "tables/sweep.csv"
 """The result of each trial of a sweep."""
+SEARCH_TABLE = "tables/search.csv"
+"""Each trial of a search: its parameters, how far it went and why no further."""
 PREDICTIONS = "predictions/test.parquet"
 
 CHECKPOINT = "checkpoint.pt"
