@@ -150,16 +150,19 @@ def lock_group(kind: str, sha256: str, name: str) -> FileLock:
 
 
 def find_interrupted(
-    local: Iterable[LocalRunInfo], identity: tuple[str, str], ignored: Collection[str] = ()
+    local: Iterable[LocalRunInfo],
+    identity: tuple[str, str],
+    ignored: Collection[str] = (),
+    finished: bool = False,
 ) -> Path | None:
-    """Return the folder of the newest parent run of this identity, unless that has finished."""
+    """Return the folder of the newest parent run of this identity, one that has finished only where that will do."""
     tag, sha256 = identity
     for info in reversed(list(local)):
         if info.tags.get(tag) == sha256 and info.folder.name not in ignored:
             run = existing_runs.read_local_run(info.folder)
             if run is None:
                 continue
-            if run.state == "finished":
+            if run.state == "finished" and not finished:
                 return None
             try:
                 require_destination(run.folder)
