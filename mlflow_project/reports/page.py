@@ -13,6 +13,7 @@ from mlflow_project.common.ui_links import comparison_page, experiment_page, ui_
 from mlflow_project.registry.stored_runs import RunRecord, download_artifacts
 from mlflow_project.reports import comparison_sections, model_sections, outlier_sections, reference_study
 from mlflow_project.reports.model_sections import ReportData
+from mlflow_project.reports.search_section import search_section
 from mlflow_project.tracking.delivery.client import connect as open_store
 from mlflow_project.training import ui_views
 
@@ -44,7 +45,10 @@ def make_report(selection: Selection, client: "MlflowClient | None" = None) -> t
     ]
     with tempfile.TemporaryDirectory(prefix="report-") as scratch:
         data = ReportData(runs, comparison, download_artifacts(client, required, Path(scratch)))
-        content = _content(data, outliers) | {"pages": mlflow_pages(client, runs)}
+        content = _content(data, outliers) | {
+            "pages": mlflow_pages(client, runs),
+            "search": search_section(client, runs),
+        }
         return render(content), selected.notes
 
 

@@ -37,6 +37,8 @@ from mlflow_project.training.progress import ProgressListener
 if TYPE_CHECKING:
     from mlflow_project.training.ui_views import View
 
+REPORT_SECONDS = 30.0
+"""For the upload of the tables that the report shows."""
 SHOWN = 8
 """Trials in the table of the best while a search runs."""
 STOPPED, TESTED, COMPLETE, FAILED = "stopped", "tested", "complete", "failed"
@@ -328,7 +330,7 @@ def _add_report(
     from mlflow_project.analysis.run_selection import Selection
     from mlflow_project.reports import page
 
-    if prepared.store is None or not runs:
+    if prepared.store is None or not runs or not parent.wait_for_upload(REPORT_SECONDS):
         return
     try:
         html, _ = page.make_report(Selection(runs=tuple(runs)), prepared.store.client)

@@ -17,6 +17,8 @@ from mlflow_project.common.names import (
     SEARCH_TAG,
     STATUS_TAG,
     VERDICT_TABLE,
+    VERDICT_TAG,
+    WINNER_TAG,
 )
 from mlflow_project.common.run_state import RunState
 from mlflow_project.searches import proposals
@@ -66,7 +68,7 @@ class SearchRun(GroupRun):
         from hw2 import figures
 
         halving = trials.halving
-        self.log(Tag("winner", verdict.name), Tag("verdict", text))
+        self.log(Tag(WINNER_TAG, verdict.name), Tag(VERDICT_TAG, text))
         self.metrics = {
             "trials": len(halving.trials),
             "trials_stopped": sum(row["state"] == "stopped" for row in rows),

@@ -147,7 +147,7 @@ def require_optuna() -> None:
     """Raise ServiceError where Optuna isn't installed."""
     if find_spec("optuna") is None:
         raise ServiceError(
-            "Optuna isn't installed; add it, in the project's folder, with: pip install '.[search]'"
+            "Optuna isn't installed; add it, in the project's folder, with: pip install -r requirements.txt"
         )
 
 
