@@ -12,6 +12,8 @@ from hw2.common.formatting import format_percent
 from hw2.figures import style
 
 _ENDS = ("stopped", "complete", "failed")
+LEAST_ERROR = 1e-4
+"""No mistake at all is drawn here: a logarithmic axis has no 0."""
 LOWEST = 0.5
 """A validation accuracy below it is drawn there, so that those at the top can be told apart."""
 
@@ -26,7 +28,7 @@ def search_curves(table: pd.DataFrame) -> Figure:
         end = str(curve["end"].iloc[0])
         place = _ENDS.index(end)
         axes.plot(
-            curve["epoch"], 1 - curve["validation_accuracy"], color=style.SERIES[place],
+            curve["epoch"], (1 - curve["validation_accuracy"]).clip(lower=LEAST_ERROR), color=style.SERIES[place],
             marker=style.MARKERS[place], linestyle=style.DASHES[place], alpha=1.0 if end == "complete" else 0.55,
             linewidth=1.8 if end == "complete" else 1.0, markersize=3.5, label=None if end in seen else end,
         )  # fmt: skip
@@ -54,7 +56,8 @@ def search_parameters(table: pd.DataFrame) -> Figure:
     names = [name for name in table.columns if name not in ("trial", "epochs", "validation_accuracy")]
     figure = style.new_figure(0.5 + 3.9 * max(len(names), 1.4), 3.7)
     rungs = sorted(table["epochs"].unique())
-    shown = table["validation_accuracy"].clip(lower=LOWEST)
+    best = table.iloc[int(table["validation_accuracy"].argmax())]
+    shown = table["validation_accuracy"].clip(lower=min(LOWEST, float(best["validation_accuracy"]) / 2))
     for panel, name in enumerate(names):
         axes = style.axes_at(figure, 0.85 + panel * 3.9, 0.55, 3.0, 2.4)
         for place, rung in enumerate(rungs):
@@ -71,7 +74,6 @@ def search_parameters(table: pd.DataFrame) -> Figure:
         if panel == 0:
             axes.set_ylabel("validation accuracy")
             style.legend_above(axes, 5)
-    best = table.iloc[int(table["validation_accuracy"].argmax())]
     values = ", ".join(f"{name} {best[name]:g}" for name in names)
     style.set_title(figure, f"Validation accuracy against each parameter; the best has {values}")
     return figure

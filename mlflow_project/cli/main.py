@@ -23,7 +23,7 @@ PROGRAM = "mlflow-project"
 COMMANDS = {
     "train": "mlflow_project.cli.commands.train:train",
     "sweep": "mlflow_project.cli.commands.sweep:sweep",
-    "search": "mlflow_project.cli.commands.search:search",
+    "search": "mlflow_project.cli.commands.sweep:search",
     "reproduce": "mlflow_project.cli.commands.reproduce:reproduce",
     "models": "mlflow_project.cli.commands.models:models",
     "outliers": "mlflow_project.cli.commands.outliers:outliers",

@@ -164,7 +164,8 @@ def _run(
     listener.info(
         f"testing {plural(len(verdict.finalists), 'model')}: the winner and what can't be told from it"
     )
-    executor = make_executor(spec.engine, spec.workers, spec.address)
+    workers = min(spec.workers, len(verdict.finalists))
+    executor = make_executor(spec.engine, workers, spec.address)
     tested = run_tests(trials, verdict.finalists, parent.tags, executor, listener, shutdown)
     parent.results |= {result.sha256: result for result in tested.values()}
     _end_trials(trials, parent, tested, listener)
