@@ -153,6 +153,7 @@ def require_optuna() -> None:
 
 def _open_storage(where: str | None, sha256: str) -> "BaseStorage":
     import optuna
+    from optuna.storages import journal
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if where is not None and "://" in where:
@@ -165,7 +166,7 @@ def _open_storage(where: str | None, sha256: str) -> "BaseStorage":
         path.parent.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(path)
         lock: Any = _NoLock()
-        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path), lock))
+        return optuna.storages.JournalStorage(journal.JournalFileBackend(str(path), lock))
     except (OSError, ValueError) as error:
         raise UsageError(f"--study {path} can't be opened: {first_line(error)}; name another file") from error
 
