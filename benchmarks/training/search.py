@@ -1,9 +1,9 @@
-"""Our search at an equal budget in epochs against Optuna with Hyperband around the usual loop, and the whole grid.
+"""Our search at an equal budget in epochs against Optuna with Hyperband around the baseline loop, and the whole grid.
 
 The space is a grid's, so that each of its configurations is trained once, by this service's trainer, and each search
 then looks its results up: ours would get the same to the last bit, since its trials are bit-equal to trainings straight
-through, and the usual loop the same within rounding (`scripts/benchmark training`). The seconds are those epochs at the
-measured speed of each. `--real` runs the command itself, too, and checks that it decides the same.
+through, and the baseline loop the same within rounding (`scripts/benchmark training`). The seconds are those epochs at
+the measured speed of each. `--real` runs the command itself, too, and checks that it decides the same.
 """
 
 import json
@@ -21,8 +21,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.baselines.training_loop import BaselineLoop, torchvision_folder
 from benchmarks.common import Cell, Report, alternate
-from benchmarks.usual import UsualLoop, torchvision_folder
 from hw2.data.image_set import Dataset, ImageSet, load_dataset
 from hw2.models.factory import new_model
 from hw2.train_step.factory import make_train_step
@@ -210,7 +210,7 @@ def measure_epochs(
     with torchvision_folder(dataset) as folder:
         candidates: dict[str, Callable[[int], None]] = {}
         for size in sizes:
-            candidates[f"usual {size}"] = _epochs_of_usual(folder, size, order)
+            candidates[f"baseline {size}"] = _epochs_of_baseline(folder, size, order)
             for precision in precisions:
                 candidates[f"{precision} {size}"] = _epochs_of_step(dataset, precision, size, order)
         for candidate in candidates.values():
@@ -219,12 +219,12 @@ def measure_epochs(
     scale = images / len(order)
     return {
         way: {size: statistics.median(seconds[f"{way} {size}"]) * scale for size in sizes}
-        for way in ("usual", *precisions)
+        for way in ("baseline", *precisions)
     }
 
 
-def _epochs_of_usual(folder: Path, size: int, order: torch.Tensor) -> Callable[[int], None]:
-    loop = UsualLoop(folder, 0.05, size)
+def _epochs_of_baseline(folder: Path, size: int, order: torch.Tensor) -> Callable[[int], None]:
+    loop = BaselineLoop(folder, 0.05, size)
     return lambda _: loop.train(order)
 
 
@@ -291,8 +291,8 @@ def report(
                 "validation accuracy found": f"{points[-1].best:.4f}",
                 "epochs to the grid's best": "not reached" if hit is None else hit,
             }
-            for way in seconds if name != HYPERBAND else ("usual",):
-                if name == HYPERBAND or way != "usual":
+            for way in seconds if name != HYPERBAND else ("baseline",):
+                if name == HYPERBAND or way != "baseline":
                     row[f"seconds, {way}"] = f"{_seconds(points[-1], seconds[way]):,.0f}"
                     first = next(p for p in points if p.best >= level)
                     row[f"seconds to {level:.4f}, {way}"] = f"{_seconds(first, seconds[way]):,.0f}"
@@ -331,16 +331,16 @@ def _ratios(
         f"the end it lacks {short} points.",
     ]
     for way in seconds:
-        if way == "usual":
+        if way == "baseline":
             continue
         budget, reach = [], []
         for mine, theirs in zip(ways[OURS], ways[HYPERBAND], strict=True):
-            budget.append(_seconds(theirs[-1], seconds["usual"]) / _seconds(mine[-1], seconds[way]))
+            budget.append(_seconds(theirs[-1], seconds["baseline"]) / _seconds(mine[-1], seconds[way]))
             first = [next(p for p in points if p.best >= level) for points in (mine, theirs)]
-            reach.append(_seconds(first[1], seconds["usual"]) / _seconds(first[0], seconds[way]))
+            reach.append(_seconds(first[1], seconds["baseline"]) / _seconds(first[0], seconds[way]))
         notes.append(
-            f"In {way}, Optuna around the usual loop takes {statistics.median(budget):.2f} times as long for the whole "
-            f"search ({min(budget):.2f} to {max(budget):.2f}), and {statistics.median(reach):.2f} times as long until "
+            f"In {way}, Optuna with the baseline loop takes {statistics.median(budget):.2f} times as long for the "
+            f"whole search ({min(budget):.2f} to {max(budget):.2f}), and {statistics.median(reach):.2f} times as long until "
             f"{level:.4f} is found ({min(reach):.2f} to {max(reach):.2f})."
         )
     return notes
