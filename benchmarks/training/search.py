@@ -340,8 +340,8 @@ def _ratios(
             reach.append(_seconds(first[1], seconds["baseline"]) / _seconds(first[0], seconds[way]))
         notes.append(
             f"In {way}, Optuna with the baseline loop takes {statistics.median(budget):.2f} times as long for the "
-            f"whole search ({min(budget):.2f} to {max(budget):.2f}), and {statistics.median(reach):.2f} times as long until "
-            f"{level:.4f} is found ({min(reach):.2f} to {max(reach):.2f})."
+            f"whole search ({min(budget):.2f} to {max(budget):.2f}), and {statistics.median(reach):.2f} times as long "
+            f"until {level:.4f} is found ({min(reach):.2f} to {max(reach):.2f})."
         )
     return notes
 

@@ -35,6 +35,8 @@ def search_curves(table: pd.DataFrame) -> Figure:
         seen.add(end)
     axes.set_yscale("log")
     axes.set_xscale("log")
+    errors = (1 - table["validation_accuracy"]).clip(lower=LEAST_ERROR)
+    axes.set_ylim(float(errors.min()) / 1.3, float(errors.max()) * 1.3)
     for axis in (axes.yaxis, axes.xaxis):
         axis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(style.plain_percent)

@@ -152,6 +152,25 @@ def test_a_study_of_another_search_space_is_one_line(tiny: Path, capsys: pytest.
     assert not [line for line in err if "Traceback" in line]
 
 
+def test_a_stopped_trial_is_completed_by_resuming_it(
+    tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run([*SEARCH, *options(tiny)]) == 0
+    stopped = next(t for t in stored(store)[1] if t.data.tags["status"] == "stopped")
+    assert run(["train", "--resume", stopped.info.run_id]) == 0
+    completed = MlflowClient(store).get_run(stopped.info.run_id)
+    assert (completed.data.tags["status"], completed.info.status) == ("completed", "FINISHED")
+    assert "test_accuracy" in completed.data.metrics
+    straight = move(tmp_path / "straight", migrated_store, monkeypatch)
+    given = [
+        text
+        for key in ("lr", "batch_size")
+        for text in (f"--{key.replace('_', '-')}", stopped.data.params[key])
+    ]
+    assert run(["train", *given, "--epochs", "3", *options(tiny)]) == 0
+    assert list(weights(straight).values()) == [completed.data.tags["weights_sha256"]]
+
+
 @pytest.mark.process
 def test_two_workers_decide_the_same_each_time(
     tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
