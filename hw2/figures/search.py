@@ -23,6 +23,11 @@ def search_curves(table: pd.DataFrame) -> Figure:
     """Validation error of each trial by epoch, both logarithmic; from trial, epoch, validation_accuracy, end."""
     figure = style.new_figure(7.6, 4.2)
     axes = style.axes_at(figure, 0.85, 0.55, 6.5, 2.9)
+    # Before anything is drawn: limits of one's own, since those of a single point would be equal.
+    errors = (1 - table["validation_accuracy"]).clip(lower=LEAST_ERROR)
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlim(float(table["epoch"].min()) / 1.15, float(table["epoch"].max()) * 1.15)
+    axes.set_ylim(float(errors.min()) / 1.3, float(errors.max()) * 1.3)
     seen: set[str] = set()
     for _, curve in table.groupby("trial", sort=True):
         end = str(curve["end"].iloc[0])
@@ -33,10 +38,6 @@ def search_curves(table: pd.DataFrame) -> Figure:
             linewidth=1.8 if end == "complete" else 1.0, markersize=3.5, label=None if end in seen else end,
         )  # fmt: skip
         seen.add(end)
-    axes.set_yscale("log")
-    axes.set_xscale("log")
-    errors = (1 - table["validation_accuracy"]).clip(lower=LEAST_ERROR)
-    axes.set_ylim(float(errors.min()) / 1.3, float(errors.max()) * 1.3)
     for axis in (axes.yaxis, axes.xaxis):
         axis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(style.plain_percent)
