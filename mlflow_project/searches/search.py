@@ -13,7 +13,7 @@ from hw2.common.errors import Hw2Error
 from hw2.common.formatting import format_percent, plural
 from hw2.training.config import TrainingConfig
 from hw2.training.fingerprint import config_hash
-from mlflow_project.common.errors import Interrupted, ServiceError, StoreError, UsageError
+from mlflow_project.common.errors import DestinationError, Interrupted, ServiceError, StoreError, UsageError
 from mlflow_project.common.names import PARENT_TAG
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import absolute_uri, redact, tracking_uri
@@ -31,6 +31,7 @@ from mlflow_project.sweeps.request import divide_threads
 from mlflow_project.sweeps.sweep import make_executor
 from mlflow_project.tracking.delivery.status import DeliveryStatus, require_taken
 from mlflow_project.tracking.experiment import experiment_name
+from mlflow_project.tracking.new_run import checked_uri
 from mlflow_project.training import inputs
 from mlflow_project.training.progress import ProgressListener
 
@@ -123,6 +124,7 @@ def prepare(spec: SearchSpec, listener: ProgressListener) -> PreparedSearch:
     """
     from mlflow_project.tracking.delivery.client import connect
 
+    checked_uri()
     if spec.engine == "ray":
         from mlflow_project.sweeps.ray_executor import require_cluster
 
@@ -137,6 +139,8 @@ def prepare(spec: SearchSpec, listener: ProgressListener) -> PreparedSearch:
     store = None
     try:
         store = existing_runs.ExperimentIndex(connect(create=True))
+    except DestinationError:
+        raise
     except StoreError as error:
         listener.warning(f"{error}; only runs of this machine can be reused")
     decisive = {
