@@ -18,6 +18,10 @@ SUITES = {  # by name: the module below benchmarks, and what it measures
         "a whole run, from the command to a registered model, against the baseline programs",
     ),
     "sweep": ("training.sweep", "the reference study's five models as one sweep, against each alone"),
+    "search": (
+        "training.search",
+        "a search at an equal budget against Optuna's Hyperband around the baseline loop, and the whole grid",
+    ),
     "outliers": ("outliers.scores", "every outlier score on every outlier set, over several seeds"),
     "outlier_test": (
         "outliers.outlier_test",

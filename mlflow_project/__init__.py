@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mlflow_project.registry.promotion import promote as promote
     from mlflow_project.registry.registered_model import RegisteredModel as RegisteredModel
     from mlflow_project.reports.page import make_report as make_report
+    from mlflow_project.searches.search import search as search
     from mlflow_project.server.backup import backup as backup
     from mlflow_project.server.backup import restore as restore
     from mlflow_project.sweeps.reproduce import reproduce as reproduce
@@ -70,6 +71,7 @@ _MODULES = {
     "mlflow_project.registry.promotion": ("promote",),
     "mlflow_project.registry.registered_model": ("RegisteredModel",),
     "mlflow_project.reports.page": ("make_report",),
+    "mlflow_project.searches.search": ("search",),
     "mlflow_project.server.backup": ("backup", "restore"),
     "mlflow_project.sweeps.reproduce": ("reproduce",),
     "mlflow_project.sweeps.sweep": ("sweep",),

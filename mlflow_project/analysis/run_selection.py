@@ -16,6 +16,8 @@ from mlflow_project.common.names import (
     DEFAULT_NAME,
     PARENT_TAG,
     REASON_TAG,
+    SEARCH_TABLE,
+    SEARCH_TAG,
     STATUS_TAG,
     SWEEP_TABLE,
     SWEEP_TAG,
@@ -164,8 +166,9 @@ def _configuration(run: RunRecord) -> object:
 def _completed(client: "MlflowClient", run_id: str) -> RunRecord:
     run = get_run(client, run_id)
     tags = run.data.tags
-    if SWEEP_TAG in tags:
-        raise RunError(f"run {run_id} is a sweep; name it by --sweep {run_id}")
+    for tag, kind in ((SWEEP_TAG, "sweep"), (SEARCH_TAG, "search")):
+        if tag in tags:
+            raise RunError(f"run {run_id} is a {kind}; name it by --sweep {run_id}")
     if IDENTITY not in tags:
         raise RunError(
             f"run {run_id} ({run.info.run_name}) is no training of mlflow-project; name one that is"
@@ -203,11 +206,12 @@ def _refuse_deleted(experiment: Any) -> None:
 
 def _of_sweep(client: "MlflowClient", run_id: str) -> SelectedRuns:
     parent = get_run(client, run_id)
-    if SWEEP_TAG not in parent.data.tags:
+    if SWEEP_TAG not in parent.data.tags and SEARCH_TAG not in parent.data.tags:
         raise RunError(
             f"run {run_id} ({parent.info.run_name}) is not a sweep; name trainings by --runs {run_id}"
         )
-    trials = _read_sweep_table(client, parent) or _children(client, parent)
+    trials, stopped = _read_sweep_table(client, parent)
+    trials = trials or _children(client, parent)
     runs, notes, failed = [], [], []
     for trial, trial_id in trials:
         try:
@@ -221,17 +225,26 @@ def _of_sweep(client: "MlflowClient", run_id: str) -> SelectedRuns:
                 notes.append(f"{trial} is left out: it isn't completed")
     if not runs:
         raise RunError(f"no run of sweep {run_id} is completed; resume it by the same sweep command again")
+    if stopped:
+        notes.append(f"left out: {plural(stopped, 'trial')} that the search has stopped, untested")
     return SelectedRuns(tuple(runs), tuple(notes), tuple(failed))
 
 
-def _read_sweep_table(client: "MlflowClient", parent: Any) -> list[tuple[str, str]]:
-    """Read the sweep's trials; also those that were done before it, and are no children of it."""
+def _read_sweep_table(client: "MlflowClient", parent: Any) -> tuple[list[tuple[str, str]], int]:
+    """Read the trials of a sweep or a search; also those that were done before it, and are no children of it.
+
+    Returns:
+        Name and run ID of each, but of those that a search has stopped only the number.
+    """
+    path = SEARCH_TABLE if SEARCH_TAG in parent.data.tags else SWEEP_TABLE
     with tempfile.TemporaryDirectory() as scratch:
-        table = download(client, parent.info.run_id, parent.info.artifact_uri, SWEEP_TABLE, Path(scratch))
+        table = download(client, parent.info.run_id, parent.info.artifact_uri, path, Path(scratch))
         if table is None:
-            return []
+            return [], 0
         with table.open(newline="", encoding="utf-8") as file:
-            return [(row["run"], row["run_id"]) for row in csv.DictReader(file)]
+            rows = list(csv.DictReader(file))
+    trials = [(row["run"], row["run_id"]) for row in rows if row["state"] != RunState.STOPPED]
+    return trials, len(rows) - len(trials)
 
 
 def _children(client: "MlflowClient", parent: Any) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ PROGRAM = "mlflow-project"
 COMMANDS = {
     "train": "mlflow_project.cli.commands.train:train",
     "sweep": "mlflow_project.cli.commands.sweep:sweep",
+    "search": "mlflow_project.cli.commands.sweep:search",
     "reproduce": "mlflow_project.cli.commands.reproduce:reproduce",
     "models": "mlflow_project.cli.commands.models:models",
     "outliers": "mlflow_project.cli.commands.outliers:outliers",
@@ -37,7 +38,7 @@ COMMANDS = {
 }
 
 
-WRITING = ("train", "sweep", "reproduce", "outliers")
+WRITING = ("train", "sweep", "search", "reproduce", "outliers")
 """Commands that write a run, and take the one that MLFLOW_RUN_ID names."""
 
 

@@ -21,6 +21,7 @@ from mlflow_project.reports import (
     study_answers,
 )
 from mlflow_project.reports.model_sections import ReportData
+from mlflow_project.reports.search_section import search_section
 from mlflow_project.tracking.delivery.client import connect as open_store
 from mlflow_project.training import ui_views
 
@@ -59,7 +60,10 @@ def make_report(
     ]
     with tempfile.TemporaryDirectory(prefix="report-") as scratch:
         data = ReportData(runs, comparison, download_artifacts(client, required, Path(scratch)))
-        content = _content(data, outliers, over_seeds or comparison) | {"pages": mlflow_pages(client, runs)}
+        content = _content(data, outliers, over_seeds or comparison) | {
+            "pages": mlflow_pages(client, runs),
+            "search": search_section(client, runs),
+        }
         return render(content), selected.notes
 
 

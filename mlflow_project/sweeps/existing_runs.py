@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import JournalError, RunError
-from mlflow_project.common.names import LIVE_TAGS, PREDICTIONS
+from mlflow_project.common.names import LIVE_TAGS, PARENT_TAG, PREDICTIONS
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.registry.stored_runs import fetch_or_none
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
@@ -81,12 +81,18 @@ def local_runs(since: str = "") -> Iterator[LocalRunInfo]:
             yield LocalRunInfo(folder, header.tags, header.run_id, header.run_name)
 
 
-def find_local_runs(runs: Collection[LocalRunInfo]) -> ExistingRun | None:
-    """Return the best local run of one configuration: completed with its metrics, else alive, else resumable."""
+def find_local_runs(runs: Collection[LocalRunInfo], parent: str = "") -> ExistingRun | None:
+    """Return the best local run of one configuration: completed with its metrics, else alive, else resumable.
+
+    parent: the reference to the parent run of who asks; what another search has stopped stays as it is, and only its
+    checkpoint is of use.
+    """
     by_state: dict[str, ExistingRun] = {}
     for local in runs:
         run = read_local_run(local.folder)
         if run is None:
+            continue
+        if run.state == "stopped" and read_run_spec(local.folder).tags.get(PARENT_TAG) != parent:
             continue
         kind = {"finished": COMPLETED, "alive": ELSEWHERE}.get(run.state, RESUMABLE)
         # Without a plan the run died before it had logged anything: no server knows of it.

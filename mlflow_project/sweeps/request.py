@@ -85,7 +85,7 @@ def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
         from mlflow_project.sweeps.ray_executor import require_cluster
 
         require_cluster(request.address)
-    configs = [_with_threads(config, request) for config in request.configs]
+    configs = [divide_threads(config, request.workers) for config in request.configs]
     _, loaded = inputs.load(configs[0], request.data_dir, request.download)
     dataset = loaded.dataset.identity
     return PreparedSweep(request, dataset, *_plan(request, configs, dataset, listener), loaded)
@@ -93,7 +93,7 @@ def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
 
 def preview(request: SweepSpec, listener: "ProgressListener") -> SweepPreview:
     """Make the plan alone; nothing imports PyTorch for it, unless this host has no run by which to tell the time."""
-    configs = [_with_threads(config, request) for config in request.configs]
+    configs = [divide_threads(config, request.workers) for config in request.configs]
     _, dataset = inputs.resolve_inputs(configs[0], request.data_dir, request.download)
     planned = SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, dry_run=True))
     if planned.seconds() is not None:
@@ -135,13 +135,13 @@ def _plan(
         return store, make_plan(configs, dataset, None, aliases, dry_run, request.register)
 
 
-def _with_threads(config: TrainingConfig, request: SweepSpec) -> TrainingConfig:
+def divide_threads(config: TrainingConfig, workers: int) -> TrainingConfig:
     """Return the configuration with a worker's share of the threads, where it doesn't say how many."""
-    if config.threads or request.workers == 1:
+    if config.threads or workers == 1:
         return config
     import torch
 
-    share = max(1, torch.get_num_threads() // request.workers)
+    share = max(1, torch.get_num_threads() // workers)
     if config.custom_net is not None:
         share = min(share, inputs.runtime_of(config).threads)
     return dataclasses.replace(config, threads=share)

@@ -252,7 +252,9 @@ def _run_pass(
     if not specs:
         return
     names = {trial.sha256: trial.config.name for trial in plan.trials}
-    for result in _executor(request).run(specs, listener, shutdown):
+    for result in make_executor(request.engine, request.workers, request.address).run(
+        specs, listener, shutdown
+    ):
         results[result.sha256] = result
         accuracy = result.metrics.get("test_accuracy")
         detail = result.reason if accuracy is None else f"test accuracy {accuracy:.4f}, run {result.run_id}"
@@ -309,12 +311,13 @@ def _register_reused(
     return failed
 
 
-def _executor(request: SweepSpec) -> Executor:
-    if request.engine == "ray":
+def make_executor(engine: str, workers: int, address: str | None) -> Executor:
+    """Return where jobs run: engine is local or ray, address that of a cluster."""
+    if engine == "ray":
         from mlflow_project.sweeps.ray_executor import RayExecutor
 
-        return RayExecutor(request.workers, request.address)
-    return SerialExecutor() if request.workers == 1 else ProcessExecutor(request.workers)
+        return RayExecutor(workers, address)
+    return SerialExecutor() if workers == 1 else ProcessExecutor(workers)
 
 
 def _wait_for(

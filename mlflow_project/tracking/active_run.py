@@ -91,6 +91,10 @@ class ActiveRun:
         """Return whether MLflow has everything that was logged so far."""
         return self._uploader.delivery().pending == 0
 
+    def wait_for_upload(self, seconds: float) -> bool:
+        """Wait at most so many seconds until MLflow has everything that was logged so far; return whether it has."""
+        return self._uploader.wait(seconds).pending == 0
+
     def when_named(self, announce: Callable[[str], None]) -> None:
         """Call `announce` once with the run's ID in MLflow, as soon as the server has given it."""
         self._uploader.when_named(announce)

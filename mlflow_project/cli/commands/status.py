@@ -90,7 +90,7 @@ def _needs_attention(run: "LocalRun") -> bool:
 
 
 def _local_row(run: "LocalRun") -> dict[str, Any]:
-    from mlflow_project.common.names import SWEEP_TAG
+    from mlflow_project.common.names import SEARCH_TAG, SWEEP_TAG
 
     name = run.run_id or run.key
     actions = []
@@ -98,6 +98,8 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
         again = ""
         if SWEEP_TAG in run.header.tags:
             again = "the same sweep again, or "
+        elif SEARCH_TAG in run.header.tags:
+            again = "the same search again, or "
         elif run.is_resumable:
             again = f"mlflow-project train --resume {name}, or "
         actions.append(f"{again}mlflow-project status --repair")

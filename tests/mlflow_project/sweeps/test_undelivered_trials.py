@@ -20,7 +20,7 @@ def test_a_sweep_while_the_server_is_away_is_kept_and_not_done_again(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     for place in (
         "sweeps.executors.DELIVERY_SECONDS",
-        "sweeps.parent_run.KILLED_DELIVERY_SECONDS",
+        "sweeps.group_run.KILLED_DELIVERY_SECONDS",
     ):
         monkeypatch.setattr(f"mlflow_project.{place}", 0.1)
     command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
@@ -43,7 +43,7 @@ def test_a_trial_whose_process_died_before_its_delivery_is_delivered_by_the_next
     command = ["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]
     with monkeypatch.context() as patch:
         patch.setattr(JournalUploader, "step", away)
-        for place in ("sweeps.executors.DELIVERY_SECONDS", "sweeps.parent_run.KILLED_DELIVERY_SECONDS"):
+        for place in ("sweeps.executors.DELIVERY_SECONDS", "sweeps.group_run.KILLED_DELIVERY_SECONDS"):
             patch.setattr(f"mlflow_project.{place}", 0.1)
         assert run(command) == 0
     assert "log entries not uploaded" in capsys.readouterr().err
@@ -75,7 +75,7 @@ def test_an_undelivered_trial_that_is_to_have_an_alias_is_registered_without_a_s
     register = "--register" if registered else "--no-register"
     with monkeypatch.context() as patch:
         patch.setattr(JournalUploader, "step", away)
-        for place in ("sweeps.executors.DELIVERY_SECONDS", "sweeps.parent_run.KILLED_DELIVERY_SECONDS"):
+        for place in ("sweeps.executors.DELIVERY_SECONDS", "sweeps.group_run.KILLED_DELIVERY_SECONDS"):
             patch.setattr(f"mlflow_project.{place}", 0.1)
         assert run(["sweep", "--lr", "0.03", "--epochs", "1", register, *options(tiny)]) == 0
     config = TrainingConfig(lr=0.03, epochs=1, dataset=str(tiny), validation_size=VALIDATION, threads=1)
