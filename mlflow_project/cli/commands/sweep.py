@@ -171,6 +171,7 @@ def _print_plan(planned: "SweepPreview", format_: str) -> int:
 @data_options
 @engine_options
 @switch_option("register", "Register the models that are tested.", True)
+@migrate_option
 @format_option
 @click.pass_obj
 def search(shutdown: "GracefulShutdown", /, format_: str, **options: Any) -> int:
