@@ -30,7 +30,8 @@ class Question:
     second: str
 
 
-CONCLUSION = Question("5 epochs at 0.1 beat 8 at 0.01, the study's conclusion", "m2", "m5")
+CONCLUSION = Question("5 epochs at 0.1 beat 8 at 0.01", "m2", "m5")
+_OUTCOMES = {YES: "holds", NO: "is reversed", OPEN: "can't be told from its opposite"}
 QUESTIONS = (
     CONCLUSION,
     Question("at 0.1, 8 epochs beat 5", "m3", "m2"),
