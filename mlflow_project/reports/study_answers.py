@@ -66,6 +66,8 @@ class Answer:
         need = (
             "more than one seed is needed to say so" if self.needs_seeds else "each seed alone says the same"
         )
+        if self.question is CONCLUSION:
+            need += f". The study's conclusion {_OUTCOMES[self.over_seeds]}"
         return (
             f"{self.question.text[0].upper()}{self.question.text[1:]}? By the models of seed {seed}: {answer} "
             f"({self.first_verdict}). Each of {plural(len(self.by_seed), 'seed')} alone: {each}. By the "
