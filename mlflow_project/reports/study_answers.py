@@ -30,7 +30,8 @@ class Question:
     second: str
 
 
-CONCLUSION = Question("5 epochs at 0.1 beat 8 at 0.01, the study's conclusion", "m2", "m5")
+CONCLUSION = Question("5 epochs at 0.1 beat 8 at 0.01", "m2", "m5")
+_OUTCOMES = {YES: "holds", NO: "is reversed", OPEN: "can't be told from its opposite"}
 QUESTIONS = (
     CONCLUSION,
     Question("at 0.1, 8 epochs beat 5", "m3", "m2"),
@@ -65,6 +66,8 @@ class Answer:
         need = (
             "more than one seed is needed to say so" if self.needs_seeds else "each seed alone says the same"
         )
+        if self.question is CONCLUSION:
+            need += f". The study's conclusion {_OUTCOMES[self.over_seeds]}"
         return (
             f"{self.question.text[0].upper()}{self.question.text[1:]}? By the models of seed {seed}: {answer} "
             f"({self.first_verdict}). Each of {plural(len(self.by_seed), 'seed')} alone: {each}. By the "

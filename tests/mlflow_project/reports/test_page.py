@@ -244,7 +244,7 @@ def test_configurations_at_several_seeds_come_first_with_their_failed_seeds_and_
     assert made.text.count(best) == 2  # at the top and among the verdicts
     assert "1 of 4 seeds didn't train (seed 3) of lr=0.1 epochs=5." in made.text
     assert "Accuracies by configuration: lr=0.01 epochs=8 69.00 %, between " in made.html
-    answer = "5 epochs at 0.1 beat 8 at 0.01, the study's conclusion? By the models of seed 0: yes (short 0 is better: "
+    answer = "5 epochs at 0.1 beat 8 at 0.01? By the models of seed 0: yes (short 0 is better: "
     assert answer in made.text
     assert "Each of 3 seeds alone: 3 yes. By the configurations: yes (" in made.text
 

@@ -46,11 +46,11 @@ def test_what_each_seed_and_all_seeds_say_needs_one_seed_alone() -> None:
     assert answer.by_seed == {"0": YES, "1": YES, "2": YES}
     assert (answer.over_seeds, answer.needs_seeds) == (YES, False)
     assert answer.sentence().startswith(
-        "5 epochs at 0.1 beat 8 at 0.01, the study's conclusion? By the models of seed 0: yes "
+        "5 epochs at 0.1 beat 8 at 0.01? By the models of seed 0: yes "
         "(m2/0 is better: 60 images against 0, p < 0.0001"
     )
     assert "Each of 3 seeds alone: 3 yes. By the configurations: yes (" in answer.sentence()
-    assert answer.sentence().endswith("each seed alone says the same.")
+    assert answer.sentence().endswith("each seed alone says the same. The study's conclusion holds.")
 
 
 def test_a_lead_that_the_first_seed_has_and_others_have_not_needs_more_seeds() -> None:
@@ -58,12 +58,14 @@ def test_a_lead_that_the_first_seed_has_and_others_have_not_needs_more_seeds() -
     assert answer.by_seed == {"0": YES, "1": NO, "2": OPEN}
     assert (answer.over_seeds, answer.needs_seeds) == (OPEN, True)
     assert "Each of 3 seeds alone: 1 yes, 1 no, 1 can't be told." in answer.sentence()
-    assert answer.sentence().endswith("more than one seed is needed to say so.")
+    assert "more than one seed is needed to say so" in answer.sentence()
+    assert answer.sentence().endswith("The study's conclusion can't be told from its opposite.")
 
 
 def test_the_opposite_of_the_study_is_a_no() -> None:
     (answer,) = trained({"m2": [80, 82, 81], "m5": [20, 22, 21]})
     assert answer.over_seeds == NO
+    assert answer.sentence().endswith("The study's conclusion is reversed.")
 
 
 def test_a_seed_that_diverged_is_an_answer_too() -> None:
