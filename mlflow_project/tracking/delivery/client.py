@@ -13,6 +13,7 @@ from mlflow_project.common.errors import OlderStoreError, ServiceError, StoreErr
 from mlflow_project.common.store_uri import (
     START_IT,
     absolute_uri,
+    inner_uri,
     is_missing_sqlite,
     redact,
     sqlite_path,
@@ -46,6 +47,7 @@ _LOUD = {
 
 _importing = threading.Lock()
 _imported: list[ModuleType] = []
+_BOUNDS = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
 
 
 def import_mlflow() -> ModuleType:
@@ -71,6 +73,19 @@ def import_mlflow() -> ModuleType:
         return mlflow
 
 
+def adopt_mlflow() -> None:
+    """Use the MLflow that a program has imported, whose requests become bounded; all else stays as the program has it."""
+    with _importing:
+        if not _imported:
+            for name in _BOUNDS:
+                os.environ.setdefault(name, _DEFAULTS[name])
+            import mlflow.artifacts
+            import mlflow.entities
+            import mlflow.exceptions
+
+            _imported.append(mlflow)
+
+
 def open_client(tracking_uri: str) -> "MlflowClient":
     """Open a client; a SQLite store is created or migrated by one process, while the others wait.
 
@@ -79,7 +94,7 @@ def open_client(tracking_uri: str) -> "MlflowClient":
     Raises:
         StoreError: A database can't be opened, or MLflow would migrate it.
     """
-    registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri
+    registry_uri = inner_uri(os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri)
     for uri in (tracking_uri, registry_uri):
         require_current_store(uri)
     mlflow = import_mlflow()
@@ -204,6 +219,11 @@ def pages(fetch: Callable[[str | None], Any]) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def real_stores(client: "MlflowClient") -> tuple[Any, Any]:
+    """Return the tracking store and the registry store behind a client."""
+    return client._tracking_client.store, client._get_registry_client().store
 
 
 @contextmanager
