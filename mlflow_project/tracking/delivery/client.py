@@ -74,7 +74,7 @@ def import_mlflow() -> ModuleType:
 
 
 def adopt_mlflow() -> None:
-    """Use the MLflow that a program has imported, whose requests become bounded; all else stays as the program has it."""
+    """Use the MLflow that a program has imported: its requests become bounded, all else stays as it is."""
     with _importing:
         if not _imported:
             for name in _BOUNDS:

@@ -154,4 +154,3 @@ def find_real_id(client: Any, provisional: str) -> str | None:
         return str(models[0].model_id) if models else None
     runs = client.search_runs(experiments, f"tags.`{ids.RUN_TAG}` = '{provisional}'")
     return str(runs[0].info.run_id) if runs else None
-

@@ -7,13 +7,12 @@ the files before it.
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.common.errors import DeliveryError, StoreError
-from mlflow_project.common.names import KEY_TAG
+from mlflow_project.common.errors import DeliveryError
 from mlflow_project.tracking.delivery.client import import_mlflow, open_client, real_stores
 from mlflow_project.tracking.delivery.error_policy import describe_error, is_missing_endpoint, is_permanent
 from mlflow_project.tracking.delivery.program_session import ProgramSession, Waiting
@@ -147,7 +146,9 @@ class ProgramUploader(JournalUploader):
 
     def _reject_call(self, call: Call, error: Exception) -> None:
         # Begun without a server, a program couldn't know.
-        if call.method == "create_registered_model" and "ALREADY_EXISTS" in str(getattr(error, "error_code", "")):
+        if call.method == "create_registered_model" and "ALREADY_EXISTS" in str(
+            getattr(error, "error_code", "")
+        ):
             return
         self._reject(f"{call.method} was rejected: {describe_error(error, '')}")
 
@@ -244,7 +245,9 @@ class ProgramUploader(JournalUploader):
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
             uri = self.session.artifact_uri(owner, is_model=is_model)
-            self._repositories[owner] = get_artifact_repository(uri, tracking_uri=self.session.header.tracking_uri)
+            self._repositories[owner] = get_artifact_repository(
+                uri, tracking_uri=self.session.header.tracking_uri
+            )
         return self._repositories[owner]
 
 
@@ -256,4 +259,6 @@ def open_uploader(
 ) -> JournalUploader:
     """Return what uploads the journal in a folder, whoever wrote it."""
     is_program = format.read_header(folder).is_program
-    return (ProgramUploader if is_program else JournalUploader)(folder, connect, may_create_store=may_create_store)
+    return (ProgramUploader if is_program else JournalUploader)(
+        folder, connect, may_create_store=may_create_store
+    )

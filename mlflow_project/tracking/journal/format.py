@@ -53,7 +53,7 @@ _KINDS: dict[str, type[Any]] = {
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _PATHS = {"artifact": "file", "image": "file", "model": "directory", "call": "file"}
 # What an earlier version didn't write is left out where it has its default, so that version reads the line.
-_ADDED = {
+_ADDED: dict[str, dict[str, str | None]] = {
     "journal": {
         "experiment_id": None, "origin": "run", "provisional_id": None, "adds_to": None, "experiment_location": None,
     },

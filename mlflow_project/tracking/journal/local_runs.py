@@ -5,7 +5,7 @@ can give it one.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,12 +124,12 @@ def local_runs(base: Path | None = None, *, all_: bool = True) -> Iterator[Local
 
 def undelivered(base: Path | None = None) -> list[LocalRun]:
     """List the runs that MLflow hasn't got all of and whose process has ended; not those that never started."""
-    runs = [
-        run
-        for run in local_runs(base, all_=False)
-        if run.state != "alive" and run.pending and not run.never_started
-    ]
-    # What belongs to no run refers to the runs, never the other way round.
+    runs = local_runs(base, all_=False)
+    return in_order([run for run in runs if run.state != "alive" and run.pending and not run.never_started])
+
+
+def in_order(runs: Sequence[LocalRun]) -> list[LocalRun]:
+    """Return runs in the order of their upload: what belongs to no run refers to runs, never the other way round."""
     return sorted(runs, key=lambda run: run.header.origin == "registry")
 
 

@@ -1,7 +1,7 @@
 """MLflow's entities from what journals say, and the server's with addresses of ours."""
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 from mlflow.entities import (
     Experiment,
@@ -20,6 +20,8 @@ from mlflow_project.tracking.journal import entities
 from mlflow_project.tracking.programs.addresses import address, address_of_uri
 from mlflow_project.tracking.programs.calls import dataset_inputs
 from mlflow_project.tracking.programs.record import ModelRecord, RunRecord
+
+Answer = TypeVar("Answer")
 
 _ACTIVE = "active"
 # MLflow 2 wants the ID twice.
@@ -52,7 +54,9 @@ def run_of(record: RunRecord, run_id: str, uri: str) -> Run:
     if not hasattr(mlflow.entities, "LoggedModelOutput"):
         return Run(info, data, RunInputs(**inputs))
     inputs["model_inputs"] = [mlflow.entities.LoggedModelInput(each) for each in record.model_inputs]
-    outputs = [mlflow.entities.LoggedModelOutput(each["model_id"], each["step"]) for each in record.model_outputs]
+    outputs = [
+        mlflow.entities.LoggedModelOutput(each["model_id"], each["step"]) for each in record.model_outputs
+    ]
     return Run(info, data, RunInputs(**inputs), mlflow.entities.RunOutputs(outputs) if outputs else None)
 
 
@@ -77,7 +81,9 @@ def record_of(run: Run) -> RunRecord:
         record.model_inputs += [item.model_id for item in getattr(run.inputs, "model_inputs", None) or ()]
     outputs = getattr(run, "outputs", None)
     if outputs:
-        record.model_outputs += [{"model_id": item.model_id, "step": item.step} for item in outputs.model_outputs]
+        record.model_outputs += [
+            {"model_id": item.model_id, "step": item.step} for item in outputs.model_outputs
+        ]
     return record
 
 
@@ -124,22 +130,30 @@ def model_of(record: ModelRecord, model_id: str, source_run_id: str | None, uri:
 def experiment_of(experiment_id: str, name: str, location: str | None, tags: dict[str, str]) -> Experiment:
     """Return an experiment that no server has yet."""
     return Experiment(
-        experiment_id, name, location or "", _ACTIVE, [ExperimentTag(key, value) for key, value in tags.items()]
+        experiment_id,
+        name,
+        location or "",
+        _ACTIVE,
+        [ExperimentTag(key, value) for key, value in tags.items()],
     )
 
 
-def with_our_addresses(value: Any, uri: str) -> Any:
+def with_our_addresses(value: Answer, uri: str) -> Answer:
     """Return what the server answered, with addresses that lead to us: runs and models, or lists of them."""
+    _set_addresses(value, uri)
+    return value
+
+
+def _set_addresses(value: Any, uri: str) -> None:
     if isinstance(value, Run):
-        with_our_addresses(value.info, uri)
+        _set_addresses(value.info, uri)
     elif isinstance(value, RunInfo):
         value._artifact_uri = address(uri, "runs", value.run_id)
     elif type(value).__name__ == "LoggedModel":
         value._artifact_location = address(uri, "models", value.model_id)
     elif isinstance(value, list):
         for item in value:
-            with_our_addresses(item, uri)
-    return value
+            _set_addresses(item, uri)
 
 
 def our_address(real: str, uri: str) -> str:

@@ -23,7 +23,7 @@ from mlflow_project.tracking.programs.addresses import Place, parse
 from mlflow_project.tracking.programs.passing import delivering
 
 
-class DurableArtifactRepository(ArtifactRepository):  # type: ignore[misc]
+class DurableArtifactRepository(ArtifactRepository):
     """Files are copied into the journal when they are logged, and read from the server or from there."""
 
     def __init__(
@@ -164,7 +164,9 @@ class DurableArtifactRepository(ArtifactRepository):  # type: ignore[misc]
                 return place.owner
             if place.kind == "runs":
                 return str(hub.tracking.get_run(runs.real_run_id(hub, place.owner)).info.artifact_uri)
-            return str(hub.tracking.get_logged_model(models.real_model_id(hub, place.owner)).artifact_location)
+            return str(
+                hub.tracking.get_logged_model(models.real_model_id(hub, place.owner)).artifact_location
+            )
 
         uri = hub.ask(ask)
         with delivering():

@@ -21,7 +21,11 @@ def check_batch(
         MlflowException: It may not.
     """
     validation._validate_run_id(run_id)
-    metrics, params, tags = validation._validate_batch_log_data(metrics, params, tags) or (metrics, params, tags)
+    metrics, params, tags = validation._validate_batch_log_data(metrics, params, tags) or (
+        metrics,
+        params,
+        tags,
+    )
     validation._validate_batch_log_limits(metrics, params, tags)
     validation._validate_param_keys_unique(params)
     return metrics, params, tags

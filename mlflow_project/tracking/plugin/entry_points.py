@@ -19,14 +19,14 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
         )
     from mlflow_project.tracking.plugin.store import DurableTrackingStore
 
-    return DurableTrackingStore(store_uri)
+    return DurableTrackingStore(store_uri)  # type: ignore[abstract]
 
 
 def registry_store(store_uri: str, tracking_uri: str | None = None) -> Any:
     """Return the model registry of a `durable+` address."""
     from mlflow_project.tracking.plugin.registry import DurableRegistryStore
 
-    return DurableRegistryStore(store_uri, tracking_uri)
+    return DurableRegistryStore(store_uri, tracking_uri)  # type: ignore[abstract]
 
 
 def artifact_repository(

@@ -182,6 +182,19 @@ class Hub:
             self._real[text] = real
         return real
 
+    def promised_experiment(self, experiment_id: str) -> Promise | None:
+        """Return what is to become of a provisional experiment."""
+        if experiment_id not in self.experiments and is_provisional(experiment_id):
+            promise = Promise.load(experiment_id)
+            if promise is None:
+                return None
+            self.experiments[experiment_id] = promise
+        return self.experiments.get(experiment_id)
+
+    def shown_experiment(self, real: str) -> str:
+        """Return the ID by which this process knows an experiment of the server's."""
+        return next((known for known in self.experiments if self._real.get(known) == real), real)
+
     def note_real(self, provisional: str, real: str) -> None:
         self._real[provisional] = real
 
@@ -198,11 +211,14 @@ class Hub:
         self.worker.wait(lambda: bool(done()) or self.reachability.is_down, seconds)
         return bool(done())
 
-    def deliver(self, log: RunLog | None = None, seconds: float = WAIT_SECONDS, *, files: bool = False) -> bool:
+    def deliver(
+        self, log: RunLog | None = None, seconds: float = WAIT_SECONDS, *, files: bool = False
+    ) -> bool:
         """Wait until what was logged so far, to one run or to all, is uploaded; return whether it is."""
         goals = [(each, each.size) for each in (self._current() if log is None else [log])]
         return self.wait(
-            lambda: all((each.position if files else each.values_position) >= goal for each, goal in goals), seconds
+            lambda: all((each.position if files else each.values_position) >= goal for each, goal in goals),
+            seconds,
         )
 
     def running(self) -> list[RunLog]:
@@ -231,7 +247,9 @@ class Hub:
         if left:
             runs = "1 journal" if len(left) == 1 else f"{len(left)} journals"
             why = f" ({self.reachability.problem})" if self.reachability.problem else ""
-            _tell(f"{runs} of this process not uploaded completely{why}; upload the rest with: mlflow-project sync")
+            _tell(
+                f"{runs} of this process not uploaded completely{why}; upload the rest with: mlflow-project sync"
+            )
 
     def abandon(self) -> None:
         """Forget, in a forked process, what is the parent's."""

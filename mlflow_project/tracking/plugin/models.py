@@ -96,7 +96,9 @@ def get(hub: Hub, model_id: str, **more: Any) -> Any:
         return local(hub, model_id)
     try:
         real = real_model_id(hub, model_id)
-        return answers.with_our_addresses(hub.ask(lambda: hub.tracking.get_logged_model(real, **more)), hub.uri)
+        return answers.with_our_addresses(
+            hub.ask(lambda: hub.tracking.get_logged_model(real, **more)), hub.uri
+        )
     except Unreachable:
         known = local(hub, model_id)
         if known is None:

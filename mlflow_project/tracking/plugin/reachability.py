@@ -9,7 +9,13 @@ from mlflow.exceptions import MlflowException
 from mlflow_project.common.errors import ServiceError
 from mlflow_project.tracking.delivery.error_policy import UNREACHABLE, describe_error, is_access_denied
 
-_OUTAGE_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "IO_ERROR")
+_OUTAGE_CODES = (
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "REQUEST_LIMIT_EXCEEDED",
+    "DEADLINE_EXCEEDED",
+    "IO_ERROR",
+)
 
 
 class Unreachable(MlflowException):

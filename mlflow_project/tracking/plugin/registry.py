@@ -1,7 +1,7 @@
 """MLflow's model registry for `durable+` addresses: what is registered is journaled, and sent after the runs."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.store.model_registry.abstract_store import AbstractStore
@@ -21,11 +21,11 @@ VERSION_SECONDS = 10.0
 """How long a new version waits for the upload of its model, while the server answers."""
 
 
-class DurableRegistryStore(AbstractStore):  # type: ignore[misc]
+class DurableRegistryStore(AbstractStore):
     """A registry that nothing is lost on the way to."""
 
     def __init__(self, store_uri: str, tracking_uri: str | None = None) -> None:
-        super().__init__(store_uri, tracking_uri)
+        super().__init__(store_uri, tracking_uri)  # type: ignore[no-untyped-call]
         self._store_uri = store_uri
         self._pending: dict[tuple[str, str], ModelVersion] = {}
 
@@ -45,7 +45,9 @@ class DurableRegistryStore(AbstractStore):  # type: ignore[misc]
         made = self._outcome("create_registered_model", arguments)
         return made if made is not None else RegisteredModel(name, now_ms(), now_ms(), description)
 
-    def update_registered_model(self, name: str, description: str, deployment_job_id: Any = None) -> RegisteredModel:
+    def update_registered_model(
+        self, name: str, description: str, deployment_job_id: Any = None
+    ) -> RegisteredModel:
         made = self._outcome("update_registered_model", {"name": name, "description": description})
         return made if made is not None else RegisteredModel(name, description=description)
 
@@ -102,7 +104,7 @@ class DurableRegistryStore(AbstractStore):  # type: ignore[misc]
         }
         made = self._outcome("create_model_version", arguments, VERSION_SECONDS)
         if made is not None:
-            return made
+            return cast(ModelVersion, made)
         hub.promise(provisional, hub.registry_log)
         version = ModelVersion(
             name,
@@ -121,7 +123,7 @@ class DurableRegistryStore(AbstractStore):  # type: ignore[misc]
     def _await_model_version_creation(self, mv: ModelVersion, await_creation_for: int) -> None:
         # It was waited for already; one that is pending is delivered some time.
         if not is_provisional(str(mv.version)):
-            super()._await_model_version_creation(mv, await_creation_for)
+            super()._await_model_version_creation(mv, await_creation_for)  # type: ignore[no-untyped-call]
 
     def update_model_version(self, name: str, version: str, description: str) -> ModelVersion:
         arguments = {"name": name, "version": str(version), "description": description}
@@ -155,7 +157,7 @@ class DurableRegistryStore(AbstractStore):  # type: ignore[misc]
         real = self._real_version(name, str(version))
         if real is None:
             return self._pending_version(name, version)
-        return hub.ask(lambda: hub.registry.get_model_version(name, real))
+        return cast(ModelVersion, hub.ask(lambda: hub.registry.get_model_version(name, real)))
 
     def get_model_version_download_uri(self, name: str, version: str) -> str:
         hub = self._hub

@@ -29,7 +29,11 @@ class RunLog:
     """A journal, what it says so far, and its uploader."""
 
     def __init__(
-        self, folder: Path, journal: Journal | None, record: RunRecord, connect: "Callable[[str], MlflowClient]"
+        self,
+        folder: Path,
+        journal: Journal | None,
+        record: RunRecord,
+        connect: "Callable[[str], MlflowClient]",
     ) -> None:
         self.folder = folder
         self.header = format.read_header(folder)

@@ -31,12 +31,14 @@ def create(hub: Hub, experiment_id: str, start_time: int, tags: Sequence[Any], r
     name = run_name_of(run_name, tags)
     plain = {tag.key: tag.value for tag in tags}
     plain.setdefault("mlflow.runName", name)
-    promise = hub.experiments.get(experiment_id) or (
-        Promise.load(experiment_id) if is_provisional(experiment_id) else None
-    )
+    promise = hub.promised_experiment(experiment_id)
     known = known_experiment(hub, experiment_id)
     header = {
-        "experiment": promise.experiment if promise else known.name if known else f"experiment {experiment_id}",
+        "experiment": promise.experiment
+        if promise
+        else known.name
+        if known
+        else f"experiment {experiment_id}",
         "experiment_id": None if promise else experiment_id,
         "experiment_location": promise.experiment_location if promise else None,
         "experiment_tags": promise.experiment_tags if promise else None,
@@ -122,6 +124,8 @@ def get(hub: Hub, run_id: str) -> Run:
     if log.is_open_run and status in ("FINISHED", "FAILED", "KILLED"):
         # Another process has ended it, such as the one that `mlflow run` has started.
         log.append(RunEnded(status, run.info.end_time or entities.now_ms()))
+    if log.record.experiment_id:
+        run.info._experiment_id = log.record.experiment_id  # as the program knows it
     return answers.with_our_addresses(run, hub.uri)
 
 
@@ -132,6 +136,7 @@ def _read(hub: Hub, run_id: str) -> Run:
     try:
         if not is_provisional(real):
             run: Run = hub.ask(lambda: hub.tracking.get_run(real))
+            run.info._experiment_id = hub.shown_experiment(str(run.info.experiment_id))
             return answers.with_our_addresses(run, hub.uri)
     except Unreachable:
         if promise is None:
@@ -144,7 +149,8 @@ def _read(hub: Hub, run_id: str) -> Run:
             return answers.run_of(RunRecord.load(folder, experiment_id), run_id, hub.uri)
         except JournalError:
             pass
-    return hub.ask(lambda: hub.tracking.get_run(real))
+    missing: Run = hub.ask(lambda: hub.tracking.get_run(real))
+    return answers.with_our_addresses(missing, hub.uri)
 
 
 def local_run(hub: Hub, log: RunLog, run_id: str) -> Run:
@@ -157,7 +163,9 @@ def local_history(log: RunLog, key: str, run_id: str) -> list[Metric]:
     """Return the points of a metric in a journal."""
     points = (item.value for item in format.read_entries(log.folder) if isinstance(item, Entry))
     return [
-        answers.metric_of(point) for point in points if isinstance(point, entities.Metric) and point.key == key
+        answers.metric_of(point)
+        for point in points
+        if isinstance(point, entities.Metric) and point.key == key
     ]
 
 
@@ -180,9 +188,7 @@ def real_run_id(hub: Hub, run_id: str) -> str:
 
 def real_experiment_id(hub: Hub, experiment_id: str) -> str:
     """Return the ID of an experiment in MLflow, or the provisional one while there is none."""
-    promise = hub.experiments.get(experiment_id) or (
-        Promise.load(experiment_id) if is_provisional(experiment_id) else None
-    )
+    promise = hub.promised_experiment(experiment_id)
     if promise is None:
         return experiment_id
     if hub.real_id(experiment_id) is None:

@@ -17,17 +17,17 @@ from mlflow_project.tracking.plugin.lifecycle import hub_of
 from mlflow_project.tracking.plugin.reachability import Unreachable
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.calls import pairs
-from mlflow_project.tracking.programs.ids import Promise, is_provisional
+from mlflow_project.tracking.programs.ids import Promise
 from mlflow_project.tracking.programs.passing import is_delivering
 
 _ENDS = ("FINISHED", "FAILED", "KILLED")
 
 
-class DurableTrackingStore(AbstractStore):  # type: ignore[misc]
+class DurableTrackingStore(AbstractStore):
     """A store that nothing is lost on the way to. What it doesn't journal goes to the server as it is."""
 
     def __init__(self, store_uri: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._store_uri = store_uri
 
     @property
@@ -48,7 +48,7 @@ class DurableTrackingStore(AbstractStore):  # type: ignore[misc]
                 experiment_location=artifact_location or None,
                 experiment_tags={tag.key: tag.value for tag in tags or ()},
             )
-            provisional = ids.new_experiment_id()
+            provisional = ids.experiment_id_of(hub.uri, name)
             promise.save(provisional)
             hub.experiments[provisional] = promise
             arguments = {"name": name, "artifact_location": artifact_location, "tags": pairs(tags)}
@@ -57,9 +57,7 @@ class DurableTrackingStore(AbstractStore):  # type: ignore[misc]
 
     def get_experiment(self, experiment_id: str) -> Any:
         hub = self._hub
-        promise = hub.experiments.get(experiment_id) or (
-            Promise.load(experiment_id) if is_provisional(experiment_id) else None
-        )
+        promise = hub.promised_experiment(experiment_id)
         try:
             if promise is None:
                 found = hub.ask(lambda: hub.tracking.get_experiment(experiment_id))
@@ -90,10 +88,9 @@ class DurableTrackingStore(AbstractStore):  # type: ignore[misc]
             known = runs.known_experiment_by_name(hub, experiment_name)
             if known is not None:
                 return known
-        for provisional, promise in hub.experiments.items():
-            if promise.experiment == experiment_name:
-                return self.get_experiment(provisional)
-        return None
+        provisional = ids.experiment_id_of(hub.uri, experiment_name)
+        promised = hub.promised_experiment(provisional)
+        return None if promised is None else self.get_experiment(provisional)
 
     def set_experiment_tag(self, experiment_id: str, tag: Any) -> None:
         from mlflow.utils.validation import _validate_experiment_tag
@@ -306,5 +303,10 @@ for _name, _member in list(vars(DurableTrackingStore).items()):
         setattr(DurableTrackingStore, _name, _while_delivering(_name, _member))
 for _name in dir(AbstractStore):
     _member = getattr(AbstractStore, _name)
-    if callable(_member) and not _name.startswith("_") and _name not in vars(DurableTrackingStore) and _name not in _LOCAL:
+    if (
+        callable(_member)
+        and not _name.startswith("_")
+        and _name not in vars(DurableTrackingStore)
+        and _name not in _LOCAL
+    ):
         setattr(DurableTrackingStore, _name, _while_delivering(_name, _straight(_name)))

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from mlflow_project.tracking.delivery.client import import_mlflow, real_stores
@@ -40,7 +41,9 @@ class Worker:
         self._stopping = threading.Event()
         self._wake = {lane: threading.Event() for lane in ("values", "files")}
         for lane, work in (("values", self._send_values), ("files", self._send_files)):
-            thread = threading.Thread(target=self._work, args=(lane, work), name=f"durable-{lane}", daemon=True)
+            thread = threading.Thread(
+                target=self._work, args=(lane, work), name=f"durable-{lane}", daemon=True
+            )
             thread.start()
 
     def hurry(self) -> None:
@@ -113,7 +116,7 @@ class Worker:
             if log.values_position < log.size or log.run_id is None:
                 fine = self._try(log, log.uploader.step_values) and fine
             if fine and log.header.origin == "program" and log.record.status == "RUNNING" and log.run_id:
-                fine = self._try(log, lambda log=log: self._send_heartbeat(log))
+                fine = self._try(log, partial(self._send_heartbeat, log))
             if not fine and self._reachability.is_down:
                 return False
             self._on_progress(log)

@@ -5,7 +5,6 @@ Making one again, because its answer was lost, changes nothing.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -15,6 +14,8 @@ from mlflow_project.tracking.programs.ids import MODEL_TAG, VERSION_TAG
 
 BARRIERS = frozenset({"finalize_logged_model", "create_model_version"})
 """Calls that come after the files before them; all others overtake files."""
+
+_MISSING, _PRESENT = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 
 HISTORY_TAG = "mlflow.log-model.history"
 
@@ -52,30 +53,30 @@ def dataset_inputs(entities: Any, datasets: Sequence[Mapping[str, Any]]) -> list
     """Return MLflow's entities of journaled data sets."""
     return [
         entities.DatasetInput(
-            entities.Dataset(**item["dataset"]), [entities.InputTag(key, value) for key, value in item["tags"]]
+            entities.Dataset(**item["dataset"]),
+            [entities.InputTag(key, value) for key, value in item["tags"]],
         )
         for item in datasets
     ]
 
 
-def _code(error: Exception) -> str:
-    return str(getattr(error, "error_code", ""))
-
-
-def _ignoring(*codes: str) -> Any:
-    class Ignoring(suppress):
-        def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-            return error is not None and _code(error) in codes
-
-    return Ignoring()
+def _unless(code: str, action: Callable[[], Any], otherwise: Callable[[], Any] = lambda: None) -> Any:
+    """Return what an action does or, where the store answers it with this code, what is done otherwise."""
+    try:
+        return action()
+    except Exception as error:
+        if getattr(error, "error_code", None) != code:
+            raise
+    return otherwise()
 
 
 def _delete_tag(to: Target, key: str) -> None:
-    with _ignoring("RESOURCE_DOES_NOT_EXIST"):
-        to.tracking.delete_tag(to.run_id, key)
+    _unless(_MISSING, lambda: to.tracking.delete_tag(to.run_id, key))
 
 
-def _update_run(to: Target, status: str | None = None, name: str | None = None, end_time: int | None = None) -> None:
+def _update_run(
+    to: Target, status: str | None = None, name: str | None = None, end_time: int | None = None
+) -> None:
     run_status = to.entities.RunStatus.from_string(status) if status else None
     to.tracking.update_run_info(to.run_id, run_status, end_time, name)
 
@@ -125,7 +126,9 @@ def _create_logged_model(
         return to.tracking.get_logged_model(to.models[id])
     model = None
     if to.repeated:
-        found = to.tracking.search_logged_models([experiment_id], filter_string=f"tags.`{MODEL_TAG}` = '{id}'")
+        found = to.tracking.search_logged_models(
+            [experiment_id], filter_string=f"tags.`{MODEL_TAG}` = '{id}'"
+        )
         model = min(found, key=lambda each: (each.creation_timestamp, each.model_id), default=None)
     if model is None:
         own = [[KEY_TAG, f"{to.key}/{id}"], [MODEL_TAG, id]]
@@ -153,21 +156,26 @@ def _log_logged_model_params(to: Target, model_id: str, params: Sequence[tuple[s
 
 
 def _set_logged_model_tags(to: Target, model_id: str, tags: Sequence[tuple[str, str]]) -> None:
-    to.tracking.set_logged_model_tags(model_id, [to.entities.LoggedModelTag(key, value) for key, value in tags])
+    to.tracking.set_logged_model_tags(
+        model_id, [to.entities.LoggedModelTag(key, value) for key, value in tags]
+    )
 
 
 def _delete_logged_model_tag(to: Target, model_id: str, key: str) -> None:
-    with _ignoring("RESOURCE_DOES_NOT_EXIST"):
-        to.tracking.delete_logged_model_tag(model_id, key)
+    _unless(_MISSING, lambda: to.tracking.delete_logged_model_tag(model_id, key))
 
 
 def _create_experiment(
     to: Target, name: str, artifact_location: str | None, tags: Sequence[tuple[str, str]] | None
 ) -> str:
-    with _ignoring("RESOURCE_ALREADY_EXISTS"):
-        made = [to.entities.ExperimentTag(key, value) for key, value in tags or ()]
-        return str(to.tracking.create_experiment(name, artifact_location, made))
-    return str(to.tracking.get_experiment_by_name(name).experiment_id)
+    made = [to.entities.ExperimentTag(key, value) for key, value in tags or ()]
+    return str(
+        _unless(
+            _PRESENT,
+            lambda: to.tracking.create_experiment(name, artifact_location, made),
+            lambda: to.tracking.get_experiment_by_name(name).experiment_id,
+        )
+    )
 
 
 def _set_experiment_tag(to: Target, experiment_id: str, key: str, value: str) -> None:
@@ -175,14 +183,20 @@ def _set_experiment_tag(to: Target, experiment_id: str, key: str, value: str) ->
 
 
 def _create_registered_model(
-    to: Target, name: str, tags: Sequence[tuple[str, str]] | None = None, description: str | None = None, **more: Any
+    to: Target,
+    name: str,
+    tags: Sequence[tuple[str, str]] | None = None,
+    description: str | None = None,
+    **more: Any,
 ) -> Any:
     made = [_registry_entities(to).RegisteredModelTag(key, value) for key, value in tags or ()]
+
+    def create() -> Any:
+        return to.registry.create_registered_model(name, made, description, **more)
+
     if not to.repeated:
-        return to.registry.create_registered_model(name, made, description, **more)
-    with _ignoring("RESOURCE_ALREADY_EXISTS"):
-        return to.registry.create_registered_model(name, made, description, **more)
-    return to.registry.get_registered_model(name)
+        return create()
+    return _unless(_PRESENT, create, lambda: to.registry.get_registered_model(name))
 
 
 def _create_model_version(
@@ -229,8 +243,7 @@ def _of_registry(method: str) -> Callable[..., Any]:
     def make(to: Target, **arguments: Any) -> Any:
         if not method.startswith("delete"):
             return getattr(to.registry, method)(**arguments)
-        with _ignoring("RESOURCE_DOES_NOT_EXIST"):
-            return getattr(to.registry, method)(**arguments)
+        return _unless(_MISSING, lambda: getattr(to.registry, method)(**arguments))
 
     return make
 

@@ -4,6 +4,7 @@ They have MLflow's form, and can be told from real ones wherever they stand in a
 one that a program has seen, a small file says which journal makes the real one.
 """
 
+import hashlib
 import json
 import re
 import secrets
@@ -36,8 +37,10 @@ def new_model_id() -> str:
     return "m-" + new_run_id()
 
 
-def new_experiment_id() -> str:
-    return f"{_EXPERIMENT}{secrets.randbelow(10**12):012}"
+def experiment_id_of(uri: str, name: str) -> str:
+    """Return the provisional ID of an experiment: the same in every process."""
+    digest = hashlib.sha256(f"{uri}\n{name}".encode()).digest()
+    return f"{_EXPERIMENT}{int.from_bytes(digest[:8]) % 10**12:012}"
 
 
 def new_version() -> str:
