@@ -56,6 +56,8 @@ def import_mlflow() -> ModuleType:
     Of two threads that import it at once, each gets half of it: this is the only place that does, and every use of
     any part of it takes it from here.
     """
+    if _imported:
+        return _imported[0]  # without the lock, which another thread may hold while this process is forked
     with _importing:
         if _imported:
             return _imported[0]

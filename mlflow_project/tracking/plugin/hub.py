@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mlflow.exceptions import MlflowException
 
 from mlflow_project.common.errors import JournalError
-from mlflow_project.tracking.delivery.background import upload_pending_runs
+from mlflow_project.tracking.delivery.background import deliver, upload_pending_runs
 from mlflow_project.tracking.delivery.client import adopt_mlflow, open_client, real_stores
+from mlflow_project.tracking.journal import local_runs
 from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.journal.writer import Journal
 from mlflow_project.tracking.plugin.reachability import Reachability, is_answer
@@ -33,7 +34,7 @@ Result = TypeVar("Result")
 class Hub:
     """What this process logs to one store."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, inherited: Mapping[str, RunRecord] | None = None) -> None:
         adopt_mlflow()
         self.uri = uri
         """The store's address, without the prefix."""
@@ -41,6 +42,8 @@ class Hub:
         self.reachability = Reachability(uri, str(runs_folder()))
         self.experiments: dict[str, Promise] = {}
         """Experiments that no server has yet, by their provisional IDs."""
+        self.inherited = dict(inherited or {})
+        """What the process from which this one was forked knew of its runs."""
         self.seen_experiments: dict[str, Any] = {}
         """Experiments that the server has named, by ID."""
         self._logs: list[RunLog] = []
@@ -239,8 +242,10 @@ class Hub:
         for log in logs:
             log.sync()
         if self._worker is not None:
+            deadline = time.monotonic() + seconds
             self._worker.wait(lambda: all(log.is_delivered for log in logs), seconds)
             self._worker.stop()
+            self._deliver_orphans(deadline)
         left = self.pending()
         for log in logs:
             log.close()
@@ -251,10 +256,21 @@ class Hub:
                 f"{runs} of this process not uploaded completely{why}; upload the rest with: mlflow-project sync"
             )
 
-    def abandon(self) -> None:
-        """Forget, in a forked process, what is the parent's."""
+    def _deliver_orphans(self, deadline: float) -> None:
+        """Upload what processes that ended before this one have added to its runs."""
+        own = {*self._by_run, *self._ended}
+        for run in local_runs.undelivered():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or self.reachability.is_down:
+                return
+            if run.header.adds_to in own:
+                deliver(run.folder, remaining)
+
+    def abandon(self) -> dict[str, RunRecord]:
+        """Let go, in a forked process, of what is the parent's; return what it knew of its runs."""
         for log in self._logs:
             log.abandon()
+        return {run_id: log.record for run_id, log in self._by_run.items()}
 
     def _current(self) -> list[RunLog]:
         # The registry's last: it refers to the runs.

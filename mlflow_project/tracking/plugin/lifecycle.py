@@ -10,11 +10,13 @@ from types import FrameType
 from mlflow_project.common.store_uri import absolute_uri, inner_uri
 from mlflow_project.tracking.journal.entities import RunEnded
 from mlflow_project.tracking.plugin.hub import Hub
+from mlflow_project.tracking.programs.record import RunRecord
 
 WAIT_VARIABLE = "MLFLOW_DURABLE_WAIT"
 _WAIT_SECONDS, _KILLED_SECONDS = 10.0, 5.0
 
 _hubs: dict[str, Hub] = {}
+_inherited: dict[str, dict[str, RunRecord]] = {}
 _making = threading.Lock()
 _is_watching = False
 
@@ -24,8 +26,9 @@ def hub_of(store_uri: str) -> Hub:
     uri = absolute_uri(inner_uri(store_uri))
     with _making:
         if uri not in _hubs:
-            _hubs[uri] = Hub(uri)
+            _hubs[uri] = Hub(uri, _inherited.pop(uri, None))
             _watch()
+            _finish_with_multiprocessing()
         return _hubs[uri]
 
 
@@ -59,19 +62,16 @@ def _watch() -> None:
     _is_watching = True
     os.register_at_fork(after_in_child=_start_anew)
     _handle_sigterm()
-    _finish_with_multiprocessing()
 
 
 def _start_anew() -> None:
     """Begin with no journals, in a forked process: those that there are belong to its parent."""
     global _making
     _making = threading.Lock()
-    hubs = list(_hubs.values())
+    hubs = list(_hubs.items())
     _hubs.clear()
-    for hub in hubs:
-        hub.abandon()
-    if hubs:
-        _finish_with_multiprocessing()
+    for uri, hub in hubs:
+        _inherited[uri] = hub.abandon()
 
 
 def _finish_with_multiprocessing() -> None:

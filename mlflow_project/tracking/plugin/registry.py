@@ -10,7 +10,7 @@ from mlflow.utils import validation
 from mlflow_project.tracking.journal.entities import now_ms
 from mlflow_project.tracking.plugin import answers, models, runs
 from mlflow_project.tracking.plugin.lifecycle import hub_of
-from mlflow_project.tracking.plugin.reachability import rejection
+from mlflow_project.tracking.plugin.reachability import Unreachable, rejection
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.addresses import parse
 from mlflow_project.tracking.programs.calls import pairs
@@ -28,6 +28,8 @@ class DurableRegistryStore(AbstractStore):
         super().__init__(store_uri, tracking_uri)  # type: ignore[no-untyped-call]
         self._store_uri = store_uri
         self._pending: dict[tuple[str, str], ModelVersion] = {}
+        self._known: dict[str, RegisteredModel] = {}
+        self._aliases: dict[tuple[str, str], str] = {}
 
     @property
     def _hub(self) -> Any:
@@ -43,7 +45,41 @@ class DurableRegistryStore(AbstractStore):
         if deployment_job_id:
             arguments["deployment_job_id"] = deployment_job_id
         made = self._outcome("create_registered_model", arguments)
-        return made if made is not None else RegisteredModel(name, now_ms(), now_ms(), description)
+        if made is None:
+            made = RegisteredModel(name, now_ms(), now_ms(), description, tags=list(tags or ()))
+        self._known[name] = made
+        return cast(RegisteredModel, made)
+
+    def get_registered_model(self, name: str) -> RegisteredModel:
+        hub = self._hub
+        hub.deliver(hub.registry_log)
+        try:
+            self._known[name] = hub.ask(lambda: hub.registry.get_registered_model(name))
+        except Unreachable:
+            if name not in self._known:
+                raise
+        return self._known[name]
+
+    def get_latest_versions(self, name: str, stages: Any = None) -> list[ModelVersion]:
+        hub = self._hub
+        hub.deliver(hub.registry_log)
+        try:
+            return cast(list[ModelVersion], hub.ask(lambda: hub.registry.get_latest_versions(name, stages)))
+        except Unreachable:
+            own = [version for (known, _), version in self._pending.items() if known == name]
+            if not own:
+                raise
+            return own[-1:]
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> ModelVersion:
+        hub = self._hub
+        hub.deliver(hub.registry_log)
+        try:
+            return cast(ModelVersion, hub.ask(lambda: hub.registry.get_model_version_by_alias(name, alias)))
+        except Unreachable:
+            if (name, alias) not in self._aliases:
+                raise
+            return self._pending_version(name, self._aliases[name, alias])
 
     def update_registered_model(
         self, name: str, description: str, deployment_job_id: Any = None
@@ -62,6 +98,7 @@ class DurableRegistryStore(AbstractStore):
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
         validation._validate_model_name(name)
         validation._validate_model_alias_name(alias)
+        self._aliases[name, alias] = str(version)
         self._call("set_registered_model_alias", {"name": name, "alias": alias, "version": str(version)})
 
     def delete_registered_model_alias(self, name: str, alias: str) -> None:
@@ -118,6 +155,7 @@ class DurableRegistryStore(AbstractStore):
             run_link=run_link,
         )
         self._pending[name, provisional] = version
+        self._known.setdefault(name, RegisteredModel(name))
         return version
 
     def _await_model_version_creation(self, mv: ModelVersion, await_creation_for: int) -> None:

@@ -84,6 +84,9 @@ def _adopt(hub: Hub, run_id: str) -> RunLog:
         log = hub.find_log(run_id)
         if log is not None:
             return log
+        inherited = hub.inherited.get(run_id)
+        if inherited is not None:
+            return _begin_addition(hub, run_id, inherited)
         try:
             run = _read(hub, run_id)
             if run.info.lifecycle_stage != "active":
@@ -97,15 +100,19 @@ def _adopt(hub: Hub, run_id: str) -> RunLog:
         except Unreachable:
             # Whether it exists shows when this is uploaded.
             record = RunRecord("", run_id, entities.now_ms())
-        header = {
-            "experiment": "",
-            "run_name": f"added to {record.name}",
-            "origin": "addition",
-            "adds_to": run_id,
-        }
-        log = hub.begin(header, record)
-        hub.know_run(run_id, log)
-        return log
+        return _begin_addition(hub, run_id, record)
+
+
+def _begin_addition(hub: Hub, run_id: str, record: RunRecord) -> RunLog:
+    header = {
+        "experiment": "",
+        "run_name": f"added to {record.name}",
+        "origin": "addition",
+        "adds_to": run_id,
+    }
+    log = hub.begin(header, record)
+    hub.know_run(run_id, log)
+    return log
 
 
 def get(hub: Hub, run_id: str) -> Run:

@@ -62,7 +62,10 @@ class RunRecord:
             JournalError: It can't be read.
         """
         record = cls.of_header(format.read_header(folder), experiment_id)
+        size = (folder / format.JOURNAL).stat().st_size  # it may grow faster than it is read
         for item in format.read_entries(folder):
+            if item.end > size:
+                break
             if isinstance(item, Entry) and not isinstance(item.value, Header):
                 record.apply(item.value)
         return record
