@@ -17,9 +17,9 @@ from mlflow_project.common.errors import StoreError
 from mlflow_project.common.names import KEY_TAG, VERSIONS_TAG
 from mlflow_project.common.store_uri import sqlite_path
 from mlflow_project.common.text import format_time
-from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import default_store, import_mlflow
 from mlflow_project.tracking.delivery.error_policy import is_missing_endpoint
+from mlflow_project.tracking.identity.alias_log import AliasChange, record_change
 from mlflow_project.tracking.journal.entities import EXPERIMENT_PLACE, VERSION_PLACE, ModelArtifact
 from mlflow_project.tracking.journal.format import Header
 

@@ -12,13 +12,13 @@ from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artifact_path
 
+from mlflow_project.tracking.hub.hub import Hub
+from mlflow_project.tracking.hub.lifecycle import find_hub, hub_of
+from mlflow_project.tracking.hub.reachability import Unreachable
+from mlflow_project.tracking.hub.run_log import RunLog
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.entities import Artifact
 from mlflow_project.tracking.plugin import models, runs
-from mlflow_project.tracking.plugin.hub import Hub
-from mlflow_project.tracking.plugin.lifecycle import find_hub, hub_of
-from mlflow_project.tracking.plugin.reachability import Unreachable
-from mlflow_project.tracking.plugin.run_log import RunLog
 from mlflow_project.tracking.programs.addresses import Place, parse
 from mlflow_project.tracking.programs.passing import delivering
 

@@ -39,7 +39,7 @@ def artifact_repository(
 
 
 def _finish() -> None:
-    lifecycle = sys.modules.get("mlflow_project.tracking.plugin.lifecycle")
+    lifecycle = sys.modules.get("mlflow_project.tracking.hub.lifecycle")
     if lifecycle is not None:
         lifecycle.finish()
 

@@ -5,10 +5,10 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.utils.name_utils import _generate_random_name
 
+from mlflow_project.tracking.hub.hub import Hub
+from mlflow_project.tracking.hub.reachability import Unreachable, rejection
 from mlflow_project.tracking.journal.entities import now_ms
 from mlflow_project.tracking.plugin import answers, runs
-from mlflow_project.tracking.plugin.hub import Hub
-from mlflow_project.tracking.plugin.reachability import Unreachable, rejection
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.calls import pairs
 from mlflow_project.tracking.programs.ids import Promise, find_provisional, is_provisional

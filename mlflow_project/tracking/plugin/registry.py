@@ -7,10 +7,10 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.utils import validation
 
+from mlflow_project.tracking.hub.lifecycle import hub_of
+from mlflow_project.tracking.hub.reachability import Unreachable, rejection
 from mlflow_project.tracking.journal.entities import now_ms
 from mlflow_project.tracking.plugin import answers, models, runs
-from mlflow_project.tracking.plugin.lifecycle import hub_of
-from mlflow_project.tracking.plugin.reachability import Unreachable, rejection
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.addresses import parse
 from mlflow_project.tracking.programs.calls import pairs

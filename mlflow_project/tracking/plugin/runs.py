@@ -8,15 +8,15 @@ from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from mlflow_project.common.errors import JournalError
+from mlflow_project.tracking.hub.hub import Hub
+from mlflow_project.tracking.hub.reachability import Unreachable, is_answer, rejection
+from mlflow_project.tracking.hub.run_log import RunLog
 from mlflow_project.tracking.journal import entities, format
 from mlflow_project.tracking.journal.entities import RunEnded
 from mlflow_project.tracking.journal.format import Cursor, Entry
 from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.plugin import answers
 from mlflow_project.tracking.plugin.checks import run_name_of
-from mlflow_project.tracking.plugin.hub import Hub
-from mlflow_project.tracking.plugin.reachability import Unreachable, is_answer, rejection
-from mlflow_project.tracking.plugin.run_log import RunLog
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.ids import Promise, is_provisional
 from mlflow_project.tracking.programs.record import RunRecord

@@ -10,11 +10,11 @@ from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils.async_logging.run_operations import RunOperations
 from mlflow.utils.validation import _validate_experiment_name, _validate_param, _validate_tag
 
+from mlflow_project.tracking.hub.lifecycle import hub_of
+from mlflow_project.tracking.hub.reachability import Unreachable
 from mlflow_project.tracking.journal import entities
 from mlflow_project.tracking.journal.entities import Param, RunEnded, RunResumed, Tag
 from mlflow_project.tracking.plugin import answers, checks, models, runs
-from mlflow_project.tracking.plugin.lifecycle import hub_of
-from mlflow_project.tracking.plugin.reachability import Unreachable
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.calls import pairs
 from mlflow_project.tracking.programs.ids import Promise

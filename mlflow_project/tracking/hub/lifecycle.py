@@ -8,8 +8,8 @@ import time
 from types import FrameType
 
 from mlflow_project.common.store_uri import absolute_uri, inner_uri
+from mlflow_project.tracking.hub.hub import Hub
 from mlflow_project.tracking.journal.entities import RunEnded
-from mlflow_project.tracking.plugin.hub import Hub
 from mlflow_project.tracking.programs.record import RunRecord
 
 WAIT_VARIABLE = "MLFLOW_DURABLE_WAIT"

@@ -9,8 +9,8 @@ from typing import Any
 
 from mlflow_project.tracking.delivery.client import import_mlflow, real_stores
 from mlflow_project.tracking.delivery.heartbeat import HEARTBEAT_SECONDS, heartbeat_texts
-from mlflow_project.tracking.plugin.reachability import Reachability
-from mlflow_project.tracking.plugin.run_log import RunLog
+from mlflow_project.tracking.hub.reachability import Reachability
+from mlflow_project.tracking.hub.run_log import RunLog
 from mlflow_project.tracking.programs.live_tags import LIVE_TAGS
 from mlflow_project.tracking.programs.passing import delivering
 

@@ -12,12 +12,12 @@ from mlflow.exceptions import MlflowException
 from mlflow_project.common.errors import JournalError
 from mlflow_project.tracking.delivery.background import deliver, upload_pending_runs
 from mlflow_project.tracking.delivery.client import adopt_mlflow, open_client, real_stores
+from mlflow_project.tracking.hub.reachability import Reachability, is_answer
+from mlflow_project.tracking.hub.run_log import RunLog
+from mlflow_project.tracking.hub.worker import Worker
 from mlflow_project.tracking.journal import local_runs
 from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.journal.writer import Journal
-from mlflow_project.tracking.plugin.reachability import Reachability, is_answer
-from mlflow_project.tracking.plugin.run_log import RunLog
-from mlflow_project.tracking.plugin.worker import Worker
 from mlflow_project.tracking.programs.ids import Promise, is_provisional
 from mlflow_project.tracking.programs.passing import delivering
 from mlflow_project.tracking.programs.record import RunRecord
