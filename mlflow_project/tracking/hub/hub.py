@@ -249,6 +249,7 @@ class Hub:
         left = self.pending()
         for log in logs:
             log.close()
+            log.release()
         if left:
             runs = "1 journal" if len(left) == 1 else f"{len(left)} journals"
             why = f" ({self.reachability.problem})" if self.reachability.problem else ""

@@ -32,6 +32,11 @@ def hub_of(store_uri: str) -> Hub:
         return _hubs[uri]
 
 
+def hubs() -> list[Hub]:
+    """List the hubs of this process."""
+    return list(_hubs.values())
+
+
 def find_hub(key: str) -> Hub | None:
     """Return the hub of the store that an address names by its key."""
     from mlflow_project.tracking.programs.addresses import store_key

@@ -17,6 +17,7 @@ from mlflow_project.tracking.programs.passing import delivering
 TICK_SECONDS = 1.0
 """How long values gather, and are at most lost by a power loss."""
 
+_STOP_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE, _HURRIED_PAUSE = 0.25, 8.0, 0.5
 
 
@@ -40,10 +41,11 @@ class Worker:
         self._probe = probe
         self._stopping = threading.Event()
         self._wake = {lane: threading.Event() for lane in ("values", "files")}
-        for lane, work in (("values", self._send_values), ("files", self._send_files)):
-            thread = threading.Thread(
-                target=self._work, args=(lane, work), name=f"durable-{lane}", daemon=True
-            )
+        self._threads = [
+            threading.Thread(target=self._work, args=(lane, work), name=f"durable-{lane}", daemon=True)
+            for lane, work in (("values", self._send_values), ("files", self._send_files))
+        ]
+        for thread in self._threads:
             thread.start()
 
     def hurry(self) -> None:
@@ -52,9 +54,11 @@ class Worker:
             event.set()
 
     def stop(self) -> None:
-        """Ask the threads to end, without waiting for a request that they may be in."""
+        """Let the threads end, without waiting for a request that takes long."""
         self._stopping.set()
         self.hurry()
+        for thread in self._threads:
+            thread.join(_STOP_SECONDS)
 
     def wait(self, done: Callable[[], bool], seconds: float) -> bool:
         """Wait until `done`, for so many seconds at most; return whether it is."""
