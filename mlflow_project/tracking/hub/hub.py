@@ -172,6 +172,10 @@ class Hub:
         """Return the journal in which a model was created, and its provisional ID."""
         return self._by_model.get(model_id)
 
+    def own_models(self) -> list[str]:
+        """List the IDs of the models that this process has created."""
+        return list(self._by_model)
+
     def real_id(self, text: str) -> str | None:
         """Return the real ID of a provisional one, None where it isn't known yet; of others the text itself."""
         if not is_provisional(text):

@@ -49,6 +49,7 @@ class RunLog:
         self._journal: Journal | None = journal
         self._size = (folder / format.JOURNAL).stat().st_size if journal is None else journal.size
         self._uploader: ProgramUploader | None = None
+        self._released_at = 0
         self._sending = FileLock(self.folder / format.SENDING_LOCK)
 
     @classmethod
@@ -99,7 +100,9 @@ class RunLog:
     @property
     def position(self) -> int:
         """Return up to where everything is uploaded."""
-        return self._uploader.session.cursor.upto(self.header) if self._uploader is not None else 0
+        if self._uploader is None:
+            return self._released_at
+        return self._uploader.session.cursor.upto(self.header)
 
     @property
     def is_delivered(self) -> bool:
@@ -174,6 +177,7 @@ class RunLog:
     def release(self) -> None:
         """Let another process upload the journal; forget what was read of it."""
         with self.guard:
+            self._released_at = self.position
             self._uploader = None
             self._sending.release()
 

@@ -89,6 +89,12 @@ def local(hub: Hub, model_id: str) -> Any:
         return answers.model_of(record, model_id, record.source_run_id, hub.uri)
 
 
+def local_models(hub: Hub, name: str) -> list[Any]:
+    """Return the models of a name that this process has created, as their journals know them."""
+    found = [local(hub, model_id) for model_id in hub.own_models()]
+    return [model for model in found if model is not None and model.name == name]
+
+
 def get(hub: Hub, model_id: str, **more: Any) -> Any:
     """Return a model with all that this process has logged of it."""
     owned = hub.find_model(model_id)

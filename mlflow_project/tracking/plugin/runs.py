@@ -131,8 +131,10 @@ def get(hub: Hub, run_id: str) -> Run:
     if log.is_open_run and status in ("FINISHED", "FAILED", "KILLED"):
         # Another process has ended it, such as the one that `mlflow run` has started.
         log.append(RunEnded(status, run.info.end_time or entities.now_ms()))
+    # The program goes on with the IDs that it was given.
+    run.info._run_id = run_id
     if log.record.experiment_id:
-        run.info._experiment_id = log.record.experiment_id  # as the program knows it
+        run.info._experiment_id = log.record.experiment_id
     return answers.with_our_addresses(run, hub.uri)
 
 

@@ -1,5 +1,6 @@
 """MLflow's tracking store for `durable+` addresses: writes are journaled, reads are delivered before."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -245,6 +246,21 @@ class DurableTrackingStore(AbstractStore):
 
     def log_logged_model_params(self, model_id: str, params: Any) -> None:
         models.call(self._hub, "log_logged_model_params", model_id, {"params": pairs(params)})
+
+    def search_logged_models(
+        self, experiment_ids: Any, filter_string: str | None = None, *rest: Any, **named: Any
+    ) -> Any:
+        hub = self._hub
+        hub.deliver()
+        try:
+            real = [runs.real_experiment_id(hub, str(each)) for each in experiment_ids]
+            return self._asked(lambda store: store.search_logged_models(real, filter_string, *rest, **named))
+        except Unreachable:
+            # What MLflow asks before it reads `runs:/<run ID>/<name>`.
+            named_so = re.fullmatch(r"name = '([^']*)'", filter_string or "")
+            if named_so is None:
+                raise
+            return PagedList(models.local_models(hub, named_so[1]), None)
 
     # What is the server's alone.
 

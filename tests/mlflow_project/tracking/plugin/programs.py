@@ -41,7 +41,9 @@ def log_everything(folder: Path) -> str:
         part.mkdir(parents=True)
         (part / "one.bin").write_bytes(b"1" * 100)
         mlflow.log_artifacts(str(folder / "parts"), "parts")
-        mlflow.log_input(mlflow.data.from_numpy(__import__("numpy").zeros(3), name="zeros"), context="training")
+        mlflow.log_input(
+            mlflow.data.from_numpy(__import__("numpy").zeros(3), name="zeros"), context="training"
+        )
         log_model(registered_model_name="doubling")
         with mlflow.start_run(run_name="child", nested=True):
             mlflow.log_metric("inner", 1, step=0, timestamp=7)
@@ -67,7 +69,10 @@ def _describe(client: mlflow.MlflowClient, run: Any, names: dict[str, str]) -> R
         tags["mlflow.parentRunId"] = names[tags["mlflow.parentRunId"]]
     run_id = run.info.run_id
     history = {
-        key: sorted((point.step, point.timestamp, repr(point.value)) for point in client.get_metric_history(run_id, key))
+        key: sorted(
+            (point.step, point.timestamp, repr(point.value))
+            for point in client.get_metric_history(run_id, key)
+        )
         for key in run.data.metrics
     }
     inputs = [
@@ -75,13 +80,17 @@ def _describe(client: mlflow.MlflowClient, run: Any, names: dict[str, str]) -> R
         for item in run.inputs.dataset_inputs
     ]
     root = Path(run.info.artifact_uri.removeprefix("file://"))
-    files = {file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    files = {
+        file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*") if file.is_file()
+    }
     models = []
     for output in run.outputs.model_outputs:
         model = client.get_logged_model(output.model_id)
         folder = Path(model.artifact_location.removeprefix("file://"))
         assert model.source_run_id == run_id
-        names_of_files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+        names_of_files = sorted(
+            file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()
+        )
         card = (folder / "MLmodel").read_text(encoding="utf-8")
         assert "durable+" not in card
         assert f"model_id: {model.model_id}" in card
