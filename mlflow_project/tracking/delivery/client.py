@@ -47,7 +47,8 @@ _LOUD = {
 
 _importing = threading.Lock()
 _imported: list[ModuleType] = []
-_BOUNDS = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
+# A program may wait for an answer, and never longer than REQUEST_SECONDS in all.
+_BOUNDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
 
 
 def import_mlflow() -> ModuleType:
@@ -79,12 +80,14 @@ def adopt_mlflow() -> None:
     """Use the MLflow that a program has imported: its requests become bounded, all else stays as it is."""
     with _importing:
         if not _imported:
-            for name in _BOUNDS:
-                os.environ.setdefault(name, _DEFAULTS[name])
+            for name, value in _BOUNDS.items():
+                os.environ.setdefault(name, value)
             import mlflow.artifacts
             import mlflow.entities
             import mlflow.exceptions
 
+            # A database that isn't there is tried again, so its traceback says nothing.
+            logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")
             _imported.append(mlflow)
 
 

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_project.common.errors import JournalError
 from mlflow_project.tracking.delivery.background import deliver, upload_pending_runs
 from mlflow_project.tracking.delivery.client import adopt_mlflow, open_client, real_stores
-from mlflow_project.tracking.hub.reachability import Reachability, is_answer
+from mlflow_project.tracking.hub.reachability import Reachability, is_answer, require_port
 from mlflow_project.tracking.hub.run_log import RunLog
 from mlflow_project.tracking.hub.worker import Worker
 from mlflow_project.tracking.journal import local_runs
@@ -62,6 +62,7 @@ class Hub:
         """Return the client of the real store."""
         with self._opening:
             if self._client is None:
+                require_port(self.uri)
                 self._client = open_client(self.uri)
             return self._client
 

@@ -1,8 +1,10 @@
 """Whether the server answers, and which errors are answers."""
 
+import socket
 import sys
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlflow.exceptions import MlflowException
 
@@ -10,12 +12,16 @@ from mlflow_project.common.errors import ServiceError
 from mlflow_project.tracking.delivery.error_policy import UNREACHABLE, describe_error, is_access_denied
 
 _OUTAGE_CODES = (
+    "BAD_REQUEST",  # what a database's errors become
     "INTERNAL_ERROR",
     "TEMPORARILY_UNAVAILABLE",
     "REQUEST_LIMIT_EXCEEDED",
     "DEADLINE_EXCEEDED",
     "IO_ERROR",
 )
+
+
+_CONNECT_SECONDS = 5.0
 
 
 class Unreachable(MlflowException):
@@ -25,11 +31,29 @@ class Unreachable(MlflowException):
 def is_answer(error: BaseException) -> bool:
     """Return whether an error is the server's answer to what was asked."""
     if not isinstance(error, MlflowException):
-        return not isinstance(error, OSError | ServiceError)  # a fault in the program, which it is told
+        # Else a fault in the program, which it is told.
+        of_database = type(error).__module__.partition(".")[0] in (
+            "sqlalchemy",
+            "psycopg",
+            "psycopg2",
+            "sqlite3",
+        )
+        return not (of_database or isinstance(error, OSError | ServiceError))
     if isinstance(error, Unreachable) or is_access_denied(error):
         return False
     bare = "failed with error code" in str(error)
     return error.error_code not in _OUTAGE_CODES and not bare
+
+
+def require_port(uri: str) -> None:
+    """Check that a database's server is there, whose driver would try it again for minutes.
+
+    Raises:
+        OSError: Nobody listens.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme.startswith("postgres") and parts.hostname:
+        socket.create_connection((parts.hostname, parts.port or 5432), _CONNECT_SECONDS).close()
 
 
 class Reachability:

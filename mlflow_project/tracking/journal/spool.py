@@ -13,14 +13,18 @@ from mlflow_project.tracking.journal.fsio import clone, sync_path
 
 
 class FileSpool:
-    """Copies below `files/` of a run's folder: a file as `<sha256>/<name>`, a folder as `<sha256>/`."""
+    """Copies below `files/` of a run's folder: a file as `<sha256>/<name>`, a folder as `<sha256>/`.
 
-    def __init__(self, folder: Path) -> None:
+    Equal files share a copy, unless copies are removed one by one: then a file is `<sha256>.<n>/<name>`.
+    """
+
+    def __init__(self, folder: Path, *, shares_copies: bool = True) -> None:
         self.folder = folder
+        self._shares_copies = shares_copies
         self._unsynced: set[Path] = set()
 
-    def add(self, entity: Entity) -> str | None:
-        """Copy an entity's file or folder, if it has one; return its place relative to `files/`."""
+    def add(self, entity: Entity, n: int) -> str | None:
+        """Copy the file or folder of entity number `n`, if it has one; return its place relative to `files/`."""
         source = source_of(entity)
         if source is None:
             return None
@@ -31,7 +35,8 @@ class FileSpool:
             # leaves no part that looks whole.
             self._copy(source, temporary)
             hash_of = tree_sha256 if isinstance(entity, ModelArtifact) else file_sha256
-            place = digest = hash_of(temporary)
+            digest = hash_of(temporary)
+            place = digest if self._shares_copies else f"{digest}.{n}"
             if isinstance(entity, Artifact):
                 place += "/" + entity.path.rsplit("/", 1)[-1]
             elif isinstance(entity, LoggedImage):

@@ -67,7 +67,7 @@ class Journal:
         self._images: dict[tuple[str, int], LoggedImage] = {}
         self._cause = ""
         self._lost_reported = 0
-        self._files = FileSpool(folder)
+        self._files = FileSpool(folder, shares_copies=not header.is_program)
         self._next = 0
         self._end = 0
         self._reserved = 0
@@ -315,7 +315,7 @@ class Journal:
         """Write all entities or, if a write fails, none of them: a line is never left in part."""
         lines = []
         for n, entity in enumerate(entities, self._next):
-            place = None if isinstance(entity, Header) else self._files.add(entity)
+            place = None if isinstance(entity, Header) else self._files.add(entity, n)
             lines.append(format.encode_line(n, entity, place))
         content = b"".join(lines)
         # An interrupt between a write and the lines after it leaves more on disk than is known here.

@@ -2,10 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.utils import validation
+
+from mlflow_project.common.store_uri import inner_uri, redact
+
+
+def check_address(store_uri: str) -> None:
+    """Check that an address names a server or a file.
+
+    Raises:
+        MlflowException: It doesn't.
+    """
+    uri = inner_uri(store_uri)
+    parts = urlsplit(uri)
+    if (parts.scheme in ("http", "https") and not parts.hostname) or not uri.partition(":")[2].strip("/"):
+        raise MlflowException(
+            f"{redact(store_uri)} names no store; write durable+ and the address, as in durable+http://127.0.0.1:5000",
+            INVALID_PARAMETER_VALUE,
+        )
 
 
 def check_metric(metric: Any) -> None:

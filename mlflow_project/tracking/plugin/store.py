@@ -29,6 +29,7 @@ class DurableTrackingStore(AbstractStore):
 
     def __init__(self, store_uri: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        checks.check_address(store_uri)
         self._store_uri = store_uri
 
     @property
@@ -40,8 +41,21 @@ class DurableTrackingStore(AbstractStore):
     def create_experiment(self, name: str, artifact_location: str | None = None, tags: Any = None) -> str:
         _validate_experiment_name(name)
         hub = self._hub
+        repeated = False
+
+        def create() -> str:
+            nonlocal repeated
+            try:
+                return str(hub.tracking.create_experiment(name, artifact_location, tags or []))
+            except MlflowException as error:
+                # The first attempt may have created it, though its answer was lost.
+                if repeated and error.error_code == "RESOURCE_ALREADY_EXISTS":
+                    return str(hub.tracking.get_experiment_by_name(name).experiment_id)
+                repeated = True
+                raise
+
         try:
-            return str(hub.ask(lambda: hub.tracking.create_experiment(name, artifact_location, tags or [])))
+            return str(hub.ask(create))
         except Unreachable:
             promise = Promise(
                 tracking_uri=hub.uri,

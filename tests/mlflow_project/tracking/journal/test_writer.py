@@ -83,6 +83,19 @@ def test_files_are_kept_as_they_were_when_they_were_appended(file: Path) -> None
     assert (first.file.read_bytes(), second.file.read_bytes()) == (before, b"changed")
 
 
+def test_equal_files_of_a_program_are_copied_each_since_each_is_removed_when_it_is_uploaded(
+    file: Path,
+) -> None:
+    for origin, copies in (("run", 1), ("program", 2)):
+        journal = Journal.create("http://127.0.0.1:9", "e", "r", origin=origin)
+        journal.append(Artifact("a/x.csv", file), Artifact("x.csv", file))
+        journal.sync()
+        kept = {value.file for value in values_of(journal.folder) if isinstance(value, Artifact)}
+        assert len(kept) == copies
+        assert {path.read_bytes() for path in kept} == {file.read_bytes()}
+        journal.close()
+
+
 def test_a_torn_last_line_is_dropped_and_cut_off_when_the_run_goes_on() -> None:
     journal = create()
     journal.append(Metric("m", 1.0, 1), Metric("m", 2.0, 2))
