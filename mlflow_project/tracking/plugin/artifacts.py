@@ -12,6 +12,7 @@ from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artifact_path
 
+from mlflow_project.common.errors import JournalError
 from mlflow_project.tracking.hub.hub import Hub
 from mlflow_project.tracking.hub.lifecycle import find_hub, hub_of
 from mlflow_project.tracking.hub.reachability import Unreachable
@@ -39,7 +40,7 @@ class DurableArtifactRepository(ArtifactRepository):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(local_file))
         place = self._place(artifact_path)
         log, model_id = self._log(place)
-        log.append(Artifact(posixpath.join(place.path, file.name), file.resolve(), model_id))
+        _append(log, Artifact(posixpath.join(place.path, file.name), file.resolve(), model_id))
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         verify_artifact_path(artifact_path)
@@ -48,11 +49,12 @@ class DurableArtifactRepository(ArtifactRepository):
         root = Path(local_dir).resolve()
         files = sorted(file for file in root.rglob("*") if file.is_file())
         # In one piece, so that a folder arrives as it was.
-        log.append(
+        _append(
+            log,
             *(
                 Artifact(posixpath.join(place.path, file.relative_to(root).as_posix()), file, model_id)
                 for file in files
-            )
+            ),
         )
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
@@ -171,6 +173,13 @@ class DurableArtifactRepository(ArtifactRepository):
         uri = hub.ask(ask)
         with delivering():
             return get_artifact_repository(uri, tracking_uri=hub.uri)
+
+
+def _append(log: RunLog, *artifacts: Artifact) -> None:
+    try:
+        log.append(*artifacts)
+    except JournalError as error:  # a file vanished
+        raise MlflowException(str(error)) from error
 
 
 def _below(path: str, folder: str) -> str | None:

@@ -1,7 +1,9 @@
 """What MLflow documents of runs holds under a durable address, with a server and without."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -14,13 +16,39 @@ from tests.mlflow_project.tracking.plugin.programs import log_model
 from tests.support.durable import deliver_all, end_program, sync_to
 
 
-@pytest.fixture(params=["durable", "away"])
-def either(request: pytest.FixtureRequest) -> str:
+@dataclass(frozen=True)
+class Place:
+    """Where a program logs to, and the store in which it is in the end."""
+
+    kind: str
+    store: str
+
+    def runs(self, experiment: str) -> list[Any]:
+        """Return the runs in the store, once the program has ended."""
+        end_program()
+        if self.kind == "away":
+            sync_to(self.store)
+        found = self.client.get_experiment_by_name(experiment)
+        assert found is not None
+        return list(self.client.search_runs([found.experiment_id]))
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        return mlflow.MlflowClient(self.store, self.store)
+
+
+@pytest.fixture(params=["durable", "away", pytest.param("served", marks=pytest.mark.server)])
+def place(request: pytest.FixtureRequest, store: str) -> Place:
     uri: str = request.getfixturevalue(request.param)
-    return uri
+    return Place(request.param, uri.removeprefix("durable+") if request.param == "served" else store)
 
 
-def test_a_run_is_found_again_with_its_own_writes(either: str) -> None:
+def deliver(place: Place) -> None:
+    if place.kind != "away":
+        deliver_all()
+
+
+def test_a_run_is_found_again_with_its_own_writes(place: Place) -> None:
     with mlflow.start_run(run_name="named", tags={"a": "b"}) as run:
         mlflow.log_param("lr", 0.1)
         mlflow.log_metric("loss", 2, step=1)
@@ -38,7 +66,8 @@ def test_a_run_is_found_again_with_its_own_writes(either: str) -> None:
     assert last.info.run_id == run.info.run_id
 
 
-def test_a_run_is_resumed_by_its_id(either: str, store: str) -> None:
+def test_a_run_is_resumed_by_its_id(place: Place) -> None:
+    mlflow.set_experiment("resumed")
     with mlflow.start_run() as run:
         mlflow.log_metric("loss", 1, step=0)
     with mlflow.start_run(run_id=run.info.run_id) as again:
@@ -46,22 +75,20 @@ def test_a_run_is_resumed_by_its_id(either: str, store: str) -> None:
         assert mlflow.get_run(run.info.run_id).info.status == "RUNNING"
         mlflow.log_metric("loss", 2, step=1)
     assert mlflow.get_run(run.info.run_id).info.status == "FINISHED"
-    end_program()
-    if "http" in either:
-        sync_to(store)
-    client = mlflow.MlflowClient(store, store)
-    (found,) = client.search_runs(["0"])
-    assert [point.value for point in client.get_metric_history(found.info.run_id, "loss")] == [1, 2]
+    deliver(place)
+    (found,) = place.runs("resumed")
+    assert [point.value for point in place.client.get_metric_history(found.info.run_id, "loss")] == [1, 2]
     assert found.info.status == "FINISHED"
 
 
-def test_a_failing_block_ends_its_run_as_failed(either: str) -> None:
+def test_a_failing_block_ends_its_run_as_failed(place: Place) -> None:
     with pytest.raises(ZeroDivisionError), mlflow.start_run() as run:
         1 / 0  # noqa: B018
     assert mlflow.get_run(run.info.run_id).info.status == "FAILED"
 
 
-def test_nested_runs_name_their_parent(either: str, store: str) -> None:
+def test_nested_runs_name_their_parent(place: Place) -> None:
+    mlflow.set_experiment("nested")
     with (
         mlflow.start_run(run_name="parent") as parent,
         mlflow.start_run(nested=True, run_name="child") as child,
@@ -72,10 +99,8 @@ def test_nested_runs_name_their_parent(either: str, store: str) -> None:
         known = mlflow.get_parent_run(child.info.run_id)
         assert known is not None
         assert known.info.run_id == parent.info.run_id
-    end_program()
-    if "http" in either:
-        sync_to(store)
-    runs = {run.info.run_name: run for run in mlflow.MlflowClient(store, store).search_runs(["0"])}
+    deliver(place)
+    runs = {run.info.run_name: run for run in place.runs("nested")}
     assert runs["child"].data.tags["mlflow.parentRunId"] == runs["parent"].info.run_id
 
 
@@ -88,7 +113,7 @@ def test_search_runs_finds_what_was_just_logged(durable: str) -> None:
         mlflow.MlflowClient("durable+http://127.0.0.1:9/none").search_runs(["0"])
 
 
-def test_artifacts_are_listed_and_read(either: str) -> None:
+def test_artifacts_are_listed_and_read(place: Place) -> None:
     with mlflow.start_run() as run:
         mlflow.log_text("hello", "texts/a.txt")
         mlflow.log_dict({"a": 1}, "d.json")
@@ -107,7 +132,7 @@ def test_artifacts_are_listed_and_read(either: str) -> None:
         assert mlflow.get_artifact_uri("x") == f"{run.info.artifact_uri}/x"
 
 
-def test_a_model_is_read_by_its_id(either: str) -> None:
+def test_a_model_is_read_by_its_id(place: Place) -> None:
     with mlflow.start_run() as run:
         info = log_model(params={"depth": 3})
         model = mlflow.get_logged_model(info.model_id)
@@ -119,7 +144,7 @@ def test_a_model_is_read_by_its_id(either: str) -> None:
         ]
 
 
-def test_a_version_is_read_as_it_was_registered(either: str) -> None:
+def test_a_version_is_read_as_it_was_registered(place: Place) -> None:
     with mlflow.start_run():
         info = log_model(registered_model_name="doubling")
     client = mlflow.MlflowClient()
@@ -127,7 +152,7 @@ def test_a_version_is_read_as_it_was_registered(either: str) -> None:
     client.set_model_version_tag("doubling", info.registered_model_version, "checked", "yes")
     version = client.get_model_version_by_alias("doubling", "champion")
     assert str(version.version) == str(info.registered_model_version)
-    assert version.status == ("PENDING_REGISTRATION" if "http" in either else "READY")
+    assert version.status == ("PENDING_REGISTRATION" if place.kind == "away" else "READY")
     folder = Path(mlflow.artifacts.download_artifacts("models:/doubling@champion"))
     assert (folder / "data" / "weights.bin").read_bytes() == b"weights"
 
@@ -166,7 +191,7 @@ def raised_by_each() -> list[tuple[str, str]]:
     return raised
 
 
-def test_a_program_that_is_wrong_is_told_at_the_same_call(store: str, either: str) -> None:
+def test_a_program_that_is_wrong_is_told_at_the_same_call(store: str, place: Place) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", store)
         plain = raised_by_each()
