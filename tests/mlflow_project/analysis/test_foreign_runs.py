@@ -106,6 +106,15 @@ def test_runs_on_other_images_are_left_out_unless_they_are_named(capsys: Capture
     )
 
 
+def test_the_newest_run_says_which_images_are_meant_whoever_made_it(store: str, capsys: Capture) -> None:
+    Kept(store).training([1])
+    for wrong in (2, 3):
+        foreign(wrong, experiment="mnist-base-cnn", name=f"{wrong} wrong")
+    comparison, err = compared(capsys)
+    assert names(comparison) == ["2 wrong", "3 wrong"]
+    assert "left out: 1 run on other images (not " in err
+
+
 def test_images_against_labels_alone_say_what_is_missing(capsys: Capture) -> None:
     runs = [foreign(1, name="with"), foreign(2, name="without", images=np.zeros((N, 8, 8), np.uint8))]
     assert "(of with the labels alone are hashed; log its predictions with their images)" in refused(
