@@ -207,6 +207,22 @@ def artifact_exists(client: "MlflowClient", uri: str, path: str) -> bool:
     return name in [PurePosixPath(file.path).name for file in listed]
 
 
+def open_repository(uri: str, tracking_uri: str) -> Any:
+    """Return MLflow's artifact repository of an address that the server at `tracking_uri` gave."""
+    import_mlflow()
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    try:
+        return get_artifact_repository(uri, tracking_uri=tracking_uri)
+    except TypeError:  # MLflow 2 knows no server but the global one
+        from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+        from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+        if not uri.startswith("mlflow-artifacts:"):
+            return get_artifact_repository(uri)
+        return HttpArtifactRepository(MlflowArtifactsRepository.resolve_uri(uri, tracking_uri))
+
+
 def pages(fetch: Callable[[str | None], Any]) -> Iterator[Any]:
     """Yield the results of a paged search; a page is requested only when the one before it is used up.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import DeliveryError
-from mlflow_project.tracking.delivery.client import import_mlflow, open_client, real_stores
+from mlflow_project.tracking.delivery.client import import_mlflow, open_client, open_repository, real_stores
 from mlflow_project.tracking.delivery.error_policy import describe_error, is_missing_endpoint, is_permanent
 from mlflow_project.tracking.delivery.program_session import ProgramSession, Waiting
 from mlflow_project.tracking.delivery.session import parent_folder
@@ -242,12 +242,8 @@ class ProgramUploader(JournalUploader):
 
     def _repository(self, owner: str, *, is_model: bool) -> Any:
         if owner not in self._repositories:
-            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
             uri = self.session.artifact_uri(owner, is_model=is_model)
-            self._repositories[owner] = get_artifact_repository(
-                uri, tracking_uri=self.session.header.tracking_uri
-            )
+            self._repositories[owner] = open_repository(uri, self.session.header.tracking_uri)
         return self._repositories[owner]
 
 

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artifact_path
 
 from mlflow_project.common.errors import JournalError
+from mlflow_project.tracking.delivery.client import open_repository
 from mlflow_project.tracking.hub.hub import Hub
 from mlflow_project.tracking.hub.lifecycle import find_hub, hub_of
 from mlflow_project.tracking.hub.reachability import Unreachable
@@ -157,8 +158,6 @@ class DurableArtifactRepository(ArtifactRepository):
 
     def _real(self, place: Place) -> Any:
         """Return the server's own repository of a run's or a model's files."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
         hub = self._hub(place)
 
         def ask() -> str:
@@ -172,7 +171,7 @@ class DurableArtifactRepository(ArtifactRepository):
 
         uri = hub.ask(ask)
         with delivering():
-            return get_artifact_repository(uri, tracking_uri=hub.uri)
+            return open_repository(uri, hub.uri)
 
 
 def _append(log: RunLog, *artifacts: Artifact) -> None:
