@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlflow_project.server.backup import restore as restore
     from mlflow_project.sweeps.reproduce import reproduce as reproduce
     from mlflow_project.sweeps.sweep import sweep as sweep
+    from mlflow_project.tracking import log_predictions as log_predictions
     from mlflow_project.tracking import start_run as start_run
     from mlflow_project.tracking.delivery.client import migrate_store as migrate_store
     from mlflow_project.tracking.journal.local_runs import local_runs as local_runs
@@ -75,7 +76,7 @@ _MODULES = {
     "mlflow_project.server.backup": ("backup", "restore"),
     "mlflow_project.sweeps.reproduce": ("reproduce",),
     "mlflow_project.sweeps.sweep": ("sweep",),
-    "mlflow_project.tracking": ("start_run",),
+    "mlflow_project.tracking": ("log_predictions", "start_run"),
     "mlflow_project.tracking.delivery.client": ("migrate_store",),
     "mlflow_project.tracking.journal.local_runs": ("local_runs",),
     "mlflow_project.tracking.sync": ("sync",),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,19 +30,43 @@ def test_the_experiment_knows_no_mlflow_and_no_terminal(path: Path) -> None:
     assert not [call.lineno for call in calls if isinstance(call, ast.Name) and call.id == "print"]
 
 
-def test_every_requirement_is_pinned_and_named_once() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [
-        line
-        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-        if not line.startswith("#")
-    ]
-    for extra in project["optional-dependencies"].values():
-        lines += [line for line in extra if not line.startswith(project["name"])]
-    requirements = [Requirement(line) for line in lines]
+def project() -> Any:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def pins() -> dict[str, Requirement]:
+    """requirements.txt by name."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    requirements = [Requirement(line) for line in lines if not line.startswith("#")]
     assert all(str(requirement.specifier).startswith("==") for requirement in requirements)
-    names = [requirement.name.lower() for requirement in requirements]
+    assert len({requirement.name for requirement in requirements}) == len(requirements)
+    return {requirement.name: requirement for requirement in requirements}
+
+
+def test_every_extra_but_the_training_is_pinned_and_named_once() -> None:
+    extras = project()["optional-dependencies"]
+    lines = [line for name, extra in extras.items() if name != "train" for line in extra]
+    requirements = [Requirement(line) for line in lines if not line.startswith(project()["name"])]
+    assert all(str(requirement.specifier).startswith("==") for requirement in requirements)
+    names = [*pins(), *(requirement.name.lower() for requirement in requirements)]
     assert len(names) == len(set(names))
+
+
+def test_core_and_training_are_ranges_that_hold_what_was_tested() -> None:
+    lines = [*project()["dependencies"], *project()["optional-dependencies"]["train"]]
+    ranges = {requirement.name: requirement for requirement in map(Requirement, lines)}
+    assert len(ranges) == len(lines)
+    assert ranges.keys() == pins().keys()
+    for name, pin in pins().items():
+        assert not str(ranges[name].specifier).startswith("==")
+        assert str(pin.specifier).removeprefix("==") in ranges[name].specifier, name
+
+
+def test_the_command_line_knows_what_the_training_brings() -> None:
+    from mlflow_project.cli.main import TRAINING_MODULES
+
+    names = {Requirement(line).name for line in project()["optional-dependencies"]["train"]}
+    assert {name.replace("scikit-learn", "sklearn") for name in names} == set(TRAINING_MODULES)
 
 
 def entry_points() -> dict[str, str]:

@@ -87,7 +87,7 @@ def test_each_script_can_be_started_and_is_short(path: Path) -> None:
 def test_setup_installs_once(checkout: Checkout) -> None:
     assert checkout.call("scripts/setup").returncode == 0
     (line,) = checkout.calls()
-    assert line.endswith("--editable .")
+    assert line.endswith("--constraint requirements.txt --editable .[train]")
     done = checkout.call("scripts/setup")
     assert (done.returncode, done.stderr, checkout.calls()) == (0, "", [])
 
@@ -121,7 +121,7 @@ def test_setup_installs_an_extra_when_it_is_first_asked_for(checkout: Checkout) 
     checkout.calls()
     checkout.call("scripts/setup", "ray", "auth")
     (line,) = checkout.calls()
-    assert line.endswith("--editable .[ray,auth]")
+    assert line.endswith("--editable .[train,ray,auth]")
     checkout.call("scripts/setup", "auth")
     assert checkout.calls() == []
 

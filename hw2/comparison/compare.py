@@ -95,12 +95,20 @@ def _check_comparable(models: Sequence[ModelPredictions]) -> None:
             raise ComparisonError(
                 f"{first.name} was tested on images with SHA-256 {first.images_sha256}, {model.name} on "
                 f"{model.images_sha256}; only models tested on the same images can be compared"
+                f"{_hint(first, model)}"
             )
         if not np.array_equal(model.labels, first.labels) or len(model.predicted) != first.n:
             raise ComparisonError(
                 f"{first.name} and {model.name} claim the same images (SHA-256 {first.images_sha256}), but "
                 "their stored labels differ: one of the files is damaged; test both again"
             )
+
+
+def _hint(first: ModelPredictions, second: ModelPredictions) -> str:
+    if first.labels_only == second.labels_only:
+        return ""
+    name = first.name if first.labels_only else second.name
+    return f" (of {name} the labels alone are hashed; log its predictions with their images)"
 
 
 def _accuracy(models: Sequence[ModelPredictions]) -> pd.DataFrame:

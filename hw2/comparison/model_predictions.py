@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw2.common.formatting import parse_number
 from hw2.common.types import IntArray
+from hw2.evaluation.metrics import calibration_error, cross_entropy, softmax
 from hw2.evaluation.predictions import Predictions
 from hw2.evaluation.result import LabeledPredictions
 
@@ -57,7 +59,8 @@ class FailedTraining(_Training):
 class ModelPredictions(LabeledPredictions, _Training):
     """One model's answers to the images that `images_sha256` names.
 
-    labels and predicted: int64 [N]; train_seconds and model_size_bytes: None where unknown.
+    labels and predicted: int64 [N]; train_seconds and model_size_bytes: None where unknown; labels_only:
+    `images_sha256` is that of the labels; logits: float32 [N, K], None where they weren't stored.
     """
 
     labels: IntArray
@@ -65,6 +68,9 @@ class ModelPredictions(LabeledPredictions, _Training):
     images_sha256: str
     train_seconds: float | None = None
     model_size_bytes: int | None = None
+    labels_only: bool = False
+    logits: NDArray[np.float32] | None = None
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -76,14 +82,42 @@ class ModelPredictions(LabeledPredictions, _Training):
         model_size_bytes: int | None = None,
     ) -> Self:
         """Create from stored predictions."""
-        answers = stored.labels, stored.predicted, stored.sha256
-        return cls(name, configuration, *answers, train_seconds, model_size_bytes)
+        return cls(
+            name,
+            configuration,
+            stored.labels,
+            stored.predicted,
+            stored.sha256,
+            train_seconds,
+            model_size_bytes,
+            stored.labels_only,
+            stored.logits,
+            stored.classes,
+        )
 
     @property
     def is_trained(self) -> bool:
         """Whether the accuracy is above chance, that of always predicting the most frequent class."""
         chance = float(np.bincount(self.labels).max()) / self.n
         return self.accuracy > chance + _CHANCE_ERRORS * float(np.sqrt(chance * (1 - chance) / self.n))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes: as many as there are names or logits, else up to the largest one."""
+        if self.logits is not None:
+            return int(self.logits.shape[1])
+        return len(self.classes) or int(max(self.labels.max(), self.predicted.max())) + 1
+
+    @property
+    def logit_metrics(self) -> dict[str, float]:
+        """The metrics that need probabilities, by their names in MLflow; none without logits."""
+        if self.logits is None:
+            return {}
+        confidence = softmax(self.logits).max(axis=1)
+        return {
+            "test_loss": cross_entropy(self.labels, self.logits),
+            "test_calibration_error": calibration_error(confidence, self.correct),
+        }
 
 
 def configuration_labels(configurations: Sequence[Configuration]) -> list[str]:

@@ -1,5 +1,7 @@
 """Predictions as they are stored: a frame with a row for each image, in parquet, and back to arrays."""
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -37,36 +39,79 @@ def predictions_frame(
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Stored predictions as arrays: labels and predicted are int64 [N], logits float32 [N, 10]."""
+    """Stored predictions as arrays, whoever stored them.
+
+    labels and predicted: int64 [N]; logits: float32 [N, K] or None; sha256: of the test set, of its images and labels
+    or, where `labels_only`, of its labels alone; classes: their names, () where the file has none.
+    """
 
     name: str
     sha256: str
     labels: IntArray
     predicted: IntArray
-    logits: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
     outlier_score: FloatArray | None
     rejected: BoolArray | None
+    labels_only: bool = False
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Self:
-        """Invert `predictions_frame`; DataError where a column is missing."""
-        missing = [column for column in PREDICTION_COLUMNS if column not in frame.columns]
+        """Read a `predictions_frame`, or one of another program; see docs/predictions.md.
+
+        Raises:
+            DataError: a column is missing, or isn't what it should be.
+        """
+        logit_columns = _logit_columns(frame)
+        missing = [column for column in ("label", "predicted", *logit_columns) if column not in frame.columns]
         if missing:
             raise DataError(
-                f"predictions without {', '.join(missing)}; "
-                f"expected the columns {', '.join(PREDICTION_COLUMNS)}"
+                f"predictions without {', '.join(missing)}; expected the columns label and predicted, and where "
+                "there are logits logit_0, logit_1 and so on for all classes"
             )
-        score, rejected = frame["outlier_score"], frame["rejected"]
+        labels, predicted = (_classes(frame, name, len(logit_columns)) for name in ("label", "predicted"))
         attrs: dict[Any, Any] = frame.attrs
+        sha256 = str(attrs.get("sha256") or "")
         return cls(
             name=str(attrs.get("name", "")),
-            sha256=str(attrs.get("sha256", "")),
-            labels=frame["label"].to_numpy(dtype=np.int64),
-            predicted=frame["predicted"].to_numpy(dtype=np.int64),
-            logits=frame[LOGIT_COLUMNS].to_numpy(dtype=np.float32),
-            outlier_score=None if score.isna().all() else score.to_numpy(dtype=np.float64),
-            rejected=None if rejected.isna().all() else rejected.to_numpy(dtype=np.bool_),
+            sha256=sha256 or labels_sha256(labels),
+            labels=labels,
+            predicted=predicted,
+            logits=frame[logit_columns].to_numpy(dtype=np.float32) if logit_columns else None,
+            outlier_score=_optional(frame, "outlier_score", np.float64),
+            rejected=_optional(frame, "rejected", np.bool_),
+            labels_only=not sha256 or attrs.get("sha256_of") == "labels",
+            classes=tuple(map(str, attrs.get("classes", ()))),
         )
+
+
+def labels_sha256(labels: IntArray) -> str:
+    """Hash labels alone (SHA-256): the identity of a test set whose images nobody has hashed."""
+    return hashlib.sha256(repr(labels.shape).encode() + labels.tobytes()).hexdigest()
+
+
+def _logit_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the names of all logits up to the last one that the frame has."""
+    numbers = [int(match[1]) for name in frame.columns if (match := re.fullmatch(r"logit_(\d+)", str(name)))]
+    # One more than there are columns names one that is missing.
+    return [f"logit_{number}" for number in range(min(max(numbers, default=-1), len(frame.columns)) + 1)]
+
+
+def _classes(frame: pd.DataFrame, name: str, num_classes: int) -> IntArray:
+    """Return a column of classes; with logits they are below `num_classes`."""
+    values = frame[name].to_numpy()
+    whole = values.dtype.kind in "iu"
+    if not whole or (len(values) and (values.min() < 0 or (num_classes and values.max() >= num_classes))):
+        actual = f"from {values.min()} to {values.max()}" if whole else f"{values.dtype}"
+        expected = f"0 to {num_classes - 1}" if num_classes else "0 or more"
+        raise DataError(f"the column {name} is {actual}; expected whole numbers, {expected}")
+    return values.astype(np.int64)
+
+
+def _optional(frame: pd.DataFrame, name: str, dtype: type[np.generic]) -> NDArray[Any] | None:
+    if name not in frame or frame[name].isna().all():
+        return None
+    return frame[name].to_numpy(dtype=dtype)
 
 
 def write_predictions(path: Path, frame: pd.DataFrame) -> None:
@@ -75,7 +120,7 @@ def write_predictions(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote.
+    """Read what `write_predictions` or another program wrote.
 
     Raises:
         DataError: the file can't be read, or lacks columns.

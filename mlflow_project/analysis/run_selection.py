@@ -1,6 +1,8 @@
 """Select completed runs: by id, as a sweep, as registered models, or the latest of each configuration."""
 
 import csv
+import heapq
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +23,7 @@ from mlflow_project.common.names import (
     STATUS_TAG,
     SWEEP_TABLE,
     SWEEP_TAG,
+    TEST_TAG,
 )
 from mlflow_project.common.run_state import RunState
 from mlflow_project.registry.registered_model import RegisteredModel
@@ -43,16 +46,22 @@ if TYPE_CHECKING:
 LATEST = 10
 """As many configurations at most, each with all its seeds, are selected where none is named."""
 IDENTITY = "configuration_sha256"
+"""The tag that trainings of ours have, and runs of other programs don't."""
+_DATASET = "dataset_sha256"
 _PAGE = 200
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which runs to take: one of these, or nothing for the latest run of each configuration."""
+    """Which runs to take: one of these, or nothing for the latest run of each configuration.
+
+    experiment: The name or ID of that in which the latest runs are; by default that of MLflow's variables.
+    """
 
     runs: tuple[str, ...] = ()
     sweep: str | None = None
     models: tuple[str, ...] = ()
+    experiment: str | None = None
     registered_name: str = DEFAULT_NAME
 
 
@@ -71,7 +80,7 @@ def select(client: "MlflowClient", selection: Selection) -> SelectedRuns:
     Raises:
         RunError, RegistryError: One isn't there or isn't completed; the message names it.
     """
-    kinds = [name for name in ("runs", "sweep", "models") if getattr(selection, name)]
+    kinds = [name for name in ("runs", "sweep", "models", "experiment") if getattr(selection, name)]
     if len(kinds) > 1:
         raise UsageError(f"--{kinds[0]} and --{kinds[1]} are both given; say which models by one of them")
     if selection.runs:
@@ -83,10 +92,10 @@ def select(client: "MlflowClient", selection: Selection) -> SelectedRuns:
         versions = RegisteredModel(client, selection.registered_name).resolve_all(
             selection.models, repeated.append
         )
-        runs = tuple(replace(_completed(client, v.run_id), name=name) for name, v in versions.items())
+        runs = tuple(replace(_comparable(client, v.run_id), name=name) for name, v in versions.items())
         selected = SelectedRuns(runs, tuple(repeated), _failed_repetitions(client, runs))
     else:
-        selected = _latest(client)
+        selected = _latest(client, selection.experiment)
     return replace(selected, runs=_unique_names(selected.runs))
 
 
@@ -127,7 +136,7 @@ def _named(client: "MlflowClient", run_ids: Sequence[str]) -> SelectedRuns:
         if _has_diverged(run):
             failed.append(RunRecord.from_mlflow(run))
         else:
-            runs.append(_completed(client, run_id))
+            runs.append(_comparable(client, run_id))
     if not runs:
         raise RunError(f"none of the runs named has a model: {_divergence(failed[0])}; name one that has")
     return SelectedRuns(tuple(runs), tuple(map(_divergence, failed)), tuple(failed))
@@ -163,17 +172,14 @@ def _configuration(run: RunRecord) -> object:
     return FailedTraining(run.name, run.parameters).without_seed
 
 
-def _completed(client: "MlflowClient", run_id: str) -> RunRecord:
+def _comparable(client: "MlflowClient", run_id: str) -> RunRecord:
+    """Return a completed training, or any run of another program, whose predictions decide."""
     run = get_run(client, run_id)
     tags = run.data.tags
     for tag, kind in ((SWEEP_TAG, "sweep"), (SEARCH_TAG, "search")):
         if tag in tags:
             raise RunError(f"run {run_id} is a {kind}; name it by --sweep {run_id}")
-    if IDENTITY not in tags:
-        raise RunError(
-            f"run {run_id} ({run.info.run_name}) is no training of mlflow-project; name one that is"
-        )
-    if tags.get("status") != "completed":
+    if IDENTITY in tags and tags.get("status") != "completed":
         raise RunError(
             f"run {run_id} ({run.info.run_name}) is {tags.get('status', 'not completed')}; only completed runs "
             f"are compared. Resume it by: mlflow-project train --resume {run_id}"
@@ -215,7 +221,7 @@ def _of_sweep(client: "MlflowClient", run_id: str) -> SelectedRuns:
     runs, notes, failed = [], [], []
     for trial, trial_id in trials:
         try:
-            runs.append(_completed(client, trial_id))
+            runs.append(_comparable(client, trial_id))
         except RunError:
             run = fetch_or_none(partial(client.get_run, trial_id), (GONE, NO_ID))
             if run is not None and _has_diverged(run):
@@ -268,44 +274,83 @@ def search(
     )
 
 
-def _latest(client: "MlflowClient") -> SelectedRuns:
+def _latest(client: "MlflowClient", experiment: str | None = None) -> SelectedRuns:
     """Select the newest run of each configuration and seed, oldest first, on the same images as the newest of all."""
-    with mlflow_errors():
-        experiment = client.get_experiment_by_name(experiment_name())
+    name, found = _find_experiment(client, experiment)
     newest: dict[str, RunRecord] = {}
     configurations: set[object] = set()
     others, more = 0, False
-    dataset = ""
-    if experiment is not None:
-        _refuse_deleted(experiment)
-        for run in search(client, [experiment.experiment_id], "tags.status = 'completed'"):
-            tags = run.data.tags
-            if IDENTITY not in tags or tags[IDENTITY] in newest:
+    if found is not None:
+        _refuse_deleted(found)
+        conditions = "tags.status = 'completed'", f"tags.{TEST_TAG} != ''"
+        searches = (search(client, [found.experiment_id], condition) for condition in conditions)
+        for run in heapq.merge(*searches, key=lambda run: -run.info.start_time):
+            record = RunRecord.from_mlflow(run)
+            identity = _identity(record)
+            if identity is None or identity in newest:
                 continue
-            dataset = dataset or tags.get("dataset_sha256", "")
-            if tags.get("dataset_sha256", "") != dataset:
+            if newest and not _same_images(record, next(iter(newest.values()))):
                 others += 1
                 continue
-            record = RunRecord.from_mlflow(run)
             if more := len(configurations | {_configuration(record)}) > LATEST:
                 break
             configurations.add(_configuration(record))
-            newest[tags[IDENTITY]] = record
+            newest[identity] = record
     if not newest:
-        raise RunError(
-            f"experiment {experiment_name()} has no completed run; train one first: mlflow-project train"
-        )
+        raise RunError(f"experiment {name} has no completed run; train one first: mlflow-project train")
     notes = []
     if more:
         notes.append(
             f"the {LATEST} latest configurations are taken; name others by --runs, --sweep or --models"
         )
     if others:
+        images = next(iter(newest.values()))
+        sha256 = images.tags.get(_DATASET) or read_test_sha256(images)
         notes.append(
-            f"left out: {plural(others, 'run')} on other images (not {dataset[:12]}); name any by --runs"
+            f"left out: {plural(others, 'run')} on other images (not {sha256[:12]}); name any by --runs"
         )
     runs = tuple(reversed(newest.values()))
     return SelectedRuns(runs, tuple(notes), _failed_repetitions(client, runs))
+
+
+def _find_experiment(client: "MlflowClient", named: str | None) -> tuple[str, Any | None]:
+    """Return an experiment's name and MLflow's own experiment, None where there isn't one.
+
+    Raises:
+        RunError: There is none of the name or ID that a person has given.
+    """
+    if named is None:
+        name = experiment_name()
+        with mlflow_errors():
+            return name, client.get_experiment_by_name(name)
+    with mlflow_errors():
+        experiment = client.get_experiment_by_name(named)
+    experiment = experiment or fetch_or_none(lambda: client.get_experiment(named), (GONE, NO_ID))
+    if experiment is None:
+        raise RunError(
+            f"there is not an experiment of the name or ID {named} in this store; `mlflow experiments search` lists "
+            "those that it has"
+        )
+    return str(experiment.name), experiment
+
+
+def _identity(run: RunRecord) -> str | None:
+    """Return what is the same for repetitions of one configuration; None for a run that isn't compared."""
+    if TEST_TAG in run.tags and IDENTITY not in run.tags:
+        return json.dumps(sorted(run.parameters.items())) if run.parameters else run.run_id
+    return run.tags.get(IDENTITY)
+
+
+def _same_images(first: RunRecord, second: RunRecord) -> bool:
+    if _DATASET in first.tags and _DATASET in second.tags:
+        return first.tags[_DATASET] == second.tags[_DATASET]
+    return read_test_sha256(first) == read_test_sha256(second)
+
+
+def read_test_sha256(run: RunRecord) -> str:
+    """Return the SHA-256 of the images that a run was tested on, "" where it doesn't say so."""
+    logged = (part.sha256 for part in run.data if part.context == "test")
+    return run.tags.get(TEST_TAG) or next(logged, "")
 
 
 def _unique_names(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:

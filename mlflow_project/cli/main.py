@@ -37,6 +37,11 @@ COMMANDS = {
     "restore": "mlflow_project.cli.commands.backup:restore",
 }
 
+TRAINING_MODULES = (
+    *("jinja2", "llvmlite", "matplotlib", "numba", "optuna", "rich", "sklearn", "torch", "torchvision"),
+)
+"""What the extra `train` of pyproject.toml installs; the commands that neither train nor draw work without."""
+INSTALL_IT = "pip install '.[train]'"
 
 WRITING = ("train", "sweep", "search", "reproduce", "outliers")
 """Commands that write a run, and take the one that MLFLOW_RUN_ID names."""
@@ -121,6 +126,11 @@ def run(arguments: list[str] | None = None) -> int:
         return _say(str(error), error.exit_status)
     except ServiceError as error:
         return _say(str(error), error.exit_status, command_line)
+    except ModuleNotFoundError as error:
+        module = str(error.name).partition(".")[0]
+        if module not in TRAINING_MODULES:
+            raise
+        return _say(f"this needs the extra train ({module} is not installed): {INSTALL_IT}", 1, command_line)
     except KeyboardInterrupt:
         return _say("stopped", 130)
     except BrokenPipeError:

@@ -21,6 +21,8 @@ RESUMED_TAG = "resumed"
 """How often the run was resumed."""
 SHARES_TAG = "shares_training_with"
 """Runs that have the same first epochs."""
+TEST_TAG = "test_sha256"
+"""The SHA-256 of the test set for which a run of another program has logged its predictions."""
 SWEEP_TAG = "sweep_sha256"
 """On a sweep's parent run: which grid it is."""
 

@@ -13,6 +13,8 @@ STORE_VARIABLE = "MLFLOW_BACKEND_STORE_URI"
 
 START_IT = "start it there (mlflow-project serve), or name another store by MLFLOW_TRACKING_URI"
 
+DURABLE = "durable+"
+
 _HIDDEN = "***"
 # A password may hold any character, so it ends at the last @ of the address. Rather too much is hidden than too little.
 _PASSWORD = re.compile(r"^[^:/?#]+://[^:/?#]*:(.*)@", re.DOTALL)
@@ -23,8 +25,13 @@ _ADDRESS = re.compile(r"""[A-Za-z][\w+.-]*://\S+?(?=[,:;.)'"]*(?:\s|$))""")
 
 
 def tracking_uri() -> str:
-    """Return where runs go: MLflow's own variable, else its own default."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    """Return where runs go: MLflow's own variable, else its own default; our own runs are durable without a prefix."""
+    return inner_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db")
+
+
+def inner_uri(uri: str) -> str:
+    """Return the address of a store without the prefix that makes any program's tracking durable."""
+    return uri.removeprefix(DURABLE)
 
 
 def absolute_uri(uri: str) -> str:

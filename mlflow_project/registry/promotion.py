@@ -13,8 +13,8 @@ from hw2.common.errors import Hw2Error
 from mlflow_project.common.errors import RegistryError, ServiceError, UsageError
 from mlflow_project.common.names import CHAMPION
 from mlflow_project.registry.stored_runs import RunRecord, stored_predictions
-from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import mlflow_errors
+from mlflow_project.tracking.identity.alias_log import AliasChange, record_change
 
 if TYPE_CHECKING:
     from mlflow_project.registry.registered_model import RegisteredModel

@@ -139,13 +139,14 @@ def stored_predictions(client: "MlflowClient", runs: Sequence[RunRecord]) -> "li
             if file is None:
                 raise RunError(
                     f"run {run.run_id} ({run.name}) has no {PREDICTIONS}; if it is not delivered yet: "
-                    "mlflow-project sync, else train it again"
+                    "mlflow-project sync, else train it again, or of another program log_predictions"
                 )
             try:
                 frame = read_predictions(file)
             except Hw2Error as error:
                 raise RunError(
-                    f"run {run.run_id} ({run.name}) has no readable {PREDICTIONS}; train it again"
+                    f"run {run.run_id} ({run.name}) has no readable {PREDICTIONS} "
+                    f"({str(error).removeprefix(f'{file}: ')})"
                 ) from error
             size = run.metrics.get("model_size_bytes")
             models.append(

@@ -191,7 +191,7 @@ def pareto(data: ReportData) -> ReportFigure | None:
     points = "; ".join(
         f"{row['model']} {share(row['accuracy'])} after {seconds(row['train_seconds'])} s"
         for row in frame.to_dict("records")
-        if row["train_seconds"] is not pd.NA
+        if pd.notna(row["train_seconds"])
     )
     alt = f"Points of accuracy over training time. On the Pareto front: {join_names(front)}. {points}."
     return draw(figures.pareto(frame), "Accuracy against training time", alt, accuracy_table(frame))

@@ -11,6 +11,7 @@ import pandas as pd
 from hw2.common.formatting import format_percent, format_ratio, join_names, plural
 from hw2.evaluation.metrics import confusion_matrix, confusion_table
 from hw2.models.net_source import BASE, class_name
+from mlflow_project.analysis.run_selection import IDENTITY
 from mlflow_project.common.names import LAYERS_TABLE
 from mlflow_project.registry.stored_runs import DatasetInputInfo, RunRecord
 from mlflow_project.reports.elements import (
@@ -74,7 +75,8 @@ class ReportData:
     @property
     def dataset(self) -> str:
         """Name of the first run's data set; all have the same test images."""
-        return self.runs[0].tags.get("dataset") or self.runs[0].parameters.get("dataset", "")
+        first = self.runs[0]
+        return first.tags.get("dataset") or first.parameters.get("dataset") or "a test set without a name"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ def class_table(data: ReportData) -> Table:
 
 
 def class_names(data: ReportData) -> dict[int, str]:
-    """Return the classes' names by label, from the examples' table."""
+    """Return the classes' names by label, from the first run's predictions or its table of examples."""
+    if data.comparison.models[0].classes:
+        return dict(enumerate(data.comparison.models[0].classes))
     frame = data.frame(data.runs[0].run_id, EXAMPLES)
     return (
         {} if frame is None else {int(n): str(c) for n, c in zip(frame["label"], frame["class"], strict=True)}
@@ -221,13 +225,20 @@ def architectures(data: ReportData) -> list[Architecture]:
     from hw2.models.base_cnn import layer_table
 
     users: dict[tuple[str, str], list[RunRecord]] = {}
+    foreign = [run.name for run in data.runs if IDENTITY not in run.tags]
     for run in data.runs:
+        if IDENTITY not in run.tags:
+            continue
         net = run.parameters.get("model", BASE)
         users.setdefault((net, "" if net == BASE else run.tags.get("code_sha256", "")), []).append(run)
     nets = []
     for (net, _), runs in users.items():
         name = class_name(net)
-        who = "Every model is" if len(users) == 1 else f"{join_names([run.name for run in runs])}:"
+        who = (
+            "Every model is"
+            if len(users) == 1 and not foreign
+            else f"{join_names([run.name for run in runs])}:"
+        )
         if net == BASE:
             layers: Sequence[tuple[str, str, int]] | None = layer_table()
         else:
@@ -239,6 +250,10 @@ def architectures(data: ReportData) -> list[Architecture]:
         total = sum(int(row[2]) for row in layers)
         sentence = f"{who} a {name} with {total:,} parameters. Its preprocessing is part of it."
         nets.append(Architecture(sentence, _layers(name, layers, total)))
+    if foreign:
+        nets.append(
+            Architecture(f"{join_names(foreign)}: logged by another program, which names no net.", None)
+        )
     return nets
 
 
@@ -292,10 +307,11 @@ def _facts(run: RunRecord, model: "ModelPredictions") -> Table:
         {"what": "test images correct", "value": f"{int(model.correct.sum()):,} of {model.n:,}"},
         {"what": "test accuracy", "value": share(model.accuracy)},
     ]
+    metrics = {**model.logit_metrics, **run.metrics}
     rows += [
-        {"what": heading, "value": format_(run.metrics[key])}
+        {"what": heading, "value": format_(metrics[key])}
         for key, heading, format_ in _FACTS
-        if key in run.metrics
+        if key in metrics
     ]
     rows += [
         {"what": heading, "value": run.tags[key]}
@@ -340,7 +356,8 @@ def confusion(data: ReportData) -> ReportFigure:
     from hw2.comparison.findings import grid_models
 
     models = grid_models(data.comparison.models)
-    tables = {m.name: confusion_table(confusion_matrix(m.labels, m.predicted)) for m in models}
+    size = max(model.num_classes for model in models)
+    tables = {m.name: confusion_table(confusion_matrix(m.labels, m.predicted, size)) for m in models}
     names = list(tables)
     caption = (
         f"Confusion matrices of {join_names(names)}, on one scale: labels in rows, predictions in columns"
@@ -358,7 +375,7 @@ def confusion(data: ReportData) -> ReportFigure:
 
 
 def _confusion_caption(model: "ModelPredictions") -> str:
-    matrix = confusion_matrix(model.labels, model.predicted)
+    matrix = confusion_matrix(model.labels, model.predicted, model.num_classes)
     diagonal = f"{model.name}: {int(matrix.trace()):,} of {model.n:,} on the diagonal"
     np.fill_diagonal(matrix, 0)
     if not matrix.any():

@@ -53,6 +53,11 @@ def make_report(
     client = client or open_store()
     selected, predictions = select_predictions(client, selection)
     runs, comparison = selected.runs, compare_predictions(predictions, selected)
+    without_logits = [
+        f"{model.name} has no logits: its loss and calibration error are left out"
+        for model, run in zip(predictions, runs, strict=True)
+        if model.logits is None and "test_loss" not in run.metrics
+    ]
     outliers = outlier_sections.latest_test(client, runs)
     required = [
         *model_sections.required_artifacts(runs),
@@ -64,7 +69,7 @@ def make_report(
             "pages": mlflow_pages(client, runs),
             "search": search_section(client, runs),
         }
-        return render(content), selected.notes
+        return render(content), (*selected.notes, *without_logits)
 
 
 def write(path: Path, html: str) -> None:

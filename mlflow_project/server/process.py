@@ -17,6 +17,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -41,6 +42,8 @@ _NOISE = re.compile(
 # pool each: what 40 requests take and what the pools keep is 110 at most. PostgreSQL takes 97 connections as shipped.
 _POOL = {"MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "10", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "75"}
 _PR_SET_PDEATHSIG = 1
+_UVICORN, _CHECKS_HOSTS = (3, 3), (3, 5)
+"""Since when MLflow's server is one of uvicorn, and refuses names that nobody has allowed."""
 
 
 class Server:
@@ -97,6 +100,10 @@ class Server:
                     f"Warning: {auth.ADMINISTRATOR} has another password than {authentication.mismatched_source} says, "
                     "which is read at the first start alone; change it with MLflow's update_user_password"
                 )
+        if settings.hosts() is not None and mlflow_version() < _CHECKS_HOSTS:
+            self._say(
+                "Warning: MLflow before 3.5 takes requests to any host name; --allowed-hosts does nothing"
+            )
         place = settings.artifact_place
         if "://" not in place:
             try:
@@ -204,6 +211,8 @@ def _environment(settings: ServerSettings, store: str) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "PYTHONUNBUFFERED": "1",
+        # Where MLflow looks for gunicorn.
+        "PATH": os.pathsep.join(filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH")))),
         "PYTHONWARNINGS": "ignore",
     }
     for name, value in {**_POOL, "PGCONNECT_TIMEOUT": str(2 * server_store.CONNECT_SECONDS)}.items():
@@ -224,10 +233,18 @@ def _command(settings: ServerSettings, artifacts: str) -> list[str]:
     command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--host", settings.host, "--port", str(settings.port)]
     command += ["--workers", str(settings.workers), "--artifacts-destination", artifacts]
-    command += ["--uvicorn-opts", f"--log-level {level} --timeout-graceful-shutdown {GRACE_SECONDS}"]
+    if mlflow_version() >= _UVICORN:
+        command += ["--uvicorn-opts", f"--log-level {level} --timeout-graceful-shutdown {GRACE_SECONDS}"]
+    else:
+        command += ["--gunicorn-opts", f"--log-level {level} --graceful-timeout {GRACE_SECONDS}"]
     if settings.auth:
         command += ["--app-name", "basic-auth"]
     return command
+
+
+def mlflow_version() -> tuple[int, ...]:
+    """Return the installed MLflow's version up to its second number."""
+    return tuple(int(part) for part in version("mlflow").split(".")[:2])
 
 
 def _end_with_parent() -> None:

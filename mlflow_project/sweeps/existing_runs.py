@@ -13,7 +13,6 @@ from mlflow_project.common.errors import JournalError, RunError
 from mlflow_project.common.names import LIVE_TAGS, PARENT_TAG, PREDICTIONS
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.registry.stored_runs import fetch_or_none
-from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_errors, pages
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
 from mlflow_project.tracking.delivery.model_upload import register_uploaded_model

@@ -7,17 +7,46 @@
         run.log_metrics({"loss": 0.5}, step=1)
 
 A server that is unreachable or a process that is killed loses nothing; `mlflow-project sync` uploads the rest.
-Nothing is imported before `start_run` is called.
+Nothing is imported before one of the functions is called.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from mlflow_project.tracking.active_run import ActiveRun
 
-__all__ = ["start_run"]
+__all__ = ["log_predictions", "start_run"]
+
+
+def log_predictions(
+    labels: "Any",
+    logits: "Any | None" = None,
+    predicted: "Any | None" = None,
+    classes: "Sequence[str] | None" = None,
+    images: "Any | None" = None,
+) -> None:
+    """Log a model's predictions for its test set to the active MLflow run; `compare` and `report` then take that run.
+
+    Arrays of numpy, tensors and lists alike. Runs are compared where their test sets are the same: by the SHA-256 of
+    images and labels, or where no images are given by that of the labels in their order.
+
+    Args:
+        labels: The class of each test image, whole numbers from 0, [N].
+        logits: A score for each of K classes before softmax, [N, K]; logarithms of probabilities will do.
+        predicted: The predicted class of each image, [N]; by default that of the largest logit.
+        classes: The names of the classes, K.
+        images: uint8 as they are stored, [N, H, W], [N, H, W, C] or [N, C, H, W]; only hashed, not stored.
+
+    Raises:
+        UsageError: The arrays don't fit together; nothing is logged.
+        RunError: No MLflow run is active.
+    """
+    from mlflow_project.tracking.predictions import log
+
+    log(labels, logits, predicted, classes, images)
 
 
 def start_run(

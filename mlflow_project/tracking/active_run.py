@@ -104,7 +104,7 @@ class ActiveRun:
         self.journal.append(*entities)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log metrics of one step; a step that isn't above the last one of its key is dropped."""
+        """Log metrics of one step."""
         self.log(*(Metric(key, value, step) for key, value in metrics.items()))
 
     def log_params(self, params: Mapping[str, Any]) -> None:

@@ -48,6 +48,7 @@ def create_journal(
     key: str | None = None,
     experiment_tags: Mapping[str, str] | None = None,
     on_problem: Callable[[str], None] | None = None,
+    kind: type[Journal] = Journal,
 ) -> Journal:
     """Create the journal of a new run in the store that MLflow's variables name.
 
@@ -60,6 +61,7 @@ def create_journal(
         key: From `claim_given_run`.
         experiment_tags: Written on the experiment where it has none of that key.
         on_problem: Called with one line when the disk fails, and when it recovers.
+        kind: The class of the journal.
 
     Raises:
         UsageError: The variables name no store that MLflow knows, or no experiment.
@@ -71,7 +73,7 @@ def create_journal(
     named = named_experiment(uri) if experiment is None else Experiment(experiment)
     if run_id is not None and key is None:
         key = claim_given_run(run_id, parameters)
-    return Journal.create(
+    return kind.create(
         uri,
         named.name,
         name,

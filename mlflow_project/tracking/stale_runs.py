@@ -17,6 +17,7 @@ from mlflow_project.tracking.delivery.status import DeliveryStatus
 from mlflow_project.tracking.journal import local_runs
 from mlflow_project.tracking.journal.entities import RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.tracking.programs.live_tags import LIVE_TAGS as PROGRAM_LIVE_TAGS
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ def mark_killed(run: local_runs.LocalRun) -> DeliveryStatus:
     journal = Journal.open(run.folder)
     try:
         if journal.ended is None:
-            journal.append(
-                Tag(STATUS_TAG, RunState.INTERRUPTED), RunEnded(RunState.INTERRUPTED.mlflow_status, ended)
-            )
+            if not journal.header.is_program:  # whose own tag that may be
+                journal.append(Tag(STATUS_TAG, RunState.INTERRUPTED))
+            journal.append(RunEnded(RunState.INTERRUPTED.mlflow_status, ended))
     finally:
         journal.close()
     return deliver(run.folder)
@@ -63,17 +64,18 @@ def remote_running_runs(tracking_uri: str, known: set[str]) -> list[RemoteRun]:
     with mlflow_errors(tracking_uri):
         client = open_client(tracking_uri)
         experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]
-        runs = client.search_runs(experiments, "attributes.status = 'RUNNING' AND tags.heartbeat != ''")
-    return [
-        RemoteRun(
-            run.info.run_id,
-            run.info.run_name or "",
-            run.data.tags.get("owner", ""),
-            run.data.tags.get("heartbeat", ""),
-        )
-        for run in runs
-        if run.info.run_id not in known
-    ]
+        found: dict[str, RemoteRun] = {}
+        for heartbeat, owner in (LIVE_TAGS, PROGRAM_LIVE_TAGS):
+            query = f"attributes.status = 'RUNNING' AND tags.`{heartbeat}` != ''"
+            for run in client.search_runs(experiments, query):
+                tags = run.data.tags
+                found.setdefault(
+                    run.info.run_id,
+                    RemoteRun(
+                        run.info.run_id, run.info.run_name or "", tags.get(owner, ""), tags.get(heartbeat, "")
+                    ),
+                )
+    return [run for run in found.values() if run.run_id not in known]
 
 
 def mark_remote_run_killed(tracking_uri: str, run: RemoteRun) -> None:
@@ -81,12 +83,14 @@ def mark_remote_run_killed(tracking_uri: str, run: RemoteRun) -> None:
     with mlflow_errors(tracking_uri):
         client = open_client(tracking_uri)
         now = client.get_run(run.run_id)
-        if (now.info.status, now.data.tags.get("heartbeat")) != ("RUNNING", run.heartbeat):
+        ours, theirs = (now.data.tags.get(tags[0]) for tags in (LIVE_TAGS, PROGRAM_LIVE_TAGS))
+        if now.info.status != "RUNNING" or run.heartbeat not in (ours, theirs):
             return
-        client.set_tag(run.run_id, STATUS_TAG, RunState.INTERRUPTED)
+        if theirs is None:
+            client.set_tag(run.run_id, STATUS_TAG, RunState.INTERRUPTED)
         client.set_terminated(run.run_id, RunState.INTERRUPTED.mlflow_status, _ms(run.heartbeat))
         tags = client.get_run(run.run_id).data.tags
-        for tag in LIVE_TAGS:
+        for tag in PROGRAM_LIVE_TAGS if theirs is not None else LIVE_TAGS:
             if tag in tags:
                 client.delete_tag(run.run_id, tag)
 

@@ -59,7 +59,7 @@ def sync(
         chosen = _redirect(chosen, to, as_new)
     results = []
     unreachable: dict[str, str] = {}
-    for run in chosen or local_runs.undelivered():
+    for run in local_runs.in_order(chosen or local_runs.undelivered()):
         address = run.header.tracking_uri
         if migrate:
             migrate_store(address)

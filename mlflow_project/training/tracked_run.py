@@ -26,6 +26,7 @@ from mlflow_project.tracking.journal.writer import Journal
 from mlflow_project.tracking.new_run import create_journal
 from mlflow_project.training import model_card, ui_views
 from mlflow_project.training.run_spec import IDENTITY, RunSpec, read_run_spec, registered_name
+from mlflow_project.training.training_journal import TrainingJournal
 
 if TYPE_CHECKING:
     from hw2.training.trainer import EpochResult, Progress, TrainingState
@@ -60,6 +61,7 @@ class TrackedRun(ActiveRun):
             tags={tag.key: tag.value for tag in opening if tag.key in IDENTITY},
             experiment_tags=model_card.experiment_tags(ui_views.table_of([plan.config])),
             on_problem=listener.warning,
+            kind=TrainingJournal,
         )
         journal.append(
             *(Tag(key, value) for key, value in {NAME_TAG: plan.config.name, **plan.tags}.items()),
@@ -84,7 +86,7 @@ class TrackedRun(ActiveRun):
             JournalError: The disk is full.
         """
         plan = read_run_spec(folder)
-        journal = Journal.open(folder, on_problem=listener.warning)
+        journal = TrainingJournal.open(folder, on_problem=listener.warning)
         if journal.ended == "FINISHED" and not local_runs.is_marked_stopped(folder):
             journal.close()
             raise RunError(

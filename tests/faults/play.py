@@ -25,7 +25,7 @@ from mlflow_project.tracking.journal.entities import (
     Tag,
 )
 from mlflow_project.tracking.journal.fsio import replace
-from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.training.training_journal import TrainingJournal
 
 EXPERIMENT = "faults"
 REGISTERED = "faults-model"
@@ -83,11 +83,11 @@ def write(folder: Path, seed: int) -> tuple[list[Artifact], ModelArtifact, Path]
 def play(uri: str, key_file: Path, seed: int, epochs: int, pause: float, wait: float) -> int:
     """The number of values that are not delivered when the process ends."""
     if key_file.exists():
-        journal = Journal.open(Path(key_file.read_text(encoding="utf-8")))
+        journal = TrainingJournal.open(Path(key_file.read_text(encoding="utf-8")))
         journal.append(RunResumed(), Tag("status", "started"))
         first = journal.last_step("train_loss") or 1
     else:
-        journal = Journal.create(uri, EXPERIMENT, f"seed={seed}")
+        journal = TrainingJournal.create(uri, EXPERIMENT, f"seed={seed}")
         replace(key_file, str(journal.folder).encode())
         first = 1
     sender = BackgroundUploader(journal).start()

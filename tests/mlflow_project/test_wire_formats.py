@@ -23,7 +23,7 @@ from hw2.training.trainer import EpochResult, TrainingState
 from mlflow_project.packaging.model_files import CHECKSUMS
 from mlflow_project.packaging.pyfunc_model import COLUMNS
 from mlflow_project.server.backup import Manifest, backup, verify
-from mlflow_project.tracking.delivery.alias_log import CHANGE_TAG, AliasChange, changes
+from mlflow_project.tracking.identity.alias_log import CHANGE_TAG, AliasChange, changes
 from mlflow_project.tracking.journal.entities import (
     Artifact,
     DatasetInput,

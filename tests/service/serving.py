@@ -54,7 +54,12 @@ class Serving:
 
 
 def start(
-    folder: Path, *arguments: str, port: int | None = None, terminal: int | None = None, **variables: str
+    folder: Path,
+    *arguments: str,
+    port: int | None = None,
+    terminal: int | None = None,
+    python: str | Path = sys.executable,
+    **variables: str,
 ) -> Serving:
     """Not ready yet. It works in `folder` and writes there what it prints; to a `terminal` what goes to stderr."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +67,7 @@ def start(
     environment = {key: value for key, value in os.environ.items() if not key.startswith(_OWN)}
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow_project", "serve", "--port", str(port), *arguments],
+            [python, "-m", "mlflow_project", "serve", "--port", str(port), *arguments],
             cwd=folder,
             env={**environment, "PYTHONPATH": str(ROOT), **variables},
             stdin=subprocess.DEVNULL,

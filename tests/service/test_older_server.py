@@ -15,13 +15,12 @@ from mlflow import MlflowClient
 from mlflow_project.cli.main import run
 from mlflow_project.tracking.journal.entities import Metric, RunEnded
 from mlflow_project.tracking.journal.writer import Journal
+from tests.service.core_install import core_install
 from tests.support.ports import free_port
-from tests.support.shared import locked
 from tests.support.tiny import make_tiny, options
 
 pytestmark = pytest.mark.server
 
-ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 120
 
 
@@ -40,11 +39,9 @@ assert [model.name for model in client.search_registered_models()] == ["mnist-ba
 
 
 @pytest.fixture(scope="module")
-def programs() -> Path:
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the programs of MLflow 2.22 are."""
-    with locked(ROOT / ".venv-older.lock"):
-        subprocess.run([ROOT / "scripts" / "setup-older-mlflow"], check=True)
-    return ROOT / ".venv-older" / "bin"
+    return core_install(tmp_path_factory, "oldest").parent
 
 
 @pytest.fixture(scope="module")

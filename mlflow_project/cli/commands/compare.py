@@ -29,18 +29,21 @@ def selection_options(command: _Command) -> _Command:
             "--runs", default=None,
             help="Run ids, with commas. Without any of these: the latest runs of the latest 10 configurations.",
         ),
+        option("--experiment", default=None, help="Name or id: the latest runs are those of this experiment."),
     ):  # fmt: skip
         command = decorate(command)
     return command
 
 
-def selection(runs: str | None, sweep: str | None, models: str | None, name: str) -> "Selection":
+def selection(
+    runs: str | None, experiment: str | None, sweep: str | None, models: str | None, name: str
+) -> "Selection":
     """What `selection_options` say."""
     from mlflow_project.analysis.run_selection import Selection
     from mlflow_project.registry.versions import split_models
 
     ids = [part.strip() for part in (runs or "").split(",")]
-    return Selection(tuple(filter(None, ids)), sweep, tuple(split_models(models or "")), name)
+    return Selection(tuple(filter(None, ids)), sweep, tuple(split_models(models or "")), experiment, name)
 
 
 @click.command(short_help="Compare models with paired significance tests.")
@@ -59,21 +62,14 @@ def selection(runs: str | None, sweep: str | None, models: str | None, name: str
     help="Verdicts on these alone; without it on both, where configurations have several seeds.",
 )
 @format_option
-def compare(
-    runs: str | None,
-    sweep: str | None,
-    models: str | None,
-    name: str,
-    table: str | None,
-    by: str | None,
-    format_: str,
-) -> int:
+def compare(table: str | None, by: str | None, format_: str, **selected_by: Any) -> int:
     """Compare models, and configurations over their seeds, by stored predictions for the same test images.
 
     Models that differ in the seed alone are one configuration; its accuracy has a 95 % interval over seeds and
     images, and seeds that didn't train are named. Models have 95 % Wilson intervals and the exact McNemar test with
     Holm's correction; Cochran's Q is over all. Verdicts are in words: the best, what can't be told from it, the rest.
-    No model is run.
+    No model is run. Any program's runs are taken that have logged predictions for the same images
+    (mlflow_project.tracking.log_predictions).
 
     \b
     mlflow-project compare --models m1,m2,"lr=0.1 epochs=8"
@@ -82,7 +78,7 @@ def compare(
     """
     from mlflow_project.analysis.compare_runs import compare_runs
 
-    comparison, selected = compare_runs(selection(runs, sweep, models, name))
+    comparison, selected = compare_runs(selection(**selected_by))
     for note in selected.notes:
         click.echo(f"Note: {note}", err=True)
     click.echo(render_comparison(comparison, format_, table, by))
@@ -99,7 +95,7 @@ def compare(
     help="The file to write.",
 )
 @migrate_option
-def report(runs: str | None, sweep: str | None, models: str | None, name: str, output: Path) -> int:
+def report(output: Path, **selected_by: Any) -> int:
     """Write one HTML page about models: data, configurations, figures, verdicts and observations.
 
     It opens without a server and needs nothing from elsewhere. The latest outlier test of models on the same
@@ -112,7 +108,7 @@ def report(runs: str | None, sweep: str | None, models: str | None, name: str, o
     from mlflow_project.reports.page import make_report, require_place, write
 
     require_place(output)  # not after all the work
-    html, notes = make_report(selection(runs, sweep, models, name))
+    html, notes = make_report(selection(**selected_by))
     for note in notes:
         click.echo(f"Note: {note}", err=True)
     if output.is_file():

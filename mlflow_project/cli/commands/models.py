@@ -14,7 +14,7 @@ from mlflow_project.common.errors import RegistryError, ServiceError
 if TYPE_CHECKING:
     from mlflow_project.registry.registered_model import RegisteredModel
     from mlflow_project.registry.versions import Version
-    from mlflow_project.tracking.delivery.alias_log import AliasChange
+    from mlflow_project.tracking.identity.alias_log import AliasChange
 
 _LISTED = ("lr", "epochs", "seed", "test_accuracy", "dataset")
 
@@ -205,8 +205,8 @@ def history(alias: str | None, name: str, format_: str) -> None:
     \b
     mlflow-project models history --alias champion
     """
-    from mlflow_project.tracking.delivery.alias_log import history as known_changes
     from mlflow_project.tracking.delivery.client import mlflow_errors
+    from mlflow_project.tracking.identity.alias_log import history as known_changes
 
     registry = _registry(name)
     if not registry.versions():

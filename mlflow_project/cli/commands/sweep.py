@@ -7,6 +7,7 @@ import click
 
 from mlflow_project.cli.shared.options import (
     IntLike,
+    TupleType,
     configuration_options,
     data_options,
     migrate_option,
@@ -26,10 +27,10 @@ _TEXTS = ("lr", "batch_size", "momentum", "epochs", "budget")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class CommaSeparated(click.ParamType["tuple[Any, ...]"]):
+class CommaSeparated(TupleType):
     """Comma-separated values; repeated ones count once, unless each must be `unique`."""
 
-    def __init__(self, inner: click.ParamType[Any] | type, unique: bool = False) -> None:
+    def __init__(self, inner: "click.ParamType[Any] | type", unique: bool = False) -> None:
         self.inner = click.types.convert_type(inner)
         self.unique = unique
         self.name = f"{self.inner.name},..."
@@ -50,7 +51,7 @@ class CommaSeparated(click.ParamType["tuple[Any, ...]"]):
         return tuple(dict.fromkeys(values))
 
 
-def _axis(name: str, type_: click.ParamType[Any] | type, help_: str) -> Callable[[_Command], _Command]:
+def _axis(name: str, type_: "click.ParamType[Any] | type", help_: str) -> Callable[[_Command], _Command]:
     return option(f"--{name}", type=CommaSeparated(type_), default=None, help=help_)
 
 

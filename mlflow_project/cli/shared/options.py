@@ -4,12 +4,18 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from hw2.training.config import DEVICES, OPTIMIZERS, PRECISIONS, TrainingConfig
 from mlflow_project.common.names import DEFAULT_NAME
+
+if TYPE_CHECKING:
+    IntType = click.ParamType[int]
+    TupleType = click.ParamType[tuple[Any, ...]]
+else:  # before click 8.4 it isn't generic
+    IntType = TupleType = click.ParamType
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FIELDS = {field.name: field for field in dataclasses.fields(TrainingConfig)}
@@ -33,7 +39,7 @@ option = functools.partial(click.option, cls=_Option)
 """`click.option` that refuses empty values; every command's options are made by it."""
 
 
-class IntLike(click.ParamType[int]):
+class IntLike(IntType):
     """A whole number, also as `8.0`, which MLflow's own type check lets pass."""
 
     name = "integer"
@@ -108,7 +114,7 @@ def _default_text(name: str) -> str:
     return "5,000; a twelfth of a smaller set" if name == "validation_size" else f"{default}"
 
 
-def _option(name: str, type_: click.ParamType[Any] | type, help_: str) -> Callable[[_Command], _Command]:
+def _option(name: str, type_: "click.ParamType[Any] | type", help_: str) -> Callable[[_Command], _Command]:
     text = f"{help_}  [default: {_default_text(name)}]"
     return option("--" + name.replace("_", "-"), type=type_, default=None, help=text)
 

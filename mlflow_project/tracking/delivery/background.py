@@ -12,6 +12,7 @@ from mlflow_project.common.errors import DestinationError
 from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.delivery.error_policy import describe_error, is_access_denied
 from mlflow_project.tracking.delivery.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
+from mlflow_project.tracking.delivery.program_uploader import open_uploader
 from mlflow_project.tracking.delivery.status import DeliveryStatus
 from mlflow_project.tracking.delivery.uploader import JournalUploader
 from mlflow_project.tracking.journal import format, local_runs, state_dir
@@ -183,7 +184,7 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
     """
     lock = FileLock(folder / format.SENDING_LOCK)
     deadline = None if seconds is None else time.monotonic() + seconds
-    uploader = JournalUploader(folder)
+    uploader = open_uploader(folder)
     session = uploader.session
     problem: str | None = None
     blocked = False

@@ -13,6 +13,7 @@ from mlflow_project.common.errors import OlderStoreError, ServiceError, StoreErr
 from mlflow_project.common.store_uri import (
     START_IT,
     absolute_uri,
+    inner_uri,
     is_missing_sqlite,
     redact,
     sqlite_path,
@@ -46,6 +47,8 @@ _LOUD = {
 
 _importing = threading.Lock()
 _imported: list[ModuleType] = []
+# A program may wait for an answer, and never longer than REQUEST_SECONDS in all.
+_BOUNDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
 
 
 def import_mlflow() -> ModuleType:
@@ -54,6 +57,8 @@ def import_mlflow() -> ModuleType:
     Of two threads that import it at once, each gets half of it: this is the only place that does, and every use of
     any part of it takes it from here.
     """
+    if _imported:
+        return _imported[0]  # without the lock, which another thread may hold while this process is forked
     with _importing:
         if _imported:
             return _imported[0]
@@ -71,6 +76,21 @@ def import_mlflow() -> ModuleType:
         return mlflow
 
 
+def adopt_mlflow() -> None:
+    """Use the MLflow that a program has imported: its requests become bounded, all else stays as it is."""
+    with _importing:
+        if not _imported:
+            for name, value in _BOUNDS.items():
+                os.environ.setdefault(name, value)
+            import mlflow.artifacts
+            import mlflow.entities
+            import mlflow.exceptions
+
+            # A database that isn't there is tried again, so its traceback says nothing.
+            logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")
+            _imported.append(mlflow)
+
+
 def open_client(tracking_uri: str) -> "MlflowClient":
     """Open a client; a SQLite store is created or migrated by one process, while the others wait.
 
@@ -79,7 +99,7 @@ def open_client(tracking_uri: str) -> "MlflowClient":
     Raises:
         StoreError: A database can't be opened, or MLflow would migrate it.
     """
-    registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri
+    registry_uri = inner_uri(os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri)
     for uri in (tracking_uri, registry_uri):
         require_current_store(uri)
     mlflow = import_mlflow()
@@ -187,6 +207,22 @@ def artifact_exists(client: "MlflowClient", uri: str, path: str) -> bool:
     return name in [PurePosixPath(file.path).name for file in listed]
 
 
+def open_repository(uri: str, tracking_uri: str) -> Any:
+    """Return MLflow's artifact repository of an address that the server at `tracking_uri` gave."""
+    import_mlflow()
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    try:
+        return get_artifact_repository(uri, tracking_uri=tracking_uri)
+    except TypeError:  # MLflow 2 knows no server but the global one
+        from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+        from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+        if not uri.startswith("mlflow-artifacts:"):
+            return get_artifact_repository(uri)
+        return HttpArtifactRepository(MlflowArtifactsRepository.resolve_uri(uri, tracking_uri))
+
+
 def pages(fetch: Callable[[str | None], Any]) -> Iterator[Any]:
     """Yield the results of a paged search; a page is requested only when the one before it is used up.
 
@@ -204,6 +240,11 @@ def pages(fetch: Callable[[str | None], Any]) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def real_stores(client: "MlflowClient") -> tuple[Any, Any]:
+    """Return the tracking store and the registry store behind a client."""
+    return client._tracking_client.store, client._get_registry_client().store
 
 
 @contextmanager

@@ -19,14 +19,18 @@ def send_heartbeat(session: DeliverySession) -> None:
     tag = import_mlflow().entities.RunTag
     client, run_id = session.client, session.open_run()
     run = client.get_run(run_id)
-    texts = (datetime.now(UTC).isoformat(timespec="seconds"), owner())
-    tags = [tag(key, text) for key, text in zip(LIVE_TAGS, texts, strict=True)]
+    tags = [tag(key, text) for key, text in zip(LIVE_TAGS, heartbeat_texts(), strict=True)]
     if run.data.tags.get(STATUS_TAG) == RunState.INTERRUPTED:
         tags.append(tag(STATUS_TAG, RunState.STARTED))
     client.log_batch(run_id, tags=tags)
     # A process that was suspended, or whose server was unreachable, sent no heartbeat and isn't dead.
     if run.info.status != "RUNNING":
         client.update_run(run_id, status="RUNNING")
+
+
+def heartbeat_texts() -> tuple[str, str]:
+    """Return the values of the tags of a run that is alive: now, and who has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds"), owner()
 
 
 def owner() -> str:

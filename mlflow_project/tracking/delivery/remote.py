@@ -17,9 +17,9 @@ from mlflow_project.common.errors import StoreError
 from mlflow_project.common.names import KEY_TAG, VERSIONS_TAG
 from mlflow_project.common.store_uri import sqlite_path
 from mlflow_project.common.text import format_time
-from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import default_store, import_mlflow
 from mlflow_project.tracking.delivery.error_policy import is_missing_endpoint
+from mlflow_project.tracking.identity.alias_log import AliasChange, record_change
 from mlflow_project.tracking.journal.entities import EXPERIMENT_PLACE, VERSION_PLACE, ModelArtifact
 from mlflow_project.tracking.journal.format import Header
 
@@ -42,13 +42,25 @@ class IdempotentStore:
         Raises:
             StoreError: The experiment was deleted.
         """
-        name = self.header.experiment
         if self.header.experiment_id is not None:
             return self._named_by_id(self.header.experiment_id)
+        return self.experiment_by_name(self.header.experiment, self.header.experiment_location)
+
+    def experiment_by_name(self, name: str, location: str | None = None) -> str:
+        """Return the ID of an experiment, which is created if need be.
+
+        Args:
+            name: Its name.
+            location: Where the artifacts of one that is created go.
+
+        Raises:
+            StoreError: The experiment was deleted.
+        """
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                return str(self.client.create_experiment(name, artifact_location=self._artifact_location()))
+                location = location or self._artifact_location(name)
+                return str(self.client.create_experiment(name, artifact_location=location))
             except Exception:
                 experiment = self.client.get_experiment_by_name(name)
                 if experiment is None:
@@ -59,12 +71,12 @@ class IdempotentStore:
             )
         return str(experiment.experiment_id)
 
-    def _artifact_location(self) -> str | None:
+    def _artifact_location(self, name: str) -> str | None:
         """Return where a new experiment's artifacts go; None for MLflow's own choice."""
         root = self.header.artifact_root
         if not root or sqlite_path(self.header.tracking_uri) is None:
             return None
-        place = Path(root) / quote(self.header.experiment, safe="")
+        place = Path(root) / quote(name, safe="")
         if re.search("[%?#]", root):
             return place.as_uri()  # MLflow would take these for parts of an address
         # MLflow would put the artifacts below the folder from which `sync` happens to be called.

@@ -163,12 +163,19 @@ class JournalUploader:
             of_mlflow = import_mlflow().entities
             self.session.client.log_batch(
                 self.session.open_run(),
-                metrics=[of_mlflow.Metric(p.key, p.value, p.timestamp_ms, p.step) for p in points],
+                metrics=[self._metric(of_mlflow, point) for point in points],
                 params=[of_mlflow.Param(key, value) for key, value in parameters.items()],
                 tags=[of_mlflow.RunTag(key, value) for key, value in tags.items()],
             )
             self._known_params().update(parameters)
             self._tags.update(tags)
+
+    def _metric(self, of_mlflow: Any, point: Metric) -> Any:
+        names = ("model_id", "dataset_name", "dataset_digest")
+        more = {name: getattr(point, name) for name in names if getattr(point, name) is not None}
+        if point.model_id is not None:
+            more["model_id"] = self._resolve_references(point.model_id)
+        return of_mlflow.Metric(point.key, point.value, point.timestamp_ms, point.step, **more)
 
     def _resolve_references(self, text: str) -> str:
         """Replace references to journals by the IDs of their runs."""

@@ -1,1 +1,1 @@
-"""What a run and a store are known by, so that neither is taken for another."""
+"""What a run, a store and an alias are known by: claims, store IDs, and who moved an alias when."""

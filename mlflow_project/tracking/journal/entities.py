@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 VERSION_PLACE = "{version}"
 """A placeholder in a version's description for its number, which only the registry gives."""
@@ -52,15 +53,16 @@ class Param:
 
 @dataclass(frozen=True)
 class Metric:
-    """One point of a key whose steps only grow.
-
-    A point at or before the last step of its key is a repetition, as after a resume, and is dropped.
-    """
+    """One point of a key; steps come in any order, and more than once."""
 
     key: str
     value: float
     step: int = 0
     timestamp_ms: int = field(default_factory=now_ms)
+    model_id: str | None = None
+    """The logged model that it was measured of."""
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", float(self.value))
@@ -83,6 +85,8 @@ class Artifact:
 
     path: str
     file: Path
+    model_id: str | None = None
+    """The logged model to whose files it belongs, and not to the run's."""
 
     def __post_init__(self) -> None:
         parts = PurePosixPath(self.path).parts
@@ -150,6 +154,17 @@ class ModelArtifact:
     """Of the registered model, if this upload creates it."""
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call of MLflow's stores by its name there, with arguments as JSON has them."""
+
+    method: str
+    arguments: Mapping[str, Any]
+    file: Path | None = None
+    """Arguments that are too long for a line, as a JSON file; they come beside `arguments`."""
+
+
 Entity = (
     RunResumed | RunEnded | Param | Metric | Tag | Artifact | LoggedImage | DatasetInput | ModelInput | ModelArtifact
+    | Call
 )  # fmt: skip

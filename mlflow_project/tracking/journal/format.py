@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,18 @@ _KINDS: dict[str, type[Any]] = {
     "dataset": entities.DatasetInput,
     "model input": entities.ModelInput,
     "model": entities.ModelArtifact,
+    "call": entities.Call,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_PATHS = {"artifact": "file", "image": "file", "model": "directory"}
+_PATHS = {"artifact": "file", "image": "file", "model": "directory", "call": "file"}
+# What an earlier version didn't write is left out where it has its default, so that version reads the line.
+_ADDED: dict[str, dict[str, str | None]] = {
+    "journal": {
+        "experiment_id": None, "origin": "run", "provisional_id": None, "adds_to": None, "experiment_location": None,
+    },
+    "metric": {"model_id": None, "dataset_name": None, "dataset_digest": None},
+    "artifact": {"model_id": None},
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +79,25 @@ class Header:
     """What the experiment gets where it has no such tag; EXPERIMENT_PLACE in a value becomes its id."""
     experiment_id: str | None = None
     """Of an experiment that was named by its ID."""
+    origin: str = "run"
+    """What writes the journal: `run` (this project's own), or by way of MLflow's interface `program` (a run),
+    `addition` (to a run that another process has begun) or `registry` (what belongs to no run)."""
+    provisional_id: str | None = None
+    """The ID by which a program knows the run while MLflow hasn't given one."""
+    adds_to: str | None = None
+    """Of an addition: the run's ID, which may be provisional."""
+    experiment_location: str | None = None
+    """Where the artifacts of an experiment go that this journal's upload creates."""
+
+    @property
+    def is_program(self) -> bool:
+        """Return whether the journal was written by way of MLflow's interface; its files have a lane of their own."""
+        return self.origin != "run"
+
+    @property
+    def owns_run(self) -> bool:
+        """Return whether the run began with this journal."""
+        return self.origin in ("run", "program")
 
 
 @dataclass(frozen=True)
@@ -104,17 +133,15 @@ def encode_line(n: int, value: Entity | Header, place: str | None = None) -> byt
     Raises:
         JournalError: It is too long for a line.
     """
-    data = asdict(value)
-    if isinstance(value, Header):
-        kind = "journal"
-        if value.experiment_id is None:
-            del data["experiment_id"]  # an earlier version reads the line then
-    else:
-        kind = _NAMES[type(value)]
-        if kind in _PATHS:
-            data[_PATHS[kind]] = place
-        if kind == "metric" and not math.isfinite(data["value"]):
-            data["value"] = str(data["value"])
+    data = dict(vars(value)) if isinstance(value, entities.Metric | entities.Tag) else asdict(value)
+    kind = "journal" if isinstance(value, Header) else _NAMES[type(value)]
+    for name, default in _ADDED.get(kind, {}).items():
+        if data[name] == default:
+            del data[name]
+    if kind in _PATHS:
+        data[_PATHS[kind]] = place
+    if kind == "metric" and not math.isfinite(data["value"]):
+        data["value"] = str(data["value"])
     entry = json.dumps({"n": n, "kind": kind, "data": data}, separators=(",", ":"), allow_nan=False).encode()
     line = _START + hashlib.sha256(entry).hexdigest().encode() + _MIDDLE + entry + b"}\n"
     if len(line) > MAX_LINE:
@@ -146,7 +173,7 @@ def decode_line(line: bytes, files: Path) -> tuple[int, Entity | Header]:
             raise TypeError("fields of the wrong type")
         if kind == "journal":
             return n, Header(**data)
-        if kind in _PATHS:
+        if kind in _PATHS and not (kind == "call" and data["file"] is None):
             data[_PATHS[kind]] = _below(files, data[_PATHS[kind]])
         if kind == "model":
             data["aliases"] = tuple(data["aliases"])
@@ -194,6 +221,26 @@ def read_entries(folder: Path, position: int = 0) -> Iterator[Entry | CorruptSpa
                 yield Entry(n, value, position, end)
             damaged = False
             position = end
+
+
+def read_artifacts(folder: Path, position: int, end: int) -> Iterator[Entry]:
+    """Read the artifacts between two places, without decoding what lies between them."""
+    try:
+        stream = (folder / JOURNAL).open("rb")
+    except OSError:
+        return
+    with stream:
+        stream.seek(position)
+        while position < end:
+            line, after = _next_line(stream, position)
+            if after == position:
+                return
+            if line is not None and b'"kind":"artifact"' in line:
+                with suppress(ValueError):
+                    n, value = decode_line(line, folder / FILES)
+                    if isinstance(value, entities.Artifact):
+                        yield Entry(n, value, position, after)
+            position = after
 
 
 def status_after(entity: Entity | Header, status: str | None) -> str | None:
@@ -250,6 +297,14 @@ class Cursor:
     """What MLflow will never take, a line each."""
     notes: list[str] = field(default_factory=list)
     """What MLflow can't keep as it is, and what was done instead, a line each."""
+    files_position: int = 0
+    """Of a program's journal: up to where its files are uploaded; `position` counts for all else then."""
+    doubtful: bool = False
+    """Whether a request failed that creates the run: it may have been carried out all the same."""
+
+    def upto(self, header: Header) -> int:
+        """Return up to where everything is uploaded."""
+        return min(self.position, self.files_position) if header.is_program else self.position
 
     @classmethod
     def load(cls, folder: Path) -> "Cursor":
@@ -260,7 +315,8 @@ class Cursor:
             if not (isinstance(cursor.position, int) and 0 <= cursor.position <= size):
                 return cls()
             # A power loss may have cut off what was delivered, and other lines may have come since.
-            return cursor if _is_line_start(folder, cursor.position) else cls()
+            places = (cursor.position, cursor.files_position)
+            return cursor if all(_is_line_start(folder, place) for place in places) else cls()
         except (OSError, ValueError, TypeError, RecursionError):
             return cls()
 

@@ -5,7 +5,7 @@ can give it one.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from mlflow_project.common.errors import JournalError, RunBusyError, RunError
 from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.tracking.journal import format, fsio
+from mlflow_project.tracking.journal.entities import Artifact
 from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Header
 from mlflow_project.tracking.journal.locks import FileLock, is_locked
 from mlflow_project.tracking.journal.state_dir import runs_folder
@@ -71,13 +72,19 @@ def local_run(folder: Path) -> LocalRun:
     header = format.read_header(folder)
     cursor = Cursor.load(folder)
     ended, pending, corrupt = cursor.ended, 0, []
+    if ended is None and cursor.position == 0 and not header.owns_run:
+        ended = "FINISHED"  # what adds to a run leaves it as it is
     if (folder / format.JOURNAL).stat().st_size > cursor.position:
         for item in format.read_entries(folder, cursor.position):
             if isinstance(item, CorruptSpan):
                 corrupt.append(str(item))
                 continue
-            pending += not isinstance(item.value, Header)
+            in_lane = header.is_program and isinstance(item.value, Artifact)
+            pending += not isinstance(item.value, Header) and not in_lane
             ended = format.status_after(item.value, ended)
+    if header.is_program:
+        size = (folder / format.JOURNAL).stat().st_size
+        pending += sum(1 for _ in format.read_artifacts(folder, cursor.files_position, size))
     state = "alive" if is_locked(folder / format.LOCK) else (ended or "interrupted").lower()
     if state == "finished" and is_marked_stopped(folder):
         state = "stopped"
@@ -118,7 +125,12 @@ def local_runs(base: Path | None = None, *, all_: bool = True) -> Iterator[Local
 def undelivered(base: Path | None = None) -> list[LocalRun]:
     """List the runs that MLflow hasn't got all of and whose process has ended; not those that never started."""
     runs = local_runs(base, all_=False)
-    return [run for run in runs if run.state != "alive" and run.pending and not run.never_started]
+    return in_order([run for run in runs if run.state != "alive" and run.pending and not run.never_started])
+
+
+def in_order(runs: Sequence[LocalRun]) -> list[LocalRun]:
+    """Return runs in the order of their upload: what belongs to no run refers to runs, never the other way round."""
+    return sorted(runs, key=lambda run: run.header.origin == "registry")
 
 
 def unreadable(base: Path | None = None) -> Iterator[tuple[Path, str]]:
@@ -139,7 +151,11 @@ def find(name: str) -> LocalRun:
     for folder in folders():
         try:
             # The cursor is the quicker to read, and there may be thousands.
-            if name in (folder.name, Cursor.load(folder).run_id or format.read_header(folder).run_id):
+            run_id = Cursor.load(folder).run_id
+            if name in (folder.name, run_id):
+                return local_run(folder)
+            header = format.read_header(folder)
+            if header.owns_run and name in (header.provisional_id, run_id or header.run_id):
                 return local_run(folder)
         except JournalError:
             continue
@@ -164,7 +180,11 @@ def _is_done(folder: Path) -> bool:
 
 
 def _is_delivered(folder: Path, cursor: Cursor) -> bool:
-    return bool(cursor.ended) and cursor.position == (folder / format.JOURNAL).stat().st_size
+    size = (folder / format.JOURNAL).stat().st_size
+    if not cursor.ended or cursor.position != size:
+        return False
+    # Only a program's journal is uploaded in two lanes.
+    return cursor.files_position == size or cursor.upto(format.read_header(folder)) == size
 
 
 def mark_disk_full(folder: Path) -> None:

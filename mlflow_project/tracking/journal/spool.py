@@ -7,45 +7,47 @@ import re
 import shutil
 from pathlib import Path
 
-from mlflow_project.tracking.journal.entities import Artifact, Entity, LoggedImage, ModelArtifact
+from mlflow_project.tracking.journal.entities import Artifact, Call, Entity, LoggedImage, ModelArtifact
 from mlflow_project.tracking.journal.format import FILES, Header
-from mlflow_project.tracking.journal.fsio import sync_path
+from mlflow_project.tracking.journal.fsio import clone, sync_path
 
 
 class FileSpool:
-    """Copies below `files/` of a run's folder: a file as `<sha256>/<name>`, a folder as `<sha256>/`."""
+    """Copies below `files/` of a run's folder: a file as `<sha256>/<name>`, a folder as `<sha256>/`.
 
-    def __init__(self, folder: Path) -> None:
+    Equal files share a copy, unless copies are removed one by one: then a file is `<sha256>.<n>/<name>`.
+    """
+
+    def __init__(self, folder: Path, *, shares_copies: bool = True) -> None:
         self.folder = folder
+        self._shares_copies = shares_copies
         self._unsynced: set[Path] = set()
 
-    def add(self, entity: Entity) -> str | None:
-        """Copy an entity's file or folder, if it has one; return its place relative to `files/`."""
+    def add(self, entity: Entity, n: int) -> str | None:
+        """Copy the file or folder of entity number `n`, if it has one; return its place relative to `files/`."""
         source = source_of(entity)
         if source is None:
             return None
-        hash_of = tree_sha256 if isinstance(entity, ModelArtifact) else file_sha256
-        place = digest = hash_of(source)
-        if isinstance(entity, Artifact):
-            place += "/" + entity.path.rsplit("/", 1)[-1]
-        elif isinstance(entity, LoggedImage):
-            place += "/image.png"
-        target = self.folder / FILES / place
-        # A copy that a power loss has torn has the right name all the same.
-        if not target.exists() or hash_of(target) != digest:
-            target.parent.mkdir(exist_ok=True)
-            self._copy(source, target)
-        return place
-
-    def _copy(self, source: Path, target: Path) -> None:
-        """Copy under a temporary name first, so that a crash leaves no part that looks whole."""
         temporary = self.folder / f".copy.{os.getpid()}"
         _remove(temporary)
         try:
-            if source.is_dir():
-                shutil.copytree(source, temporary)
-            else:
-                shutil.copyfile(source, temporary)
+            # The copy's hash, because the file itself may change meanwhile. It gets its name last, so that a crash
+            # leaves no part that looks whole.
+            self._copy(source, temporary)
+            hash_of = tree_sha256 if isinstance(entity, ModelArtifact) else file_sha256
+            digest = hash_of(temporary)
+            place = digest if self._shares_copies else f"{digest}.{n}"
+            if isinstance(entity, Artifact):
+                place += "/" + entity.path.rsplit("/", 1)[-1]
+            elif isinstance(entity, LoggedImage):
+                place += "/image.png"
+            elif isinstance(entity, Call):
+                place += "/arguments.json"
+            target = self.folder / FILES / place
+            # A copy that a power loss has torn has the right name all the same.
+            if target.exists() and hash_of(target) == digest:
+                return place
+            target.parent.mkdir(exist_ok=True)
             if target.is_dir():
                 _remove(target)
             temporary.rename(target)
@@ -54,6 +56,13 @@ class FileSpool:
         finally:
             _remove(temporary)
         self._unsynced.update(target.rglob("*"), (target, target.parent, self.folder / FILES))
+        return place
+
+    def _copy(self, source: Path, target: Path) -> None:
+        if source.is_dir():
+            shutil.copytree(source, target, copy_function=clone)
+        else:
+            clone(source, target)
 
     def sync(self) -> None:
         """Force the copies onto the disk, but for those that were uploaded and removed meanwhile."""
@@ -87,7 +96,7 @@ def tree_sha256(folder: Path) -> str:
 
 def source_of(entity: Entity | Header) -> Path | None:
     """Return the file or folder that belongs to an entity."""
-    if isinstance(entity, Artifact | LoggedImage):
+    if isinstance(entity, Artifact | LoggedImage | Call):
         return entity.file
     return entity.directory if isinstance(entity, ModelArtifact) else None
 

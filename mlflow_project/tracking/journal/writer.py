@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from mlflow_project.common.errors import JournalError, RunBusyError
 from mlflow_project.common.names import IMAGES_TAG
@@ -63,12 +64,10 @@ class Journal:
         self._lock = lock
         self._guard = threading.RLock()
         self._backlog: deque[Entity | Header] = deque()
-        self._last_step: dict[str, int] = {}
         self._images: dict[tuple[str, int], LoggedImage] = {}
-        self._gaps: set[str] = set()
         self._cause = ""
         self._lost_reported = 0
-        self._files = FileSpool(folder)
+        self._files = FileSpool(folder, shares_copies=not header.is_program)
         self._next = 0
         self._end = 0
         self._reserved = 0
@@ -89,8 +88,12 @@ class Journal:
         start_time_ms: int | None = None,
         key: str | None = None,
         experiment_id: str | None = None,
+        origin: str = "run",
+        provisional_id: str | None = None,
+        adds_to: str | None = None,
+        experiment_location: str | None = None,
         on_problem: Callable[[str], None] | None = None,
-    ) -> "Journal":
+    ) -> Self:
         """Create a journal that this process owns.
 
         Args:
@@ -103,6 +106,7 @@ class Journal:
             start_time_ms: When the run started, now by default.
             key: From `new_key`, which makes one by default.
             experiment_id: Of an experiment that was named by its ID.
+            origin, provisional_id, adds_to, experiment_location: See `Header`.
             on_problem: Called with one line when the disk fails, and when it recovers.
 
         Raises:
@@ -118,11 +122,15 @@ class Journal:
             run_name=run_name,
             run_id=run_id,
             start_time_ms=start,
-            tags={**_origin(), **(tags or {})},
+            tags={**(_origin() if origin == "run" else {}), **(tags or {})},
             artifact_root=str(Path.cwd() / "mlruns"),
             host=socket.gethostname(),
             experiment_tags=dict(experiment_tags or {}),
             experiment_id=experiment_id,
+            origin=origin,
+            provisional_id=provisional_id,
+            adds_to=adds_to,
+            experiment_location=experiment_location,
         )
         try:
             (folder / format.FILES).mkdir(parents=True, mode=0o700)
@@ -142,7 +150,7 @@ class Journal:
         return journal
 
     @classmethod
-    def open(cls, folder: Path, *, on_problem: Callable[[str], None] | None = None) -> "Journal":
+    def open(cls, folder: Path, *, on_problem: Callable[[str], None] | None = None) -> Self:
         """Open the journal of a run that is resumed; what a dying process left of a last line is cut off.
 
         Raises:
@@ -173,10 +181,6 @@ class Journal:
         """Return the bytes of complete lines."""
         return self._end
 
-    def last_step(self, key: str) -> int | None:
-        """Return the last logged step of a metric, before or after a resume."""
-        return self._last_step.get(key)
-
     def append(self, *entities: Entity) -> None:
         """Write entities in this order, in one piece; their files are copied before this returns.
 
@@ -196,18 +200,7 @@ class Journal:
                 if len(self._backlog) >= MAX_BACKLOG and not full:
                     self._flush()
                     full = len(self._backlog) >= MAX_BACKLOG
-                if isinstance(entity, Metric):
-                    last = self._last_step.get(entity.key)
-                    if last is not None and entity.step <= last:
-                        continue
-                    # After a lost point no later one: a resumed run then logs all of them, in order.
-                    if full or entity.key in self._gaps:
-                        self._gaps.add(entity.key)
-                        self.lost += 1
-                        continue
-                    self._last_step[entity.key] = entity.step
-                elif full:
-                    self.lost += 1
+                if not self._admit(entity, full):
                     continue
                 if isinstance(entity, LoggedImage):
                     # Logged again after a resume, it must replace the first and not stand beside it.
@@ -220,6 +213,18 @@ class Journal:
             if self.lost and not self._lost_reported:
                 self._report_lost(f"{MAX_BACKLOG:,} values wait in memory, which takes no more")
         self.changed.set()
+
+    def _admit(self, entity: Entity, full: bool) -> bool:
+        """Return whether an entity is written; count it as lost where there is no room for it."""
+        if full:
+            self.lost += 1
+        return not full
+
+    def _recall(self, entity: Entity | Header) -> None:
+        """Take note of an entity that was written before the journal was opened again."""
+        self.ended = format.status_after(entity, self.ended)
+        if isinstance(entity, LoggedImage):
+            self._images[entity.key, entity.step] = entity
 
     def sync(self) -> bool:
         """Force what was appended onto the disk; return whether all of it is there now."""
@@ -267,6 +272,13 @@ class Journal:
                 prune_spool(self.folder)
         self._lock.release()
 
+    def abandon(self) -> None:
+        """Close the files without writing, in a forked process: the journal is its parent's."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._lock.release()
+
     def _flush(self) -> None:
         if not self._backlog or self._descriptor < 0:
             return
@@ -303,7 +315,7 @@ class Journal:
         """Write all entities or, if a write fails, none of them: a line is never left in part."""
         lines = []
         for n, entity in enumerate(entities, self._next):
-            place = None if isinstance(entity, Header) else self._files.add(entity)
+            place = None if isinstance(entity, Header) else self._files.add(entity, n)
             lines.append(format.encode_line(n, entity, place))
         content = b"".join(lines)
         # An interrupt between a write and the lines after it leaves more on disk than is known here.
@@ -341,12 +353,8 @@ class Journal:
             if isinstance(item, CorruptSpan):
                 self.corrupt_spans.append(item)
                 continue
-            last, entity = item.n, item.value
-            self.ended = format.status_after(entity, self.ended)
-            if isinstance(entity, Metric):
-                self._last_step[entity.key] = max(entity.step, self._last_step.get(entity.key, entity.step))
-            elif isinstance(entity, LoggedImage):
-                self._images[entity.key, entity.step] = entity
+            last = item.n
+            self._recall(item.value)
         if os.fstat(self._descriptor).st_size != end:
             os.ftruncate(self._descriptor, end)
         self._end = self._reserved = end

@@ -1,8 +1,11 @@
 """Predictions through a file and back."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hw2.common.errors import DataError
@@ -15,6 +18,8 @@ from hw2.evaluation.predictions import (
 )
 from hw2.evaluation.result import Evaluation
 from tests.support.evaluations import random_evaluation
+
+TWO_LOGITS = {"logit_0": [0.0, 1.0], "logit_1": [1.0, 0.0]}
 
 
 @pytest.fixture(name="random_evaluation")
@@ -51,7 +56,9 @@ class TestStoredPredictions:
 
     def test_a_missing_column_is_named(self, random_evaluation: Evaluation) -> None:
         frame = predictions_frame(random_evaluation).drop(columns=["label", "logit_3"])
-        with pytest.raises(DataError, match="predictions without label, logit_3; expected the columns index"):
+        with pytest.raises(
+            DataError, match="predictions without label, logit_3; expected the columns label and"
+        ):
             Predictions.from_frame(frame)
 
     def test_a_file_with_a_missing_column_is_named(
@@ -61,6 +68,34 @@ class TestStoredPredictions:
         write_predictions(path, predictions_frame(random_evaluation).drop(columns=["label"]))
         with pytest.raises(DataError, match=r"test\.parquet: predictions without label"):
             read_predictions(path)
+
+    def test_another_program_needs_but_labels_and_predictions(self) -> None:
+        frame = pd.DataFrame({"label": [0, 1, 2], "predicted": [0, 1, 1]})
+        stored = Predictions.from_frame(frame)
+        assert stored.labels.tolist() == [0, 1, 2]
+        assert (stored.logits, stored.outlier_score, stored.rejected) == (None, None, None)
+        assert stored.labels_only
+        assert stored.sha256 != Predictions.from_frame(frame.assign(label=[0, 2, 1])).sha256
+
+    @pytest.mark.parametrize(
+        ("columns", "problem"),
+        [
+            ({"label": [0, -1]}, "the column label is from -1 to 0; expected whole numbers, 0 or more"),
+            (
+                {"label": [0, 2]} | TWO_LOGITS,
+                "the column label is from 0 to 2; expected whole numbers, 0 to 1",
+            ),
+            ({"predicted": [0, 7]} | TWO_LOGITS, "the column predicted is from 0 to 7; expected"),
+            ({"predicted": [0, None]}, "the column predicted is float64; expected whole numbers"),
+            (
+                {"logit_99999999999": [0.0, 1.0]},
+                "predictions without logit_0, logit_1, logit_2, logit_3; expected",
+            ),
+        ],
+    )
+    def test_what_another_program_got_wrong_is_named(self, columns: dict[str, Any], problem: str) -> None:
+        with pytest.raises(DataError, match=re.escape(problem)):
+            Predictions.from_frame(pd.DataFrame({"label": [0, 1], "predicted": [0, 1]} | columns))
 
     @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", b"no parquet at all"])
     def test_a_damaged_file_is_named_in_one_line(self, tmp_path: Path, content: bytes) -> None:

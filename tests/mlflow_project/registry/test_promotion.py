@@ -12,7 +12,7 @@ from mlflow_project.common.errors import UsageError
 from mlflow_project.registry import promotion
 from mlflow_project.registry.registered_model import RegisteredModel
 from mlflow_project.registry.versions import Version
-from mlflow_project.tracking.delivery.alias_log import (
+from mlflow_project.tracking.identity.alias_log import (
     CHANGE_TAG,
     MAX_CHARACTERS,
     AliasChange,

@@ -11,7 +11,7 @@ from mlflow_project.cli.main import run
 from mlflow_project.common.errors import UsageError
 from mlflow_project.reports import reference_study
 from mlflow_project.sweeps.reproduce import reproduce
-from mlflow_project.tracking.delivery.alias_log import history
+from mlflow_project.tracking.identity.alias_log import history
 from tests.support.tiny import sweep_runs
 
 NAME = "mnist-base-cnn"

@@ -10,25 +10,9 @@ from mlflow_project.common.errors import JournalError
 from mlflow_project.tracking.journal import format, writer
 from mlflow_project.tracking.journal.entities import Artifact, Metric, RunEnded
 from mlflow_project.tracking.journal.fsio import preallocate
-from mlflow_project.tracking.journal.writer import Journal
+from tests.support.disk import Disk
 from tests.support.journals import create, journal_end, values_of
 from tests.support.tiny import full
-
-
-class Disk:
-    """A disk that takes so many bytes and then says that it is full."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.room = 1 << 30
-        self._write = os.write
-        monkeypatch.setattr(writer.os, "write", self.write)
-
-    def write(self, descriptor: int, content: bytes) -> int:
-        if self.room <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = self._write(descriptor, content[: self.room])
-        self.room -= written
-        return written
 
 
 def test_a_full_disk_is_said_once_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,25 +67,6 @@ def test_a_healthy_disk_takes_more_at_once_than_the_memory_would(monkeypatch: py
     journal.append(*(Metric("m", i, i) for i in range(25)))
     assert (journal.sync(), journal.lost, said) == (True, 0, [])
     assert [v.step for v in values_of(journal.folder) if isinstance(v, Metric)] == list(range(25))
-
-
-def test_a_loss_is_said_when_it_happens_and_after_it_the_run_says_all_when_it_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    said: list[str] = []
-    disk = Disk(monkeypatch)
-    monkeypatch.setattr(writer, "MAX_BACKLOG", 10)
-    journal = create(on_problem=said.append)
-    disk.room = 0
-    journal.append(*(Metric("m", i, i) for i in range(12)))
-    assert "2 values of the run are lost" in said[-1]
-    disk.room = 1 << 30
-    journal.append(Metric("m", 12, 12), Metric("other", 0, 12))
-    journal.close()
-    assert "3 values of the run are lost" in said[-1]
-    again = Journal.open(journal.folder)
-    again.append(*(Metric("m", i, i) for i in range(13)))
-    assert [v.step for v in values_of(again.folder) if isinstance(v, Metric)] == [*range(10), 12, 10, 11, 12]
 
 
 def test_the_end_of_a_run_does_not_wait_for_files_that_find_no_room(

@@ -1,0 +1,48 @@
+"""Where MLflow begins. It loads these whenever it is imported, so they import nothing before they are called."""
+
+import atexit
+import sys
+from typing import Any
+
+
+def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
+    """Return the tracking store of a `durable+` address.
+
+    Raises:
+        SystemExit: A server would store into it.
+    """
+    if artifact_uri is not None:
+        # Only a server names where artifacts go.
+        raise SystemExit(
+            f"Error: a server can't store into {store_uri.partition('://')[0]}://...: durable+ is for the programs "
+            "that log; give the server the address without it"
+        )
+    from mlflow_project.tracking.plugin.store import DurableTrackingStore
+
+    return DurableTrackingStore(store_uri)  # type: ignore[abstract]
+
+
+def registry_store(store_uri: str, tracking_uri: str | None = None) -> Any:
+    """Return the model registry of a `durable+` address."""
+    from mlflow_project.tracking.plugin.registry import DurableRegistryStore
+
+    return DurableRegistryStore(store_uri, tracking_uri)  # type: ignore[abstract]
+
+
+def artifact_repository(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> Any:
+    """Return the artifact repository of a run or a model that a `durable+` store returned."""
+    from mlflow_project.tracking.plugin.artifacts import DurableArtifactRepository
+
+    return DurableArtifactRepository(artifact_uri, tracking_uri, registry_uri)
+
+
+def _finish() -> None:
+    lifecycle = sys.modules.get("mlflow_project.tracking.hub.lifecycle")
+    if lifecycle is not None:
+        lifecycle.finish()
+
+
+# Before MLflow registers its own, so it is called after that has ended the active run.
+atexit.register(_finish)

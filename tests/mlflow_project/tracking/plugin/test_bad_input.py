@@ -1,0 +1,140 @@
+"""Whatever stands in the address or answers there: one line, no hang, and the program goes on."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+from mlflow_project.common.errors import JournalError
+from mlflow_project.tracking.hub import hub as hubs
+from mlflow_project.tracking.hub import lifecycle
+from mlflow_project.tracking.journal import local_runs, writer
+from tests.support.answering import Answer
+from tests.support.disk import Disk
+from tests.support.durable import end_program, use
+
+
+def log_something() -> str:
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 1)
+        mlflow.log_text("text", "a.txt")
+    return str(run.info.run_id)
+
+
+@pytest.mark.parametrize("uri", ["durable+http://", "durable+http:///path", "durable+sqlite:"])
+def test_an_address_that_names_nothing_is_refused(
+    uri: str, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(MlflowException, match=r"names no store; write durable\+ and the address"):
+        mlflow.start_run()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((401, "text/plain", "You are not authenticated."), "access denied; check MLFLOW_TRACKING_USERNAME"),
+        (
+            (403, "application/json", '{"error_code": "PERMISSION_DENIED", "message": "no"}'),
+            "lacks a permission",
+        ),
+        ((404, "text/html", "<html>none"), "but no MLflow"),
+        ((200, "text/html", "<html>Login"), "but no MLflow"),
+        ((400, "application/json", '{"error_code": "BAD_REQUEST", "message": "odd"}'), "odd"),
+        ((500, "text/plain", "broken"), "answers with errors"),
+    ],
+)
+def test_a_server_that_refuses_everything_is_told_of_once_and_the_program_goes_on(
+    answer: Answer,
+    words: str,
+    answering: Callable[[Callable[[str], Answer]], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(hubs, "WAIT_SECONDS", 0.3)
+    for _ in use(monkeypatch, f"durable+{answering(lambda path: answer)}"):
+        run_id = log_something()
+        (hub,) = lifecycle.hubs()
+        reachability = hub.reachability
+        hub.worker.wait(lambda reachability=reachability: reachability.is_down, 30)
+        with pytest.raises(MlflowException, match="this is known only there"):
+            mlflow.search_runs(["0"])
+        assert mlflow.get_run(run_id).data.metrics == {"loss": 1}
+    lines = [line for line in capsys.readouterr().err.splitlines() if "what is logged waits in" in line]
+    assert len(lines) == 1
+    assert words in lines[0]
+    (run,) = local_runs.undelivered()
+    assert run.pending == 3
+
+
+def test_a_folder_that_cannot_be_written_is_told_when_the_run_begins(
+    away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLFLOW_PROJECT_STATE", str(tmp_path / "file"))
+    with pytest.raises(MlflowException, match="set MLFLOW_PROJECT_STATE to a folder that can be written"):
+        mlflow.start_run()
+
+
+def test_a_full_disk_is_told_once_and_the_program_goes_on(
+    away: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = Disk(monkeypatch)
+    with mlflow.start_run() as run:
+        disk.room = 0
+        for step in range(20):
+            mlflow.log_metric("loss", step, step=step)
+        assert mlflow.get_run(run.info.run_id).data.metrics == {"loss": 19}
+        told = [line for line in capsys.readouterr().err.splitlines() if "can't be written" in line]
+        assert len(told) == 1
+        disk.room = 1 << 30
+    end_program()
+    (kept,) = local_runs.undelivered()
+    assert (kept.state, kept.pending) == ("finished", 21)
+
+
+def test_a_file_that_is_gone_is_told_as_ever(away: str) -> None:
+    with mlflow.start_run(), pytest.raises(FileNotFoundError):
+        mlflow.log_artifact("none.csv")
+
+
+def test_a_file_that_vanishes_while_it_is_logged_is_told_in_a_line(
+    away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "table.csv").write_text("a,b", encoding="utf-8")
+
+    def gone(self: writer.Journal, *entities: object) -> None:
+        raise JournalError("a file is missing")
+
+    with mlflow.start_run():
+        with monkeypatch.context() as patch:
+            patch.setattr(writer.Journal, "append", gone)
+            with pytest.raises(MlflowException, match="a file is missing"):
+                mlflow.log_artifact("table.csv")
+        mlflow.log_metric("loss", 1)
+
+
+@pytest.mark.process
+def test_a_server_cannot_store_into_a_durable_address(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            f"durable+sqlite:///{tmp_path}/x.db",
+        ],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Error: a server can't store into durable+sqlite://...: durable+ is for the programs that log; "
+        "give the server the address without it"
+    )
