@@ -57,7 +57,10 @@ def main() -> int:
         "--fault", choices=list(SCHEDULES), default=None, help="of --program; drawn where not given"
     )
     parser.add_argument(
-        "--kill", action=argparse.BooleanOptionalAction, default=None, help="of --program; drawn where not given"
+        "--kill",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="of --program; drawn where not given",
     )
     options = parser.parse_args()
     # So that a SIGTERM also ends the server that was started here.

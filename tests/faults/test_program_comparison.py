@@ -10,7 +10,14 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project.common.names import KEY_TAG
-from tests.faults.any_program.comparison import compare, compare_prefix, find_leaks, gather_facts, label, refer
+from tests.faults.any_program.comparison import (
+    compare,
+    compare_prefix,
+    find_leaks,
+    gather_facts,
+    label,
+    refer,
+)
 from tests.faults.any_program.completeness import check_complete
 from tests.faults.any_program.program import Program
 from tests.faults.any_program.recorded import Owner, read
@@ -75,11 +82,17 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda c, i: c.set_terminated(i["child"], "FAILED"), "status is 'FAILED', not 'FINISHED'"),
     (lambda c, i: c.create_run(i["experiment"], run_name="again"), "too much: run e: again: status"),
     (lambda c, i: c.set_logged_model_tags(i["model"], {"a": "b"}), "net: tag a"),
-    (lambda c, i: c.log_model_params(i["model"], {"depth": "2"}), "too much: model of run e: parent: net: param depth"),
+    (
+        lambda c, i: c.log_model_params(i["model"], {"depth": "2"}),
+        "too much: model of run e: parent: net: param depth",
+    ),
     (lambda c, i: c.finalize_logged_model(i["model"], "FAILED"), "net: status is 'FAILED'"),
     (lambda c, i: c.set_model_version_tag("r", "1", "x", "y"), "too much: registered r 1: tag x"),
     (lambda c, i: c.delete_registered_model_alias("r", "best"), "registered r 1: aliases is ()"),
-    (lambda c, i: c.create_model_version("r", f"models:/{i['model']}", i["parent"]), "registered r 2: source"),
+    (
+        lambda c, i: c.create_model_version("r", f"models:/{i['model']}", i["parent"]),
+        "registered r 2: source",
+    ),
     (lambda c, i: c.delete_logged_model(i["model"]), "missing: model of run e: parent: net: status"),
     (lambda c, i: c.delete_run(i["child"]), "status is 'deleted'"),
 ]
@@ -130,7 +143,11 @@ LOGGED.files["a.txt"] = ["aa"]
 
 
 def stored_as_logged() -> Stored:
-    points = [("loss", 0.5, 1, 1000), ("odd", float("nan"), 2, 1001), ("odd", 1.7976931348623157e308, 3, 1002)]
+    points = [
+        ("loss", 0.5, 1, 1000),
+        ("odd", float("nan"), 2, 1001),
+        ("odd", 1.7976931348623157e308, 3, 1002),
+    ]
     files = {"a.txt": "aa"}
     return Stored("n", "e", "FINISHED", {"lr": "1"}, {"team": "a"}, points, {}, files, start=7, end=9)
 

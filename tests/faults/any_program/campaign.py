@@ -78,7 +78,9 @@ class Campaign:
             self.references[path] = refer(contents[1], contents[0], owners), ended.seconds
         return self.references[path]
 
-    def play(self, path: Path, seed: int, fault: str | None = None, killed: bool | None = None) -> ProgramRound:
+    def play(
+        self, path: Path, seed: int, fault: str | None = None, killed: bool | None = None
+    ) -> ProgramRound:
         """One round; fault and kill are drawn from the seed where they aren't given."""
         reference, seconds = self.refer(path)
         chance = random.Random(seed)
@@ -92,7 +94,9 @@ class Campaign:
         kill_after = chance.uniform(0.2, 1.0) * seconds if result.killed else None
         self.store.reset()
         self.proxy.struck.clear()
-        program = Program(path, self.folder / path.stem / f"{seed}-{time.time_ns()}", f"durable+{self.proxy.url}")
+        program = Program(
+            path, self.folder / path.stem / f"{seed}-{time.time_ns()}", f"durable+{self.proxy.url}"
+        )
         with Running(draw_schedule(result.fault, self.proxy, seed, seconds), self.proxy):
             ended = program.execute(kill_after)
         result.seconds, result.struck = ended.seconds, len(self.proxy.struck)
@@ -144,7 +148,9 @@ def play_programs(
                 if path not in campaign.references:
                     reference, seconds = campaign.refer(path)
                     facts, varying = len(reference.facts), len(reference.varying | reference.optional)
-                    print(f"{path.stem} undisturbed: {facts} facts, {varying} vary, {seconds:.0f} s", flush=True)
+                    print(
+                        f"{path.stem} undisturbed: {facts} facts, {varying} vary, {seconds:.0f} s", flush=True
+                    )
                 rounds.append(campaign.play(path, seed + number, fault, killed))
                 print(rounds[-1], flush=True)
             campaign.proxy.down()

@@ -144,7 +144,9 @@ def label(content: Content) -> dict[str, str]:
         if len(later) == len(waiting):
             raise ValueError("runs are each other's parents")
         waiting = later
-    for model_id, model in sorted(content.models.items(), key=lambda pair: (pair[1].source or "", pair[1].name)):
+    for model_id, model in sorted(
+        content.models.items(), key=lambda pair: (pair[1].source or "", pair[1].name)
+    ):
         add(f"model of {names.get(model.source or '', 'no run')}:", model_id, model)
     return names
 
@@ -210,5 +212,3 @@ def _difference(found: Any, expected: Any) -> str:
         ]
         return "has " + "; ".join(parts)
     return f"is {found!r}, not {expected!r}"[:400]
-
-

@@ -111,9 +111,7 @@ def take_snapshot(uri: str) -> Content:
 
 def _read_run(client: MlflowClient, run: Run, experiment: str) -> Stored:
     run_id = run.info.run_id
-    points = [
-        _point(metric) for key in run.data.metrics for metric in client.get_metric_history(run_id, key)
-    ]
+    points = [_point(metric) for key in run.data.metrics for metric in client.get_metric_history(run_id, key)]
     datasets = [
         f"{entry.dataset.name} {entry.dataset.digest} {entry.dataset.source_type} "
         f"{sorted((tag.key, tag.value) for tag in entry.tags)} {entry.dataset.schema} {entry.dataset.profile}"

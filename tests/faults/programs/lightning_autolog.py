@@ -32,7 +32,9 @@ def main() -> None:
     inputs = torch.randn(256, 8)
     data = DataLoader(TensorDataset(inputs, inputs.sum(1, keepdim=True)), batch_size=16)
     mlflow.set_experiment("autolog")
-    mlflow.pytorch.autolog(log_every_n_step=4, registered_model_name="autologged", extra_tags={"by": "autolog"})
+    mlflow.pytorch.autolog(
+        log_every_n_step=4, registered_model_name="autologged", extra_tags={"by": "autolog"}
+    )
     trainer = lightning.Trainer(
         max_epochs=3,
         accelerator="cpu",

@@ -9,7 +9,7 @@ import time
 import mlflow
 from mlflow import MlflowClient
 
-RANKS = 3
+RANKS = 2
 STEPS = 40
 PROGRAM = """
 import mlflow

@@ -33,7 +33,8 @@ def main() -> None:
     failures: list[BaseException] = []
     with mlflow.start_run(run_name="shared") as run:
         workers = [
-            threading.Thread(target=work, args=(run.info.run_id, number, failures)) for number in range(THREADS)
+            threading.Thread(target=work, args=(run.info.run_id, number, failures))
+            for number in range(THREADS)
         ]
         for worker in workers:
             worker.start()

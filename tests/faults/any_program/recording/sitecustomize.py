@@ -71,7 +71,10 @@ STORE = {
     "delete_tag": lambda run_id, key: {"run": run_id, "deleted": key},
     "log_batch": _batch,
     "log_batch_async": _batch,
-    "create_run": lambda experiment_id, user_id, start_time, tags, run_name: {"start": start_time, "name": run_name},
+    "create_run": lambda experiment_id, user_id, start_time, tags, run_name: {
+        "start": start_time,
+        "name": run_name,
+    },
     "update_run_info": lambda run_id, run_status, end_time, run_name=None: {
         "run": run_id,
         "status": run_status,
@@ -107,7 +110,9 @@ def _result(name, result):
 def _recorded(name, call, describe):
     def record(*args, **named):
         number, process = next(_calls), os.getpid()
-        _write({"process": process, "number": number, "call": name, "now": "begun", **describe(*args, **named)})
+        _write(
+            {"process": process, "number": number, "call": name, "now": "begun", **describe(*args, **named)}
+        )
         try:
             result = call(*args, **named)
         except BaseException as error:
