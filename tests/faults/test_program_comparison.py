@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from tests.faults.any_program.comparison import (
 from tests.faults.any_program.completeness import check_complete
 from tests.faults.any_program.program import Program
 from tests.faults.any_program.recorded import Owner, read
+from tests.faults.any_program.schedules import NAMES, Running, Schedule, draw_schedule
 from tests.faults.any_program.snapshot import Content, Stored, Version, take_snapshot
+from tests.faults.proxy import well
 
 
 def write(uri: str, place: Path) -> dict[str, str]:
@@ -183,7 +186,9 @@ def test_a_run_is_known_by_the_id_that_the_program_saw() -> None:
     content = stored_content(stored_as_logged())
     seen = {"2" * 32: LOGGED}
     assert check_complete(content, seen) == [f"{'2' * 32} isn't on the server"]
-    content.runs["1" * 32].tags["any name"] = "2" * 32
+    content.runs["1" * 32].tags["mlflow.parentRunId"] = "2" * 32
+    assert len(check_complete(content, seen)) == 1
+    content.runs["1" * 32].tags["durable.provisional_run_id"] = "2" * 32
     assert check_complete(content, seen) == []
 
 
@@ -241,6 +246,50 @@ def test_runs_that_nobody_named_are_told_apart_by_their_order() -> None:
         "run e: unnamed (2)",
         "run e: unnamed",
     ]
+
+
+class FakeProxy:
+    """Remembers whether it's up."""
+
+    def __init__(self) -> None:
+        self.plan = well
+        self.history: list[str] = []
+
+    def up(self) -> None:
+        self.history.append("up")
+
+    def down(self) -> None:
+        self.history.append("down")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_server_is_there_when_a_schedule_has_ended(name: str) -> None:
+    proxy = FakeProxy()
+    schedule = draw_schedule(name, proxy, 1)  # type: ignore[arg-type]
+    with Running(schedule, proxy, lambda: 0.0):  # type: ignore[arg-type]
+        assert (proxy.history == ["down"]) == schedule.begins_down
+        assert proxy.plan is schedule.plan
+        for request in (
+            "PUT /api/2.0/mlflow-artifacts/a",
+            "POST /api/2.0/mlflow/logged-models ",
+            "POST /runs/update ",
+        ):
+            for _ in range(20):
+                schedule.plan(request)
+    assert proxy.plan is well
+    assert proxy.history[-1] == "up"
+    if name.startswith("away during") or name == "away at the end":
+        assert proxy.history.count("down") == 1
+
+
+def test_a_server_goes_when_the_program_is_half_way() -> None:
+    proxy, progress, gone = FakeProxy(), 0.0, threading.Event()
+    schedule = Schedule("half", actions=[(0.5, 0.0, proxy.down), (0.0, 0.0, gone.set)])
+    with Running(schedule, proxy, lambda: progress):  # type: ignore[arg-type]
+        assert not gone.wait(0.1)
+        progress = 0.5
+        assert gone.wait(30)
+    assert proxy.history == ["down", "up"]
 
 
 PROGRAM = """

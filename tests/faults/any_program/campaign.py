@@ -55,10 +55,10 @@ class Campaign:
         self.folder, self.proxy = folder, proxy
         self.store = Store(server)
         self.uri = f"http://127.0.0.1:{port}"
-        self.references: dict[Path, tuple[Reference, float]] = {}
+        self.references: dict[Path, tuple[Reference, int]] = {}
 
-    def refer(self, path: Path) -> tuple[Reference, float]:
-        """The undisturbed program and the seconds that it takes; RuntimeError where it fails by itself."""
+    def refer(self, path: Path) -> tuple[Reference, int]:
+        """The undisturbed program and the lines of its record; RuntimeError where it fails by itself."""
         if path not in self.references:
             contents: list[Content] = []
             for name in ("first", "second"):
@@ -75,14 +75,14 @@ class Campaign:
                     raise RuntimeError(
                         f"{path.name} undisturbed isn't what was recorded: " + "; ".join(wrong)[:2000]
                     )
-            self.references[path] = refer(contents[1], contents[0], owners), ended.seconds
+            self.references[path] = refer(contents[1], contents[0], owners), program.count_lines()
         return self.references[path]
 
     def play(
         self, path: Path, seed: int, fault: str | None = None, killed: bool | None = None
     ) -> ProgramRound:
         """One round; fault and kill are drawn from the seed where they aren't given."""
-        reference, seconds = self.refer(path)
+        reference, lines = self.refer(path)
         chance = random.Random(seed)
         drawn_fault, drawn_kill = chance.choice(list(NAMES)), chance.random() < KILLED_SHARE
         result = ProgramRound(
@@ -91,14 +91,15 @@ class Campaign:
             drawn_fault if fault is None else fault,
             drawn_kill if killed is None else killed,
         )
-        kill_after = chance.uniform(0.2, 1.0) * seconds if result.killed else None
+        kill_at = chance.randint(1, lines) if result.killed else None
         self.store.reset()
         self.proxy.struck.clear()
         program = Program(
             path, self.folder / path.stem / f"{seed}-{time.time_ns()}", f"durable+{self.proxy.url}"
         )
-        with Running(draw_schedule(result.fault, self.proxy, seed, seconds), self.proxy):
-            ended = program.execute(kill_after)
+        schedule = draw_schedule(result.fault, self.proxy, seed)
+        with Running(schedule, self.proxy, lambda: program.count_lines() / lines):
+            ended = program.execute(kill_at)
         result.seconds, result.struck = ended.seconds, len(self.proxy.struck)
         result.killed = result.killed and ended.status == -9
         result.differences += self._deliver(program, ended, result.killed)

@@ -12,7 +12,7 @@ from mlflow_project.tracking.identity.store_identity import STORE_TAG
 from tests.faults.any_program.recorded import Owner
 from tests.faults.any_program.snapshot import Content, Stored
 
-OUR_TAGS = (KEY_TAG, CLAIM_TAG, STORE_TAG, *LIVE_TAGS, "provisional")
+OUR_TAGS = (KEY_TAG, CLAIM_TAG, STORE_TAG, *LIVE_TAGS, "durable.")
 """Beginnings of tags that an undisturbed run hasn't got."""
 ELSEWHERE = (NAME_TAG, "mlflow.source.git.commit")
 """Tags that are compared as names, or tell of the program's folder instead of its execution."""

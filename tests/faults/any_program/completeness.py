@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from tests.faults.any_program.comparison import OUR_TAGS
 from tests.faults.any_program.recorded import Owner, Point
 from tests.faults.any_program.snapshot import Content, Stored
 
@@ -11,11 +12,15 @@ LARGEST = 1.7976931348623157e308
 
 
 def find_stored(content: Content, owner_id: str) -> Stored | None:
-    """The run or model that the program knew by this ID: its own, or one in a tag."""
+    """The run or model that the program knew by this ID: its own, or one in a tag of ours."""
     everything = {**content.runs, **content.models}
     if owner_id in everything:
         return everything[owner_id]
-    return next((s for s in everything.values() if owner_id in s.tags.values()), None)
+    return next((s for s in everything.values() if owner_id in _our_tags(s)), None)
+
+
+def _our_tags(stored: Stored) -> list[str]:
+    return [text for key, text in stored.tags.items() if key.startswith(OUR_TAGS)]
 
 
 def check_complete(content: Content, owners: Mapping[str, Owner]) -> list[str]:

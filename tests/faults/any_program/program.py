@@ -18,7 +18,7 @@ LIMIT_SECONDS = 300
 
 @dataclass
 class Ended:
-    """How a program ended: its exit status, or minus the signal that killed it."""
+    """How a program ended: its exit status, minus the signal that killed it, or None where it hung."""
 
     status: int | None
     seconds: float
@@ -42,8 +42,12 @@ class Program:
             "PYTHONHASHSEED": "0",
         }
 
-    def execute(self, kill_after: float | None = None) -> Ended:
-        """Run it to its end, or until it's killed with all its children, or until it hangs."""
+    def count_lines(self) -> int:
+        """How much it has logged: lines of its record."""
+        return self.record.read_bytes().count(b"\n") if self.record.exists() else 0
+
+    def execute(self, kill_at: int | None = None) -> Ended:
+        """Run it to its end, or kill it with all its children at a line of its record, or when it hangs."""
         place = self.folder / "program"
         place.mkdir()
         environment = {
@@ -63,14 +67,17 @@ class Program:
                 start_new_session=True,
             )
         try:
-            status: int | None = process.wait(LIMIT_SECONDS if kill_after is None else kill_after)
-        except subprocess.TimeoutExpired:
-            status = None if kill_after is None else -signal.SIGKILL
+            while process.poll() is None and time.monotonic() - started < LIMIT_SECONDS:
+                if kill_at is not None and self.count_lines() >= kill_at:
+                    process.kill()
+                    process.wait()
+                time.sleep(0.005)
         finally:
+            status = process.poll()
+            seconds = time.monotonic() - started
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        seconds = time.monotonic() - started
         return Ended(status, seconds, log.read_text(encoding="utf-8", errors="replace"))
 
     def command(self, *arguments: str) -> tuple[int, str]:

@@ -3,7 +3,6 @@
 import random
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,57 +16,57 @@ END = re.compile(r"POST .*/runs/update ")
 
 @dataclass
 class Schedule:
-    """Seconds after the program's start and what is done then; `plan` treats each request."""
+    """When the program has got so far (0 to 1), or so many seconds later, what is done; `plan` treats each request."""
 
     name: str
     plan: Plan = well
-    actions: list[tuple[float, Action]] = field(default_factory=list)
+    actions: list[tuple[float, float, Action]] = field(default_factory=list)
+    """How far the program is, seconds to wait then, what is done."""
     begins_down: bool = False
-    ends_down: bool = False
-    """Whether the server stays away until the program has ended."""
+    timers: list[threading.Timer] = field(default_factory=list)
+    """That bring the server back."""
 
 
-def draw_schedule(name: str, proxy: Proxy, seed: int, seconds: float) -> Schedule:
-    """One of NAMES, with times drawn from a seed for a program that takes `seconds`."""
-    return NAMES[name](name, proxy, random.Random(seed), seconds)
+def draw_schedule(name: str, proxy: Proxy, seed: int) -> Schedule:
+    """One of NAMES, with times drawn from a seed."""
+    return NAMES[name](name, proxy, random.Random(seed))
 
 
-def _away_at_first(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
-    return Schedule(name, actions=[(chance.uniform(0.3, 1.0) * seconds, proxy.up)], begins_down=True)
+def _away_at_first(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
+    comes = (chance.uniform(0.05, 0.95), chance.uniform(0.0, 3.0), proxy.up)
+    return Schedule(name, actions=[comes], begins_down=True)
 
 
-def _never(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
-    return Schedule(name, begins_down=True, ends_down=True)
+def _never(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
+    return Schedule(name, begins_down=True)
 
 
-def _away_in_the_middle(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
-    first = chance.uniform(0.3, 0.6) * seconds
-    return Schedule(
-        name, actions=[(first, proxy.down), (first + chance.uniform(0.1, 0.5) * seconds, proxy.up)]
-    )
+def _away_in_the_middle(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
+    goes = (chance.uniform(0.1, 0.9), 0.0, proxy.down)
+    return Schedule(name, actions=[goes, (0.0, chance.uniform(0.5, 6.0), proxy.up)])
 
 
-def _away_at_the_end(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
-    return Schedule(name, _away_from(END, proxy, chance, for_good=True), ends_down=True)
+def _away_at_the_end(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
+    return _away_from(END, Schedule(name), proxy, chance, for_good=True)
 
 
-def _away_during_an_artifact(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
-    return Schedule(name, _away_from(ARTIFACT, proxy, chance))
+def _away_during_an_artifact(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
+    return _away_from(ARTIFACT, Schedule(name), proxy, chance)
 
 
-def _away_during_a_model(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
-    return Schedule(name, _away_from(MODEL, proxy, chance))
+def _away_during_a_model(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
+    return _away_from(MODEL, Schedule(name), proxy, chance)
 
 
-def _errors(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
+def _errors(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
     return Schedule(name, drawn(chance.randrange(1 << 30), 0.3, ("500", "500 after")))
 
 
-def _resets(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
+def _resets(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
     return Schedule(name, drawn(chance.randrange(1 << 30), 0.3, ("reset", "lost", "cut")))
 
 
-def _slow(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
+def _slow(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
     faults = drawn(chance.randrange(1 << 30), 0.05, ("late",))
 
     def plan(line: str) -> str | None:
@@ -76,13 +75,13 @@ def _slow(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Sch
     return Schedule(name, plan)
 
 
-def _all(name: str, proxy: Proxy, chance: random.Random, seconds: float) -> Schedule:
-    schedule = _away_in_the_middle(name, proxy, chance, seconds)
+def _all(name: str, proxy: Proxy, chance: random.Random) -> Schedule:
+    schedule = _away_in_the_middle(name, proxy, chance)
     schedule.plan = drawn(chance.randrange(1 << 30), chance.choice([0.05, 0.2, 0.4]))
     return schedule
 
 
-NAMES: dict[str, Callable[[str, Proxy, random.Random, float], Schedule]] = {
+NAMES: dict[str, Callable[[str, Proxy, random.Random], Schedule]] = {
     "none at first": _away_at_first,
     "never one": _never,
     "away in the middle": _away_in_the_middle,
@@ -97,8 +96,12 @@ NAMES: dict[str, Callable[[str, Proxy, random.Random, float], Schedule]] = {
 
 
 def _away_from(
-    request: "re.Pattern[str]", proxy: Proxy, chance: random.Random, for_good: bool = False
-) -> Plan:
+    request: "re.Pattern[str]",
+    schedule: Schedule,
+    proxy: Proxy,
+    chance: random.Random,
+    for_good: bool = False,
+) -> Schedule:
     """The server goes at one of the first such requests, and comes back after some seconds if at all."""
     fault = chance.choice(["reset", "lost"])
     left, guard = chance.randint(1, 3), threading.Lock()
@@ -113,18 +116,19 @@ def _away_from(
         proxy.down()
         if not for_good:
             timer = threading.Timer(seconds, proxy.up)
-            timer.daemon = True
+            schedule.timers.append(timer)
             timer.start()
         return fault
 
-    return plan
+    schedule.plan = plan
+    return schedule
 
 
 class Running:
-    """A schedule that is being carried out in a thread, until it's stopped."""
+    """A schedule that is being carried out in a thread, until the program has ended: then the server is there."""
 
-    def __init__(self, schedule: Schedule, proxy: Proxy) -> None:
-        self.schedule, self.proxy = schedule, proxy
+    def __init__(self, schedule: Schedule, proxy: Proxy, progress: Callable[[], float]) -> None:
+        self.schedule, self.proxy, self.progress = schedule, proxy, progress
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -139,11 +143,16 @@ class Running:
         self._stop.set()
         self._thread.join()
         self.proxy.plan = well
+        for timer in self.schedule.timers:
+            timer.cancel()
+            timer.join()
         self.proxy.up()
 
     def _run(self) -> None:
-        started = time.monotonic()
-        for seconds, action in self.schedule.actions:
-            if self._stop.wait(max(0.0, started + seconds - time.monotonic())):
+        for share, seconds, action in self.schedule.actions:
+            while self.progress() < share:
+                if self._stop.wait(0.01):
+                    return
+            if self._stop.wait(seconds):
                 return
             action()
