@@ -192,6 +192,15 @@ def test_a_run_is_known_by_the_id_that_the_program_saw() -> None:
     assert check_complete(content, seen) == []
 
 
+def test_what_was_logged_under_a_provisional_id_and_the_real_one_is_of_one_run() -> None:
+    content = stored_content(stored_as_logged())
+    content.runs["1" * 32].tags["durable.provisional_run_id"] = "2" * 32
+    begun = Owner(points={("loss", 0.5, 1, 1000)}, start=7)
+    rest = Owner(points=LOGGED.points - begun.points, end=9, status="FINISHED")
+    assert check_complete(content, {"2" * 32: begun, "1" * 32: rest}) == []
+    assert check_complete(content, {"2" * 32: begun}) != []
+
+
 def test_what_was_cut_off_may_be_there_or_not() -> None:
     owner = copy.deepcopy(LOGGED)
     owner.maybe_points = {("loss", 0.1, 2, 1003)}

@@ -105,7 +105,7 @@ class Campaign:
         result.differences += self._deliver(program, ended, result.killed)
         content, owners = take_snapshot(self.uri), read(program.record, result.killed)
         result.points = sum(len(owner.points) for owner in owners.values())
-        result.differences += self._compare(content, owners, reference, result.killed)
+        result.differences += self._compare(content, owners, reference, result.killed, ended.status != 0)
         return result
 
     def _deliver(self, program: Program, ended: Ended, killed: bool) -> list[str]:
@@ -124,14 +124,15 @@ class Campaign:
         return lines
 
     def _compare(
-        self, content: Content, owners: dict[str, Owner], reference: Reference, killed: bool
+        self, content: Content, owners: dict[str, Owner], reference: Reference, killed: bool, partial: bool
     ) -> list[str]:
         lines = check_complete(content, owners)
         facts = gather_facts(content)
-        lines += compare_prefix(facts, reference) if killed else compare(facts, reference)
+        lines += compare_prefix(facts, reference) if partial else compare(facts, reference)
         lines += find_leaks(content, owners.keys() - content.runs.keys() - content.models.keys())
-        running = [run.name for run in content.runs.values() if run.status == "RUNNING"]
-        lines += [f"run {name} is RUNNING for ever" for name in running]
+        if not partial or killed:
+            running = [run.name for run in content.runs.values() if run.status == "RUNNING"]
+            lines += [f"run {name} is RUNNING for ever" for name in running]
         return [line[:1500] for line in lines]
 
 

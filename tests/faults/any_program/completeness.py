@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from tests.faults.any_program.comparison import OUR_TAGS
-from tests.faults.any_program.recorded import Owner, Point
+from tests.faults.any_program.recorded import Owner, Point, merge
 from tests.faults.any_program.snapshot import Content, Stored
 
 LARGEST = 1.7976931348623157e308
@@ -25,12 +25,16 @@ def _our_tags(stored: Stored) -> list[str]:
 
 def check_complete(content: Content, owners: Mapping[str, Owner]) -> list[str]:
     """What is missing, or is there and was never logged, a line each."""
-    lines = []
+    lines, logged = [], {}
     for owner_id, owner in owners.items():
         stored = find_stored(content, owner_id)
         if stored is None:
             lines.append(f"{owner_id} isn't on the server")
-            continue
+        elif id(stored) in logged:  # the program saw first a provisional ID, then the real one
+            logged[id(stored)] = (stored, merge(logged[id(stored)][1], owner))
+        else:
+            logged[id(stored)] = (stored, owner)
+    for stored, owner in logged.values():
         lines += [f"{stored.name}: {line}" for line in _check_owner(stored, owner)]
     return lines
 

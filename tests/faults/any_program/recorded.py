@@ -77,3 +77,24 @@ def _status(number: int | str) -> str:
     from mlflow.entities import RunStatus
 
     return RunStatus.to_string(number) if isinstance(number, int) else number
+
+
+def merge(first: Owner, second: Owner) -> Owner:
+    """What was logged under two IDs of the same; the second is the one that was used later."""
+    tags = {key: first.tags.get(key, []) + second.tags.get(key, []) for key in {*first.tags, *second.tags}}
+    files = {
+        key: first.files.get(key, []) + second.files.get(key, []) for key in {*first.files, *second.files}
+    }
+    later = second if second.status is not None else first
+    return Owner(
+        first.points | second.points,
+        first.maybe_points | second.maybe_points,
+        {**first.params, **second.params},
+        tags,
+        files,
+        first.names + second.names,
+        first.start if first.start is not None else second.start,
+        later.end,
+        later.status,
+        first.cut_off or second.cut_off,
+    )
