@@ -69,13 +69,13 @@ def main() -> int:
     print(f"seed {seed}", flush=True)
     if options.identity:
         return _play_pairs(options.pairs, seed)
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     if options.program is not None:
         programs = options.program or sorted((Path(__file__).parent / "programs").glob("*.py"))
         return play_programs(programs, options.rounds, seed, options.fault, options.kill)
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(PATIENCE_SECONDS)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         os.environ["MLFLOW_PROJECT_STATE"] = str(folder / "state")

@@ -79,11 +79,14 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda c, i: c.log_param(i["child"], "lr", 1), "too much: run e: parent / unnamed: param lr"),
     (lambda c, i: c.set_tag(i["parent"], "team", "b"), "tag team is 'b', not 'a'"),
     (lambda c, i: c.delete_tag(i["parent"], "team"), "missing: run e: parent: tag team"),
-    (lambda c, i: c.delete_tag(i["child"], "mlflow.parentRunId"), "missing: run e: parent / unnamed: status"),
+    (
+        lambda c, i: c.delete_tag(i["child"], "mlflow.parentRunId"),
+        "missing: run e: parent / unnamed, as a whole",
+    ),
     (lambda c, i: c.log_text(i["child"], "else", "notes/a.txt"), "file notes/a.txt is"),
     (lambda c, i: c.log_text(i["child"], "more", "b.txt"), "too much: run e: unnamed: file b.txt"),
     (lambda c, i: c.set_terminated(i["child"], "FAILED"), "status is 'FAILED', not 'FINISHED'"),
-    (lambda c, i: c.create_run(i["experiment"], run_name="again"), "too much: run e: again: status"),
+    (lambda c, i: c.create_run(i["experiment"], run_name="again"), "too much: run e: again, as a whole"),
     (lambda c, i: c.set_logged_model_tags(i["model"], {"a": "b"}), "net: tag a"),
     (
         lambda c, i: c.log_model_params(i["model"], {"depth": "2"}),
@@ -94,9 +97,9 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda c, i: c.delete_registered_model_alias("r", "best"), "registered r 1: aliases is ()"),
     (
         lambda c, i: c.create_model_version("r", f"models:/{i['model']}", i["parent"]),
-        "registered r 2: source",
+        "too much: registered r 2, as a whole",
     ),
-    (lambda c, i: c.delete_logged_model(i["model"]), "missing: model of run e: parent: net: status"),
+    (lambda c, i: c.delete_logged_model(i["model"]), "missing: model of run e: parent: net, as a whole"),
     (lambda c, i: c.delete_run(i["child"]), "status is 'deleted'"),
 ]
 

@@ -1,13 +1,14 @@
 """Whether two executions of one program left the same behind, whatever IDs and times they got."""
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow_project.common.names import CLAIM_TAG, KEY_TAG, LIVE_TAGS, NAME_TAG, PARENT_TAG
+from mlflow_project.common.names import CLAIM_TAG, KEY_TAG, LIVE_TAGS, NAME_TAG, PARENT_TAG, VERSIONS_TAG
 from mlflow_project.tracking.identity.store_identity import STORE_TAG
 from tests.faults.any_program.recorded import Owner
 from tests.faults.any_program.snapshot import Content, Stored
@@ -66,7 +67,22 @@ def compare(found: Facts, reference: Reference) -> list[str]:
         elif found[name] != value and name not in reference.varying:
             lines.append(f"{name} {_difference(found[name], value)}")
     more = found.keys() - reference.facts.keys() - reference.optional
-    return lines + [f"too much: {name}" for name in sorted(more)]
+    lines += [f"too much: {name}" for name in sorted(more)]
+    return _shorten(lines, {_owner(name) for name in found}, {_owner(name) for name in reference.facts})
+
+
+def _owner(name: str) -> str:
+    return name.rsplit(": ", 1)[0]
+
+
+def _shorten(lines: list[str], found: set[str], expected: set[str]) -> list[str]:
+    """One line for each run or model that isn't there at all, or shouldn't be."""
+    short: dict[str, None] = {}
+    for line in lines:
+        kind, _, name = line.partition(": ")
+        whole = {"missing": expected - found, "too much": found - expected}.get(kind, set())
+        short[f"{kind}: {_owner(name)}, as a whole" if _owner(name) in whole else line] = None
+    return list(short)
 
 
 def compare_prefix(found: Facts, reference: Reference) -> list[str]:
@@ -184,6 +200,11 @@ def _of_stored(stored: Stored, plain: Any) -> Facts:
     }
     facts |= {f"param {key}": plain(text) for key, text in stored.params.items()}
     facts |= {f"tag {key}": plain(text) for key, text in _shown(stored.tags).items()}
+    if (
+        VERSIONS_TAG in stored.tags
+    ):  # MLflow's server and its client each write it, one a number and one a text
+        versions = {(each["name"], str(each["version"])) for each in json.loads(stored.tags[VERSIONS_TAG])}
+        facts[f"tag {VERSIONS_TAG}"] = sorted(versions)
     facts |= {f"latest {key}": repr(value) for key, value in stored.latest.items()}
     for key in {point[0] for point in stored.points}:
         points = [(step, value) for name, value, step, _ in stored.points if name == key]
