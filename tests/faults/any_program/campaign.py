@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlflow_project.tracking.journal import local_runs
 from tests.faults.any_program.comparison import (
     Reference,
     compare,
@@ -117,6 +118,8 @@ class Campaign:
         elif "Traceback" in ended.output:
             lines.append(f"the program shows a traceback: {ended.output[-1500:]}")
         commands = [["status", "--repair"], ["sync"]] if killed else [["sync"]]
+        if not any(local_runs.local_runs(program.runs_folder, all_=False)):
+            commands = []  # neither would find anything, and they take longer than many programs
         for arguments in commands:
             status, output = program.command(*arguments)
             if status:

@@ -32,6 +32,7 @@ class Program:
         self.path, self.folder = path.resolve(), folder
         folder.mkdir(parents=True)
         self.record = folder / "record.jsonl"
+        self.runs_folder = folder / "state" / "runs"
         self.environment = {
             **os.environ,
             "MLFLOW_TRACKING_URI": uri,
