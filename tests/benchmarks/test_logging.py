@@ -22,8 +22,8 @@ def test_limits_are_told_with_the_median_of_all_rounds() -> None:
     calls = {DURABLE: call_rounds(50e-6, 5.0, 20.0), ASYNCHRONOUS: call_rounds(1e-3, 5.0, None)}
     trainings = {NO_LOGGER: training_rounds(10, 20), f"{DURABLE}, far": training_rounds(10.1, 20.2)}
     result = report(calls, trainings, ARGUMENTS)
-    assert result.rows[0]["median call, us"] == "50"
-    assert result.rows[0]["CPU of a call, us"] == "25"
+    assert result.rows[0]["call, us: median, 99 %"] == "50, 50"
+    assert result.rows[0]["its CPU, us"] == "25"
     assert result.rows[0]["delivered, points/s"] == "5,000 (5,000 to 5,000)"
     assert result.rows[1]["delivered, points/s"] == ""
     assert result.rows[3]["longer, %"] == "1.0 (1.0 to 1.0)"
