@@ -33,6 +33,10 @@ SUITES = {  # by name: the module below benchmarks, and what it measures
     ),
     "profile": ("training.profile", "where a training step's time goes, operator by operator"),
     "serving": ("service.serving", "the time that an image takes through mlflow models serve"),
+    "logging": (
+        "logging.suite",
+        "what logging costs: a call, many points, a training whose server is far away or gone",
+    ),
     "service": ("service.commands", "commands, the UI and writers on a store with 10,000 runs"),
     "growth": (
         "growth.suite",

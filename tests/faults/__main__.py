@@ -4,6 +4,7 @@ scripts/faults --rounds 25            whole trainings
 scripts/faults --rounds 25 --journal  the journal alone: more faults in the same time
 scripts/faults --cost 5               what an outage adds to the time of a training
 scripts/faults --identity             two actions on the same run or store, in every order
+scripts/faults --program FILE.py ...  programs that know nothing of this project, under durable+http
 """
 
 import argparse
@@ -15,6 +16,8 @@ import tempfile
 from pathlib import Path
 
 from tests.faults import cost, identity, training
+from tests.faults.any_program.campaign import play_programs
+from tests.faults.any_program.schedules import NAMES as SCHEDULES
 from tests.faults.proxy import Proxy
 from tests.faults.rounds import Round, play_round
 from tests.faults.server import tracking_server
@@ -43,6 +46,22 @@ def main() -> int:
         help="instead: two actions on the same run or store, in every order",
     )
     parser.add_argument("--pairs", type=int, default=None, help="of --identity, drawn; all where not given")
+    parser.add_argument(
+        "--program",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="instead: these programs, unchanged, in turn; those of tests/faults/programs where none is given",
+    )
+    parser.add_argument(
+        "--fault", choices=list(SCHEDULES), default=None, help="of --program; drawn where not given"
+    )
+    parser.add_argument(
+        "--kill",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="of --program; drawn where not given",
+    )
     options = parser.parse_args()
     # So that a SIGTERM also ends the server that was started here.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -50,10 +69,13 @@ def main() -> int:
     print(f"seed {seed}", flush=True)
     if options.identity:
         return _play_pairs(options.pairs, seed)
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    if options.program is not None:
+        programs = options.program or sorted((Path(__file__).parent / "programs").glob("*.py"))
+        return play_programs(programs, options.rounds, seed, options.fault, options.kill)
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(PATIENCE_SECONDS)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         os.environ["MLFLOW_PROJECT_STATE"] = str(folder / "state")

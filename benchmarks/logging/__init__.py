@@ -1,0 +1,1 @@
+"""What logging costs a training: MLflow's two ways against the durable one."""

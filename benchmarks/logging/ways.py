@@ -1,0 +1,7 @@
+"""The ways of logging that are compared, by the names that the table shows."""
+
+PLAIN, ASYNCHRONOUS, DURABLE = "plain http", "asynchronous", "durable"
+NO_STORE = "MLflow alone, no store"
+NO_LOGGER = "no logger"
+NAMED = "durable, MLFLOW_REGISTRY_URI named"
+"""Where no address of a registry is named, MLflow looks for one of Spark, twice in every call."""
