@@ -149,8 +149,8 @@ def migrate_store(uri: str | None = None) -> bool:
 
             path = sqlite_path(address)
             with nullcontext() if path is None else FileLock(path.parent):
-                engine = utils.create_sqlalchemy_engine_with_retry(address)  # type: ignore[no-untyped-call]
-                utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+                engine = utils.create_sqlalchemy_engine_with_retry(address)
+                utils._upgrade_db(engine)
                 engine.dispose()
     return bool(older)
 
