@@ -68,6 +68,7 @@ def import_mlflow() -> ModuleType:
         import mlflow.entities
         import mlflow.exceptions
         import mlflow.models
+        import mlflow.store.artifact.artifact_repository_registry
         import mlflow.types
 
         for name, level in _LOUD.items():
@@ -85,6 +86,7 @@ def adopt_mlflow() -> None:
             import mlflow.artifacts
             import mlflow.entities
             import mlflow.exceptions
+            import mlflow.store.artifact.artifact_repository_registry
 
             # A database that isn't there is tried again, so its traceback says nothing.
             logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")

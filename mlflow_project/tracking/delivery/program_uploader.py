@@ -242,10 +242,9 @@ class ProgramUploader(JournalUploader):
 
     def _repository(self, owner: str, *, is_model: bool) -> Any:
         if owner not in self._repositories:
-            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
+            registry = import_mlflow().store.artifact.artifact_repository_registry
             uri = self.session.artifact_uri(owner, is_model=is_model)
-            self._repositories[owner] = get_artifact_repository(
+            self._repositories[owner] = registry.get_artifact_repository(
                 uri, tracking_uri=self.session.header.tracking_uri
             )
         return self._repositories[owner]
