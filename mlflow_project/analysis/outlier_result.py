@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hw2.data.image_set import ImageSet
     from hw2.outliers.tables import LabelMatches, ScoredEvaluation
     from mlflow_project.registry.registered_model import LoadedModel
-    from mlflow_project.tracking.delivery.status import DeliveryStatus
+    from mlflow_project.tracking.journal.delivery_status import DeliveryStatus
 
 EXAMPLES = 10
 SETS = ("fashion-mnist",)

@@ -29,8 +29,8 @@ from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.job_spec import TRAINED, TrialResult
 from mlflow_project.sweeps.request import divide_threads
 from mlflow_project.sweeps.sweep import make_executor
-from mlflow_project.tracking.delivery.status import DeliveryStatus, require_taken
 from mlflow_project.tracking.experiment import experiment_name
+from mlflow_project.tracking.journal.delivery_status import DeliveryStatus, require_taken
 from mlflow_project.tracking.new_run import checked_uri
 from mlflow_project.training import inputs
 from mlflow_project.training.progress import ProgressListener

@@ -17,6 +17,7 @@ from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_erro
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
 from mlflow_project.tracking.delivery.model_upload import register_uploaded_model
 from mlflow_project.tracking.experiment import experiment_name, named_experiment
+from mlflow_project.tracking.identity.alias_log import AliasChange, record_change
 from mlflow_project.tracking.journal import format, fsio
 from mlflow_project.tracking.journal import local_runs as state
 from mlflow_project.tracking.journal.entities import Metric, ModelArtifact

@@ -26,8 +26,8 @@ from mlflow_project.sweeps.plan import Grid, SweepPlan, Trial, make_plan
 from mlflow_project.sweeps.request import PreparedSweep, SweepSpec, plan_line, prepare
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 from mlflow_project.tracking.delivery.background import deliver
-from mlflow_project.tracking.delivery.status import DeliveryStatus, require_taken
 from mlflow_project.tracking.journal import format
+from mlflow_project.tracking.journal.delivery_status import DeliveryStatus, require_taken
 from mlflow_project.tracking.journal.locks import is_locked
 from mlflow_project.training.progress import ProgressListener
 from mlflow_project.training.run_spec import registered_name

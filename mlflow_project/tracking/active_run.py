@@ -9,9 +9,9 @@ from mlflow_project.common.errors import Interrupted, JournalError
 from mlflow_project.common.names import NAME_TAG, REASON_TAG, STATUS_TAG
 from mlflow_project.common.run_state import RunState
 from mlflow_project.tracking.delivery.background import BackgroundUploader, upload_pending_runs
-from mlflow_project.tracking.delivery.status import DeliveryStatus
 from mlflow_project.tracking.experiment import require_active_experiment
 from mlflow_project.tracking.journal import local_runs
+from mlflow_project.tracking.journal.delivery_status import DeliveryStatus
 from mlflow_project.tracking.journal.entities import Artifact, Entity, Metric, Param, RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
 from mlflow_project.tracking.new_run import create_journal

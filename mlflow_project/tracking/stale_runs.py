@@ -13,8 +13,8 @@ from mlflow_project.common.store_uri import is_missing_sqlite
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.delivery.client import mlflow_errors, open_client
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
-from mlflow_project.tracking.delivery.status import DeliveryStatus
 from mlflow_project.tracking.journal import local_runs
+from mlflow_project.tracking.journal.delivery_status import DeliveryStatus
 from mlflow_project.tracking.journal.entities import RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
 from mlflow_project.tracking.programs.live_tags import LIVE_TAGS as PROGRAM_LIVE_TAGS

@@ -16,7 +16,7 @@ from mlflow_project.tracking.journal.local_runs import RUN_SPEC_FILE
 if TYPE_CHECKING:
     from hw2.data.image_set import Dataset
     from hw2.data.lookup import DatasetInfo
-    from mlflow_project.tracking.delivery.status import DeliveryStatus
+    from mlflow_project.tracking.journal.delivery_status import DeliveryStatus
 
 # Tags that a journal's header repeats, to be found at once.
 IDENTITY = ("configuration_sha256", "fingerprint")

@@ -11,8 +11,8 @@ from hw2.common.formatting import plural
 from mlflow_project.common.errors import Interrupted, ServiceError
 from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
-from mlflow_project.tracking.delivery.status import pending_warning
 from mlflow_project.tracking.journal import local_runs
+from mlflow_project.tracking.journal.delivery_status import pending_warning
 from mlflow_project.training.run_spec import RunResult
 from mlflow_project.training.tracked_run import TrackedRun
 

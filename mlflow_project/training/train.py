@@ -10,7 +10,7 @@ from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import RunError
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import redact
-from mlflow_project.tracking.delivery.status import pending_warning
+from mlflow_project.tracking.journal.delivery_status import pending_warning
 from mlflow_project.training.progress import ProgressListener
 from mlflow_project.training.run_spec import RunResult, RunSpec, read_run_spec
 

@@ -97,7 +97,7 @@ def outliers(
 def _report(result: "OutlierTest", format_: str) -> int:
     from hw2.outliers.tables import disagreements
     from mlflow_project.cli.shared.hints import run_command
-    from mlflow_project.tracking.delivery.status import pending_warning, require_taken
+    from mlflow_project.tracking.journal.delivery_status import pending_warning, require_taken
 
     if format_ == "table":
         print_rows(_summary(result), format_, _TABLE_COLUMNS)

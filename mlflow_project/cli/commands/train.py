@@ -70,7 +70,7 @@ def train(
 def _report(result: "RunResult", format_: str) -> int:
     from mlflow_project.cli.shared.hints import experiment_command
     from mlflow_project.common.errors import RegistryError
-    from mlflow_project.tracking.delivery.status import require_taken
+    from mlflow_project.tracking.journal.delivery_status import require_taken
     from mlflow_project.training.ui_views import table_of
 
     row: dict[str, Any] = {"run": result.plan.config.name, "run_id": result.run_id or result.folder.name}

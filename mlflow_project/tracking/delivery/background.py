@@ -13,9 +13,9 @@ from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.delivery.error_policy import describe_error, is_access_denied
 from mlflow_project.tracking.delivery.heartbeat import HEARTBEAT_SECONDS, send_heartbeat
 from mlflow_project.tracking.delivery.program_uploader import open_uploader
-from mlflow_project.tracking.delivery.status import DeliveryStatus
 from mlflow_project.tracking.delivery.uploader import JournalUploader
 from mlflow_project.tracking.journal import format, local_runs, state_dir
+from mlflow_project.tracking.journal.delivery_status import DeliveryStatus
 from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.store_record import StoreRecord
 from mlflow_project.tracking.journal.writer import Journal

@@ -68,6 +68,7 @@ def import_mlflow() -> ModuleType:
         import mlflow.entities
         import mlflow.exceptions
         import mlflow.models
+        import mlflow.store.artifact.artifact_repository_registry
         import mlflow.types
 
         for name, level in _LOUD.items():
@@ -85,6 +86,7 @@ def adopt_mlflow() -> None:
             import mlflow.artifacts
             import mlflow.entities
             import mlflow.exceptions
+            import mlflow.store.artifact.artifact_repository_registry
 
             # A database that isn't there is tried again, so its traceback says nothing.
             logging.getLogger("mlflow.store.db.utils").setLevel("CRITICAL")
@@ -149,8 +151,8 @@ def migrate_store(uri: str | None = None) -> bool:
 
             path = sqlite_path(address)
             with nullcontext() if path is None else FileLock(path.parent):
-                engine = utils.create_sqlalchemy_engine_with_retry(address)  # type: ignore[no-untyped-call]
-                utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+                engine = utils.create_sqlalchemy_engine_with_retry(address)
+                utils._upgrade_db(engine)
                 engine.dispose()
     return bool(older)
 

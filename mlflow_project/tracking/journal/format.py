@@ -321,7 +321,11 @@ class Cursor:
             return cls()
 
     def save(self, folder: Path) -> None:
-        fsio.replace(folder / CURSOR, json.dumps(asdict(self)).encode())
+        content = asdict(self)
+        for name, default in (("files_position", 0), ("doubtful", False)):
+            if content[name] == default:
+                del content[name]  # an earlier version reads the file then
+        fsio.replace(folder / CURSOR, json.dumps(content).encode())
 
 
 def _is_line_start(folder: Path, position: int) -> bool:

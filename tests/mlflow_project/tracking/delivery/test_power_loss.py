@@ -15,6 +15,7 @@ from mlflow_project.tracking.journal.entities import (
     Tag,
 )
 from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.training.training_journal import TrainingJournal
 from tests.support.synced import watch_syncs
 
 
@@ -27,7 +28,7 @@ def test_what_was_sent_survives_a_power_loss_and_is_not_said_again_with_another_
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = watch_syncs(monkeypatch)
-    journal = Journal.create(store, "experiment", "n")
+    journal = TrainingJournal.create(store, "experiment", "n")
     journal.append(*(Metric("m", step, step, timestamp_ms=step) for step in (1, 2)))
     deliverer = JournalUploader(journal.folder)
     while deliverer.step():
@@ -35,7 +36,7 @@ def test_what_was_sent_survives_a_power_loss_and_is_not_said_again_with_another_
     durable = max(size for path, size in synced if path.name == format.JOURNAL)
     journal.close()
     cut(journal.folder, durable)
-    again = Journal.open(journal.folder)
+    again = TrainingJournal.open(journal.folder)
     again.append(*(Metric("m", step, step, timestamp_ms=10 + step) for step in (1, 2, 3)), RunEnded())
     again.close()
     delivery = deliver(journal.folder)
