@@ -7,6 +7,7 @@ the measured speed of each. `--real` runs the command itself, too, and checks th
 """
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -14,7 +15,9 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -23,6 +26,7 @@ import torch
 
 from benchmarks.baselines.training_loop import BaselineLoop, torchvision_folder
 from benchmarks.common import Cell, Report, alternate
+from hw2.common.errors import DivergenceError
 from hw2.data.image_set import Dataset, ImageSet, load_dataset
 from hw2.models.factory import new_model
 from hw2.train_step.factory import make_train_step
@@ -38,7 +42,7 @@ from mlflow_project.searches.request import SearchSpec
 OURS, HYPERBAND, GRID = "this search", "Optuna, Hyperband", "the whole grid"
 _SPEED_IMAGES = 2_000
 Curves = dict[tuple[float, int], list[tuple[float, float]]]
-"""Validation accuracy and loss after each epoch, by learning rate and batch size."""
+"""Validation accuracy and loss after each epoch, by learning rate and batch size; fewer where it has diverged."""
 
 
 def options(parser: ArgumentParser) -> None:
@@ -120,7 +124,7 @@ def train_grid(
             kept[key] = _train(config, dataset, train, validation)
             if file is not None:
                 file.write_text(json.dumps(kept), encoding="utf-8")
-            print(f"{key}: {kept[key][-1][0]:.4f}", file=sys.stderr)
+            print(f"{key}: {kept[key][-1:]}", file=sys.stderr)
         curves[lr, size] = [(accuracy, loss) for accuracy, loss in kept[key]]
     return curves
 
@@ -130,7 +134,9 @@ def _train(
 ) -> list[tuple[float, float]]:
     runtime = resolve_runtime(config, lambda *_: 0)
     trainer = Trainer(config, runtime, dataset.sha256, train, validation)
-    return [(r.validation_accuracy or 0.0, r.validation_loss or 0.0) for r in trainer.epochs()]
+    with suppress(DivergenceError):
+        deque(trainer.epochs(), maxlen=0)
+    return [(r.validation_accuracy or 0.0, r.validation_loss or 0.0) for r in trainer.history]
 
 
 def ours(spec: SearchSpec, curves: Curves, seed: int) -> list[Point]:
@@ -147,8 +153,10 @@ def ours(spec: SearchSpec, curves: Curves, seed: int) -> list[Point]:
 
     def find(step: Step) -> Outcome:
         values = params[step.number]
-        accuracy, loss = curves[float(values["lr"]), int(values["batch_size"])][spec.rungs[step.rung] - 1]
-        return Outcome(accuracy, loss)
+        curve = curves[float(values["lr"]), int(values["batch_size"])]
+        if len(curve) < spec.rungs[step.rung]:
+            return Outcome(0.0, math.inf, failed="diverged")
+        return Outcome(*curve[spec.rungs[step.rung] - 1])
 
     def announce(step: Step) -> None:
         size = int(params[step.number]["batch_size"])
@@ -165,7 +173,7 @@ def hyperband(curves: Curves, seed: int, budget: int) -> list[Point]:
     import optuna
 
     lrs, sizes = (sorted({key[axis] for key in curves}) for axis in (0, 1))
-    most = len(next(iter(curves.values())))
+    most = max(map(len, curves.values()))
     study = optuna.create_study(
         study_name=f"seed {seed}",
         direction="maximize",
@@ -179,6 +187,8 @@ def hyperband(curves: Curves, seed: int, budget: int) -> list[Point]:
         lr = trial.suggest_categorical("lr", lrs)
         size = int(trial.suggest_categorical("batch_size", sizes))
         state = optuna.trial.TrialState.COMPLETE
+        if len(curves[float(lr), size]) < most:
+            state = optuna.trial.TrialState.FAIL
         for epoch, (accuracy, _) in enumerate(curves[float(lr), size], 1):
             spent[size] = spent.get(size, 0) + 1
             points.append(Point(dict(spent), max([accuracy, *(p.best for p in points[-1:])])))
