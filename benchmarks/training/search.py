@@ -75,7 +75,7 @@ def run(arguments: Namespace) -> Report:
     lrs = [float(value) for value in arguments.lr.split(",")]
     sizes = [int(value) for value in arguments.batch_size.split(",")]
     curves = train_grid(dataset, lrs, sizes, arguments.grid, arguments.images, arguments.curves)
-    whole = len(curves) * arguments.grid
+    whole = sum(map(len, curves.values()))
     budget = arguments.budget or whole // 2
     spec = SearchSpec.of(
         lr=arguments.lr,
@@ -187,8 +187,9 @@ def hyperband(curves: Curves, seed: int, budget: int) -> list[Point]:
         lr = trial.suggest_categorical("lr", lrs)
         size = int(trial.suggest_categorical("batch_size", sizes))
         state = optuna.trial.TrialState.COMPLETE
-        if len(curves[float(lr), size]) < most:
+        if len(curves[float(lr), size]) < most:  # it diverges in the epoch after these
             state = optuna.trial.TrialState.FAIL
+            spent[size] = spent.get(size, 0) + 1
         for epoch, (accuracy, _) in enumerate(curves[float(lr), size], 1):
             spent[size] = spent.get(size, 0) + 1
             points.append(Point(dict(spent), max([accuracy, *(p.best for p in points[-1:])])))
