@@ -51,7 +51,7 @@ _RIVALS = [
     Column("difference", "The winner's lead (points)", points),
     Column("low", "From", points),
     Column("high", "To", points),
-    Column("p_holm", "p", p_value),
+    Column("p_corrected", "p", p_value),
     Column("verdict"),
 ]
 

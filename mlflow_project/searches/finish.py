@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hw2.common.errors import CheckpointError, Hw2Error
 from hw2.common.formatting import ALPHA, format_p, format_percent, join_names, plural
 from hw2.comparison.model_predictions import ModelPredictions
-from hw2.comparison.significance import holm_correction, mcnemar, paired_difference_ci
+from hw2.comparison.significance import best_correction, mcnemar, paired_difference_ci
 from hw2.evaluation.metrics import wilson_interval
 from mlflow_project.common.errors import JournalError, RunBusyError, SweepError
 from mlflow_project.common.names import CHECKPOINT, REASON_TAG
@@ -37,7 +37,7 @@ NAMED = 5
 class Rival:
     """A trial beside the winner, on the same validation images.
 
-    difference: the winner's accuracy less its own, with a 95 % interval; p: corrected for the number of rivals.
+    difference: the winner's accuracy less its own, with a 95 % interval; p: corrected.
     """
 
     number: int
@@ -165,7 +165,9 @@ def _may_be_as_good(accuracy: float, best: float, images: int) -> bool:
 def compare_with_best(
     best: ModelPredictions, others: Sequence[ModelPredictions]
 ) -> list[tuple[float, float, float, float, float]]:
-    """Compare each with the best by the images that only one of the two has right: exact McNemar tests, Holm.
+    """Compare each with the best by the images that only one of the two has right: exact McNemar tests.
+
+    p-values are corrected for the choice of the best by the same images (`best_correction`).
 
     Returns:
         For each: its accuracy, the best one's lead with its 95 % interval, and the corrected p-value.
@@ -173,7 +175,7 @@ def compare_with_best(
     counts = [
         (int((best.correct & ~o.correct).sum()), int((o.correct & ~best.correct).sum())) for o in others
     ]
-    p_values = holm_correction([mcnemar(*pair) for pair in counts]) if counts else []
+    p_values = best_correction([mcnemar(*pair) for pair in counts]) if counts else []
     return [
         (o.accuracy, (first - second) / best.n, *paired_difference_ci(first, second, best.n), p)
         for o, (first, second), p in zip(others, counts, p_values, strict=True)

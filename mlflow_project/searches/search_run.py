@@ -137,7 +137,7 @@ def verdict_table(verdict: "Verdict") -> "pd.DataFrame":
         "difference",
         "low",
         "high",
-        "p_holm",
+        "p_corrected",
         "verdict",
     ]
     words = {True: "can't be told from the winner", False: "worse"}
