@@ -22,7 +22,8 @@ from torch import Tensor
 from hw2.common.constants import IMAGE_SIZE
 from hw2.common.errors import DataError
 from hw2.common.formatting import first_line
-from hw2.data.idx import GZIP_MAGIC, pixel_limit_problem, read_idx
+from hw2.data.formats.requirements import pixel_limit_problem
+from hw2.data.idx import GZIP_MAGIC, read_idx
 from hw2.data.mnist_layout import BOX, CENTER, center_like_mnist
 
 MAX_PIXELS = 64_000_000
