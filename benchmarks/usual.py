@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from hw2.data.image_set import Dataset, ImageSet
+from hw2.data.image_spec import MEAN, SCALE
 from hw2.models.factory import new_model
-from hw2.models.net import MEAN, SCALE
 
 
 class Net(nn.Module):

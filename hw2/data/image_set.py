@@ -11,10 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hw2.common.constants import IMAGE_SIZE
 from hw2.common.errors import DataError
-from hw2.data.files import read_any
+from hw2.data.files import has_idx_files, listing, read_any
 from hw2.data.formats.archives import ARCHIVES
 from hw2.data.formats.arrays import Labels, OnProgress, Pixels
+from hw2.data.formats.class_folders import decode_listed, list_images
 from hw2.data.formats.locations import expanded
 from hw2.data.formats.requirements import COLORS
 from hw2.data.image_spec import ImageSpec, measure
@@ -147,19 +149,26 @@ def load_split(
     return _image_set(stored, split, *stored.read(split))
 
 
-def load_folder(folder: Path) -> ImageSet:
-    """Load the images of a folder of IDX files: those to test with, else those to train with, else its only ones.
+def load_folder(folder: Path, shape: tuple[int, ...] = (IMAGE_SIZE, IMAGE_SIZE)) -> ImageSet:
+    """Load the images of a folder, to be shown to a model.
 
-    Labels are any from 0 to 255; without a file of labels each is 0, and the only class "unknown".
+    Of IDX files those to test with, else those to train with, else its only ones: labels are any from 0 to 255; without
+    a file of labels each is 0, and the only class "unknown". Of class folders the test images, else all; of image files
+    all: each is scaled and cut to `shape`, [H, W] or [H, W, 3].
     """
     folder = expanded(folder)
-    images, labels = read_any(folder)
-    if labels is None:
-        labels = np.zeros(len(images), np.int64)
-        classes: tuple[str, ...] = ("unknown",)
+    listing(folder)
+    if not has_idx_files(folder) and (files := list_images(folder)):
+        size = shape[1], shape[0]
+        images, labels, classes = decode_listed(folder, files, size, "L" if len(shape) == 2 else "RGB")
+        return _image_set(DatasetFiles(name_of(folder), folder, classes, None, False), "test", images, labels)
+    images, numbers = read_any(folder)
+    if numbers is None:
+        numbers = np.zeros(len(images), np.int64)
+        classes = ("unknown",)
     else:
-        classes = tuple(str(label) for label in range(int(labels.max()) + 1))
-    return _image_set(DatasetFiles(name_of(folder), folder, classes, None, False), "test", images, labels)
+        classes = tuple(str(label) for label in range(int(numbers.max()) + 1))
+    return _image_set(DatasetFiles(name_of(folder), folder, classes, None, False), "test", images, numbers)
 
 
 def _image_set(stored: DatasetFiles, split: str, images: Pixels, labels: Labels) -> ImageSet:
@@ -167,12 +176,17 @@ def _image_set(stored: DatasetFiles, split: str, images: Pixels, labels: Labels)
     return ImageSet(stored.name, split, *tensors, stored.classes, stored.source)
 
 
-def examples_table(image_set: ImageSet, per_class: int = 5) -> pd.DataFrame:
-    """List the first `per_class` images of each class: index in the set, label, class."""
+def examples_table(image_set: ImageSet, per_class: int | None = None) -> pd.DataFrame:
+    """List the first `per_class` images of each class: index in the set, label, class.
+
+    None is 5, or 2 of each of the first hundred where there are more than 20 classes.
+    """
     labels = image_set.labels.numpy()
+    many = len(image_set.classes) > 20
+    per_class = per_class or (2 if many else 5)
     rows = [
         (int(index), label, name)
-        for label, name in enumerate(image_set.classes)
+        for label, name in enumerate(image_set.classes[:100])
         for index in np.flatnonzero(labels == label)[:per_class]
     ]
     return pd.DataFrame(rows, columns=["index", "label", "class"])

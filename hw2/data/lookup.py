@@ -34,6 +34,7 @@ from hw2.data.formats.class_folders import find_class_folders, is_class_folders,
 from hw2.data.formats.locations import DatasetNotFoundError, download_dir, expanded
 from hw2.data.formats.npz import is_npz, read_npz
 from hw2.data.formats.requirements import number_classes, read_class_names
+from hw2.data.image_spec import STUDY, ImageSpec
 
 SPLITS = ("train", "test")
 KNOWN = (*DATASETS, *ARCHIVES)
@@ -109,6 +110,16 @@ class DatasetInfo:
     image_shape: tuple[int, ...] = (28, 28)
     num_classes: int = len(DIGITS)
     validation_images: int | None = None
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Images of this shape and so many classes, without the names and what is measured of them."""
+        channels = 1 if len(self.image_shape) == 2 else self.image_shape[2]
+        names = tuple(str(label) for label in range(self.num_classes))
+        neutral = (0.5,) * channels
+        height, width = self.image_shape[:2]
+        spec = ImageSpec(names, channels, height, width, neutral, neutral)
+        return STUDY if (spec.shape, names) == (STUDY.shape, STUDY.classes) else spec
 
 
 def identify_dataset(

@@ -1,7 +1,8 @@
 """A custom net: a user's class, with all else that a registered model needs.
 
-The class is an `nn.Module` created without arguments, whose `forward` takes images as BaseCNN's first layer
-sees them (float32 [N, 1, 28, 28], see `preprocess`) and returns logits [N, 10]. The two kinds of channel means that
+The class is an `nn.Module` created without arguments, or with those of `classes`, `channels` and `size` (height and
+width) that its constructor names. Its `forward` takes images as BaseCNN's first layer sees them (float32
+[N, channels, height, width], see `preprocess`) and returns logits [N, classes]. The two kinds of channel means that
 outlier scores are computed from are taken from its layers as they are called:
 
     strokes   the first activation layer (nn.ReLU and its like), else the first layer
@@ -11,6 +12,7 @@ A class says otherwise by the names of layers in its attributes `strokes` and `s
 """
 
 import hashlib
+import inspect
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,10 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
-from hw2.common.constants import IMAGE_SIZE, NUM_CLASSES
 from hw2.common.errors import ConfigurationError, Hw2Error, NetError
 from hw2.common.formatting import first_line
-from hw2.models.net import ModelOutputs, Net, preprocess
+from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.models.net import ModelOutputs, Net
 
 MAX_CHANNELS = 1024  # channels whose covariance is still estimated from a few thousand images
 _PROBE = 3  # images; not 1 or 2, which layers of that size would be mistaken for
@@ -40,14 +42,14 @@ class CustomNet(Net):
         ConfigurationError: it is no net for these images, with what was found.
     """
 
-    def __init__(self, name: str, source: str) -> None:
-        super().__init__()
+    def __init__(self, name: str, source: str, spec: ImageSpec = STUDY) -> None:
+        super().__init__(spec)
         self.name, self.source = name, source
-        with _one_line_errors(name):
-            self.net = _instantiate(name, source)
+        with _one_line_errors(name, spec):
+            self.net = _instantiate(name, source, spec)
             calls = self._probe()
         _check_parameters(name, self.net)
-        self._layers = _layer_rows(self.net, calls)
+        self._layers = _layer_rows(self.net, calls, spec)
         self._early, self._late = _feature_layers(name, self.net, calls)
 
     def forward_preprocessed(self, pixels: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ class CustomNet(Net):
             for layer, hook in ((self._early, first_call), (self._late, last_call))
         ]
         try:
-            logits = self.forward_preprocessed(preprocess(images))
+            logits = self.forward_preprocessed(self.preprocess(images))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -98,15 +100,16 @@ class CustomNet(Net):
         self.net.eval()
         hooks = [module.register_forward_hook(record) for module in names if names[module]]
         try:
-            logits = self.net(preprocess(torch.zeros(_PROBE, IMAGE_SIZE, IMAGE_SIZE)))
+            logits = self.net(self.preprocess(torch.zeros(_PROBE, *self.spec.shape)))
         finally:
             for hook in hooks:
                 hook.remove()
             self.net.train()
-        expected = f"expected a tensor [N, {NUM_CLASSES}] of logits"
+        classes = self.spec.num_classes
+        expected = f"expected a tensor [N, {classes}] of logits"
         if not isinstance(logits, Tensor):
             raise ConfigurationError(f"{self.name}'s forward returned {type(logits).__name__}; {expected}")
-        if logits.shape != (_PROBE, NUM_CLASSES) or not logits.is_floating_point():
+        if logits.shape != (_PROBE, classes) or not logits.is_floating_point():
             raise ConfigurationError(
                 f"{self.name}'s forward returned {str(logits.dtype).rpartition('.')[2]} {list(logits.shape)} for "
                 f"{_PROBE} images; {expected}"
@@ -143,7 +146,7 @@ def _ended(name: str, error: SystemExit) -> NetError:
 
 
 @contextmanager
-def _one_line_errors(name: str) -> Iterator[None]:
+def _one_line_errors(name: str, spec: ImageSpec) -> Iterator[None]:
     """Raise whatever the user's code raises while it is tried out as a ConfigurationError of one line."""
     try:
         yield
@@ -153,8 +156,9 @@ def _one_line_errors(name: str) -> Iterator[None]:
         raise _ended(name, error) from error
     except Exception as error:
         raise ConfigurationError(
-            f"{name} can't be used: {type(error).__name__}: {first_line(error)}; it is made without arguments and "
-            f"given float32 [N, 1, {IMAGE_SIZE}, {IMAGE_SIZE}]"
+            f"{name} can't be used: {type(error).__name__}: {first_line(error)}; it is made without arguments "
+            "(or with classes, channels, size) and "
+            f"given float32 [N, {spec.channels}, {spec.height}, {spec.width}]"
         ) from error
 
 
@@ -166,11 +170,13 @@ def _load_class(name: str, source: str) -> Any:
     return getattr(module, name)
 
 
-def _instantiate(name: str, source: str) -> nn.Module:
+def _instantiate(name: str, source: str, spec: ImageSpec) -> nn.Module:
     net_class = _load_class(name, source)
     if not (isinstance(net_class, type) and issubclass(net_class, nn.Module)):
         raise ConfigurationError(f"{name} is no torch.nn.Module; derive the class from it")
-    return net_class()
+    known = {"classes": spec.num_classes, "channels": spec.channels, "size": (spec.height, spec.width)}
+    taken = inspect.signature(net_class).parameters
+    return net_class(**{key: value for key, value in known.items() if key in taken})
 
 
 def _check_parameters(name: str, net: nn.Module) -> None:
@@ -225,8 +231,10 @@ def _feature_layers(
     return chosen[0], chosen[1]
 
 
-def _layer_rows(net: nn.Module, calls: list[tuple[str, Tensor]]) -> list[tuple[str, str, int]]:
-    rows = [("input, 1/255, minus mean, over scale", f"1 x {IMAGE_SIZE} x {IMAGE_SIZE}", 0)]
+def _layer_rows(
+    net: nn.Module, calls: list[tuple[str, Tensor]], spec: ImageSpec
+) -> list[tuple[str, str, int]]:
+    rows = [("input, 1/255, minus mean, over scale", f"{spec.channels} x {spec.height} x {spec.width}", 0)]
     seen: set[str] = set()
     for name, output in calls:
         module = net.get_submodule(name)

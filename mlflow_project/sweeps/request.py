@@ -84,7 +84,7 @@ def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
 
         require_cluster(request.address)
     configs = [_with_threads(config, request) for config in request.configs]
-    _, loaded = inputs.load(configs[0], request.data_dir, request.download)
+    _, loaded = inputs.load(configs[0], request.data_dir, request.download, listener)
     dataset = loaded.dataset.identity
     return PreparedSweep(request, dataset, *_plan(request, configs, dataset, listener), loaded)
 
@@ -96,17 +96,17 @@ def preview(request: SweepSpec, listener: "ProgressListener") -> SweepPreview:
     planned = SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, dry_run=True))
     if planned.seconds() is not None:
         return planned
-    speed = _measure(planned.plan.jobs[0].trials[0].config, listener)
+    speed = _measure(planned.plan.jobs[0].trials[0].config, dataset, listener)
     return dataclasses.replace(planned, measured_speed=speed)
 
 
-def _measure(config: TrainingConfig, listener: "ProgressListener") -> float:
+def _measure(config: TrainingConfig, dataset: "DatasetInfo", listener: "ProgressListener") -> float:
     from hw2.training.speed import images_per_second
 
-    runtime = inputs.runtime_of(config)
-    if compilation := inputs.compilation_note(config, runtime):
+    runtime = inputs.runtime_of(config, dataset.spec)
+    if compilation := inputs.compilation_note(config, runtime, dataset.spec):
         listener.info(compilation)
-    return images_per_second(config, runtime.precision, runtime.device, runtime.threads)
+    return images_per_second(config, runtime.precision, runtime.device, runtime.threads, dataset.spec)
 
 
 def _plan(

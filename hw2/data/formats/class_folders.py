@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from hw2.common.errors import DataError
 from hw2.common.formatting import format_percent, plural
 from hw2.data.formats.arrays import ImageArrays, Labels, OnProgress, Part, Pixels
-from hw2.data.formats.decode import decode_files
+from hw2.data.formats.decode import decode_files, image_opener, square
 from hw2.data.formats.requirements import (
     COLORS,
     MIN_CLASSES,
@@ -211,7 +212,7 @@ def _decode(
     problems: list[str] = []
     paths = [Path(file.path) for file in found.files]
     for file, image in zip(
-        found.files, decode_files(found.folder, paths, image_size, on_progress), strict=True
+        found.files, decode_files(found.folder, paths, square(image_size), on_progress), strict=True
     ):
         if isinstance(image, DataError):
             problems.append(str(image).partition("; ")[0])
@@ -284,8 +285,40 @@ def _divide(found: ClassFolders, images: Pixels, labels: Labels) -> tuple[dict[s
     )
 
 
-def flat_images(folder: Path) -> Sequence[Path]:
-    """List the files straight in a folder, but hidden ones."""
-    return sorted(
-        Path(entry.path) for entry in _entries(folder) if not _is_hidden(entry.name) and entry.is_file()
-    )
+def list_images(folder: Path) -> list[tuple[str, Path]]:
+    """List images that are to be shown to a model, with the class of each.
+
+    Those of test/CLASS, else of CLASS, else the files straight in the folder, whose class is "unknown".
+    """
+    top = folder / "test" if (folder / "test").is_dir() else folder
+    found: list[tuple[str, Path]] = []
+    for entry in sorted(_entries(top), key=lambda entry: entry.name):
+        if not _is_hidden(entry.name) and _is_folder(entry):
+            files, _ = _list_class(Path(entry.path), _ONLY)
+            found += [(entry.name, Path(file.path)) for file in files]
+    if found:
+        return found
+    return [
+        ("unknown", Path(file.path)) for file in _list_class(top, _ONLY)[0] if _looks_like_image(file.path)
+    ]
+
+
+def _looks_like_image(path: str) -> bool:
+    with open(path, "rb") as file:
+        return image_opener(file.read(32)) is not None
+
+
+def decode_listed(
+    folder: Path, files: Sequence[tuple[str, Path]], size: tuple[int, int], mode: str
+) -> tuple[Pixels, Labels, tuple[str, ...]]:
+    """Decode `list_images` as images of one size and mode; with labels and the classes' names."""
+    check_memory(folder, (len(files), size[1], size[0], COLORS))
+    classes = tuple(dict.fromkeys(name for name, _ in files))
+    images, labels = [], []
+    for (name, _), image in zip(files, decode_files(folder, [path for _, path in files], size), strict=True):
+        if not isinstance(image, DataError):
+            images.append(np.asarray(Image.fromarray(image).convert(mode)))
+            labels.append(classes.index(name))
+    if not images:
+        raise DataError(f"{folder}: found no image that can be read; give a folder of image files")
+    return np.stack(images), np.array(labels, dtype=np.int64), classes

@@ -154,17 +154,16 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 
 def decode_files(
-    place: Path, files: Sequence[Path], image_size: int | None, on_progress: OnProgress | None = None
+    place: Path, files: Sequence[Path], size: tuple[int, int] | None, on_progress: OnProgress | None = None
 ) -> Iterator[Pixels | DataError]:
     """Decode files on all cores, in their order: uint8 [H, W] or [H, W, 3], or why that can't be done.
 
     Args:
         place: The folder, for what is reported.
         files: What to decode.
-        image_size: Side of the square that all are made into; None to take them as they are.
+        size: Width and height that all are made into; None to take them as they are.
         on_progress: Called now and then.
     """
-    size = square(image_size)
 
     def decode_chunk(start: int) -> list[Pixels | DataError]:
         decoded: list[Pixels | DataError] = []

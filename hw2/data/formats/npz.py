@@ -86,7 +86,7 @@ def _read_member(archive: zipfile.ZipFile, path: Path, name: str) -> _Array:
         content = member.read(count * dtype.itemsize)
         if len(content) < count * dtype.itemsize or member.read(1):
             raise DataError(f"{path}: {name} is truncated or too long; copy or download it again")
-    values = np.frombuffer(content, dtype=dtype)
+    values = np.frombuffer(bytearray(content), dtype=dtype)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hw2.common.constants import MAX_SIDE, MIN_SIDE
 from hw2.common.errors import DataError
 from hw2.common.formatting import plural
 from hw2.common.types import IntArray
 
-MIN_SIDE, MAX_SIDE = 8, 128
 MIN_CLASSES, MAX_CLASSES = 2, 1000
 MAX_NAME_LENGTH = 100
 MAX_BYTES = 4 * 2**30

@@ -111,7 +111,7 @@ def test_the_graph_is_traced_once_and_a_damaged_one_again(monkeypatch: pytest.Mo
     template = exported_program._template(None)
     traced: list[int] = []
 
-    def trace(own: object) -> bytes:
+    def trace(*_: object) -> bytes:
         traced.append(1)
         return template
 
