@@ -83,16 +83,16 @@ def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
         from mlflow_project.sweeps.ray_executor import require_cluster
 
         require_cluster(request.address)
-    configs = [_with_threads(config, request) for config in request.configs]
-    _, loaded = inputs.load(configs[0], request.data_dir, request.download, listener)
+    _, loaded = inputs.load(request.configs[0], request.data_dir, request.download, listener)
     dataset = loaded.dataset.identity
+    configs = [_with_threads(config, request, dataset) for config in request.configs]
     return PreparedSweep(request, dataset, *_plan(request, configs, dataset, listener), loaded)
 
 
 def preview(request: SweepSpec, listener: "ProgressListener") -> SweepPreview:
     """Make the plan alone; nothing imports PyTorch for it, unless this host has no run by which to tell the time."""
-    configs = [_with_threads(config, request) for config in request.configs]
-    _, dataset = inputs.resolve_inputs(configs[0], request.data_dir, request.download)
+    _, dataset = inputs.resolve_inputs(request.configs[0], request.data_dir, request.download)
+    configs = [_with_threads(config, request, dataset) for config in request.configs]
     planned = SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, dry_run=True))
     if planned.seconds() is not None:
         return planned
@@ -131,15 +131,15 @@ def _plan(
         return store, make_plan(configs, dataset, None, aliases, dry_run)
 
 
-def _with_threads(config: TrainingConfig, request: SweepSpec) -> TrainingConfig:
+def _with_threads(config: TrainingConfig, request: SweepSpec, dataset: "DatasetInfo") -> TrainingConfig:
     """Return the configuration with a worker's share of the threads, where it doesn't say how many."""
     if config.threads or request.workers == 1:
         return config
     import torch
 
     share = max(1, torch.get_num_threads() // request.workers)
-    if config.custom_net is not None:
-        share = min(share, inputs.runtime_of(config).threads)
+    if inputs.by_autograd(config, dataset.spec):
+        share = min(share, inputs.runtime_of(config, dataset.spec).threads)
     return dataclasses.replace(config, threads=share)
 
 

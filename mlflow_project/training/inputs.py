@@ -80,7 +80,7 @@ def load(
     train, validation = dataset.train, dataset.validation
     _try_out(config, train.spec)
     runtime = runtime_of(config, train.spec)
-    config = _with_validation_size(config, dataset.identity)
+    config = resolve_validation_size(config, dataset.identity)
     assert config.validation_size is not None
     if validation is None or config.validation_size == 0:
         train, validation = split_validation(train, config.validation_size)
@@ -110,7 +110,7 @@ def resolve_inputs(
     _try_out(config, dataset.spec)
     if dataset.image_shape == STUDY.shape:
         find_split(_outliers(dataset.name), "test", data_dir, sibling=True).read("test")
-    return _with_validation_size(config, dataset), dataset
+    return resolve_validation_size(config, dataset), dataset
 
 
 def runtime_of(config: TrainingConfig, spec: "ImageSpec | None" = None) -> ResolvedRuntime:
@@ -181,7 +181,7 @@ def _try_out(config: TrainingConfig, spec: "ImageSpec") -> None:
         validate_custom_net(config.custom_net, spec)
 
 
-def _with_validation_size(config: TrainingConfig, dataset: DatasetInfo) -> TrainingConfig:
+def resolve_validation_size(config: TrainingConfig, dataset: DatasetInfo) -> TrainingConfig:
     """Decide the configuration's validation_size: that of the set's own validation part, where it has one."""
     own = dataset.validation_images
     if own is None or config.validation_size == 0:

@@ -139,7 +139,9 @@ def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressLi
     from mlflow_project.training import inputs
 
     config, runtime, where = run.plan.config, loaded.runtime, redact(run.journal.header.tracking_uri)
-    measured = inputs.by_autograd(config, loaded.train.spec) and config.threads == 0 and runtime.device == "cpu"
+    measured = (
+        inputs.by_autograd(config, loaded.train.spec) and config.threads == 0 and runtime.device == "cpu"
+    )
     listener.info(
         f"{config.name} on {loaded.dataset.name} ({plural(len(loaded.train), 'image')}), "
         f"{runtime.device}, {runtime.precision}, {plural(runtime.threads, 'thread')}"

@@ -20,7 +20,7 @@ from PIL import Image
 from hw2.common.errors import DataError
 from hw2.common.formatting import format_percent, plural
 from hw2.data.formats.arrays import ImageArrays, Labels, OnProgress, Part, Pixels
-from hw2.data.formats.decode import decode_files, image_opener, square
+from hw2.data.formats.decode import HEAD, decode_files, image_opener, square
 from hw2.data.formats.requirements import (
     COLORS,
     MIN_CLASSES,
@@ -305,7 +305,7 @@ def list_images(folder: Path) -> list[tuple[str, Path]]:
 
 def _looks_like_image(path: str) -> bool:
     with open(path, "rb") as file:
-        return image_opener(file.read(32)) is not None
+        return image_opener(file.read(HEAD)) is not None
 
 
 def decode_listed(

@@ -24,7 +24,7 @@ from hw2.data.formats.requirements import pixel_limit_problem
 
 MAX_PIXELS = 64_000_000
 FORMATS = "PNG, JPEG, WebP, BMP, GIF, TIFF or PGM"
-_HEAD = 32  # bytes: all that formats are recognized by, and a WebP's size
+HEAD = 32  # bytes: all that formats are recognized by, and a WebP's size
 _CHUNK = 64  # files that a thread decodes before it reports
 
 # By how a file of the format begins.
@@ -106,7 +106,7 @@ def decode(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD)
             if not head:
                 raise DataError(f"{path}: an empty file of 0 bytes; give {FORMATS}")
             file.seek(0)
