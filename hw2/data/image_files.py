@@ -62,8 +62,8 @@ def read_images(path: Path, spec: ImageSpec = STUDY) -> Iterator[PreparedImage]:
 
     `-` is stdin. A pipe will do. spec: what the model takes.
 
-    For a model of digits, 28 x 28 grey values with a dark border are taken as they are, whatever the file's kind; all else is laid out
-    anew.
+    For a model of digits, 28 x 28 grey values with a dark border are taken as they are, whatever the file's kind; all
+    else is laid out anew.
 
     Raises:
         DataError: the file is empty, of another kind, or of more than 64 million pixels, before anything is decoded;

@@ -24,7 +24,9 @@ def model_outputs(model: Net, images: Tensor, batch_size: int | None = None) -> 
     Computed on the model's device; the model itself is left as it was. batch_size: None for what is fastest.
     """
     device = next(model.parameters()).device
-    if len(images) >= KERNELS_FROM and device.type == "cpu" and has_kernels(model) and find_spec("numba"):
+    # A net that derives from BaseCNN may compute otherwise.
+    by_kernels = type(model) is BaseCNN and has_kernels(model) and find_spec("numba")
+    if len(images) >= KERNELS_FROM and device.type == "cpu" and by_kernels:
         yield from _by_kernels(model, images, batch_size or KERNELS_FROM)
         return
     # channels-last is up to twice as fast on the processor; the copy (of BaseCNN 566 KiB) leaves the caller's alone.

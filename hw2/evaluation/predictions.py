@@ -28,6 +28,11 @@ def logit_columns(classes: int) -> list[str]:
     return [f"logit_{label}" for label in range(classes)]
 
 
+LOGIT_COLUMNS = logit_columns(len(DIGITS))
+PREDICTION_COLUMNS = prediction_columns()
+"""Of digits."""
+
+
 def predictions_frame(
     evaluation: Evaluation, outlier_score: FloatArray | None = None, rejected: BoolArray | None = None
 ) -> pd.DataFrame:

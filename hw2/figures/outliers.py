@@ -152,7 +152,8 @@ def outlier_matrix(table: pd.DataFrame, model: str = "") -> Figure:
     scale = (6.5, below, 0.14, row_height * rows)
     style.color_scale(figure, scale, Normalize(0, 1), "share of the class", format=style.plain_percent)
     i, j = np.unravel_index(shares.argmax(), shares.shape)
-    strongest = f"strongest: {table['label'].iloc[int(i)]}, {format_percent(float(shares[i, j]), 0)} taken for {classes[int(j)]}"
+    label, share = table["label"].iloc[int(i)], format_percent(float(shares[i, j]), 0)
+    strongest = f"strongest: {label}, {share} taken for {classes[int(j)]}"
     style.set_title(
         figure,
         f"Which {'digit' if digits else 'class'} each class is taken for{' by ' + model if model else ''}",

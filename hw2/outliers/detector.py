@@ -167,9 +167,8 @@ _SHAPES: dict[str, tuple[int | None, ...]] = {  # None: any number
 
 def _check_shapes(state: Mapping[str, Tensor]) -> None:
     expected = dict(_SHAPES)
-    classes = state["references"].shape[-1:] if "references" in state else (None,)
-    for kind in ("strokes", "shapes"):
-        expected[f"{kind}_means"] = (*classes, None)
+    classes = state["strokes_means"].shape[:1] if "strokes_means" in state else (None,)
+    expected |= {"shapes_means": (*classes, None), "references": (None, *classes)}
     for kind in ("strokes", "shapes"):  # as many channels as the means have
         channels = state[f"{kind}_means"].shape[-1:] if f"{kind}_means" in state else (None,)
         expected[f"{kind}_whitening"] = (*channels, *channels)

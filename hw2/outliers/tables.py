@@ -168,8 +168,8 @@ def outlier_table(
 
     One row a model and image: model, index, label, class, predicted, predicted_class (the class with the
     digit's number, as the study reads it; empty where there is none), matches (predicted = label),
-    confidence, rejected (empty where not given), probability_0 to probability_9. Of a model of other classes than digits
-    predicted_class is its own class, the probabilities are named by its classes, and there is nothing to match.
+    confidence, rejected (empty where not given), probability_0 to probability_9. Of a model of other classes than
+    digits predicted_class is its own class, the probabilities are named by its classes, and there is nothing to match.
     """
     classes = image_set.classes
     rows = []

@@ -38,8 +38,8 @@ def resolve_runtime(
     """Resolve the configuration's `auto` on this machine.
 
     Args:
-        threads: Chooses how many threads a net without kernels gets, of so many at most and in a precision, where it may
-            have all cores; `hw2.training.thread_count.fastest_threads` by default.
+        threads: Chooses how many threads a net without kernels gets, of so many at most and in a precision, where it
+            may have all cores; `hw2.training.thread_count.fastest_threads` by default.
         by_autograd: Whether the net has no kernels; None: whether it is a custom net.
 
     Raises:

@@ -35,9 +35,9 @@ _TABLE_COLUMNS = ("outliers", "model", "auroc", "outliers_accepted", *_THRESHOLD
     "--outliers",
     "sets",
     default=None,
-    help="Several with commas: fashion-mnist, letters, rotated, inverted, noise, patches, another data set's name, or a "
-    f"folder of images or IDX files.  [default: {','.join(SETS)}; inverted,noise,patches for images of another size or "
-    "in color]",
+    help="Several with commas: fashion-mnist, letters, rotated, inverted, noise, patches, another data set's name, "
+    f"or a folder of images or IDX files.  [default: {','.join(SETS)}; inverted,noise,patches for images of another "
+    "size or in color]",
 )
 @option(
     "--examples",

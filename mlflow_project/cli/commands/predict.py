@@ -32,8 +32,8 @@ def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int
     """What a registered model says to images: PNG, JPEG, WebP, BMP, GIF, TIFF, PGM or IDX, of any size and color.
 
     An image is made into what the model saw in training, and what was guessed for that is said. For a model of digits,
-    28 x 28 grey values with a dark border are taken as they are. Exit status 1 where a file is not an image; the others are
-    answered all the same.
+    28 x 28 grey values with a dark border are taken as they are. Exit status 1 where a file is not an image; the
+    others are answered all the same.
 
     \b
     mlflow-project predict digit.png scan.jpg --model m1
