@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from hw2.common.constants import DIGITS
 from hw2.common.formatting import parse_number
 from hw2.common.types import BoolArray, IntArray
 from hw2.evaluation.predictions import Predictions
@@ -36,6 +37,7 @@ class ModelPredictions:
     images_sha256: str
     train_seconds: float | None = None
     model_size_bytes: int | None = None
+    classes: tuple[str, ...] = DIGITS
 
     @classmethod
     def of(
@@ -48,7 +50,7 @@ class ModelPredictions:
     ) -> Self:
         """Create from stored predictions."""
         answers = stored.labels, stored.predicted, stored.sha256
-        return cls(name, configuration, *answers, train_seconds, model_size_bytes)
+        return cls(name, configuration, *answers, train_seconds, model_size_bytes, stored.classes)
 
     @property
     def n(self) -> int:

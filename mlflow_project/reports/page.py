@@ -11,7 +11,13 @@ from mlflow_project.analysis.run_selection import Selection, select_predictions
 from mlflow_project.common.errors import UsageError
 from mlflow_project.common.ui_links import comparison_page, experiment_page, ui_address
 from mlflow_project.registry.stored_runs import RunRecord, download_artifacts
-from mlflow_project.reports import comparison_sections, model_sections, outlier_sections, reference_study
+from mlflow_project.reports import (
+    class_sections,
+    comparison_sections,
+    model_sections,
+    outlier_sections,
+    reference_study,
+)
 from mlflow_project.reports.model_sections import ReportData
 from mlflow_project.tracking.delivery.client import connect as open_store
 from mlflow_project.training import ui_views
@@ -113,6 +119,7 @@ def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> 
         "dataset": data.dataset,
         "total": model_sections.total_images(runs[0]),
         "study_data": reference_study.StudyData() if comparison_sections.is_digits(data) else None,
+        "image_form": model_sections.image_form(data),
         "classes": model_sections.class_table(data),
         "examples": model_sections.examples(data),
         "split": model_sections.split(data),
@@ -120,7 +127,7 @@ def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> 
         "common": common,
         "nets": model_sections.architectures(data),
         "models": model_sections.model_sections(data),
-        "confusion": model_sections.confusion(data),
+        "confusion": class_sections.confusion(data),
         "outliers": outlier_sections.outlier_section(data, outliers),
         "side_by_side": comparison_sections.side_by_side(data),
         "accuracies": comparison_sections.accuracies(data),
