@@ -29,7 +29,9 @@ class Kind:
     scored: bool = True
 
 
-def patterned(classes: int, each: int, shape: tuple[int, ...], seed: int = 0) -> tuple[Pixels, NDArray[np.int64]]:
+def patterned(
+    classes: int, each: int, shape: tuple[int, ...], seed: int = 0
+) -> tuple[Pixels, NDArray[np.int64]]:
     """A pattern for each class under noise; the same patterns whatever the number of images."""
     patterns = np.random.default_rng(1).integers(0, 255, (classes, *shape))
     labels = np.tile(np.arange(classes), each)
@@ -37,7 +39,9 @@ def patterned(classes: int, each: int, shape: tuple[int, ...], seed: int = 0) ->
     return (patterns[labels] * 0.6 + noise).astype(np.uint8), labels
 
 
-def write_files(folder: Path, images: Pixels, labels: NDArray[Any], names: tuple[str, ...], suffix: str = ".png") -> Path:
+def write_files(
+    folder: Path, images: Pixels, labels: NDArray[Any], names: tuple[str, ...], suffix: str = ".png"
+) -> Path:
     """Class folders; returns the last file."""
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         path = folder / names[label] / f"{number:04}{suffix}"
@@ -58,7 +62,9 @@ def digit_folders(folder: Path) -> tuple[Path, Path]:
     images, labels = eight_by_eight()
     names = tuple(map(str, range(10)))
     write_files(folder / "digits8" / "train", images[:600], labels[:600], names)
-    return folder / "digits8", write_files(folder / "digits8" / "test", images[600:750], labels[600:750], names)
+    return folder / "digits8", write_files(
+        folder / "digits8" / "test", images[600:750], labels[600:750], names
+    )
 
 
 def digit_npz(folder: Path) -> tuple[Path, Path]:
@@ -102,7 +108,9 @@ DIGITS = tuple("0123456789")
 KINDS = {
     "8 x 8 digits in folders": Kind(digit_folders, "digits8", DIGITS, (8, 8)),
     "8 x 8 digits in an npz": Kind(digit_npz, "digits8", DIGITS, (8, 8), options=()),
-    "100 classes in color": Kind(hundred_classes, "species", tuple(f"species {n:02}" for n in range(100)), (9, 12, 3)),
+    "100 classes in color": Kind(
+        hundred_classes, "species", tuple(f"species {n:02}" for n in range(100)), (9, 12, 3)
+    ),
     "30 and 300 images": Kind(
         two_of_unlike_size, "leaves", ("healthy", "ill"), (16, 16, 3), ("--image-size", "16"), scored=False
     ),

@@ -63,7 +63,9 @@ def test_a_set_goes_through_every_command(
 def assert_stored(run_id: str, classes: tuple[str, ...], folder: Path) -> None:
     """The run's predictions and tables name the classes."""
     client = MlflowClient()
-    stored = read_predictions(Path(client.download_artifacts(run_id, "predictions/test.parquet", str(folder))))
+    stored = read_predictions(
+        Path(client.download_artifacts(run_id, "predictions/test.parquet", str(folder)))
+    )
     assert stored.classes == classes
     assert stored.logits.shape[1] == len(classes)
     tables = {item.path for item in client.list_artifacts(run_id, "tables")}
@@ -71,7 +73,9 @@ def assert_stored(run_id: str, classes: tuple[str, ...], folder: Path) -> None:
     assert tables & named == (set() if classes == tuple("0123456789") else named)
 
 
-def assert_served(name: str, shape: tuple[int, ...], classes: tuple[str, ...], answer: dict[str, Any]) -> None:
+def assert_served(
+    name: str, shape: tuple[int, ...], classes: tuple[str, ...], answer: dict[str, Any]
+) -> None:
     """The registered model takes raw bytes, grey ones with a channel, too, and answers as `predict` does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own, of its type hints
