@@ -11,8 +11,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
+from hw2.common.image_spec import MEAN, SCALE
 from hw2.data.image_set import Dataset, ImageSet
-from hw2.data.image_spec import MEAN, SCALE
 from hw2.models.factory import new_model
 
 

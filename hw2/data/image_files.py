@@ -23,9 +23,9 @@ from torch import Tensor
 from hw2.common.constants import IMAGE_SIZE
 from hw2.common.errors import DataError
 from hw2.common.formatting import first_line
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.data.formats.decode import FORMATS, HEAD, MAX_PIXELS, decode, image_opener, open_image, resize
 from hw2.data.idx import GZIP_MAGIC, read_idx
-from hw2.data.image_spec import STUDY, ImageSpec
 from hw2.data.mnist_layout import BOX, CENTER, center_like_mnist
 
 MOST_BYTES = 8 * MAX_PIXELS  # of a pipe; a PNG has two bytes each of four colors at most

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from hw2.common.constants import IMAGE_SIZE
 from hw2.common.errors import DataError
+from hw2.common.image_spec import ImageSpec, measure
 from hw2.data.files import has_idx_files, listing, read_any
 from hw2.data.formats.archives import ARCHIVES
 from hw2.data.formats.arrays import Labels, OnProgress, Pixels
 from hw2.data.formats.class_folders import decode_listed, list_images
 from hw2.data.formats.locations import expanded
 from hw2.data.formats.requirements import COLORS
-from hw2.data.image_spec import ImageSpec, measure
 from hw2.data.lookup import (
     DatasetFiles,
     DatasetInfo,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hw2.common.constants import DIGITS
 from hw2.common.errors import ConfigurationError, DataError
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.data.catalog import DATASETS, SAMPLE_SUFFIX, SAMPLES, DatasetSpec
 from hw2.data.files import (
     FILE_STEMS,
@@ -34,7 +35,6 @@ from hw2.data.formats.class_folders import find_class_folders, is_class_folders,
 from hw2.data.formats.locations import DatasetNotFoundError, download_dir, expanded
 from hw2.data.formats.npz import is_npz, read_npz
 from hw2.data.formats.requirements import number_classes, read_class_names
-from hw2.data.image_spec import STUDY, ImageSpec
 
 SPLITS = ("train", "test")
 KNOWN = (*DATASETS, *ARCHIVES)

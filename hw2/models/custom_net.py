@@ -28,7 +28,7 @@ from torch.nn.modules import activation
 
 from hw2.common.errors import ConfigurationError, Hw2Error, NetError
 from hw2.common.formatting import first_line
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.net import ModelOutputs, Net
 
 MAX_CHANNELS = 1024  # channels whose covariance is still estimated from a few thousand images

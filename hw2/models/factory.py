@@ -7,7 +7,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.base_cnn import BaseCNN
 from hw2.models.custom_net import CustomNet
 from hw2.models.net import CustomNetSource, Net

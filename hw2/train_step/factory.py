@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.base_cnn import BaseCNN
 from hw2.models.net import Net
 

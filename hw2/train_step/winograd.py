@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hw2.common.constants import NUM_CLASSES
-from hw2.data.image_spec import STUDY
+from hw2.common.image_spec import STUDY
 from hw2.models.base_cnn import BaseCNN, flat_features
 from hw2.models.net import ModelOutputs, preprocess
 from hw2.train_step import winograd_kernels as kernels

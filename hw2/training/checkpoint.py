@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hw2.common.errors import CheckpointError
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.training.trainer import EpochResult, TrainingState
 
 _MAGIC = b"hw2 state 1\n"

@@ -18,7 +18,7 @@ from hw2.training.runtime import ResolvedRuntime
 # of an identity by its value, and so are the data.
 HASHED_SOURCES = (
     "common/constants.py",
-    "data/image_spec.py",
+    "common/image_spec.py",
     "models/base_cnn.py",
     "models/custom_net.py",
     "models/factory.py",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.factory import new_model
 from hw2.train_step.factory import TrainStep, make_train_step
 from hw2.training.config import TrainingConfig

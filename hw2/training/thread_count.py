@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.factory import new_model
 from hw2.training.config import TrainingConfig
 from hw2.training.speed import least_seconds, noise_batch

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hw2.common import active_time
 from hw2.common.errors import CheckpointError, DivergenceError
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.data.image_set import ImageSet
-from hw2.data.image_spec import STUDY, ImageSpec
 from hw2.models.factory import model_from_weights, new_model
 from hw2.models.net import CustomNetSource, Net
 from hw2.train_step.factory import make_train_step

@@ -19,10 +19,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from hw2.common import constants
+from hw2.common import constants, image_spec
 from hw2.common.errors import ConfigurationError
-from hw2.data import image_spec
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models import base_cnn, custom_net, factory, net
 from hw2.models.factory import new_model
 from hw2.models.net import CustomNetSource

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hw2.common.errors import CheckpointError, ConfigurationError
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.custom_net import CustomNet, source_beside
 from hw2.models.factory import model_from_weights, weights_sha256
 from hw2.models.net import Net

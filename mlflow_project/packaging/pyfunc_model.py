@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from hw2.common.errors import CheckpointError
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.custom_net import source_beside
 from hw2.models.factory import model_from_weights
 from hw2.models.net import ModelOutputs, Net

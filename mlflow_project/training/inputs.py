@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hw2.common.constants import MIN_FIT_IMAGES
 from hw2.common.errors import ConfigurationError
 from hw2.common.formatting import plural
-from hw2.data.image_spec import STUDY
+from hw2.common.image_spec import STUDY
 from hw2.data.lookup import DatasetInfo, find_split, identify_dataset
 from hw2.training.config import TrainingConfig
 from hw2.training.fingerprint import hash_sources
@@ -22,8 +22,8 @@ from mlflow_project.tracking.journal import state_dir
 from mlflow_project.training.progress import ProgressListener
 
 if TYPE_CHECKING:
+    from hw2.common.image_spec import ImageSpec
     from hw2.data.image_set import Dataset, ImageSet
-    from hw2.data.image_spec import ImageSpec
 
 OUTLIERS = "fashion-mnist"
 OTHER_OUTLIERS = "mnist"  # for models of garments

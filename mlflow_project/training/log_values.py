@@ -10,8 +10,8 @@ import pandas as pd
 
 from hw2 import figures
 from hw2.common.constants import DIGITS
+from hw2.common.image_spec import STUDY
 from hw2.data.image_set import Dataset, ImageSet
-from hw2.data.image_spec import STUDY
 from hw2.evaluation.metrics import (
     class_accuracy_table,
     confusion_matrix,

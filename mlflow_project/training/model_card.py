@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hw2.common.constants import DIGITS
 from hw2.common.formatting import format_ratio
-from hw2.data.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.net_source import BASE, class_name
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.names import NOTE_TAG

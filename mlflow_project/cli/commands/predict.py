@@ -10,8 +10,8 @@ from mlflow_project.cli.shared.options import name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows, results_alone_on_stdout
 
 if TYPE_CHECKING:
+    from hw2.common.image_spec import ImageSpec
     from hw2.data.image_files import PreparedImage
-    from hw2.data.image_spec import ImageSpec
     from hw2.outliers.detector import OutlierDetector
     from mlflow_project.registry.registered_model import LoadedModel
 
