@@ -8,7 +8,7 @@ were made: see `hw2.data.formats.decode`.
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,7 @@ USUAL_STROKE = 2.2
 # Pixels from where MNIST puts the center of mass; no digit of the sample is further away.
 USUAL_DISTANCE = 2.0
 NEXT_STEP = f"give a file of {FORMATS}, or IDX"
+SpecOf = Callable[[], ImageSpec]
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class PreparedImage:
     notes: tuple[str, ...] = ()
 
 
-def read_images(path: Path, spec: ImageSpec = STUDY) -> Iterator[PreparedImage]:
+def read_images(path: Path, spec_of: SpecOf = lambda: STUDY) -> Iterator[PreparedImage]:
     """Read the images of one file of any of `decode.FORMATS`, or IDX (plain or gzip), recognized by content.
 
-    `-` is stdin. A pipe will do. spec: what the model takes.
+    `-` is stdin. A pipe will do. spec_of: tells what the model takes, once it's known that the file may hold an image.
 
     For a model of digits, 28 x 28 grey values with a dark border are taken as they are, whatever the file's kind; all
     else is laid out anew.
@@ -70,12 +71,12 @@ def read_images(path: Path, spec: ImageSpec = STUDY) -> Iterator[PreparedImage]:
             or it can't be decoded or prepared.
     """
     if path == STDIN or (path.exists() and not (path.is_file() or path.is_dir())):
-        yield from _read_stream(path, spec)
+        yield from _read_stream(path, spec_of)
     else:
-        yield from _read_file(path, spec)
+        yield from _read_file(path, spec_of)
 
 
-def _read_stream(path: Path, spec: ImageSpec) -> Iterator[PreparedImage]:
+def _read_stream(path: Path, spec_of: SpecOf) -> Iterator[PreparedImage]:
     """Read what can be read once alone: stdin, a pipe, a device. Its images and errors have its name."""
     with tempfile.NamedTemporaryFile(prefix="image-") as copy:
         try:
@@ -87,13 +88,13 @@ def _read_stream(path: Path, spec: ImageSpec) -> Iterator[PreparedImage]:
             raise DataError(f"{path}: more than {MOST_BYTES:,} bytes; {NEXT_STEP}")
         copy.flush()
         try:
-            for image in _read_file(Path(copy.name), spec):
+            for image in _read_file(Path(copy.name), spec_of):
                 yield dataclasses.replace(image, name=image.name.replace(copy.name, str(path), 1))
         except DataError as error:
             raise DataError(str(error).replace(copy.name, str(path))) from error
 
 
-def _read_file(path: Path, spec: ImageSpec) -> Iterator[PreparedImage]:
+def _read_file(path: Path, spec_of: SpecOf) -> Iterator[PreparedImage]:
     try:
         with path.open("rb") as file:
             start = file.read(HEAD)
@@ -102,12 +103,10 @@ def _read_file(path: Path, spec: ImageSpec) -> Iterator[PreparedImage]:
     if not start:
         raise DataError(f"{path}: an empty file of 0 bytes; {NEXT_STEP}")
     if start[:3] == b"\0\0\x08" or start[:2] == GZIP_MAGIC:
-        yield from _read_idx_images(path, spec)
-    elif not spec.is_digits:
-        image = decode(path)
-        yield _fit(str(path), image, spec)
+        yield from _read_idx_images(path, spec_of())
     elif image_opener(start) is not None:
-        yield _read_image(path, start)
+        spec = spec_of()
+        yield _read_image(path, start) if spec.is_digits else _fit(str(path), decode(path), spec)
     else:
         raise DataError(f"{path}: no image that can be read, it begins with 0x{start[:8].hex()}; {NEXT_STEP}")
 

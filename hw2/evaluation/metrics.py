@@ -110,10 +110,10 @@ def balanced_accuracy(labels: IntArray, predicted: IntArray) -> float:
 
 
 def differ_in_size(labels: IntArray) -> bool:
-    """Whether a class has half as many images again as another one, so that the plain accuracy says little of that."""
+    """Whether a class has twice as many images as another one, so that the plain accuracy says little of that."""
     images = np.bincount(labels)
     images = images[images > 0]
-    return bool(images.max() >= 1.5 * images.min())
+    return bool(images.max() >= 2 * images.min())
 
 
 def top_accuracy(labels: IntArray, logits: ArrayLike, k: int) -> float:

@@ -28,7 +28,8 @@ def save(path: Path, state: TrainingState) -> None:
     plain = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     plain["history"] = [dataclasses.asdict(result) for result in state.history]
     plain["own_net"] = plain.pop("custom_net")  # the key since the first version
-    plain["images"] = state.images.to_json()
+    if plain.pop("images") != STUDY:
+        plain["images"] = state.images.to_json()
     torch.save(plain, buffer)
     payload = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """`predict`: images in; label, probability and "not a digit" or "none of these classes" out."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,7 @@ from mlflow_project.cli.shared.options import name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows, results_alone_on_stdout
 
 if TYPE_CHECKING:
-    from hw2.common.image_spec import ImageSpec
-    from hw2.data.image_files import PreparedImage
+    from hw2.data.image_files import PreparedImage, SpecOf
     from hw2.outliers.detector import OutlierDetector
     from mlflow_project.registry.registered_model import LoadedModel
 
@@ -42,11 +42,14 @@ def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int
     from mlflow_project.registry.registered_model import RegisteredModel
     from mlflow_project.tracking.delivery.client import connect
 
-    registry = RegisteredModel(connect(), name)
+    @functools.cache
+    def load() -> "LoadedModel":
+        registry = RegisteredModel(connect(), name)
+        return registry.load(registry.resolve(model))
+
     with results_alone_on_stdout():
-        loaded = registry.load(registry.resolve(model))
-        images, bad = _read(files, loaded.model.spec)
-        rows = answers(loaded, images) if images else []
+        images, bad = _read(files, lambda: load().model.spec)
+        rows = answers(load(), images) if images else []
     if rows and format_ == "table":
         _print_table(rows)
     elif rows:
@@ -54,7 +57,7 @@ def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int
     return 1 if bad else 0
 
 
-def _read(files: Iterable[Path], spec: "ImageSpec") -> "tuple[list[PreparedImage], int]":
+def _read(files: Iterable[Path], spec_of: "SpecOf") -> "tuple[list[PreparedImage], int]":
     """All images that can be read, and how many files can't; a line on stderr for each of these."""
     from hw2.common.errors import DataError
     from hw2.data.image_files import read_images
@@ -63,7 +66,7 @@ def _read(files: Iterable[Path], spec: "ImageSpec") -> "tuple[list[PreparedImage
     bad = 0
     for file in files:
         try:
-            images += read_images(file, spec)
+            images += read_images(file, spec_of)
         except DataError as error:
             click.echo(f"Error: {error}", err=True)
             bad += 1
