@@ -116,6 +116,8 @@ def test_the_graph_is_traced_once_and_a_damaged_one_again(monkeypatch: pytest.Mo
         return template
 
     monkeypatch.setattr(exported_program, "_trace", trace)
+    for cached in (Path("state") / "exported").glob("*"):  # whatever was traced before this test
+        cached.unlink()
     for damage, calls in ((None, 1), (None, 1), (b"PK", 2), (template[:-2000], 3)):
         exported_program._template.cache_clear()
         kept = list((Path("state") / "exported").glob("*"))
