@@ -1,54 +1,82 @@
-"""`python -m benchmarks PART`; each part is a module with `options(parser)` and `run(arguments) -> Report`."""
+"""`python -m benchmarks SUITE`; a suite is a module with `options(parser)` and `run(arguments) -> Report`."""
 
 import argparse
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
+from benchmarks.all_suites import run_all
 from benchmarks.common import Report, machine, show, write
-from benchmarks.every_part import run_all
 from hw2.common.errors import Hw2Error
 from mlflow_project.common.errors import ServiceError
 
-PARTS = {
-    "training": "images per second of the training step against the loop that everybody writes",
-    "run": "a whole run, from the command to a registered model, against what a person would write instead",
-    "sweep": "the study's five models as one sweep, against each alone",
-    "outliers": "every outlier score on every outlier set, over several seeds",
-    "outlier_test": "the command outliers over three models, all digits and all garments",
-    "profile": "where a training step's time goes, operator by operator",
-    "serving": "the time that an image takes through mlflow models serve",
-    "service": "commands, the UI and writers on a store with 10,000 runs",
-    "growth": "time and memory against images, epochs, models in compare and runs in the store",
+SUITES = {  # by name: the module below benchmarks, and what it measures
+    "training": ("training.train_step", "images per second of the training step against the baseline loop"),
+    "run": (
+        "training.run",
+        "a whole run, from the command to a registered model, against the baseline programs",
+    ),
+    "sweep": ("training.sweep", "the reference study's five models as one sweep, against each alone"),
+    "search": (
+        "training.search",
+        "a search at an equal budget against Optuna's Hyperband around the baseline loop, and the whole grid",
+    ),
+    "outliers": ("outliers.scores", "every outlier score on every outlier set, over several seeds"),
+    "outlier_test": (
+        "outliers.outlier_test",
+        "the command outliers over three models, all test images of both sets",
+    ),
+    "verdicts": (
+        "comparison.verdicts",
+        "how often configurations are called better in simulated studies",
+    ),
+    "profile": ("training.profile", "where a training step's time goes, operator by operator"),
+    "serving": ("service.serving", "the time that an image takes through mlflow models serve"),
+    "service": ("service.commands", "commands, the UI and writers on a store with 10,000 runs"),
+    "growth": (
+        "growth.suite",
+        "time and memory against images, epochs, models in compare and runs in the store",
+    ),
 }
 ALL = "all"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
-    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
-    chosen = next((argument for argument in sys.argv[1:] if argument in PARTS), None)
-    for name, help_ in {**PARTS, ALL: "every part in turn, each with its defaults, in one file"}.items():
-        part = parts.add_parser(name, help=help_, description=help_)
-        part.add_argument("--data-dir", type=Path, help="folder of MNIST/raw; without it the embedded sample")
-        part.add_argument("--json", type=Path, help="where to write; default benchmarks/results/PART.json")
-        if name == chosen:  # a part imports what it measures
-            import_module(f"benchmarks.{name}").options(part)
+    suites = parser.add_subparsers(dest="suite", required=True, metavar="SUITE")
+    descriptions = {name: description for name, (_, description) in SUITES.items()}
+    chosen = next((argument for argument in sys.argv[1:] if argument in SUITES), None)
+    for name, help_ in {
+        **descriptions,
+        ALL: "every suite in turn, each with its defaults, in one file",
+    }.items():
+        suite = suites.add_parser(name, help=help_, description=help_)
+        suite.add_argument(
+            "--data-dir", type=Path, help="folder of MNIST/raw; without it the embedded sample"
+        )
+        suite.add_argument("--json", type=Path, help="where to write; default benchmarks/results/SUITE.json")
+        if name == chosen:  # a suite imports what it measures
+            load_suite(name).options(suite)
     arguments = parser.parse_args()
-    path = arguments.json or Path(__file__).parent / "results" / f"{arguments.part}.json"
-    if arguments.part == ALL:
+    path = arguments.json or Path(__file__).parent / "results" / f"{arguments.suite}.json"
+    if arguments.suite == ALL:
         data = ["--data-dir", str(arguments.data_dir)] if arguments.data_dir else []
         command = [sys.executable, "-m", "benchmarks"]
-        raise SystemExit(run_all(list(PARTS), lambda part: [*command, part, *data], path))
+        raise SystemExit(run_all(list(SUITES), lambda suite: [*command, suite, *data], path))
     facts = machine()
     try:
-        report: Report = import_module(f"benchmarks.{arguments.part}").run(arguments)
+        report: Report = load_suite(arguments.suite).run(arguments)
     except (Hw2Error, ServiceError) as error:
         raise SystemExit(f"scripts/benchmark: {error}") from error
     show(report, facts)
     write(report, facts, path)
     print(f"written to {path}")
     sys.exit(1 if report.wrong else 0)
+
+
+def load_suite(name: str) -> ModuleType:
+    return import_module(f"benchmarks.{SUITES[name][0]}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What all parts share: the machine in words, candidates in turn, spreads, one table, JSON."""
+"""What all suites share: the machine in words, candidates in turn, spreads, one table, JSON."""
 
 import json
 import os
@@ -27,7 +27,7 @@ Cell = str | float | int
 
 @dataclass(frozen=True)
 class Report:
-    """One part's result. Rows have the same keys; a key's unit is in its name.
+    """One suite's result. Rows have the same keys; a key's unit is in its name.
 
     wrong: what makes the figures worthless, a line each, such as another accuracy: the benchmark then ends with 1.
     """
@@ -57,8 +57,8 @@ def machine() -> dict[str, Any]:
         entries = dict(
             line.split(":", 1) for line in cpuinfo.read_text(encoding="utf-8").splitlines() if ":" in line
         )
-        found = {key.strip(): value.strip() for key, value in entries.items()}
-        model, flags = found.get("model name", model), found.get("flags", "")
+        result = {key.strip(): value.strip() for key, value in entries.items()}
+        model, flags = result.get("model name", model), result.get("flags", "")
     telling = [flag for flag in flags.split() if flag.startswith(("avx2", "avx512f", "avx512_bf16", "amx"))]
     return {
         "processor": model,
@@ -71,7 +71,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "versions": {name: found for name in _TELLING if (found := _version(name))},
+        "versions": {name: result for name in _TELLING if (result := _version(name))},
         "step": backend_name("cpu"),
         "code_sha256": code_hash(),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),

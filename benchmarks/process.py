@@ -51,12 +51,12 @@ def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str]
             text=True,
             encoding="utf-8",
         )
-        found = (
+        results = (
             json.loads(result.read_text(encoding="utf-8"))
             if result.exists()
             else {"status": started.returncode}
         )
-    status = found.pop("status")
+    status = results.pop("status")
     if status or started.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {status}: {started.stderr.strip()[-2000:]}")
-    return Measured(**found, said=started.stdout)
+    return Measured(**results, said=started.stdout)

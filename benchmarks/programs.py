@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.process import Measured, measure
-from benchmarks.stages import EXIT
+from benchmarks.training.stages import EXIT
 
 EXPORTED = "exported"  # of the state folder
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,19 +77,19 @@ def home(place: Place) -> Iterator[tuple[Path, dict[str, str]]]:
         shutil.rmtree(folder)
 
 
-def settled(scratch: Path) -> Place:
+def prepare_place(scratch: Path) -> Place:
     """A place where all is made that is made once: MLflow's tables, our compiled kernels and traced program.
 
     Whole runs are compared as the second and every later one on a machine is.
     """
     new = Place(fresh_store(scratch), scratch)
-    kept = scratch / EXPORTED
+    exported = scratch / EXPORTED
     with home(new) as (folder, variables):
         run_program(
             ["mlflow_project", "train", "--dataset", "mnist-sample", "--epochs", "1"], folder, variables
         )
-        shutil.copytree(folder / "state" / EXPORTED, kept)
-    return Place(new.store, scratch, kept)
+        shutil.copytree(folder / "state" / EXPORTED, exported)
+    return Place(new.store, scratch, exported)
 
 
 def run_program(program: Sequence[str], folder: Path, variables: dict[str, str]) -> Measured:
@@ -109,7 +109,7 @@ def logged(folder: Path) -> list[Logged]:
     runs = client.search_runs(experiments, order_by=["attributes.start_time"])
     above = {run.data.tags.get("mlflow.parentRunId") for run in runs}
     versions = [version.run_id for version in client.search_model_versions()]
-    found = []
+    result = []
     for run in runs:
         if run.info.run_id in above:
             continue
@@ -119,7 +119,7 @@ def logged(folder: Path) -> list[Logged]:
         models = client.search_logged_models(experiments, filter_string=f"source_run_id = '{run_id}'")
         places = [run.info.artifact_uri, *(model.artifact_location for model in models)]
         files = [path for place in places for path in _files(str(place))]
-        found.append(
+        result.append(
             Logged(
                 lr=float(parameters["lr"]),
                 epochs=int(parameters["epochs"]) if "epochs" in parameters else None,
@@ -132,7 +132,7 @@ def logged(folder: Path) -> list[Logged]:
                 weights_sha256=run.data.tags.get("weights_sha256"),
             )
         )
-    return found
+    return result
 
 
 def fresh_store(folder: Path) -> Path:
@@ -151,7 +151,9 @@ def stages(place: Place, arguments: Sequence[str]) -> dict[str, float]:
     """Seconds of each stage of one of our commands, from the start of its process to its end."""
     with home(place) as (folder, variables):
         path = folder / "stages.json"
-        run_program(["benchmarks.stages", str(path), str(time.time()), *arguments], folder, variables)
+        run_program(
+            ["benchmarks.training.stages", str(path), str(time.time()), *arguments], folder, variables
+        )
         # Here, before the folder is removed, which is nobody's work but ours.
         ended, written = time.time(), json.loads(path.read_text(encoding="utf-8"))
     return {**written["seconds"], EXIT: ended - written["ended"]}

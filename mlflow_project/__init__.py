@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from mlflow_project.registry.promotion import promote as promote
     from mlflow_project.registry.registered_model import RegisteredModel as RegisteredModel
     from mlflow_project.reports.page import make_report as make_report
+    from mlflow_project.searches.search import search as search
     from mlflow_project.server.backup import backup as backup
     from mlflow_project.server.backup import restore as restore
     from mlflow_project.sweeps.reproduce import reproduce as reproduce
     from mlflow_project.sweeps.sweep import sweep as sweep
     from mlflow_project.tracking import start_run as start_run
+    from mlflow_project.tracking.delivery.client import migrate_store as migrate_store
     from mlflow_project.tracking.journal.local_runs import local_runs as local_runs
     from mlflow_project.tracking.sync import sync as sync
     from mlflow_project.training.train import resume as resume
@@ -69,10 +71,12 @@ _MODULES = {
     "mlflow_project.registry.promotion": ("promote",),
     "mlflow_project.registry.registered_model": ("RegisteredModel",),
     "mlflow_project.reports.page": ("make_report",),
+    "mlflow_project.searches.search": ("search",),
     "mlflow_project.server.backup": ("backup", "restore"),
     "mlflow_project.sweeps.reproduce": ("reproduce",),
     "mlflow_project.sweeps.sweep": ("sweep",),
     "mlflow_project.tracking": ("start_run",),
+    "mlflow_project.tracking.delivery.client": ("migrate_store",),
     "mlflow_project.tracking.journal.local_runs": ("local_runs",),
     "mlflow_project.tracking.sync": ("sync",),
     "mlflow_project.training.train": ("resume", "train"),

@@ -43,8 +43,8 @@ def query_index(name: str, python: str) -> tuple[list[str], str]:
     pip = [sys.executable, "-m", "pip", "index", "versions", "--disable-pip-version-check", "--pre"]
     wheels = ["--only-binary=:all:", "--python-version", python, "--retries", "1", "--timeout", "15"]
     done = subprocess.run([*pip, *wheels, name], capture_output=True, encoding="utf-8", check=False)
-    found = re.search(r"^Available versions: (.*)$", done.stdout, re.MULTILINE)
-    return (found[1].split(", ") if found else [], "" if found else done.stderr)
+    match = re.search(r"^Available versions: (.*)$", done.stdout, re.MULTILINE)
+    return (match[1].split(", ") if match else [], "" if match else done.stderr)
 
 
 def main(pythons: list[str]) -> int:
@@ -58,9 +58,9 @@ def main(pythons: list[str]) -> int:
     everything = pythons in ([], allowed)
     pythons = pythons or allowed
     # Every index has pip; where it isn't there, no index answers.
-    reachable, said = query_index("pip", pythons[0])
+    reachable, errors = query_index("pip", pythons[0])
     if not reachable:
-        last = (said.strip().splitlines() or ["pip said nothing"])[-1]
+        last = (errors.strip().splitlines() or ["pip printed nothing"])[-1]
         print(f"check-pins: pip's index can't be reached ({last}); nothing was checked", file=sys.stderr)
         return UNREACHABLE
     wanted = list(product(pins, pythons))

@@ -60,9 +60,9 @@ def migrated_store(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPat
 
     cache = pytestconfig.cache
     folder = cache.mkdir("mlflow-store") if cache is not None else tmp_path_factory.mktemp("store")
-    kept = folder / f"{version('mlflow')}-{version('sqlalchemy')}.db"
+    saved = folder / f"{version('mlflow')}-{version('sqlalchemy')}.db"
     with locked(folder / "lock"):
-        if not kept.exists():
+        if not saved.exists():
             from mlflow.tracking import MlflowClient
 
             fresh = tmp_path_factory.mktemp("fresh-store") / "mlflow.db"
@@ -71,8 +71,8 @@ def migrated_store(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPat
             client.search_registered_models()
             part = folder / f"{os.getpid()}.part"
             shutil.copyfile(fresh, part)
-            part.replace(kept)
-    return kept
+            part.replace(saved)
+    return saved
 
 
 @pytest.fixture

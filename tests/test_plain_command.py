@@ -92,9 +92,9 @@ def runs(folder: Path) -> list[str]:
 
 def parameters(folder: Path) -> dict[str, str]:
     connection = sqlite3.connect(folder / "mlflow.db")
-    found = dict(connection.execute("SELECT key, value FROM params").fetchall())
+    result = dict(connection.execute("SELECT key, value FROM params").fetchall())
     connection.close()
-    return found
+    return result
 
 
 @pytest.fixture
@@ -215,10 +215,10 @@ def test_a_conda_that_exists_is_the_one_that_is_used(
 ) -> None:
     done = shell(activated("mlflow run . -P lr=0.1"), project, conda / "bin", **project_store)
     assert done.returncode == 0, done.stderr
-    asked = (conda / "asked").read_text(encoding="utf-8").splitlines()
+    calls = (conda / "asked").read_text(encoding="utf-8").splitlines()
     name = environment_name(project)
-    assert f"env create -n {name} --file {project}/conda.yaml" in asked
-    assert asked[-2:] == [f"activate {name}", "-m mlflow_project train --lr 0.1"]
+    assert f"env create -n {name} --file {project}/conda.yaml" in calls
+    assert calls[-2:] == [f"activate {name}", "-m mlflow_project train --lr 0.1"]
 
 
 @pytest.mark.parametrize("variable", ["MLFLOW_CONDA_HOME", "CONDA_EXE"])

@@ -86,27 +86,27 @@ SKIPS = {
 
 @pytest.mark.parametrize("text", SKIPS.values(), ids=SKIPS)
 def test_in_ci_a_skip_is_a_failure_that_says_why(tmp_path: Path, text: str) -> None:
-    status, said = own_tests(tmp_path, text.format("no browser"), CI="true")
+    status, output = own_tests(tmp_path, text.format("no browser"), CI="true")
     assert status != 0
-    assert "skipped in CI: " in said
-    assert "no browser" in said
+    assert "skipped in CI: " in output
+    assert "no browser" in output
 
 
 @pytest.mark.parametrize("variables", [{}, {"CI": "true"}], ids=["at home", "in CI"])
 def test_a_gpu_may_be_missing_anywhere(tmp_path: Path, variables: dict[str, str]) -> None:
-    status, said = own_tests(tmp_path, SKIPS["in a test"].format("no GPU here"), **variables)
-    assert status == 0, said
+    status, output = own_tests(tmp_path, SKIPS["in a test"].format("no GPU here"), **variables)
+    assert status == 0, output
 
 
 def test_at_home_a_skip_is_a_skip(tmp_path: Path) -> None:
-    status, said = own_tests(tmp_path, SKIPS["by a mark"].format("no browser"))
-    assert status == 0, said
+    status, output = own_tests(tmp_path, SKIPS["by a mark"].format("no browser"))
+    assert status == 0, output
 
 
 @pytest.mark.parametrize("address", ["('1.1.1.1', 80)", "('example.org', 80)"])
 def test_a_test_that_asks_for_the_network_fails(tmp_path: Path, address: str) -> None:
-    status, said = own_tests(
+    status, output = own_tests(
         tmp_path, f"import socket\ndef test_it():\n    socket.create_connection({address})\n"
     )
     assert status == 1
-    assert "tests stay on this machine" in said
+    assert "tests stay on this machine" in output

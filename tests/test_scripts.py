@@ -198,14 +198,14 @@ class TestPythons:
             place.mkdir(exist_ok=True)
             (place / name).symlink_to(shutil.which(name) or "/bin/false")
         programs = checkout.folder / ".venv" / "bin"
-        kept = programs.rename(checkout.folder.parent / "programs of .venv")
+        saved = programs.rename(checkout.folder.parent / "programs of .venv")
         version = f"import sys; sys.version_info = (3, {minor}, 0); exec(sys.argv[1])"
         program(
             place / "python3",
             f"""case "$1" in
                 -c) exec '{sys.executable}' -c '{version}' "$2" ;;
                 -V) echo 'Python 3.{minor}.0' ;;
-                *) '{shutil.which("cp")}' -r '{kept}' '{programs}' ;;
+                *) '{shutil.which("cp")}' -r '{saved}' '{programs}' ;;
             esac""",
         )
         return checkout.call("scripts/setup", PATH=str(place))
@@ -244,19 +244,19 @@ class TestPins:
     def test_what_was_checked_is_not_asked_for_again_until_a_pin_changes(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        asked: list[str] = []
+        requests: list[str] = []
         monkeypatch.setattr(check_pins, "CHECKED", tmp_path / "pins.sha256")
         monkeypatch.setattr(
-            check_pins, "query_index", lambda name, python: (asked.append(name) or ["1.0", "2.0"], "")
+            check_pins, "query_index", lambda name, python: (requests.append(name) or ["1.0", "2.0"], "")
         )
         monkeypatch.setattr(check_pins, "read_pins", lambda *texts: [("one", "1.0")])
         assert check_pins.main([]) == 0
-        first = len(asked)
+        first = len(requests)
         assert check_pins.main([]) == 0
-        assert len(asked) == first
+        assert len(requests) == first
         monkeypatch.setattr(check_pins, "read_pins", lambda *texts: [("one", "2.0")])
         assert check_pins.main([]) == 0
-        assert len(asked) == 2 * first
+        assert len(requests) == 2 * first
 
     def test_an_index_that_is_away_is_said(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
         for key in [key for key in os.environ if key.startswith("PIP_")]:
@@ -293,10 +293,9 @@ class TestDebianPackages:
     def test_root_in_ci_installs_them(self, checkout: Checkout) -> None:
         status, _, calls = self.call(checkout, 0, "true", "exit 0")
         assert status == 0
-        assert [call.split()[-1] in ("update", "chromium-driver", "postgresql") for call in calls] == [
-            True,
-            True,
-        ]
+        update, install = calls
+        assert update.endswith("update")
+        assert install.endswith("gcc libc6-dev")
 
     @pytest.mark.parametrize(
         ("user", "ci", "apt"), [(0, "", "exit 0"), (1000, "true", "exit 0"), (0, "true", None)]
@@ -304,11 +303,11 @@ class TestDebianPackages:
     def test_otherwise_the_command_is_said(
         self, checkout: Checkout, user: int, ci: str, apt: str | None
     ) -> None:
-        status, said, calls = self.call(checkout, user, ci, apt)
+        status, output, calls = self.call(checkout, user, ci, apt)
         assert (status, calls) == (0, [])
-        assert "apt-get install chromium chromium-driver" in said
+        assert "apt-get install chromium chromium-driver" in output
 
     def test_an_apt_get_that_fails_is_said_and_stops_nothing(self, checkout: Checkout) -> None:
-        status, said, _ = self.call(checkout, 0, "true", "exit 100")
+        status, output, _ = self.call(checkout, 0, "true", "exit 100")
         assert status == 0
-        assert "could not install chromium" in said
+        assert "could not install chromium" in output

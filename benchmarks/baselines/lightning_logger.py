@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from benchmarks.usual import Net
+from benchmarks.baselines.training_loop import Net
 from hw2.common.image_spec import MEAN, SCALE
 
 

@@ -24,6 +24,10 @@ class DataError(Hw2Error):
     """Files or images that are not what they should be."""
 
 
+DIVERGED = "the loss became"
+"""How the message of a DivergenceError begins."""
+
+
 class DivergenceError(Hw2Error):
     """The loss became NaN or infinite.
 
@@ -32,7 +36,7 @@ class DivergenceError(Hw2Error):
 
     def __init__(self, epoch: int, batch: int, loss: float, lr: float) -> None:
         super().__init__(
-            f"the loss became {loss} at batch {batch} (epoch {epoch}): training stopped; "
+            f"{DIVERGED} {loss} at batch {batch} (epoch {epoch}): training stopped; "
             f"a learning rate below {lr:g} may be stable"
         )
         self.epoch = epoch

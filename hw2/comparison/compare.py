@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,13 +13,14 @@ import pandas as pd
 from hw2.common.errors import ComparisonError
 from hw2.common.formatting import ALPHA, format_p, plural
 from hw2.common.types import BoolArray, FloatArray
-from hw2.comparison.model_predictions import ModelPredictions, configuration_labels
+from hw2.comparison.best import BestVerdict, compare_with_best
+from hw2.comparison.configurations import ConfigurationComparison, compare_configurations, find_pair
+from hw2.comparison.model_predictions import FailedTraining, ModelPredictions
 from hw2.comparison.significance import (
     CochranQ,
     cochran_q,
     holm_correction,
     mcnemar,
-    paired_difference,
     paired_difference_ci,
 )
 from hw2.evaluation.metrics import wilson_bounds
@@ -36,9 +37,8 @@ class Comparison:
         difference (of accuracies, first less second), low, high (95 %), p (exact McNemar), p_holm,
         better ("" for none), verdict.
     overall, overall_verdict: Cochran's Q over all models.
-    seeds: a row a configuration, apart from the seed: configuration, seeds, models, mean, sd, least, most.
-    seed_pairs: a row a pair of configurations with two or more seeds in common: first, second, seeds,
-        difference (mean), sd, low, high (95 %), p (paired t-test), p_holm, better, verdict.
+    best: the models' comparison with the best of them.
+    by_configuration: the verdicts on configurations, over seeds and images.
     """
 
     models: tuple[ModelPredictions, ...]
@@ -46,34 +46,34 @@ class Comparison:
     pairs: pd.DataFrame
     overall: CochranQ
     overall_verdict: str
-    seeds: pd.DataFrame
-    seed_pairs: pd.DataFrame
+    best: BestVerdict
+    by_configuration: ConfigurationComparison
 
     def pair(self, first: str, second: str) -> dict[str, Any]:
         """Find the row of `pairs` for two models by name, in either order; KeyError where there is none."""
-        both = self.pairs[["first", "second"]].isin((first, second)).all(axis=1)
-        if not both.any():
-            raise KeyError((first, second))
-        return {str(key): value for key, value in self.pairs[both].iloc[0].items()}
+        return find_pair(self.pairs, first, second)
 
 
-def compare(models: Sequence[ModelPredictions]) -> Comparison:
-    """Compare models.
+def compare(models: Sequence[ModelPredictions], failed: Sequence[FailedTraining] = ()) -> Comparison:
+    """Compare models, and their configurations where these have several seeds.
+
+    Args:
+        models: With predictions for the same images.
+        failed: Trainings without a model, which count as seeds that failed.
 
     Raises:
         ComparisonError: no model, a name twice, or predictions for other images.
     """
     _check_comparable(models)
     overall = cochran_q(np.stack([model.correct for model in models], axis=1))
-    groups = _by_configuration(models)
     return Comparison(
         models=tuple(models),
         accuracy=_accuracy(models),
         pairs=_pairs(models),
         overall=overall,
         overall_verdict=_overall_verdict(overall, models),
-        seeds=_seeds(groups),
-        seed_pairs=_seed_pairs(groups),
+        best=compare_with_best({model.name: model.correct for model in models}),
+        by_configuration=compare_configurations(models, failed),
     )
 
 
@@ -136,7 +136,6 @@ def pareto_front(gain: FloatArray, costs: FloatArray) -> BoolArray:
 PAIR_COLUMNS = [
     "first", "second", "only_first_right", "only_second_right", "same_answer", "difference", "low", "high", "p",
 ]  # fmt: skip
-SEED_PAIR_COLUMNS = ["first", "second", "seeds", "difference", "sd", "low", "high", "p"]
 
 
 def _pairs(models: Sequence[ModelPredictions]) -> pd.DataFrame:
@@ -150,15 +149,8 @@ def _pairs(models: Sequence[ModelPredictions]) -> pd.DataFrame:
         p = mcnemar(only_first, only_second)
         rows.append((first.name, second.name, only_first, only_second, same_answer, difference, *interval, p))
     table = pd.DataFrame(rows, columns=PAIR_COLUMNS)
-    return _with_verdicts(table, lambda row: _pair_verdict(row, models[0].n, len(table)))
-
-
-def _with_verdicts(
-    table: pd.DataFrame, judge: Callable[[Mapping[Hashable, Any]], tuple[str, str]]
-) -> pd.DataFrame:
-    """Add p_holm, and better and verdict as `judge` gives them for a row."""
     table["p_holm"] = holm_correction(table["p"].tolist())
-    verdicts = [judge(row) for row in table.to_dict("records")]
+    verdicts = [_pair_verdict(row, models[0].n, len(table)) for row in table.to_dict("records")]
     return table.assign(better=[name for name, _ in verdicts], verdict=[text for _, text in verdicts])
 
 
@@ -199,56 +191,3 @@ def _overall_verdict(overall: CochranQ, models: Sequence[ModelPredictions]) -> s
     if overall.p >= ALPHA:
         return f"no significant difference among the {len(models)} models: {evidence}"
     return f"the {len(models)} models are not all equally good: {evidence}"
-
-
-def _by_configuration(models: Sequence[ModelPredictions]) -> dict[str, dict[str, ModelPredictions]]:
-    """Group models by configuration, then by seed, in their order; of repetitions, the first."""
-    labels = configuration_labels([model.without_seed for model in models])
-    groups: dict[str, dict[str, ModelPredictions]] = {}
-    for label, model in zip(labels, models, strict=True):
-        groups.setdefault(label, {}).setdefault("" if model.seed is None else str(model.seed), model)
-    return groups
-
-
-def _seeds(groups: Mapping[str, Mapping[str, ModelPredictions]]) -> pd.DataFrame:
-    rows = []
-    for label, by_seed in groups.items():
-        accuracies = np.array([model.accuracy for model in by_seed.values()])
-        rows.append(
-            {
-                "configuration": label,
-                "seeds": ", ".join(seed for seed in by_seed if seed),
-                "models": len(accuracies),
-                "mean": accuracies.mean(),
-                "sd": accuracies.std(ddof=1) if len(accuracies) > 1 else np.nan,
-                "least": accuracies.min(),
-                "most": accuracies.max(),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _seed_pairs(groups: Mapping[str, Mapping[str, ModelPredictions]]) -> pd.DataFrame:
-    rows = []
-    for (first, firsts), (second, seconds) in combinations(groups.items(), 2):
-        common = [seed for seed in firsts if seed in seconds]
-        if len(common) < 2:
-            continue
-        difference = paired_difference(
-            [firsts[seed].accuracy for seed in common], [seconds[seed].accuracy for seed in common]
-        )
-        rows.append((first, second, *difference))
-    table = pd.DataFrame(rows, columns=SEED_PAIR_COLUMNS)
-    return _with_verdicts(table, lambda row: _seed_verdict(row, len(table)))
-
-
-def _seed_verdict(row: Mapping[Hashable, Any], pairs: int) -> tuple[str, str]:
-    difference, seeds, p = row["difference"], row["seeds"], row["p_holm"]
-    if difference == 0 and row["sd"] == 0:
-        return "", f"a tie: the same accuracy with each of {seeds} seeds"
-    points = f"{abs(difference) * 100:.2f} points on average over {seeds} seeds"
-    evidence = f"{points}, {format_p(p)}{_corrected(pairs)}"
-    if p >= ALPHA:
-        return "", f"no significant difference: {evidence}"
-    better = str(row["first"] if difference > 0 else row["second"])
-    return better, f"{better} is better: {evidence}"

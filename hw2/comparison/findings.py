@@ -1,15 +1,18 @@
 """The findings of a comparison in sentences, with their numbers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from hw2.common.constants import DIGITS
 from hw2.common.formatting import ALPHA, format_p, format_percent, join_names, plural
 from hw2.comparison.compare import Comparison
-from hw2.comparison.model_predictions import SEED, ModelPredictions, Setting
+from hw2.comparison.configurations import ConfigurationComparison
+from hw2.comparison.model_predictions import REPEATED, SEED, ModelPredictions, Setting
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,25 @@ class Finding:
     text: str
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A model or a configuration. seed: None for a configuration, which has several."""
+
+    name: str
+    settings: Mapping[str, Setting]
+    seed: Setting | None
+    accuracy: float
+    train_seconds: float | None
+    description: str
+
+
+_WithSettings = TypeVar("_WithSettings", _Candidate, ModelPredictions)
+_Candidates = Sequence[_Candidate]
+_Judge = Callable[[_Candidate, _Candidate], str]
+
+
 def findings(comparison: Comparison) -> list[Finding]:
-    """List all findings; what the models at hand can't answer is left out."""
+    """List all findings on models; what those at hand can't answer is left out."""
     return [
         Finding("best", best(comparison)),
         *(Finding("schedules", text) for text in short_vs_long(comparison)),
@@ -30,6 +50,19 @@ def findings(comparison: Comparison) -> list[Finding]:
             Finding("digits" if model.classes == DIGITS else "classes", best_class(model))
             for model in comparison.models
         ),
+    ]
+
+
+def configuration_findings(found: ConfigurationComparison) -> list[Finding]:
+    """List the findings on configurations with several seeds; none where no two can be compared."""
+    if found.best is None:
+        return []
+    candidates, judge = _configurations(found), partial(_configuration_verdict, found)
+    notes = [f"{note}." for note in found.notes]
+    return [
+        Finding("best", " ".join([*found.best.sentences(), *notes])),
+        *(Finding("schedules", text) for text in _schedules(candidates, judge)),
+        *(Finding("epochs", text) for text in _epoch_gains(candidates, judge)),
     ]
 
 
@@ -43,18 +76,17 @@ def best(comparison: Comparison) -> str:
         return f"{first.name} has {has}; there is no other model to compare it with."
     if len(leaders) > 1:
         return f"{join_names([model.name for model in leaders])} share the first place, each with {has}."
-    rivals = [model for model in models[1:] if comparison.pair(first.name, model.name)["better"] == ""]
-    if not rivals:
-        second = comparison.pair(first.name, models[1].name)
+    others = comparison.best.table.set_index("candidate")["p_corrected"]
+    if not comparison.best.rivals:
         return (
-            f"{first.name} is best, and that is certain at the 5 % level: {has}, {format_p(second['p_holm'])} "
-            f"against the next, {models[1].name}."
+            f"{first.name} is best, and that is certain at the 5 % level: {has}, "
+            f"{format_p(others[models[1].name])} against the next, {models[1].name}."
         )
-    closest = comparison.pair(first.name, rivals[0].name)
+    closest = next(model for model in models if model.name == comparison.best.rivals[0])
     return (
         f"{first.name} has the most right, {has}, but that it is best is not certain: it can't be told from "
-        f"{join_names([model.name for model in rivals])} ({_against(first, rivals[0])}, "
-        f"{format_p(closest['p_holm'])} for {rivals[0].name})."
+        f"{join_names(comparison.best.rivals)} ({_against(first, closest)}, {format_p(others[closest.name])} for "
+        f"{closest.name})."
     )
 
 
@@ -63,19 +95,23 @@ def short_vs_long(comparison: Comparison) -> Iterator[str]:
 
     The grid is that of `grid_models`.
     """
-    for alike in _grouped(comparison, "lr", "epochs").values():
+    return _schedules(_models(comparison), partial(_verdict, comparison))
+
+
+def _schedules(candidates: _Candidates, judge: _Judge) -> Iterator[str]:
+    for alike in _grouped(candidates, "lr", "epochs").values():
         corners = grid_models(alike)
-        short = min(corners, key=lambda model: (-_value(model, "lr"), _value(model, "epochs")))
-        long = min(corners, key=lambda model: (_value(model, "lr"), -_value(model, "epochs")))
+        short = min(corners, key=lambda one: (-_value(one, "lr"), _value(one, "epochs")))
+        long = min(corners, key=lambda one: (_value(one, "lr"), -_value(one, "epochs")))
         if _value(short, "lr") > _value(long, "lr") and _value(short, "epochs") < _value(long, "epochs"):
             yield (
-                f"Short and aggressive against long and patient: {_described(short)} against "
-                f"{_described(long)}. {_verdict(comparison, short, long)}{_times(short, long)}"
+                f"Short and aggressive against long and patient: {short.description} against "
+                f"{long.description}. {judge(short, long)}{_times(short, long)}"
             )
 
 
-def grid_models(models: Sequence[ModelPredictions]) -> list[ModelPredictions]:
-    """Keep models whose learning rate was trained for more than one number of epochs; all, where none was."""
+def grid_models(models: Sequence[_WithSettings]) -> list[_WithSettings]:
+    """Keep those whose learning rate was trained for more than one number of epochs; all, where none was."""
     epochs: dict[Setting | None, set[Setting | None]] = {}
     for model in models:
         epochs.setdefault(model.settings.get("lr"), set()).add(model.settings.get("epochs"))
@@ -84,8 +120,12 @@ def grid_models(models: Sequence[ModelPredictions]) -> list[ModelPredictions]:
 
 def epoch_gains(comparison: Comparison) -> Iterator[str]:
     """Say what each step to more epochs gained, all else equal."""
-    for alike in _grouped(comparison, "epochs").values():
-        ordered = sorted(alike, key=lambda model: _value(model, "epochs"))
+    return _epoch_gains(_models(comparison), partial(_verdict, comparison))
+
+
+def _epoch_gains(candidates: _Candidates, judge: _Judge) -> Iterator[str]:
+    for alike in _grouped(candidates, "epochs").values():
+        ordered = sorted(alike, key=lambda one: _value(one, "epochs"))
         for fewer, more in pairwise(ordered):
             if fewer.settings["epochs"] == more.settings["epochs"]:
                 continue
@@ -94,7 +134,7 @@ def epoch_gains(comparison: Comparison) -> Iterator[str]:
             yield (
                 f"From {fewer.settings['epochs']} to {more.settings['epochs']} epochs at lr "
                 f"{more.settings.get('lr', '?')} ({fewer.name} to {more.name}) accuracy {word} "
-                f"{abs(points):.2f} points. {_verdict(comparison, more, fewer)}"
+                f"{abs(points):.2f} points. {judge(more, fewer)}"
             )
 
 
@@ -121,43 +161,80 @@ def best_class(model: ModelPredictions) -> str:
     )
 
 
-def _grouped(comparison: Comparison, *varying: str) -> Mapping[object, list[ModelPredictions]]:
-    """Group models that differ in nothing but the settings named; models without these are left out."""
-    groups: dict[object, list[ModelPredictions]] = {}
-    for model in comparison.models:
-        if all(isinstance(model.settings.get(key), int | float) for key in varying):
-            rest = tuple(item for item in model.without_seed if item[0] not in varying)
-            groups.setdefault((model.settings.get(SEED), rest), []).append(model)
+def _models(comparison: Comparison) -> _Candidates:
+    return [
+        _Candidate(
+            name=model.name,
+            settings=model.settings,
+            seed=model.settings.get(SEED),
+            accuracy=model.accuracy,
+            train_seconds=model.train_seconds,
+            description=_described(model),
+        )
+        for model in comparison.models
+    ]
+
+
+def _configurations(found: ConfigurationComparison) -> _Candidates:
+    """List the configurations that are compared; the training time is the mean over seeds, where all are known."""
+    candidates = []
+    for one in found.configurations:
+        if one.is_compared:
+            mean = float(one.correct.mean())
+            times = [model.train_seconds for model in one.models.values() if model.train_seconds]
+            seconds = sum(times) / len(times) if len(times) == len(one.models) else None
+            description = f"{one.label} ({format_percent(mean, 2)} over {len(one.models)} seeds)"
+            candidates.append(_Candidate(one.label, one.settings, None, mean, seconds, description))
+    return candidates
+
+
+def _grouped(candidates: _Candidates, *varying: str) -> Mapping[object, list[_Candidate]]:
+    """Group those that differ in nothing but the settings named; those without these are left out."""
+    groups: dict[object, list[_Candidate]] = {}
+    for one in candidates:
+        if all(isinstance(one.settings.get(key), int | float) for key in varying):
+            rest = tuple(
+                sorted(item for item in one.settings.items() if item[0] not in (*varying, *REPEATED))
+            )
+            groups.setdefault((one.seed, rest), []).append(one)
     return {key: alike for key, alike in groups.items() if len(alike) > 1}
 
 
-def _value(model: ModelPredictions, key: str) -> float:
-    return float(model.settings[key])
+def _value(candidate: _Candidate, key: str) -> float:
+    return float(candidate.settings[key])
 
 
 def _described(model: ModelPredictions) -> str:
-    settings = model.settings
-    epochs = plural(int(str(settings["epochs"])), "epoch")
-    return f"{model.name} (lr {settings['lr']}, {epochs}, {format_percent(model.accuracy, 2)})"
+    lr, epochs = model.settings.get("lr", "?"), model.settings.get("epochs", "?")
+    trained = plural(epochs, "epoch") if isinstance(epochs, int) else f"{epochs} epochs"
+    return f"{model.name} (lr {lr}, {trained}, {format_percent(model.accuracy, 2)})"
 
 
 def _against(first: ModelPredictions, second: ModelPredictions) -> str:
-    only_first = int((first.correct & ~second.correct).sum())
-    only_second = int((second.correct & ~first.correct).sum())
-    return f"{only_first:,} image{'' if only_first == 1 else 's'} against {only_second:,}"
+    return _counts(int((first.correct & ~second.correct).sum()), int((second.correct & ~first.correct).sum()))
 
 
-def _verdict(comparison: Comparison, first: ModelPredictions, second: ModelPredictions) -> str:
+def _counts(first: int, second: int) -> str:
+    return f"{first:,} image{'' if first == 1 else 's'} against {second:,}"
+
+
+def _verdict(comparison: Comparison, first: _Candidate, second: _Candidate) -> str:
     row = comparison.pair(first.name, second.name)
-    if row["only_first_right"] == row["only_second_right"] == 0:
+    counts = {row["first"]: row["only_first_right"], row["second"]: row["only_second_right"]}
+    if not any(counts.values()):
         return "Both are right on the same images: a tie."
-    evidence = f"{_against(first, second)}, {format_p(row['p_holm'])}"
+    evidence = f"{_counts(counts[first.name], counts[second.name])}, {format_p(row['p_holm'])}"
     if row["p_holm"] >= ALPHA:
         return f"No difference can be told: {evidence}."
     return f"{row['better']} is better: {evidence}."
 
 
-def _times(first: ModelPredictions, second: ModelPredictions) -> str:
+def _configuration_verdict(found: ConfigurationComparison, first: _Candidate, second: _Candidate) -> str:
+    verdict = str(found.pair(first.name, second.name)["verdict"])
+    return f"{verdict[0].upper()}{verdict[1:]}." if verdict.startswith("can't") else f"{verdict}."
+
+
+def _times(first: _Candidate, second: _Candidate) -> str:
     if not first.train_seconds or not second.train_seconds:
         return ""
     return (

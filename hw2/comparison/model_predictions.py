@@ -1,4 +1,4 @@
-"""The predictions of one model, as a comparison takes them."""
+"""The predictions of one model, and trainings that ended without one, as a comparison takes them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,56 @@ import numpy as np
 
 from hw2.common.constants import DIGITS
 from hw2.common.formatting import parse_number
-from hw2.common.types import BoolArray, IntArray
+from hw2.common.types import IntArray
 from hw2.evaluation.predictions import Predictions
+from hw2.evaluation.result import LabeledPredictions
 
 SEED = "seed"
 # What doesn't make another configuration: repetitions may differ in these.
 REPEATED = (SEED, "threads")
+
+_CHANCE_ERRORS = 3.0  # standard errors
 
 Setting = str | int | float
 Configuration = tuple[tuple[str, Setting], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class ModelPredictions:
-    """One model's answers to the images that `images_sha256` names.
+class _Training:
+    """A training, with a model or without one.
 
-    configuration: as requested, values as they are or as text, with the seed under "seed"; labels and
-    predicted: int64 [N]; train_seconds and model_size_bytes: None where unknown.
+    configuration: as requested, values as they are or as text, with the seed under "seed".
     """
 
     name: str
     configuration: Mapping[str, object]
+
+    @cached_property
+    def settings(self) -> dict[str, Setting]:
+        """The configuration with numbers as numbers, however they were written: "0.10" is 0.1."""
+        return {key: parse_number(value) for key, value in self.configuration.items()}
+
+    @property
+    def seed(self) -> Setting | None:
+        return self.settings.get(SEED)
+
+    @cached_property
+    def without_seed(self) -> Configuration:
+        """The configuration apart from seed and threads: equal for models that are repetitions of each other."""
+        return tuple(sorted((key, value) for key, value in self.settings.items() if key not in REPEATED))
+
+
+class FailedTraining(_Training):
+    """A training whose loss became NaN or infinite, so that there is no model."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPredictions(LabeledPredictions, _Training):
+    """One model's answers to the images that `images_sha256` names.
+
+    labels and predicted: int64 [N]; train_seconds and model_size_bytes: None where unknown.
+    """
+
     labels: IntArray
     predicted: IntArray
     images_sha256: str
@@ -53,33 +82,10 @@ class ModelPredictions:
         return cls(name, configuration, *answers, train_seconds, model_size_bytes, stored.classes)
 
     @property
-    def n(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-    @cached_property
-    def correct(self) -> BoolArray:
-        """Whether each prediction is the label, bool [N]."""
-        return np.asarray(self.predicted == self.labels, dtype=np.bool_)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of images predicted correctly."""
-        return float(self.correct.mean())
-
-    @cached_property
-    def settings(self) -> dict[str, Setting]:
-        """The configuration with numbers as numbers, however they were written: "0.10" is 0.1."""
-        return {key: parse_number(value) for key, value in self.configuration.items()}
-
-    @property
-    def seed(self) -> Setting | None:
-        return self.settings.get(SEED)
-
-    @cached_property
-    def without_seed(self) -> Configuration:
-        """The configuration apart from seed and threads: equal for models that are repetitions of each other."""
-        return tuple(sorted((key, value) for key, value in self.settings.items() if key not in REPEATED))
+    def is_trained(self) -> bool:
+        """Whether the accuracy is above chance, that of always predicting the most frequent class."""
+        chance = float(np.bincount(self.labels).max()) / self.n
+        return self.accuracy > chance + _CHANCE_ERRORS * float(np.sqrt(chance * (1 - chance) / self.n))
 
 
 def configuration_labels(configurations: Sequence[Configuration]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Paired significance tests, over the same images or the same seeds. No test divides by zero.
+"""Paired significance tests over the same images, and corrections for their number. No test divides by zero.
 
 Distributions are those of `scipy.special`, imported where they are needed: `scipy.stats`, which has the same ones under
 better names, would cost each comparison half a second.
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hw2.common.types import BoolArray
+from hw2.common.types import BoolArray, FloatArray, IntArray
 
 
 class CochranQ(NamedTuple):
@@ -17,17 +17,6 @@ class CochranQ(NamedTuple):
 
     statistic: float
     degrees: int
-    p: float
-
-
-class PairedDifference(NamedTuple):
-    """Mean difference of n pairs, its standard deviation, 95 % interval (NaN where unknown) and p-value."""
-
-    n: int
-    mean: float
-    sd: float
-    low: float
-    high: float
     p: float
 
 
@@ -45,10 +34,25 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def holm_correction(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number, in the order given: S. Holm, Scand. J. Statist. 6 (1979)."""
     p = np.asarray(p_values, dtype=np.float64)
+    return _step_down(p, np.arange(len(p), 0, -1))
+
+
+def best_correction(p_values: Sequence[float]) -> list[float]:
+    """Correct the p-values of the others' comparisons with the best of k + 1, in the order given.
+
+    The best was chosen by the same data, so the first comparison counts as one of all pairs; each that is decided
+    leaves those of one candidate fewer: closed testing, R. Marcus, E. Peritz & K. R. Gabriel, Biometrika 63 (1976).
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    left = np.arange(len(p) + 1, 1, -1)  # candidates, the best among them
+    return _step_down(p, left * (left - 1) / 2)
+
+
+def _step_down(p: FloatArray, factors: FloatArray | IntArray) -> list[float]:
+    """Multiply the least p by the first factor and so on; none is then less than one before it, or above 1."""
     order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     corrected = np.empty_like(p)
-    corrected[order] = np.minimum(stepped, 1.0)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
     return [float(value) for value in corrected]
 
 
@@ -67,30 +71,6 @@ def cochran_q(correct: BoolArray) -> CochranQ:
         return CochranQ(0.0, max(models - 1, 0), 1.0)
     statistic = float(models * (models - 1) * ((by_model - by_model.mean()) ** 2).sum() / spread)
     return CochranQ(statistic, models - 1, float(chdtrc(models - 1, statistic)))
-
-
-def paired_difference(first: Sequence[float], second: Sequence[float]) -> PairedDifference:
-    """Test first - second by Student's paired t-test.
-
-    Where every pair differs by exactly the same, t is infinite and says nothing: p is then that of the exact
-    sign-flip test, 2 / 2^n, or 1 where the difference is 0. A single pair has p = 1 and no interval.
-    """
-    from scipy.special import stdtr, stdtrit
-
-    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    n, mean = len(differences), float(differences.mean())
-    if n < 2:
-        return PairedDifference(n, mean, np.nan, np.nan, np.nan, 1.0)
-    sd = float(differences.std(ddof=1))
-    # Accuracies are ratios of integers: what is equal but for rounding is equal.
-    if sd <= 1e-12:
-        p = 1.0 if abs(mean) <= 1e-12 else min(1.0, 2.0 / 2**n)
-        return PairedDifference(n, mean, 0.0, mean, mean, p)
-    error = sd / n**0.5
-    margin = float(stdtrit(n - 1, 0.975)) * error
-    return PairedDifference(
-        n, mean, sd, mean - margin, mean + margin, float(2 * stdtr(n - 1, -abs(mean) / error))
-    )
 
 
 def paired_difference_ci(only_first: int, only_second: int, n: int) -> tuple[float, float]:

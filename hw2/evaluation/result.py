@@ -18,8 +18,30 @@ from hw2.evaluation.metrics import (
 )
 
 
+class LabeledPredictions:
+    """What follows from labels and predictions, both int64 [N]."""
+
+    labels: IntArray
+    predicted: IntArray
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @cached_property
+    def correct(self) -> BoolArray:
+        """Whether each prediction is the label, bool [N]."""
+        return np.asarray(self.predicted == self.labels, dtype=np.bool_)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all images that are predicted correctly."""
+        return float(self.correct.mean())
+
+
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(LabeledPredictions):
     """One model's outputs for every image of one image set, in arrays that can't be written to.
 
     labels: int64 [N]; logits: float32 [N, classes]; early_features and late_features: float32, of BaseCNN [N, 32] and
@@ -44,13 +66,8 @@ class Evaluation:
                 frozen.setflags(write=False)
                 object.__setattr__(self, field.name, frozen)
 
-    @property
-    def n(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
     @cached_property
-    def predicted(self) -> IntArray:
+    def predicted(self) -> IntArray:  # type: ignore[override]  # nor is it set elsewhere
         """The class with the largest logit, int64 [N]."""
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
@@ -63,16 +80,6 @@ class Evaluation:
     def confidence(self) -> FloatArray:
         """The largest probability, float64 [N]."""
         return np.asarray(self.probabilities.max(axis=1), dtype=np.float64)
-
-    @cached_property
-    def correct(self) -> BoolArray:
-        """Whether the prediction is the label, bool [N]."""
-        return np.asarray(self.predicted == self.labels, dtype=np.bool_)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of all images that are predicted correctly."""
-        return float(self.correct.mean())
 
     @property
     def accuracy_interval(self) -> tuple[float, float]:

@@ -47,6 +47,49 @@ def accuracy_intervals(table: pd.DataFrame) -> Figure:
 
 
 @style.with_style
+def seed_accuracies(table: pd.DataFrame) -> Figure:
+    """Each configuration's accuracies, a dot a seed, and the mean with its 95 % interval beside them.
+
+    table: a row a seed: configuration, seed, accuracy (NaN: didn't train), mean, low, high (the same in all its rows).
+    """
+    groups = list(table.groupby("configuration", sort=False))
+    left = 0.35 + 0.075 * max(len(str(name)) for name, _ in groups)
+    figure = style.new_figure(left + 6.4, 1.35 + 0.5 * len(groups))
+    axes = style.axes_at(figure, left, 0.55, 4.3, 0.5 * len(groups))
+    for place, (_, rows) in enumerate(groups):
+        labels = ("a seed", "mean with 95 % interval") if place == 0 else (None, None)
+        trained = rows["accuracy"].dropna()
+        axes.plot(
+            trained, np.full(len(trained), place - 0.14), color=style.SERIES[1], marker=style.MARKERS[0],
+            markersize=4.5, linestyle="none", alpha=0.8, label=labels[0],
+        )  # fmt: skip
+        first = rows.iloc[0]
+        ends = [[first["mean"] - first["low"]], [first["high"] - first["mean"]]]
+        axes.errorbar(
+            [first["mean"]], [place + 0.16], xerr=None if np.isnan(first["low"]) else ends, color=style.SERIES[0],
+            marker=style.MARKERS[1], linestyle="none", capsize=3, label=labels[1],
+        )  # fmt: skip
+        failed = int(rows["accuracy"].isna().sum())
+        mean = "" if np.isnan(first["mean"]) else format_percent(float(first["mean"]), 2)
+        notes = [mean, f"{failed} of {len(rows)} didn't train" if failed else ""]
+        axes.annotate(
+            ", ".join(filter(None, notes)), (1, place), xycoords=("axes fraction", "data"), xytext=(8, 0),
+            textcoords="offset points", va="center", fontsize=8.5,
+        )  # fmt: skip
+    axes.set_yticks(range(len(groups)), [str(name) for name, _ in groups])
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.xaxis.set_major_formatter(style.plain_percent)
+    axes.set_xlabel("share of the test images right")
+    axes.grid(axis="x")
+    style.legend_above(axes)
+    means = table.groupby("configuration", sort=False)["mean"].first()
+    if means.notna().any():
+        text = f"{means.idxmax()}, {format_percent(float(means.max()), 2)}"
+        style.set_title(figure, f"Most accurate over its seeds: {text}")
+    return figure
+
+
+@style.with_style
 def pareto(table: pd.DataFrame) -> Figure:
     """Accuracy against training time, and model size where sizes differ; the Pareto front is filled."""
     costs = [("train_seconds", "training time (s)", 1.0)]

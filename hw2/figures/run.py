@@ -250,7 +250,7 @@ def reliability(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
     below.set_yscale("symlog", linthresh=1)
     below.set(xlim=(0, 1.02), ylim=(0, max(10.0, 8.0 * float(table["count"].max()))))
-    below.set(xlabel="confidence (largest probability)", ylabel="pictures")
+    below.set(xlabel="confidence (largest probability)", ylabel="images")
     below.set_yticks([0, 1, 10, 100, 1000, 10_000][: 2 + len(str(int(table["count"].max())))])
     below.yaxis.set_major_formatter(style.plain_number)
     for _, row in filled.iterrows():

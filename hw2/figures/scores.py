@@ -85,7 +85,7 @@ def roc_curves(table: pd.DataFrame) -> Figure:
     style.set_title(
         figure,
         "Outliers rejected, against inliers rejected",
-        "markers: 95 % of inliers are kept (on the vertical line), 95 % of outliers rejected (on the other)",
+        "markers: 95 % of inliers are accepted (on the vertical line), 95 % of outliers rejected (on the other)",
     )
     return figure
 

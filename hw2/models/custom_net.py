@@ -32,6 +32,13 @@ from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.net import ModelOutputs, Net
 
 MAX_CHANNELS = 1024  # channels whose covariance is still estimated from a few thousand images
+_ADVICE: dict[type[Hw2Error], tuple[str, str]] = {
+    ConfigurationError: (  # while it is tried out
+        "can't be used",
+        "it is made without arguments (or with classes, channels, size) and given float32 {}",
+    ),
+    NetError: ("failed at work", "mend the class and start again"),  # once it is trained or evaluated
+}
 _PROBE = 3  # images; not 1 or 2, which layers of that size would be mistaken for
 
 
@@ -45,7 +52,7 @@ class CustomNet(Net):
     def __init__(self, name: str, source: str, spec: ImageSpec = STUDY) -> None:
         super().__init__(spec)
         self.name, self.source = name, source
-        with _one_line_errors(name, spec):
+        with one_line_errors(name, ConfigurationError, spec):
             self.net = _instantiate(name, source, spec)
             calls = self._probe()
         _check_parameters(name, self.net)
@@ -58,7 +65,7 @@ class CustomNet(Net):
 
     def forward_features(self, images: Tensor) -> ModelOutputs:
         """Logits and the channel means of the two chosen layers, in one pass."""
-        with at_work(self.name):
+        with one_line_errors(self.name, NetError):
             return self._forward_features(images)
 
     def _forward_features(self, images: Tensor) -> ModelOutputs:
@@ -125,40 +132,21 @@ def source_beside(folder: Path) -> tuple[str, str] | None:
 
 
 @contextmanager
-def at_work(name: str) -> Iterator[None]:
-    """Raise what the user's code raises once it is trained or evaluated as a NetError of one line."""
+def one_line_errors(name: str, error_class: type[Hw2Error], spec: ImageSpec = STUDY) -> Iterator[None]:
+    """Raise what the user's code raises as an error of one line, of a class of `_ADVICE`."""
     try:
         yield
     except Hw2Error:
         raise
     except SystemExit as error:
-        raise _ended(name, error) from error
-    except Exception as error:
         raise NetError(
-            f"{name} failed at work: {type(error).__name__}: {first_line(error)}; mend the class and start again"
+            f"{name} would have ended the program (sys.exit({error.code!r})); take that out of its file"
         ) from error
-
-
-def _ended(name: str, error: SystemExit) -> NetError:
-    return NetError(
-        f"{name} would have ended the program (sys.exit({error.code!r})); take that out of its file"
-    )
-
-
-@contextmanager
-def _one_line_errors(name: str, spec: ImageSpec) -> Iterator[None]:
-    """Raise whatever the user's code raises while it is tried out as a ConfigurationError of one line."""
-    try:
-        yield
-    except Hw2Error:
-        raise
-    except SystemExit as error:
-        raise _ended(name, error) from error
     except Exception as error:
-        raise ConfigurationError(
-            f"{name} can't be used: {type(error).__name__}: {first_line(error)}; it is made without arguments "
-            "(or with classes, channels, size) and "
-            f"given float32 [N, {spec.channels}, {spec.height}, {spec.width}]"
+        problem, advice = _ADVICE[error_class]
+        advice = advice.format(f"[N, {spec.channels}, {spec.height}, {spec.width}]")
+        raise error_class(
+            f"{name} {problem}: {type(error).__name__}: {first_line(error)}; {advice}"
         ) from error
 
 

@@ -58,7 +58,7 @@ class Assessment:
         """Say what the model's own threshold rejects of images that it has never seen.
 
         Shares with their 95 % Wilson intervals: digits_kept of all digits, accuracy_on_kept of those (a dash where
-        none is kept), outliers_rejected of all outliers. Nothing without a detector.
+        none is accepted), outliers_rejected of all outliers. Nothing without a detector.
         """
         if self.detector is None or self.test_scores is None or self.outlier_scores is None:
             return {}

@@ -38,7 +38,7 @@ def roc_table(scores: Mapping[str, tuple[FloatArray, FloatArray]]) -> pd.DataFra
     """Compute ROC curves of scores given by name as (digits, outliers); outliers are the positive class.
 
     Columns: score, auroc, digits_rejected and outliers_rejected (shares of 1), point: "digits" where 95 % of
-    digits are kept, "outliers" where 95 % of outliers are rejected, else empty. Long curves are thinned.
+    digits are accepted, "outliers" where 95 % of outliers are rejected, else empty. Long curves are thinned.
     """
     from sklearn.metrics import auc, roc_curve  # imported here: it costs a second
 

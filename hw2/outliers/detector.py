@@ -74,7 +74,7 @@ class OutlierDetector:
         target_recall: float = TARGET_RECALL,
         threshold_from: str = "validation",
     ) -> "OutlierDetector":
-        """Fit on training digits, and calibrate so that the share `target_recall` of held-out digits is kept.
+        """Fit on training digits, and calibrate so that the share `target_recall` of held-out digits is accepted.
 
         Raises:
             DataError: fewer than 100 images on either side, or outputs that are not finite.

@@ -102,7 +102,7 @@ def thresholds_table(
 
     Columns: model, outliers, threshold, digits and images (how many), then digits_kept (share of all
     digits), accuracy_on_kept (accuracy of those) and outliers_rejected, each with the ends of its 95 %
-    Wilson interval. Where no digit is kept, there is no accuracy on them. No row for a model without a threshold.
+    Wilson interval. Where no digit is accepted, there is no accuracy on them. No row for a model without a threshold.
     """
     rows = []
     for name, evaluations in outliers.items():
@@ -168,7 +168,7 @@ def outlier_table(
 
     One row a model and image: model, index, label, class, predicted, predicted_class (the class with the
     digit's number, as the study reads it; empty where there is none), matches (predicted = label),
-    confidence, rejected (empty where not given), probability_0 to probability_9. Of a model of other classes than
+    confidence, rejected (empty where unknown), probability_0 to probability_9. Of a model of other classes than
     digits predicted_class is its own class, the probabilities are named by its classes, and there is nothing to match.
     """
     classes = image_set.classes

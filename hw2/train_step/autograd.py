@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hw2.common.errors import NetError
 from hw2.models.base_cnn import BaseCNN
-from hw2.models.custom_net import CustomNet, at_work
+from hw2.models.custom_net import CustomNet, one_line_errors
 from hw2.models.net import Net
 
 
@@ -44,7 +45,7 @@ class AutogradStep:
         y = labels[index]
         self._net.train()
         seeded = _seeded_by(index, self._device) if self._draws else nullcontext()
-        with self._at_work(), _deterministic(), seeded:
+        with self._net_errors(), _deterministic(), seeded:
             logits = self._logits(prepared[index])
             loss = functional.cross_entropy(logits, y)
             self._optimizer.zero_grad(set_to_none=True)
@@ -58,7 +59,7 @@ class AutogradStep:
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         for x, y in zip(torch.split(prepared, batch_size), torch.split(labels, batch_size), strict=True):
-            with self._at_work(), _deterministic():
+            with self._net_errors(), _deterministic():
                 logits = self._logits(x)
             loss += functional.cross_entropy(logits, y, reduction="sum")
             correct += (logits.argmax(1) == y).sum()
@@ -81,8 +82,10 @@ class AutogradStep:
                 velocity = torch.empty_like(parameter).copy_(state[f"momentum.{name}"])
                 self._optimizer.state[parameter]["momentum_buffer"] = velocity
 
-    def _at_work(self) -> AbstractContextManager[None]:
-        return at_work(self._net.name) if isinstance(self._net, CustomNet) else nullcontext()
+    def _net_errors(self) -> AbstractContextManager[None]:
+        return (
+            one_line_errors(self._net.name, NetError) if isinstance(self._net, CustomNet) else nullcontext()
+        )
 
     def _logits(self, images: Tensor) -> Tensor:
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):

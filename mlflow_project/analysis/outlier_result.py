@@ -1,4 +1,4 @@
-"""The result of an outlier test."""
+"""The result of an outlier test, and the defaults of one; nothing is imported for them, `--help` shows them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from hw2.outliers.tables import LabelMatches, ScoredEvaluation
     from mlflow_project.registry.registered_model import LoadedModel
     from mlflow_project.tracking.delivery.status import DeliveryStatus
+
+EXAMPLES = 10
+SETS = ("fashion-mnist",)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hw2.common.constants import DIGITS
 from hw2.data.catalog import SAMPLE_SUFFIX
 from hw2.data.lookup import KNOWN
-from mlflow_project.analysis.outlier_result import OutlierTest
+from mlflow_project.analysis.outlier_result import EXAMPLES, OutlierTest
 from mlflow_project.analysis.run_selection import search
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.signals import GracefulShutdown
@@ -27,9 +27,6 @@ from mlflow_project.training.progress import ProgressListener
 if TYPE_CHECKING:
     from hw2.data.image_set import Dataset, ImageSet
 
-EXAMPLES = 10
-SETS = ("fashion-mnist",)
-"""For models of digits; see `hw2.outliers.datasets.default_sets` for others."""
 OnProgress = Callable[[str, float], None]
 """Receives what is being done, and the share of the whole that is done, 0 to 1."""
 # Shares of the time, roughly; the rest is for drawing.
@@ -175,7 +172,7 @@ def _tested_on(
     dataset = load_dataset(wanted, data_dir, download, image_size, listener.task)
     if dataset.sha256 != expected:
         raise UsageError(
-            f"{wanted} as found here ({dataset.name}, {dataset.test.source}) has SHA-256 {dataset.sha256[:12]}, "
+            f"{wanted} as read here ({dataset.name}, {dataset.test.source}) has SHA-256 {dataset.sha256[:12]}, "
             f"the models were trained on {expected[:12]}; give the folder of their images by --data-dir"
         )
     return dataset

@@ -3,19 +3,26 @@
 import csv
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hw2.common.errors import DIVERGED
 from hw2.common.formatting import plural
 from mlflow_project.common.errors import RunError, UsageError
 from mlflow_project.common.names import (
     DEFAULT_NAME,
     PARENT_TAG,
+    REASON_TAG,
+    SEARCH_TABLE,
+    SEARCH_TAG,
+    STATUS_TAG,
     SWEEP_TABLE,
     SWEEP_TAG,
 )
+from mlflow_project.common.run_state import RunState
 from mlflow_project.registry.registered_model import RegisteredModel
 from mlflow_project.registry.stored_runs import (
     GONE,
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
     from hw2.comparison.model_predictions import ModelPredictions
 
 LATEST = 10
-"""As many configurations at most are selected where none is named."""
+"""As many configurations at most, each with all its seeds, are selected where none is named."""
 IDENTITY = "configuration_sha256"
 _PAGE = 200
 
@@ -51,10 +58,11 @@ class Selection:
 
 @dataclass(frozen=True)
 class SelectedRuns:
-    """The selected runs, each once, and notes on those that were left out."""
+    """The selected runs, each once, and notes on those that were left out; failed: trainings that diverged."""
 
     runs: tuple[RunRecord, ...]
     notes: tuple[str, ...] = ()
+    failed: tuple[RunRecord, ...] = ()
 
 
 def select(client: "MlflowClient", selection: Selection) -> SelectedRuns:
@@ -67,21 +75,19 @@ def select(client: "MlflowClient", selection: Selection) -> SelectedRuns:
     if len(kinds) > 1:
         raise UsageError(f"--{kinds[0]} and --{kinds[1]} are both given; say which models by one of them")
     if selection.runs:
-        runs = SelectedRuns(tuple(_completed(client, run_id) for run_id in dict.fromkeys(selection.runs)))
+        selected = _named(client, selection.runs)
     elif selection.sweep:
-        runs = _of_sweep(client, selection.sweep)
+        selected = _of_sweep(client, selection.sweep)
     elif selection.models:
         repeated: list[str] = []
         versions = RegisteredModel(client, selection.registered_name).resolve_all(
             selection.models, repeated.append
         )
-        runs = SelectedRuns(
-            tuple(replace(_completed(client, v.run_id), name=name) for name, v in versions.items()),
-            tuple(repeated),
-        )
+        runs = tuple(replace(_completed(client, v.run_id), name=name) for name, v in versions.items())
+        selected = SelectedRuns(runs, tuple(repeated), _failed_repetitions(client, runs))
     else:
-        runs = _latest(client)
-    return replace(runs, runs=_unique_names(runs.runs))
+        selected = _latest(client)
+    return replace(selected, runs=_unique_names(selected.runs))
 
 
 def select_predictions(
@@ -111,14 +117,58 @@ def select_predictions(
             notes.append(f"{run.name} is left out: {error}")
     if not runs:
         raise problem
-    return SelectedRuns(tuple(runs), tuple(notes)), predictions
+    return replace(selected, runs=tuple(runs), notes=tuple(notes)), predictions
+
+
+def _named(client: "MlflowClient", run_ids: Sequence[str]) -> SelectedRuns:
+    runs, failed = [], []
+    for run_id in dict.fromkeys(run_ids):
+        run = get_run(client, run_id)
+        if _has_diverged(run):
+            failed.append(RunRecord.from_mlflow(run))
+        else:
+            runs.append(_completed(client, run_id))
+    if not runs:
+        raise RunError(f"none of the runs named has a model: {_divergence(failed[0])}; name one that has")
+    return SelectedRuns(tuple(runs), tuple(map(_divergence, failed)), tuple(failed))
+
+
+def _has_diverged(run: Any) -> bool:
+    tags: Mapping[str, str] = run.data.tags
+    return tags.get(STATUS_TAG) == RunState.FAILED and tags.get(REASON_TAG, "").startswith(DIVERGED)
+
+
+def _divergence(run: RunRecord) -> str:
+    return f"{run.name} didn't train: {run.tags[REASON_TAG]}"
+
+
+def _failed_repetitions(client: "MlflowClient", runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
+    """Find the diverged trainings that differ from one of these runs in the seed alone."""
+    with mlflow_errors():
+        experiment = client.get_experiment_by_name(experiment_name())
+    if experiment is None:
+        return ()
+    chosen = {(_configuration(run), run.tags.get("dataset_sha256")) for run in runs}
+    condition = f"tags.{STATUS_TAG} = '{RunState.FAILED}'"
+    failed = map(
+        RunRecord.from_mlflow, filter(_has_diverged, search(client, [experiment.experiment_id], condition))
+    )
+    return tuple(run for run in failed if (_configuration(run), run.tags.get("dataset_sha256")) in chosen)
+
+
+def _configuration(run: RunRecord) -> object:
+    """Return what runs that differ in the seed alone have in common."""
+    from hw2.comparison.model_predictions import FailedTraining
+
+    return FailedTraining(run.name, run.parameters).without_seed
 
 
 def _completed(client: "MlflowClient", run_id: str) -> RunRecord:
     run = get_run(client, run_id)
     tags = run.data.tags
-    if SWEEP_TAG in tags:
-        raise RunError(f"run {run_id} is a sweep; name it by --sweep {run_id}")
+    for tag, kind in ((SWEEP_TAG, "sweep"), (SEARCH_TAG, "search")):
+        if tag in tags:
+            raise RunError(f"run {run_id} is a {kind}; name it by --sweep {run_id}")
     if IDENTITY not in tags:
         raise RunError(
             f"run {run_id} ({run.info.run_name}) is no training of mlflow-project; name one that is"
@@ -156,30 +206,45 @@ def _refuse_deleted(experiment: Any) -> None:
 
 def _of_sweep(client: "MlflowClient", run_id: str) -> SelectedRuns:
     parent = get_run(client, run_id)
-    if SWEEP_TAG not in parent.data.tags:
+    if SWEEP_TAG not in parent.data.tags and SEARCH_TAG not in parent.data.tags:
         raise RunError(
             f"run {run_id} ({parent.info.run_name}) is not a sweep; name trainings by --runs {run_id}"
         )
-    trials = _read_sweep_table(client, parent) or _children(client, parent)
-    runs, notes = [], []
+    trials, stopped = _read_sweep_table(client, parent)
+    trials = trials or _children(client, parent)
+    runs, notes, failed = [], [], []
     for trial, trial_id in trials:
         try:
             runs.append(_completed(client, trial_id))
         except RunError:
-            notes.append(f"{trial} is left out: it isn't completed")
+            run = fetch_or_none(partial(client.get_run, trial_id), (GONE, NO_ID))
+            if run is not None and _has_diverged(run):
+                failed.append(RunRecord.from_mlflow(run))
+                notes.append(_divergence(failed[-1]))
+            else:
+                notes.append(f"{trial} is left out: it isn't completed")
     if not runs:
         raise RunError(f"no run of sweep {run_id} is completed; resume it by the same sweep command again")
-    return SelectedRuns(tuple(runs), tuple(notes))
+    if stopped:
+        notes.append(f"left out: {plural(stopped, 'trial')} that the search has stopped, untested")
+    return SelectedRuns(tuple(runs), tuple(notes), tuple(failed))
 
 
-def _read_sweep_table(client: "MlflowClient", parent: Any) -> list[tuple[str, str]]:
-    """Read the sweep's trials; also those that were done before it, and are no children of it."""
+def _read_sweep_table(client: "MlflowClient", parent: Any) -> tuple[list[tuple[str, str]], int]:
+    """Read the trials of a sweep or a search; also those that were done before it, and are no children of it.
+
+    Returns:
+        Name and run ID of each, but of those that a search has stopped only the number.
+    """
+    path = SEARCH_TABLE if SEARCH_TAG in parent.data.tags else SWEEP_TABLE
     with tempfile.TemporaryDirectory() as scratch:
-        table = download(client, parent.info.run_id, parent.info.artifact_uri, SWEEP_TABLE, Path(scratch))
+        table = download(client, parent.info.run_id, parent.info.artifact_uri, path, Path(scratch))
         if table is None:
-            return []
+            return [], 0
         with table.open(newline="", encoding="utf-8") as file:
-            return [(row["run"], row["run_id"]) for row in csv.DictReader(file)]
+            rows = list(csv.DictReader(file))
+    trials = [(row["run"], row["run_id"]) for row in rows if row["state"] != RunState.STOPPED]
+    return trials, len(rows) - len(trials)
 
 
 def _children(client: "MlflowClient", parent: Any) -> list[tuple[str, str]]:
@@ -204,11 +269,12 @@ def search(
 
 
 def _latest(client: "MlflowClient") -> SelectedRuns:
-    """Select the newest run of each configuration, oldest first, on the same images as the newest of all."""
+    """Select the newest run of each configuration and seed, oldest first, on the same images as the newest of all."""
     with mlflow_errors():
         experiment = client.get_experiment_by_name(experiment_name())
-    newest: dict[str, Any] = {}
-    others = 0
+    newest: dict[str, RunRecord] = {}
+    configurations: set[object] = set()
+    others, more = 0, False
     dataset = ""
     if experiment is not None:
         _refuse_deleted(experiment)
@@ -220,15 +286,17 @@ def _latest(client: "MlflowClient") -> SelectedRuns:
             if tags.get("dataset_sha256", "") != dataset:
                 others += 1
                 continue
-            newest[tags[IDENTITY]] = run
-            if len(newest) == LATEST:
+            record = RunRecord.from_mlflow(run)
+            if more := len(configurations | {_configuration(record)}) > LATEST:
                 break
+            configurations.add(_configuration(record))
+            newest[tags[IDENTITY]] = record
     if not newest:
         raise RunError(
             f"experiment {experiment_name()} has no completed run; train one first: mlflow-project train"
         )
     notes = []
-    if len(newest) == LATEST:
+    if more:
         notes.append(
             f"the {LATEST} latest configurations are taken; name others by --runs, --sweep or --models"
         )
@@ -236,7 +304,8 @@ def _latest(client: "MlflowClient") -> SelectedRuns:
         notes.append(
             f"left out: {plural(others, 'run')} on other images (not {dataset[:12]}); name any by --runs"
         )
-    return SelectedRuns(tuple(map(RunRecord.from_mlflow, reversed(newest.values()))), tuple(notes))
+    runs = tuple(reversed(newest.values()))
+    return SelectedRuns(runs, tuple(notes), _failed_repetitions(client, runs))
 
 
 def _unique_names(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:

@@ -23,6 +23,7 @@ PROGRAM = "mlflow-project"
 COMMANDS = {
     "train": "mlflow_project.cli.commands.train:train",
     "sweep": "mlflow_project.cli.commands.sweep:sweep",
+    "search": "mlflow_project.cli.commands.sweep:search",
     "reproduce": "mlflow_project.cli.commands.reproduce:reproduce",
     "models": "mlflow_project.cli.commands.models:models",
     "outliers": "mlflow_project.cli.commands.outliers:outliers",
@@ -37,12 +38,12 @@ COMMANDS = {
 }
 
 
-WRITING = ("train", "sweep", "reproduce", "outliers")
+WRITING = ("train", "sweep", "search", "reproduce", "outliers")
 """Commands that write a run, and take the one that MLFLOW_RUN_ID names."""
 
 
 class _Commands(click.Group):
-    """Finds commands by `COMMANDS`, in that order."""
+    """Find commands by `COMMANDS`, in that order."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -88,7 +89,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command and exits: 0 done, 1 it could not be done, 2 wrong usage, 128 + n on signal n."""
+    """Run one command and exit: 0 done, 1 it could not be done, 2 wrong usage, 128 + n on signal n."""
     tune_gc()
     status = run(arguments)
     bound_exit(status)
@@ -96,14 +97,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit status. What a person can cause is one line on stderr, no traceback."""
+    """Run one command and return its exit status. What a person can cause is one line on stderr, no traceback."""
     _quiet_libraries()
     shutdown = GracefulShutdown()  # each command that can stop in the middle opens it
     command_line = sys.argv[1:] if arguments is None else arguments
     try:
         result: Any = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=shutdown)
         if shutdown.requested:
-            _keep_said()
+            _restore_status()
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort:
         return _say("stopped", 130)
@@ -116,19 +117,19 @@ def run(arguments: list[str] | None = None) -> int:
     except Hw2Error as error:
         return _say(str(error), 1, command_line)
     except Interrupted as error:
-        _keep_said()
+        _restore_status()
         return _say(str(error), error.exit_status)
     except ServiceError as error:
         return _say(str(error), error.exit_status, command_line)
     except KeyboardInterrupt:
         return _say("stopped", 130)
     except BrokenPipeError:
-        # The reader of our stdout has left; nothing is wrong, and nothing more can be said to it.
+        # The reader of our stdout has left; nothing is wrong, and nothing more can be written to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _keep_said() -> None:
+def _restore_status() -> None:
     if run_id := os.environ.get("MLFLOW_RUN_ID"):
         from mlflow_project.cli.mlflow_run import restore_status
         from mlflow_project.tracking.new_run import has_claimed
@@ -150,7 +151,7 @@ def _say(message: str, status: int, arguments: Sequence[str] = ()) -> int:
 
 
 def _mark_given_run(reason: str, status: int, arguments: Sequence[str]) -> None:
-    """A run that `mlflow run` made for this command, and that it has not begun to write, is told why it failed."""
+    """Mark the run that `mlflow run` made for this command, where it has not begun to write it, as failed."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id and status in (1, 2) and arguments and arguments[0] in WRITING:
         from mlflow_project.cli.mlflow_run import mark_failed
@@ -159,7 +160,7 @@ def _mark_given_run(reason: str, status: int, arguments: Sequence[str]) -> None:
 
 
 def tune_gc() -> None:
-    """Tells Python that this process lives for one command: garbage is looked for seldom, and not at the exit."""
+    """Look for garbage seldom, and not at the exit: this process lives for one command."""
     # What the libraries make while they are imported stays. Searched every 700 objects and once more at the exit,
     # it took half a second of the one and one and a half of the other.
     gc.set_threshold(50_000, 50, 100)
@@ -167,7 +168,7 @@ def tune_gc() -> None:
 
 
 def _quiet_libraries() -> None:
-    # MLflow and Alembic greet on every start of a store; what a person needs to know, our commands say.
+    # MLflow and Alembic greet on every start of a store; what a person needs to know, our commands print.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)

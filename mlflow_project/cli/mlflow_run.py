@@ -62,6 +62,7 @@ def mark_failed(run_id: str, reason: str) -> None:
     """
     from mlflow_project.tracking import new_run
     from mlflow_project.tracking.delivery.client import open_client
+    from mlflow_project.tracking.identity.run_claim import release_claim
 
     if new_run.was_refused(run_id) or _has_journal(run_id):
         return
@@ -75,6 +76,7 @@ def mark_failed(run_id: str, reason: str) -> None:
             client.set_tag(run_id, STATUS_TAG, RunState.FAILED)
             client.set_tag(run_id, REASON_TAG, reason[:5000])
             client.set_terminated(run_id, RunState.FAILED.mlflow_status)
+        release_claim(client, client.get_run(run_id), new_run.claimed_key(run_id))
     except Exception:
         pass
 

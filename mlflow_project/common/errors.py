@@ -4,6 +4,7 @@ ServiceError               exit status 1
 ├── UsageError             a request that makes no sense (exit status 2)
 ├── StoreError             the tracking server or store refused, or is unreachable
 │   └── DestinationError   the store or the run that a journal belongs to isn't there any more
+│       └── OlderStoreError  the store was written by an older MLflow, and opening it would migrate it
 ├── RunError               a run that can't be opened, resumed or finished
 │   └── RunBusyError       another process owns the run
 ├── RegistryError          a model that isn't there or isn't what was registered
@@ -37,6 +38,10 @@ class StoreError(ServiceError):
 
 class DestinationError(StoreError):
     """The store or the run that values belong to isn't there any more: a person must say where they go."""
+
+
+class OlderStoreError(DestinationError):
+    """The store was written by an older MLflow, which can't open it any more once it is migrated."""
 
 
 class RunError(ServiceError):

@@ -1,7 +1,5 @@
 """Names that are stored in MLflow and beside a journal, so none may change."""
 
-import os
-
 EXPERIMENT = "mnist-base-cnn"
 DEFAULT_NAME = "mnist-base-cnn"
 """The registered model's name, unless another is given."""
@@ -26,6 +24,13 @@ SHARES_TAG = "shares_training_with"
 SWEEP_TAG = "sweep_sha256"
 """On a sweep's parent run: which grid it is."""
 
+SEARCH_TAG = "search_sha256"
+"""On a search's parent run: which search it is."""
+TRIAL_TAG = "trial"
+"""The number of a trial in its search, from 1."""
+RUNG_TAG = "rung"
+"""Of a trial: after how many epochs it was stopped, or tested."""
+
 # MLflow's own tags, as text: importing MLflow for them takes seconds.
 NOTE_TAG = "mlflow.note.content"
 PARENT_TAG = "mlflow.parentRunId"
@@ -42,12 +47,16 @@ LAYERS_TABLE = "tables/layers.csv"
 """Of a net other than BaseCNN."""
 SWEEP_TABLE = "tables/sweep.csv"
 """The result of each trial of a sweep."""
+SEARCH_TABLE = "tables/search.csv"
+"""Each trial of a search: its parameters, how far it went and why no further."""
+WINNER_TAG, VERDICT_TAG = "winner", "verdict"
+"""On a search's parent run: the winner's name, and the verdict in sentences."""
+VERDICT_TABLE = "tables/verdict.csv"
+"""What a search's winner was compared with on validation."""
+SEARCH_CURVES, SEARCH_PARAMETERS = "learning_curves", "validation_by_parameter"
+SEARCH_IMPORTANCE, SEARCH_SPENDING = "importance", "spending"
+"""Stems of a search's figures and of their tables."""
 PREDICTIONS = "predictions/test.parquet"
 
 CHECKPOINT = "checkpoint.pt"
 """Beside the journal of a training."""
-
-
-def experiment_name() -> str:
-    """Return the experiment of MLflow's own variable, else the project's."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT

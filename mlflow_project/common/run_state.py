@@ -10,6 +10,8 @@ class RunState(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    STOPPED = "stopped"
+    """Of a search: ended before its last epoch or its test, and able to go on."""
 
     @property
     def mlflow_status(self) -> str:
@@ -23,7 +25,9 @@ class RunState(StrEnum):
         Raises:
             KeyError: No run of this project has that status.
         """
-        return {word: state for state, word in _MLFLOW_STATUS.items()}[status]
+        return {word: state for state, word in _MLFLOW_STATUS.items() if state is not RunState.STOPPED}[
+            status
+        ]
 
 
 _MLFLOW_STATUS = {
@@ -31,4 +35,5 @@ _MLFLOW_STATUS = {
     RunState.COMPLETED: "FINISHED",
     RunState.FAILED: "FAILED",
     RunState.INTERRUPTED: "KILLED",
+    RunState.STOPPED: "FINISHED",
 }

@@ -54,7 +54,17 @@ def is_missing_sqlite(uri: str) -> bool:
     """Return whether a `sqlite:///` address has no file, which opening it would make."""
     path = sqlite_path(uri)
     # SQLAlchemy decodes the address.
-    return path is not None and not path.exists() and not Path(unquote(str(path))).exists()
+    return path is not None and not _may_exist(path) and not _may_exist(Path(unquote(str(path))))
+
+
+def _may_exist(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        return True  # of its folder: nobody can tell
+    except OSError:
+        return False
+    return True
 
 
 def kind_of(uri: str) -> str:

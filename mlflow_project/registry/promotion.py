@@ -57,7 +57,7 @@ def promote(
     passed |= {check.topic: check.text for check in checks if check.passed}
     failed = tuple(check.text for check in checks if not check.passed)
     if failed and not reason:
-        # What is the best validated version isn't advised to be found by --best.
+        # What is the best validated version isn't advised to be chosen by --best.
         hint = (
             ""
             if best_validated is None or best_validated.passed
@@ -65,7 +65,7 @@ def promote(
         )
         raise RegistryError(
             f"version {version.number} doesn't become {alias}: {'; '.join(failed)}; choose another{hint}, "
-            'or give a reason: --because "..."'
+            'or give a reason: --reason "..."'
         )
     change = AliasChange(
         alias,
@@ -125,7 +125,7 @@ def best(registry: "RegisteredModel", dataset_sha256: str | None = None) -> "Ver
 
 
 class Check(NamedTuple):
-    """One promotion check: its topic, what it found in words, and whether it passed."""
+    """One promotion check: its topic, its result in words, and whether it passed."""
 
     topic: str
     text: str

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hw2.outliers.detector import OutlierDetector
 
 _PAGE = 1000
-_DIGITS = 9  # of a version's number; a longer one can't be asked of a store
+_DIGITS = 9  # of a version's number; a longer one can't be looked up in a store
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ class RegisteredModel:
     def version_with_alias(self, alias: str) -> Version | None:
         """Return the version that has the alias; None where none has it."""
         version = self._get(lambda: self.client.get_model_version_by_alias(self.name, alias))
-        # MLflow answers `latest` too, which nobody has given.
+        # MLflow answers `latest` too, which nobody has set.
         return version if version is not None and alias in version.aliases else None
 
     def require(self) -> None:

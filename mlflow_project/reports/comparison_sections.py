@@ -212,29 +212,6 @@ def pairs(comparison: "Comparison") -> Table:
     return frame_table("Each pair of models on the same images", comparison.pairs, shown)
 
 
-def over_seeds(comparison: "Comparison") -> list[Table]:
-    """Build means over seeds and their paired tests; none where no configuration has two."""
-    if not (comparison.seeds["models"] > 1).any():
-        return []
-    shown = [
-        *columns("configuration", "seeds"),
-        Column("mean", "Mean accuracy", share),
-        Column("sd", "Standard deviation", share),
-        Column("least", "Lowest", share),
-        Column("most", "Highest", share),
-    ]
-    tables = [frame_table("Each configuration over its seeds", comparison.seeds, shown)]
-    if len(comparison.seed_pairs):
-        caption = "Each pair of configurations over the seeds that both have"
-        shown = [
-            *columns("first", "second", "verdict", "seeds"),
-            *difference_columns(),
-            Column("p_holm", "p, corrected", p_value),
-        ]
-        tables.append(frame_table(caption, comparison.seed_pairs, shown))
-    return tables
-
-
 def observed(comparison: "Comparison") -> list[tuple[str, list[str]]]:
     """Group the findings by topic."""
     by_topic: dict[str, list[str]] = {}

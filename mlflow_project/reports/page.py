@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_project.analysis.compare_runs import compare_predictions
 from mlflow_project.analysis.run_selection import Selection, select_predictions
 from mlflow_project.common.errors import UsageError
 from mlflow_project.common.ui_links import comparison_page, experiment_page, ui_address
@@ -14,23 +15,35 @@ from mlflow_project.registry.stored_runs import RunRecord, download_artifacts
 from mlflow_project.reports import (
     class_sections,
     comparison_sections,
+    configuration_sections,
     model_sections,
     outlier_sections,
     reference_study,
+    study_answers,
 )
 from mlflow_project.reports.model_sections import ReportData
+from mlflow_project.reports.search_section import search_section
 from mlflow_project.tracking.delivery.client import connect as open_store
 from mlflow_project.training import ui_views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from hw2.comparison.compare import Comparison
+
 NAME = "report.html"
 TEMPLATE = "report.html.j2"
 
 
-def make_report(selection: Selection, client: "MlflowClient | None" = None) -> tuple[str, tuple[str, ...]]:
+def make_report(
+    selection: Selection, client: "MlflowClient | None" = None, over_seeds: "Comparison | None" = None
+) -> tuple[str, tuple[str, ...]]:
     """Make the page of the selected models, with their latest outlier test if there is one.
+
+    Args:
+        selection: Which models.
+        client: Of the store; that of MLflow's own variable by default.
+        over_seeds: A comparison of more seeds, for the verdicts on configurations; else the models' own.
 
     Returns:
         The page as HTML, and notes on models that were left out.
@@ -38,11 +51,9 @@ def make_report(selection: Selection, client: "MlflowClient | None" = None) -> t
     Raises:
         RunError, RegistryError, ComparisonError: The models can't be had or compared.
     """
-    from hw2.comparison.compare import compare
-
     client = client or open_store()
     selected, predictions = select_predictions(client, selection)
-    runs, comparison = selected.runs, compare(predictions)
+    runs, comparison = selected.runs, compare_predictions(predictions, selected)
     outliers = outlier_sections.latest_test(client, runs)
     required = [
         *model_sections.required_artifacts(runs),
@@ -50,7 +61,10 @@ def make_report(selection: Selection, client: "MlflowClient | None" = None) -> t
     ]
     with tempfile.TemporaryDirectory(prefix="report-") as scratch:
         data = ReportData(runs, comparison, download_artifacts(client, required, Path(scratch)))
-        content = _content(data, outliers) | {"pages": mlflow_pages(client, runs)}
+        content = _content(data, outliers, over_seeds or comparison) | {
+            "pages": mlflow_pages(client, runs),
+            "search": search_section(client, runs),
+        }
         return render(content), selected.notes
 
 
@@ -106,10 +120,17 @@ def render(content: dict[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(content)
 
 
-def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> dict[str, Any]:
+def _content(
+    data: ReportData, outliers: outlier_sections.OutlierRun | None, over_seeds: "Comparison"
+) -> dict[str, Any]:
     comparison, runs = data.comparison, data.runs
     configurations, common = model_sections.configurations(data)
-    best = comparison_sections.observed(comparison)[0][1][0]
+    observations, repeated = (
+        comparison_sections.observed(comparison),
+        configuration_sections.over_seeds(over_seeds),
+    )
+    best = repeated.findings[0] if repeated and repeated.pairs else observations[0][1][0]
+    study = comparison_sections.is_digits(data)
     return {
         "title": f"{len(runs)} {'model' if len(runs) == 1 else 'models'} on {data.dataset}",
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -118,7 +139,7 @@ def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> 
         "overall": comparison.overall_verdict,
         "dataset": data.dataset,
         "total": model_sections.total_images(runs[0]),
-        "study_data": reference_study.StudyData() if comparison_sections.is_digits(data) else None,
+        "study_data": reference_study.StudyData() if study else None,
         "image_form": model_sections.image_form(data),
         "classes": model_sections.class_table(data),
         "examples": model_sections.examples(data),
@@ -133,8 +154,9 @@ def _content(data: ReportData, outliers: outlier_sections.OutlierRun | None) -> 
         "accuracies": comparison_sections.accuracies(data),
         "pareto": comparison_sections.pareto(data),
         "pairs": comparison_sections.pairs(comparison) if len(runs) > 1 else None,
-        "seeds": comparison_sections.over_seeds(comparison),
-        "observations": comparison_sections.observed(comparison),
+        "over_seeds": repeated,
+        "answers": study_answers.answers_section(over_seeds, study),
+        "observations": observations,
         "provenance": comparison_sections.provenance(runs),
     }
 

@@ -19,7 +19,7 @@ class Roots:
     """Folders that together hold all artifacts; none lies in another. Paths are absolute."""
 
     folders: Mapping[Path, str]
-    """Each with the path below the artifacts of a backup at which its files are kept; the empty one is the server's."""
+    """Each with the path below the artifacts of a backup at which its files lie; the empty one is the server's."""
 
     def place(self, location: str) -> str | None:
         """Return where an artifact location is in a backup; None if it is in none of these folders."""
@@ -39,13 +39,13 @@ def local_path(location: str) -> Path | None:
     return Path(location) if location.startswith("/") else None
 
 
-def find_roots(given: Iterable[Path], locations: Sequence[str]) -> Roots:
-    """Return the folders that were given, and those that the store's artifact locations name beside them.
+def find_roots(requested: Iterable[Path], locations: Sequence[str]) -> Roots:
+    """Return the requested folders, and those that the store's artifact locations name beside them.
 
     Of an `mlruns` or `mlartifacts` the whole is taken; of any other place, which may be somebody's home, what the
     store names alone.
     """
-    folders = {folder.absolute() for folder in given}
+    folders = {folder.absolute() for folder in requested}
     for path in sorted({path for path in map(local_path, locations) if path is not None}):
         if not any(path.is_relative_to(folder) for folder in folders):
             named = next((parent for parent in path.parents if parent.name in FOLDERS), path)

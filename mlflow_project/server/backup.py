@@ -23,6 +23,7 @@ from mlflow_project.common.errors import BackupError
 from mlflow_project.common.store_uri import sqlite_path
 from mlflow_project.server import database
 from mlflow_project.server.artifact_roots import FOLDERS, Roots, find_roots
+from mlflow_project.tracking.journal.spool import file_sha256
 
 MANIFEST = "manifest.json"
 ARTIFACTS = "artifacts"
@@ -112,7 +113,7 @@ def _backup(
     store_uri: str, artifacts: Sequence[Path], target: Path, on_file: Callable[[str], None] | None
 ) -> Manifest:
     copy = database.copy(store_uri, target)
-    files: dict[str, list[Any]] = {copy.file.name: [_sha256(copy.file), copy.file.stat().st_size]}
+    files: dict[str, list[Any]] = {copy.file.name: [file_sha256(copy.file), copy.file.stat().st_size]}
     roots = find_roots(artifacts, copy.locations)
     for root in roots.folders:
         _require_outside(target, root)
@@ -151,7 +152,7 @@ def verify(source: Path) -> Manifest:
         path = source / name
         if not path.is_file():
             raise BackupError(f"the backup {source} lacks {name}; use another one")
-        if path.stat().st_size != size or _sha256(path) != digest:
+        if path.stat().st_size != size or file_sha256(path) != digest:
             raise BackupError(f"{path} isn't what was backed up (its SHA-256 differs); use another backup")
     return manifest
 
@@ -234,11 +235,6 @@ def _missing(copy: database.DatabaseDump, roots: Roots, files: dict[str, list[An
 def _require_empty(folder: Path, what: str) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BackupError(f"{folder} isn't empty, and {what} overwrites nothing; choose another folder")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write(path: Path, manifest: Manifest) -> None:

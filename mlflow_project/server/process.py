@@ -30,7 +30,7 @@ from mlflow_project.server.settings import ServerSettings, format_host
 READY_SECONDS = 300
 """MLflow needs 5 to 25 s; a busy machine several times that."""
 GRACE_SECONDS = 20
-"""How long requests that are at work may take once the server is asked to stop."""
+"""How long requests that are at work may take once the server is terminated."""
 # What MLflow prints at every start, and what our own lines tell better.
 _NOISE = re.compile(
     r"Security middleware enabled|Registry store URI not provided|store URI not provided"
@@ -128,7 +128,7 @@ class Server:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.settings.host, self.settings.host)
         try:
             url = f"http://{format_host(host)}:{self.settings.port}/health"
-            # No proxy: it would be asked for an address of its own machine.
+            # No proxy: it would look for the address on its own machine.
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             with opener.open(url, timeout=2) as answer:
                 return bool(answer.status == 200)

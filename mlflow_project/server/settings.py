@@ -52,17 +52,17 @@ class ServerSettings:
     @property
     def artifact_place(self) -> str:
         """Return the absolute artifact folder, or an address."""
-        given = self.artifacts
-        if given is not None and "://" in given:
-            return given
-        if given is None:
+        artifacts = self.artifacts
+        if artifacts is not None and "://" in artifacts:
+            return artifacts
+        if artifacts is None:
             path = sqlite_path(self.store)
             beside = Path.cwd() if path is None else path.absolute().parent
             # What was trained without a server and what comes with one lie in one folder then.
             without_server, with_server = (beside / name for name in FOLDERS)
             goes_on = without_server.is_dir() and not with_server.exists()
             return str(without_server if goes_on else with_server)
-        return str(Path(given).absolute())
+        return str(Path(artifacts).absolute())
 
     def check(self) -> None:
         """Check that the server is neither open to strangers nor unreachable.

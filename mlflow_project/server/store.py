@@ -4,7 +4,6 @@ python -m mlflow_project.server.store    makes the tables of the store named in 
 """
 
 import os
-import re
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from mlflow_project.common.store_uri import (
     sqlite_path,
     with_driver,
 )
+from mlflow_project.tracking.delivery.store_check import alembic_revisions
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -101,7 +101,7 @@ def is_initialized(uri: str) -> bool:
             return False
         rows = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).fetchall()
     revision = rows[0][0] if rows else None
-    known, latest = _alembic_revisions()
+    known, latest = alembic_revisions()
     if revision == latest:
         return True
     from importlib.metadata import version
@@ -157,26 +157,6 @@ def _explain(error: Exception, uri: str) -> str:
     if "unable to open" in text or "readonly" in text:
         return f"{redact(uri)} can't be opened or written by this user"
     return f"{redact(uri)} can't be used: {scrub(text, uri)[:200]}"
-
-
-def _alembic_revisions() -> tuple[set[str], str]:
-    """Return all revisions of the tables that the installed MLflow knows, and the latest.
-
-    Read from its migrations' files: importing MLflow for it takes seconds.
-    """
-    spec = find_spec("mlflow")
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions"
-    revisions: set[str] = set()
-    before: set[str] = set()
-    for file in folder.glob("*.py"):
-        text = file.read_text(encoding="utf-8")
-        revisions.update(re.findall(r"""^revision(?:\s*:[^=]*)?\s*=\s*["'](\w+)["']""", text, re.MULTILINE))
-        for line in re.findall(r"^down_revision(?:\s*:[^=]*)?\s*=\s*(.*)", text, re.MULTILINE):
-            before.update(re.findall(r"\w+", line))
-    (latest,) = revisions - before
-    return revisions, latest
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mlflow_project.common.bounded_exit import bound_exit
 from mlflow_project.common.errors import Interrupted
-from mlflow_project.sweeps.job_progress import PrefixedListener, WorkerListener
-from mlflow_project.sweeps.job_runner import JobRunner
+from mlflow_project.sweeps.job_runner import JobRunner, PrefixedListener, WorkerListener
 from mlflow_project.sweeps.job_spec import FAILED, JobSpec, TrialResult
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 
@@ -28,13 +27,13 @@ if TYPE_CHECKING:
     from mlflow_project.training.progress import ProgressListener
 
 ATTEMPTS = 3  # at a job whose process dies; a job that kills its process each time is given up
-# A worker that is told to end writes a checkpoint and delivers for 5 s; then it has had its time.
+# A worker that is terminated writes a checkpoint and delivers for 5 s; then it has had its time.
 ENDING_SECONDS = 15.0
 _POLL_SECONDS = 0.5
 
 
 class Executor(Protocol):
-    """Runs jobs, in any order."""
+    """Runs jobs, in any order; a deque of them may grow while their results are taken."""
 
     def run(
         self, specs: Sequence[JobSpec], listener: "ProgressListener", shutdown: "GracefulShutdown"
@@ -50,11 +49,12 @@ class SerialExecutor:
     ) -> Iterator[TrialResult]:
         """See `Executor`."""
         waiting: list[JobRunner] = []
+        queue = specs if isinstance(specs, deque) else deque(specs)
+        several = len(specs) > 1 or queue is specs
         try:
-            for spec in specs:
-                job = JobRunner(
-                    spec, PrefixedListener(listener, spec) if len(specs) > 1 else listener, shutdown
-                )
+            while queue:
+                spec = queue.popleft()
+                job = JobRunner(spec, PrefixedListener(listener, spec) if several else listener, shutdown)
                 waiting.append(job)
                 job.train()
                 for done in [job for job in waiting if job.delivered]:
@@ -79,8 +79,7 @@ class ProcessExecutor:
         self, specs: Sequence[JobSpec], listener: "ProgressListener", shutdown: "GracefulShutdown"
     ) -> Iterator[TrialResult]:
         """See `Executor`. The store must exist: several processes that make one get in each other's way."""
-        # The longest first: the last one to end then ends soonest.
-        queue = deque(sorted(specs, key=lambda spec: -spec.job.epochs))
+        queue = specs if isinstance(specs, deque) else longest_first(specs)
         attempts: dict[int, int] = {}
         workers: list[_Worker] = []
         try:
@@ -110,6 +109,11 @@ class ProcessExecutor:
         finally:
             for worker in workers:
                 worker.shut_down()
+
+
+def longest_first(specs: Sequence[JobSpec]) -> "deque[JobSpec]":
+    """Return the jobs in the order in which the last one to end ends soonest."""
+    return deque(sorted(specs, key=lambda spec: -spec.job.epochs))
 
 
 def failed_results(spec: JobSpec, reason: str) -> Iterator[TrialResult]:
@@ -209,7 +213,7 @@ def _work(connection: Connection, parent: int) -> None:
 
 
 def _send(connection: Connection, results: list[TrialResult]) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more; the runs have been told all of it
+    with contextlib.suppress(OSError):  # nobody listens any more; the runs have all of it
         connection.send(results)
 
 

@@ -4,21 +4,25 @@ import dataclasses
 import socket
 import statistics
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.common.errors import JournalError
-from mlflow_project.common.names import LIVE_TAGS, PREDICTIONS
+from mlflow_project.common.errors import JournalError, RunError
+from mlflow_project.common.names import LIVE_TAGS, PARENT_TAG, PREDICTIONS
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.registry.stored_runs import fetch_or_none
 from mlflow_project.tracking.delivery.alias_log import AliasChange, record_change
 from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_errors, pages
 from mlflow_project.tracking.delivery.heartbeat import STALE_AFTER_SECONDS, seconds_since_heartbeat
+from mlflow_project.tracking.delivery.model_upload import register_uploaded_model
 from mlflow_project.tracking.experiment import experiment_name, named_experiment
-from mlflow_project.tracking.journal import format
+from mlflow_project.tracking.journal import format, fsio
 from mlflow_project.tracking.journal import local_runs as state
-from mlflow_project.tracking.journal.entities import Metric
+from mlflow_project.tracking.journal.entities import Metric, ModelArtifact
+from mlflow_project.training import model_card
+from mlflow_project.training.run_spec import read_run_spec
 from mlflow_project.training.tracked_run import RUN_SPEC_FILE
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ class ExistingRun:
     run_id: str | None
     folder: Path | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    unregistered: Path | None = None
+    """The folder of a completed run whose model was not to be registered then, and is now."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +81,18 @@ def local_runs(since: str = "") -> Iterator[LocalRunInfo]:
             yield LocalRunInfo(folder, header.tags, header.run_id, header.run_name)
 
 
-def find_local_runs(runs: Collection[LocalRunInfo]) -> ExistingRun | None:
-    """Return the best local run of one configuration: completed with its metrics, else alive, else resumable."""
+def find_local_runs(runs: Collection[LocalRunInfo], parent: str = "") -> ExistingRun | None:
+    """Return the best local run of one configuration: completed with its metrics, else alive, else resumable.
+
+    parent: the reference to the parent run of who asks; what another search has stopped stays as it is, and only its
+    checkpoint is of use.
+    """
     by_state: dict[str, ExistingRun] = {}
     for local in runs:
         run = read_local_run(local.folder)
         if run is None:
+            continue
+        if run.state == "stopped" and read_run_spec(local.folder).tags.get(PARENT_TAG) != parent:
             continue
         kind = {"finished": COMPLETED, "alive": ELSEWHERE}.get(run.state, RESUMABLE)
         # Without a plan the run died before it had logged anything: no server knows of it.
@@ -98,6 +110,43 @@ def read_local_run(folder: Path) -> state.LocalRun | None:
         return state.local_run(folder)
     except (JournalError, OSError):
         return None
+
+
+def left_unregistered(run: ExistingRun, runs: Collection[LocalRunInfo]) -> Path | None:
+    """Return the folder of a completed run that was trained here without being registered; None for any other."""
+    for local in runs:
+        try:
+            if read_run_spec(local.folder).register:
+                continue
+        except RunError:
+            continue
+        found = read_local_run(local.folder)
+        if found is not None and (local.folder == run.folder or found.run_id == run.run_id):
+            return local.folder
+    return None
+
+
+def register(folder: Path, name: str, aliases: tuple[str, ...]) -> None:
+    """Register the model of a completed run that was trained without; the run stays the same.
+
+    Raises:
+        StoreError, DeliveryError, RunBusyError: It can't be done now.
+    """
+
+    def registered(model: ModelArtifact) -> ModelArtifact:
+        return dataclasses.replace(
+            model,
+            registered_name=name,
+            aliases=aliases,
+            description=model_card.add_loading(model.description or "", name),
+            registered_description=model_card.registered_model(name),
+        )
+
+    with mlflow_errors():
+        register_uploaded_model(folder, registered)
+    spec = dataclasses.replace(read_run_spec(folder), register=True, aliases=aliases)
+    with suppress(OSError):  # it is seen to be registered all the same
+        fsio.replace(folder / RUN_SPEC_FILE, spec.to_json().encode(), durable=True)
 
 
 def last_metrics(folder: Path) -> dict[str, float]:

@@ -11,28 +11,30 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from hw2.common.errors import Hw2Error
 from hw2.training.config import TrainingConfig
 from hw2.training.fingerprint import config_hash, fingerprint
 from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
-from mlflow_project.common.names import JOURNAL_REFERENCE, SHARES_TAG
+from mlflow_project.common.names import JOURNAL_REFERENCE, PARENT_TAG, SHARES_TAG
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE, LocalRunInfo
 from mlflow_project.sweeps.job_spec import FAILED, NOT_DONE, RESUMED, REUSED, TRAINED, JobSpec, TrialResult
 from mlflow_project.sweeps.plan import Trial
-from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 from mlflow_project.tracking.journal import local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Tag
 from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.training import inputs
+from mlflow_project.training.progress import ProgressListener, epoch_line
 from mlflow_project.training.run_spec import RunResult, RunSpec, read_run_spec
 from mlflow_project.training.shared_training import SharedTraining, checkpoint_warning, find_checkpoint
 from mlflow_project.training.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
+    from hw2.training.trainer import EpochResult
     from mlflow_project.common.signals import GracefulShutdown
     from mlflow_project.training.inputs import TrainingInputs
-    from mlflow_project.training.progress import ProgressListener
 
 
 class JobRunner:
@@ -67,10 +69,11 @@ class JobRunner:
     @property
     def delivered(self) -> bool:
         """Return whether `close` needn't wait."""
-        return self._training is None or self._training.delivered
+        return self._spec.until is not None or self._training is None or self._training.delivered
 
-    def close(self, seconds: float = DELIVERY_SECONDS) -> list[TrialResult]:
+    def close(self, seconds: float | None = None) -> list[TrialResult]:
         """Wait for the upload, at most so many seconds, and return one result for each trial."""
+        seconds = self._spec.delivery_seconds if seconds is None else seconds
         for outcome in self._training.close(seconds) if self._training else ():
             self._add_result(outcome)
         self._release()
@@ -102,7 +105,7 @@ class JobRunner:
         for run in runs:
             if damage := checkpoint_warning(run.folder, start):
                 self._listener.warning(damage)
-        self._training = SharedTraining(runs, loaded, self._listener, self._shutdown)
+        self._training = SharedTraining(runs, loaded, self._listener, self._shutdown, spec.until)
         self._name_each_other(runs, source if start is not None and start.epoch else None)
         if start is not None and (start.epoch or start.batch):
             self._listener.info(f"resuming at epoch {start.epoch + 1}, batch {start.batch + 1}")
@@ -117,7 +120,9 @@ class JobRunner:
             self._results[trial.sha256] = TrialResult(sha256=trial.sha256, state=ELSEWHERE)
             return
         self._locks.append(lock)
-        existing = existing_runs.find_local_runs([run for run in local if run.sha256 == trial.sha256])
+        existing = existing_runs.find_local_runs(
+            [run for run in local if run.sha256 == trial.sha256], self._spec.tags.get(PARENT_TAG, "")
+        )
         if existing is not None and existing.state in (COMPLETED, ELSEWHERE):
             self._results[trial.sha256] = TrialResult.of_existing(trial.sha256, existing)
             return
@@ -173,6 +178,7 @@ class JobRunner:
             shared_with=self._shared_with.get(outcome.folder, ""),
             refused=outcome.delivery.refused if outcome.delivery else (),
             unregistered=outcome.unregistered,
+            diverged=self._training is not None and self._training.diverged,
         )
 
     def _fail(self, reason: str) -> None:
@@ -212,3 +218,45 @@ def _load(
         dataset=dataset, validation_size=validation_size, batch_size=1, image_size=image_size
     )
     return inputs.load(config, data_dir)[1]
+
+
+def label(spec: JobSpec) -> str:
+    """Return the name of a job: its configuration, with the epochs of all its trials."""
+    first, last = spec.job.trials[0].config, spec.job.trials[-1].config
+    epochs = ",".join(str(trial.config.epochs) for trial in spec.job.trials)
+    return last.name if first == last else last.name.replace(f"epochs={last.epochs}", f"epochs={epochs}")
+
+
+class PrefixedListener(ProgressListener):
+    """A listener that puts the job's name before each line, without a bar, which is for one training at a time."""
+
+    def __init__(self, listener: "ProgressListener", spec: JobSpec) -> None:
+        self._listener = listener
+        self._label = label(spec)
+
+    def info(self, text: str) -> None:
+        """Report something worth a line."""
+        self._listener.info(f"[{self._label}] {text}")
+
+    def warning(self, text: str) -> None:
+        """Report something that a person should know."""
+        self._listener.warning(f"[{self._label}] {text}")
+
+    def epoch(self, result: "EpochResult", epochs: int) -> None:
+        """Report that an epoch has ended."""
+        self.info(epoch_line(result, epochs))
+
+
+class WorkerListener(PrefixedListener):
+    """A worker's listener: whole lines on the stderr that all workers share."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        super().__init__(self, spec)
+
+    def info(self, text: str) -> None:
+        """Report something worth a line."""
+        click.echo(f"[{self._label}] {text}", err=True)
+
+    def warning(self, text: str) -> None:
+        """Report something that a person should know."""
+        click.echo(f"Warning: [{self._label}] {text}", err=True)

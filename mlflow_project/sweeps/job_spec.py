@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE, ExistingRun, LocalRunInfo
 from mlflow_project.sweeps.plan import SweepPlan, TrainingJob
+from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 
 TRAINED, RESUMED, REUSED, FAILED, NOT_DONE = "trained", "resumed", "reused", "failed", "not done"
 
@@ -16,7 +17,8 @@ class JobSpec:
     """A job with all that another process needs to run it.
 
     known: the local runs that bear on it, as they were when the plan was made; `since`: begin of the names of
-    folders that may have come later. ignored: names of folders that don't count.
+    folders that may have come later. ignored: names of folders that don't count. until: the epoch at which the runs are
+    stopped, untested, to go on later; None where they are completed.
     """
 
     number: int
@@ -27,6 +29,12 @@ class JobSpec:
     known: tuple[LocalRunInfo, ...]
     since: str
     ignored: frozenset[str] = frozenset()
+    until: int | None = None
+
+    @property
+    def delivery_seconds(self) -> float:
+        """Return how long the end of the job waits for the upload; what is to go on soon doesn't."""
+        return DELIVERY_SECONDS if self.until is None else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +51,7 @@ class TrialResult:
     shared_with: str = ""
     refused: tuple[str, ...] = ()
     unregistered: str = ""
+    diverged: bool = False
 
     @classmethod
     def of_existing(cls, sha256: str, run: ExistingRun) -> "TrialResult":

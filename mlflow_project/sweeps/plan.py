@@ -153,6 +153,7 @@ def make_plan(
     store: "existing_runs.ExperimentIndex | None",
     aliases: Mapping[TrainingConfig, tuple[str, ...]] | None = None,
     dry_run: bool = False,
+    register: bool = False,
 ) -> SweepPlan:
     """Return what exists of these configurations and what is to be done.
 
@@ -163,6 +164,7 @@ def make_plan(
         aliases: For the registered version of each configuration.
         dry_run: Whether nobody will carry the plan out; jobs that begin at no earlier state then have no
             fingerprint, for which PyTorch would be imported.
+        register: Whether all models are to be registered, and not only those that get an alias.
     """
     trials = {}
     for requested in configs:
@@ -181,7 +183,11 @@ def make_plan(
         if run is None or run.state != COMPLETED:
             run = _best_local_run(by_trial[sha256], store, ignored) or run
         name = registered_name(trial.config, dataset)
-        if run and run.state == COMPLETED and trial.aliases and not _is_registered(name, run, store):
+        wanted = run is not None and run.state == COMPLETED and (register or trial.aliases)
+        left = existing_runs.left_unregistered(run, by_trial[sha256]) if run and wanted else None
+        if run and left is not None and (store is None or not _is_registered(name, run, store)):
+            run = dataclasses.replace(run, unregistered=left)
+        elif run and wanted and trial.aliases and not _is_registered(name, run, store):
             # Its state is still of use: the new run begins, and ends, at its end.
             ignored.update(local_run.folder.name for local_run in by_trial[sha256])
             run = None

@@ -1,4 +1,4 @@
-"""The jobs of a sweep on a Ray cluster, each in a process that Ray finds room for.
+"""The jobs of a sweep on a Ray cluster, each in a process that Ray schedules.
 
 Machines of a cluster must share the data, the state folder (`MLFLOW_PROJECT_STATE`) and the tracking store: a
 job whose worker or machine is lost goes on elsewhere from the checkpoint in that folder.
@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 from mlflow_project.common.errors import Interrupted, ServiceError, SweepError, UsageError
 from mlflow_project.common.store_uri import absolute_uri, tracking_uri
 from mlflow_project.common.text import first_line
-from mlflow_project.sweeps.executors import ENDING_SECONDS, failed_results, retry_or_fail
-from mlflow_project.sweeps.job_progress import WorkerListener
-from mlflow_project.sweeps.job_runner import JobRunner
+from mlflow_project.sweeps.executors import ENDING_SECONDS, failed_results, longest_first, retry_or_fail
+from mlflow_project.sweeps.job_runner import JobRunner, WorkerListener
 from mlflow_project.sweeps.job_spec import JobSpec, TrialResult
 from mlflow_project.tracking.journal.state_dir import state_dir
 
@@ -47,7 +46,7 @@ class RayExecutor:
     ) -> Iterator[TrialResult]:
         """See `Executor`."""
         ray = _import()
-        queue = deque(sorted(specs, key=lambda spec: -spec.job.epochs))
+        queue = specs if isinstance(specs, deque) else longest_first(specs)
         attempts: dict[int, int] = {}
         running: dict[Any, JobSpec] = {}
         begun = not ray.is_initialized()
@@ -125,7 +124,7 @@ class RayExecutor:
         return ray.remote(_work).options(
             num_cpus=min(config.threads or 1, ray.cluster_resources().get("CPU", 1)),
             num_gpus=_gpus(gpus, self.workers),
-            max_retries=0,  # our own attempts are counted, and said
+            max_retries=0,  # our own attempts are counted, and reported
         )
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.common.formatting import plural
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.training.config import TrainingConfig
-from mlflow_project.common.errors import StoreError, UsageError
+from mlflow_project.common.errors import DestinationError, StoreError, UsageError
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.plan import SweepPlan, make_plan
+from mlflow_project.tracking.new_run import checked_uri
 from mlflow_project.training import inputs
 
 if TYPE_CHECKING:
@@ -79,20 +81,21 @@ class PreparedSweep(SweepPreview):
 
 def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
     """Load the images and make the plan."""
+    checked_uri()
     if request.engine == "ray":
         from mlflow_project.sweeps.ray_executor import require_cluster
 
         require_cluster(request.address)
     _, loaded = inputs.load(request.configs[0], request.data_dir, request.download, listener)
     dataset = loaded.dataset.identity
-    configs = [_with_threads(config, request, dataset) for config in request.configs]
+    configs = [divide_threads(config, request.workers, dataset.spec) for config in request.configs]
     return PreparedSweep(request, dataset, *_plan(request, configs, dataset, listener), loaded)
 
 
 def preview(request: SweepSpec, listener: "ProgressListener") -> SweepPreview:
     """Make the plan alone; nothing imports PyTorch for it, unless this host has no run by which to tell the time."""
     _, dataset = inputs.resolve_inputs(request.configs[0], request.data_dir, request.download)
-    configs = [_with_threads(config, request, dataset) for config in request.configs]
+    configs = [divide_threads(config, request.workers, dataset.spec) for config in request.configs]
     planned = SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, dry_run=True))
     if planned.seconds() is not None:
         return planned
@@ -125,21 +128,23 @@ def _plan(
     try:
         opened = connect(create=not dry_run)
         store = existing_runs.ExperimentIndex(opened)
-        return store, make_plan(configs, dataset, store, aliases, dry_run)
+        return store, make_plan(configs, dataset, store, aliases, dry_run, request.register)
+    except DestinationError:
+        raise
     except StoreError as error:
         listener.warning(f"{error}; only runs of this machine can be reused")
-        return store, make_plan(configs, dataset, None, aliases, dry_run)
+        return store, make_plan(configs, dataset, None, aliases, dry_run, request.register)
 
 
-def _with_threads(config: TrainingConfig, request: SweepSpec, dataset: "DatasetInfo") -> TrainingConfig:
+def divide_threads(config: TrainingConfig, workers: int, spec: ImageSpec = STUDY) -> TrainingConfig:
     """Return the configuration with a worker's share of the threads, where it doesn't say how many."""
-    if config.threads or request.workers == 1:
+    if config.threads or workers == 1:
         return config
     import torch
 
-    share = max(1, torch.get_num_threads() // request.workers)
-    if inputs.by_autograd(config, dataset.spec):
-        share = min(share, inputs.runtime_of(config, dataset.spec).threads)
+    share = max(1, torch.get_num_threads() // workers)
+    if inputs.by_autograd(config, spec):
+        share = min(share, inputs.runtime_of(config, spec).threads)
     return dataclasses.replace(config, threads=share)
 
 

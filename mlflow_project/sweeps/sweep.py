@@ -12,7 +12,7 @@ from typing import Any
 from hw2.common.errors import Hw2Error
 from hw2.common.formatting import plural
 from hw2.training.config import TrainingConfig
-from mlflow_project.common.errors import Interrupted, ServiceError, SweepError
+from mlflow_project.common.errors import Interrupted, ServiceError, StoreError, SweepError
 from mlflow_project.common.names import SWEEP_TAG
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import redact
@@ -30,6 +30,7 @@ from mlflow_project.tracking.delivery.status import DeliveryStatus, require_take
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.locks import is_locked
 from mlflow_project.training.progress import ProgressListener
+from mlflow_project.training.run_spec import registered_name
 
 # For trials that another process has: one whose sweep was killed needs some seconds to notice and to end.
 ELSEWHERE_SECONDS = 30.0
@@ -83,7 +84,8 @@ class SweepResult:
         if lost:
             raise SweepError(
                 f"{len(lost)} of {plural(len(self.plan.trials), 'model')} couldn't be registered "
-                f"({lost[0].config.name}: {self.results[lost[0].sha256].unregistered}); register them in MLflow"
+                f"({lost[0].config.name}: {self.results[lost[0].sha256].unregistered}); "
+                "run the same sweep again, or register them in MLflow"
             )
         require_taken(self.delivery)
 
@@ -177,7 +179,8 @@ def run_sweep(
         left = [trial for trial in prepared.plan.trials if results[trial.sha256].state == ELSEWHERE]
         if left and _wait_for(left, results, listener, shutdown):
             aliases = {trial.config: trial.aliases for trial in left}
-            plan = make_plan(list(aliases), prepared.dataset, prepared.store, aliases)
+            register = prepared.request.register
+            plan = make_plan(list(aliases), prepared.dataset, prepared.store, aliases, register=register)
             _run_pass(prepared, plan, parent, listener, shutdown)
     except Interrupted as error:
         name = signal.Signals(error.signal_number).name
@@ -243,12 +246,15 @@ def _run_pass(
         else:
             results[trial.sha256] = TrialResult(sha256=trial.sha256, state=NOT_DONE)
     results |= _upload_reused(prepared, plan, results, shutdown)
+    results |= _register_reused(prepared, plan, results)
     data_dir = request.data_dir.expanduser().absolute() if request.data_dir else None
     specs = make_job_specs(plan, parent.tags, request.register, data_dir)
     if not specs:
         return
     names = {trial.sha256: trial.config.name for trial in plan.trials}
-    for result in _executor(request).run(specs, listener, shutdown):
+    for result in make_executor(request.engine, request.workers, request.address).run(
+        specs, listener, shutdown
+    ):
         results[result.sha256] = result
         accuracy = result.metrics.get("test_accuracy")
         detail = result.reason if accuracy is None else f"test accuracy {accuracy:.4f}, run {result.run_id}"
@@ -286,12 +292,32 @@ def _upload_reused(
     return uploaded
 
 
-def _executor(request: SweepSpec) -> Executor:
-    if request.engine == "ray":
+def _register_reused(
+    prepared: PreparedSweep, plan: SweepPlan, results: Mapping[str, TrialResult]
+) -> dict[str, TrialResult]:
+    """Register the reused trials that were trained without it; return the results of those that couldn't be."""
+    failed = {}
+    for trial in plan.trials:
+        folder = trial.existing and trial.existing.unregistered
+        if not folder:
+            continue
+        result = results[trial.sha256]
+        try:
+            if prepared.store is None or result.undelivered:
+                raise StoreError("not all of it is uploaded yet")
+            existing_runs.register(folder, registered_name(trial.config, prepared.dataset), trial.aliases)
+        except ServiceError as error:
+            failed[trial.sha256] = dataclasses.replace(result, unregistered=str(error))
+    return failed
+
+
+def make_executor(engine: str, workers: int, address: str | None) -> Executor:
+    """Return where jobs run: engine is local or ray, address that of a cluster."""
+    if engine == "ray":
         from mlflow_project.sweeps.ray_executor import RayExecutor
 
-        return RayExecutor(request.workers, request.address)
-    return SerialExecutor() if request.workers == 1 else ProcessExecutor(request.workers)
+        return RayExecutor(workers, address)
+    return SerialExecutor() if workers == 1 else ProcessExecutor(workers)
 
 
 def _wait_for(

@@ -10,6 +10,7 @@ from mlflow_project.common.names import NAME_TAG, REASON_TAG, STATUS_TAG
 from mlflow_project.common.run_state import RunState
 from mlflow_project.tracking.delivery.background import BackgroundUploader, upload_pending_runs
 from mlflow_project.tracking.delivery.status import DeliveryStatus
+from mlflow_project.tracking.experiment import require_active_experiment
 from mlflow_project.tracking.journal import local_runs
 from mlflow_project.tracking.journal.entities import Artifact, Entity, Metric, Param, RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
@@ -59,6 +60,8 @@ class ActiveRun:
         Raises:
             UsageError, RunError, JournalError: As `create_journal` does.
         """
+        if run_id is None and experiment is None:
+            require_active_experiment()
         journal = create_journal(
             name,
             run_id,
@@ -87,6 +90,10 @@ class ActiveRun:
     def delivered(self) -> bool:
         """Return whether MLflow has everything that was logged so far."""
         return self._uploader.delivery().pending == 0
+
+    def wait_for_upload(self, seconds: float) -> bool:
+        """Wait at most so many seconds until MLflow has everything that was logged so far; return whether it has."""
+        return self._uploader.wait(seconds).pending == 0
 
     def when_named(self, announce: Callable[[str], None]) -> None:
         """Call `announce` once with the run's ID in MLflow, as soon as the server has given it."""

@@ -1,13 +1,18 @@
 """The experiment that MLflow's variables name: by its id before its name, as in MLflow."""
 
 import os
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mlflow_project.common import names
 from mlflow_project.common.errors import StoreError, UsageError
+from mlflow_project.common.names import EXPERIMENT
 from mlflow_project.common.store_uri import absolute_uri, is_missing_sqlite, redact, tracking_uri
-from mlflow_project.tracking.delivery.client import mlflow_errors, open_client
+from mlflow_project.tracking.delivery.client import import_mlflow, mlflow_errors, open_client
+
+ANSWER_SECONDS = 3.0
+"""How long the beginning of a run waits for a server."""
 
 ID_VARIABLE = "MLFLOW_EXPERIMENT_ID"
 _DEFAULT = "Default"  # MLflow's own experiment 0, which every store is made with
@@ -37,11 +42,42 @@ def named_experiment(uri: str | None = None) -> Experiment:
     """
     experiment_id = os.environ.get(ID_VARIABLE)
     if not experiment_id:
-        return Experiment(names.experiment_name())
+        return Experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
     try:
         return Experiment(_name(absolute_uri(uri or tracking_uri()), experiment_id), experiment_id)
     except StoreError:
         return Experiment(f"experiment {experiment_id}", experiment_id)
+
+
+def require_active_experiment() -> None:
+    """Check, before a run begins, that the experiment which is named by its name wasn't deleted.
+
+    A server that doesn't answer soon is not waited for: the upload says it then.
+
+    Raises:
+        UsageError: It was.
+    """
+    uri = absolute_uri(tracking_uri())
+    if os.environ.get(ID_VARIABLE) or is_missing_sqlite(uri):
+        return  # `named_experiment` checks an id
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    import_mlflow()
+    deleted: list[str] = []
+
+    def ask() -> None:
+        with suppress(Exception):
+            experiment = open_client(uri).get_experiment_by_name(name)
+            if experiment is not None and experiment.lifecycle_stage == "deleted":
+                deleted.append(str(experiment.experiment_id))
+
+    thread = threading.Thread(target=ask, name="experiment-check", daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS if uri.startswith("http") else None)
+    if deleted:
+        raise UsageError(
+            f"the experiment {name!r} was deleted; `mlflow experiments restore -x {deleted[0]}` brings it back, "
+            "or name another by MLFLOW_EXPERIMENT_NAME"
+        )
 
 
 def experiment_name() -> str:

@@ -2,13 +2,19 @@
 
 import os
 import re
-import socket
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
-from mlflow_project.common.errors import RunError, StoreError, UsageError
-from mlflow_project.common.store_uri import absolute_uri, is_missing_sqlite, redact, tracking_uri
+from mlflow_project.common.errors import OlderStoreError, RunError, StoreError, UsageError
+from mlflow_project.common.store_uri import (
+    absolute_uri,
+    is_missing_sqlite,
+    redact,
+    sqlite_path,
+    tracking_uri,
+)
 from mlflow_project.tracking.delivery.client import mlflow_errors, open_client
+from mlflow_project.tracking.delivery.store_check import require_current_store
 from mlflow_project.tracking.experiment import Experiment, named_experiment
 from mlflow_project.tracking.identity.run_claim import claim_run
 from mlflow_project.tracking.journal.writer import Journal, new_key
@@ -27,7 +33,8 @@ _KINDS = (
 _INSTEAD = "unset MLFLOW_RUN_ID for a run of its own"
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
-_claimed: set[str] = set()
+_claimed: dict[str, str] = {}
+"""The keys of the journals for which this process has claimed runs; empty for a run that it resumes."""
 _refused: set[str] = set()
 
 
@@ -56,6 +63,7 @@ def create_journal(
 
     Raises:
         UsageError: The variables name no store that MLflow knows, or no experiment.
+        StoreError: The store can't be opened, or is of an older MLflow.
         RunError: The run that exists belongs to another process, has ended, or differs.
         JournalError: The disk doesn't take it.
     """
@@ -90,30 +98,34 @@ def claim_given_run(run_id: str, parameters: Mapping[str, str] | None = None) ->
         raise UsageError(
             f"MLFLOW_RUN_ID is {run_id!r}, and a run's id is 32 hexadecimal digits; unset it for a run of its own"
         )
-    owner = f"{socket.gethostname()} {os.getpid()}"
     _refused.add(run_id)
     try:
         if is_missing_sqlite(uri):
             raise RunError(f"run {run_id} isn't in {redact(uri)}, which isn't there")
         with mlflow_errors(uri):
-            claim_run(open_client(uri), run_id, key, owner, parameters or {})
+            claim_run(open_client(uri), run_id, key, parameters or {})
     except StoreError:
         pass
     except RunError as error:
         raise RunError(f"{error}; {_INSTEAD}") from error
     _refused.discard(run_id)
-    _claimed.add(run_id)
+    _claimed[run_id] = key
     return key
 
 
 def note_claimed(run_id: str) -> None:
     """Note that this process resumes a run that has its journal here."""
-    _claimed.add(run_id)
+    _claimed[run_id] = ""
 
 
 def has_claimed(run_id: str) -> bool:
     """Return whether this process has claimed the run, and so may end it."""
     return run_id in _claimed
+
+
+def claimed_key(run_id: str) -> str:
+    """Return the key for which this process has claimed the run."""
+    return _claimed[run_id]
 
 
 def was_refused(run_id: str) -> bool:
@@ -126,7 +138,22 @@ def checked_uri() -> str:
 
     Raises:
         UsageError: MLflow will never take anything there.
+        StoreError: It is a SQLite file that can't be opened.
+        OlderStoreError: It is a database that MLflow would migrate.
     """
+    uri = _valid_uri()
+    try:
+        require_current_store(absolute_uri(uri))
+    except OlderStoreError:
+        raise
+    except StoreError:
+        if sqlite_path(uri) is not None:
+            raise
+        # Any other database may be reachable by the time there is something to upload.
+    return uri
+
+
+def _valid_uri() -> str:
     uri = tracking_uri()
     if uri != uri.strip():
         raise UsageError(f"MLFLOW_TRACKING_URI is {redact(uri)!r}, with blanks around it; write it without")

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow_project.common.errors import RunError
 from mlflow_project.common.store_uri import absolute_uri, redact
 from mlflow_project.tracking.delivery.background import deliver
-from mlflow_project.tracking.delivery.client import connect, mlflow_errors
+from mlflow_project.tracking.delivery.client import connect, migrate_store, mlflow_errors
 from mlflow_project.tracking.delivery.session import DeliverySession
 from mlflow_project.tracking.journal import format, local_runs
 from mlflow_project.tracking.journal.local_runs import LocalRun
@@ -35,7 +35,9 @@ class Synced:
     """Whether a person must decide first; trying again later is of no use."""
 
 
-def sync(runs: Sequence[str] = (), *, to: str | None = None, as_new: bool = False) -> list[Synced]:
+def sync(
+    runs: Sequence[str] = (), *, to: str | None = None, as_new: bool = False, migrate: bool = False
+) -> list[Synced]:
     """Upload runs that ended, or died, while their tracking server was unreachable.
 
     A run that is alive uploads itself and is left alone. A store is never created.
@@ -44,6 +46,7 @@ def sync(runs: Sequence[str] = (), *, to: str | None = None, as_new: bool = Fals
         runs: Their IDs; all that have something to upload if there are none.
         to: Where the store of these runs is now. Runs of another store are left alone.
         as_new: Whether a run that is lost, with its store or by itself, becomes a new run.
+        migrate: Whether a store of an older MLflow is brought up to date, which that one then can't open.
 
     Raises:
         RunError: There is no such run, or none of them is of the store at `to`.
@@ -51,16 +54,20 @@ def sync(runs: Sequence[str] = (), *, to: str | None = None, as_new: bool = Fals
     """
     chosen = [local_runs.find(name) for name in runs]
     if to is not None:
+        if migrate:
+            migrate_store(to)
         chosen = _redirect(chosen, to, as_new)
     results = []
     unreachable: dict[str, str] = {}
     for run in chosen or local_runs.undelivered():
         address = run.header.tracking_uri
+        if migrate:
+            migrate_store(address)
         problem: str | None = unreachable.get(address)
         result = _result(run, run.run_id, run.pending, problem)
         if problem is None:
             result = _deliver(run)
-            if result.blocked and as_new:
+            if as_new and result.pending and StoreRecord.load(run.folder).problem:
                 _make_new(run.folder)
                 result = _deliver(local_runs.local_run(run.folder))
             # Of the whole server, which would keep the next run waiting as long.
@@ -72,12 +79,11 @@ def sync(runs: Sequence[str] = (), *, to: str | None = None, as_new: bool = Fals
 
 def _deliver(run: LocalRun) -> Synced:
     delivery = deliver(run.folder, attempts=ATTEMPTS)
-    blocked = bool(delivery.pending and StoreRecord.load(run.folder).problem)
     return replace(
         _result(run, delivery.run_id, delivery.pending, delivery.problem),
         refused=delivery.refused,
         notes=delivery.notes,
-        blocked=blocked,
+        blocked=delivery.blocked,
     )
 
 

@@ -138,20 +138,26 @@ def _threads(config: TrainingConfig, most: int, precision: str, spec: "ImageSpec
 
     from hw2.training.thread_count import fastest_threads
 
-    asked: tuple[object, ...] = (hash_sources(config), config.model_name, config.batch_size, most, precision)
+    decisive: tuple[object, ...] = (
+        hash_sources(config),
+        config.model_name,
+        config.batch_size,
+        most,
+        precision,
+    )
     if (spec.shape, spec.num_classes) != (STUDY.shape, STUDY.num_classes):
-        asked = (*asked, str((spec.shape, spec.num_classes)))
+        decisive = (*decisive, str((spec.shape, spec.num_classes)))
     place = (torch.__version__, platform.node())
-    key = hashlib.sha256(repr((asked, place)).encode()).hexdigest()[:32]
-    kept = state_dir.state_dir() / "threads" / key
+    key = hashlib.sha256(repr((decisive, place)).encode()).hexdigest()[:32]
+    path = state_dir.state_dir() / "threads" / key
     with suppress(OSError, ValueError):
-        return min(most, max(1, int(kept.read_text(encoding="utf-8"))))
+        return min(most, max(1, int(path.read_text(encoding="utf-8"))))
     threads = fastest_threads(config, most, precision, spec)
-    part = kept.with_suffix(f".{os.getpid()}")
+    part = path.with_suffix(f".{os.getpid()}")
     with suppress(OSError):  # then it is measured each time
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(str(threads), encoding="utf-8")
-        part.replace(kept)
+        part.replace(path)
     return threads
 
 

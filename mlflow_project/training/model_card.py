@@ -177,6 +177,11 @@ def _listed(classes: Sequence[str]) -> str:
     return some if len(classes) <= 20 else f"{some} and {len(classes) - 20:,} more"
 
 
+def add_loading(text: str, name: str, spec: ImageSpec = STUDY) -> str:
+    """Return the card of a model that is registered only now, with how to load it."""
+    return f"{text}\n\n{_loading(name, spec)}"
+
+
 def _loading(name: str, spec: ImageSpec) -> str:
     meaning = "0 is background" if spec.is_digits else "0 to 255"
     address = f"models:/{name}/{VERSION_PLACE}"

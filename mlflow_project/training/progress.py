@@ -1,6 +1,7 @@
 """The listener that receives a training's progress."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hw2.training.trainer import EpochResult, Progress
@@ -20,6 +21,9 @@ class ProgressListener:
 
     def epoch(self, result: "EpochResult", epochs: int) -> None:
         """Receive the metrics of a completed epoch."""
+
+    def standings(self, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Receive the best trials of a search so far."""
 
     def task(self, description: str, share: float) -> None:
         """Receive what other work is being done, and the share of the whole, 0 to 1, that is done."""

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hw2.common.errors import CheckpointError, Hw2Error
+from hw2.common.errors import CheckpointError, DivergenceError, Hw2Error
+from hw2.common.formatting import plural
 from mlflow_project.common.errors import Interrupted, ServiceError
 from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
@@ -25,7 +26,11 @@ CHECKPOINT_SECONDS = 30.0
 
 
 class SharedTraining:
-    """One training for one or more open runs whose configurations differ in `epochs` alone."""
+    """One training for one or more open runs whose configurations differ in `epochs` alone.
+
+    until: the epoch after which they are all stopped, untested, and can go on; None where each is completed at its end.
+    diverged: whether it ended because the loss was not finite any more.
+    """
 
     def __init__(
         self,
@@ -33,14 +38,17 @@ class SharedTraining:
         images: "TrainingInputs",
         listener: "ProgressListener",
         shutdown: "GracefulShutdown",
+        until: int | None = None,
     ) -> None:
         self._open = sorted(runs, key=lambda run: run.plan.config.epochs)
         self._epochs = self._open[-1].plan.config.epochs
         self._images = images
         self._listener = listener
         self._shutdown = shutdown
+        self._until = until
         self._ended: list[tuple[TrackedRun, str, str]] = []  # with status and reason, still to be closed
         self.outcomes: list[RunResult] = []
+        self.diverged = False
 
     def execute(self, start: "TrainingState | None" = None) -> list[RunResult]:
         """Train, then close the runs."""
@@ -68,6 +76,7 @@ class SharedTraining:
             text = "; ".join(filter(None, (_how_to_resume(interrupted, stopped), pending)))
             raise Interrupted(interrupted.signal_number, text) from interrupted
         except (Hw2Error, ServiceError) as error:
+            self.diverged = isinstance(error, DivergenceError)
             self._end_all("FAILED", str(error))
         except OSError as error:
             for run in self._open:
@@ -130,7 +139,11 @@ class SharedTraining:
         if start is not None:
             for run in self._open:
                 run.backfill(start)
+                if self._until is not None:
+                    run.save(start)  # it may be another run's
             self._complete_due(start)
+        if not self._open:
+            return
         self._saved_at = time.monotonic()
 
         def on_progress(progress: "Progress") -> None:
@@ -148,6 +161,8 @@ class SharedTraining:
 
         for result in training.epochs(on_progress):
             self._epoch(result, training.state())
+            if not self._open:
+                return
 
     def _epoch(self, result: "EpochResult", state: "TrainingState") -> None:
         # The checkpoint first: what a run has logged is then never computed again with another time.
@@ -160,13 +175,16 @@ class SharedTraining:
         self._complete_due(state)
 
     def _complete_due(self, state: "TrainingState") -> None:
-        while self._open and self._open[0].plan.config.epochs <= state.epoch and state.batch == 0:
+        while self._open and self._is_due(self._open[0], state):
             run = self._open[0]
             if len(self._open) > 1:
                 run.save(state)
             status, reason = "FINISHED", ""
             try:
-                run.complete(state, self._images)
+                if self._until is None:
+                    run.complete(state, self._images)
+                else:
+                    run.stop(state, f"waits after {plural(state.epoch, 'epoch')} for how others do")
             except Interrupted:
                 raise
             except (Hw2Error, ServiceError, OSError) as error:
@@ -179,6 +197,11 @@ class SharedTraining:
             self._ended.append((run, status, reason))
             if self._open:  # else all is done, and a signal can't make it undone
                 self._shutdown.check()
+
+    def _is_due(self, run: TrackedRun, state: "TrainingState") -> bool:
+        if self._until is not None:
+            return state.epoch >= self._until
+        return run.plan.config.epochs <= state.epoch and state.batch == 0
 
     def _end_all(self, status: str, reason: str) -> None:
         while self._open:

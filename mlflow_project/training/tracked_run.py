@@ -11,14 +11,16 @@ from mlflow_project.common.names import (
     JOURNAL_REFERENCE,
     NAME_TAG,
     NOTE_TAG,
+    REASON_TAG,
     RESUMED_TAG,
+    RUNG_TAG,
     STATUS_TAG,
 )
 from mlflow_project.common.run_state import RunState
 from mlflow_project.tracking.active_run import ActiveRun
 from mlflow_project.tracking.delivery.background import upload_pending_runs
 from mlflow_project.tracking.journal import fsio, local_runs
-from mlflow_project.tracking.journal.entities import ModelArtifact, RunResumed, Tag
+from mlflow_project.tracking.journal.entities import ModelArtifact, RunEnded, RunResumed, Tag
 from mlflow_project.tracking.journal.format import Header
 from mlflow_project.tracking.journal.writer import Journal
 from mlflow_project.tracking.new_run import create_journal
@@ -74,7 +76,7 @@ class TrackedRun(ActiveRun):
     def reopen(
         cls, folder: Path, listener: "ProgressListener", tags: Mapping[str, str] | None = None
     ) -> "TrackedRun":
-        """Reopen a run that was interrupted or has failed.
+        """Reopen a run that was interrupted or stopped, or has failed.
 
         Raises:
             RunBusyError: Another process has it.
@@ -83,7 +85,7 @@ class TrackedRun(ActiveRun):
         """
         plan = read_run_spec(folder)
         journal = Journal.open(folder, on_problem=listener.warning)
-        if journal.ended == "FINISHED":
+        if journal.ended == "FINISHED" and not local_runs.is_marked_stopped(folder):
             journal.close()
             raise RunError(
                 f"run {journal.run_id or journal.header.key} is finished; start a new one to train more"
@@ -97,6 +99,7 @@ class TrackedRun(ActiveRun):
         run = cls(plan, journal, listener)
         journal.append(RunResumed(), Tag(STATUS_TAG, RunState.STARTED), Tag(RESUMED_TAG, str(times)))
         journal.append(*(Tag(key, value) for key, value in (tags or {}).items()))
+        local_runs.unmark_stopped(folder)
         return run
 
     def progress(self, progress: "Progress") -> None:
@@ -134,6 +137,26 @@ class TrackedRun(ActiveRun):
                     "but a kill now would lose what it did since the last one: free disk space there"
                 )
             self._checkpoint_problem = True
+
+    def stop(self, state_: "TrainingState", reason: str) -> None:
+        """End the run after these epochs, untested; it can go on.
+
+        Raises:
+            JournalError, OSError: The disk doesn't take all of it.
+        """
+        from hw2.models.factory import weights_sha256
+
+        digest = weights_sha256(state_.model().state_dict())
+        self.log(
+            Tag("weights_sha256", digest),
+            Tag(RUNG_TAG, str(state_.epoch)),
+            Tag(REASON_TAG, reason),
+            Tag(STATUS_TAG, RunState.STOPPED),
+        )
+        self.ensure_durable()
+        local_runs.mark_stopped(self.folder)
+        self.log(RunEnded(RunState.STOPPED.mlflow_status))
+        self.journal.sync()
 
     def complete(self, state_: "TrainingState", images: "TrainingInputs") -> None:
         """Evaluate the trained model, log its results, and hand it over for registration.

@@ -46,7 +46,10 @@ def train(
         RunError: The run didn't finish.
         Interrupted: A signal came; the run is marked KILLED and can be resumed.
         ConfigurationError, DataError: The configuration or its data can't be had, before there is a run.
+        StoreError, UsageError: Nothing can ever be uploaded to the store; likewise.
     """
+    from mlflow_project.tracking.experiment import require_active_experiment
+    from mlflow_project.tracking.new_run import checked_uri
     from mlflow_project.training import inputs
     from mlflow_project.training.shared_training import SharedTraining
     from mlflow_project.training.tracked_run import TrackedRun
@@ -56,10 +59,13 @@ def train(
         listener or ProgressListener(),
     )
     with shutdown or GracefulShutdown() as shutdown:
+        checked_uri()
         config, loaded = inputs.load(config, data_dir, download, listener)
         if loaded.dataset.is_sample:
             listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
         shutdown.check()
+        if run_id is None:
+            require_active_experiment()
         plan = RunSpec(config=config, data_dir=data_dir, run_id=run_id, register=register)
         run = TrackedRun.start(plan, loaded, listener)
         _introduce(run, loaded, listener)

@@ -1,4 +1,4 @@
-"""What part `growth` says of known values, and the part itself at tiny sizes."""
+"""What suite `growth` says of known values, and the part itself at tiny sizes."""
 
 import shutil
 import sys
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import growth
 from benchmarks.common import Report
-from benchmarks.growth_fit import ABOVE, COLUMNS, CPU, MEMORY, PROCESS, WORK, Series, exponent, notes, rows
+from benchmarks.growth import suite as growth
+from benchmarks.growth.fit import ABOVE, COLUMNS, CPU, MEMORY, PROCESS, WORK, Series, exponent, notes, rows
 from benchmarks.process import measure
 
 SIZES = [1.0, 2.0, 5.0, 10.0, 40.0, 100.0]
@@ -34,10 +34,10 @@ def test_one_point_has_no_exponent_nor_have_values_without_logarithm() -> None:
 
 def square(start: float = 0.0, share: float = 1.0) -> Series:
     """Work that grows with the pairs, and memory of which that share of the start comes on top."""
-    found = {
+    result = {
         n: {WORK: n * (n - 1) / 2000, MEMORY: 100.0 + start + share * start * n / 40} for n in (5, 10, 20, 40)
     }
-    return Series("models", found, {MEMORY: 100.0 + start}, ("pairs", lambda n: n * (n - 1) / 2))
+    return Series("models", result, {MEMORY: 100.0 + start}, ("pairs", lambda n: n * (n - 1) / 2))
 
 
 def test_what_is_steeper_than_a_straight_line_is_told_with_what_explains_it() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import run, sweep
 from benchmarks.programs import Logged
-from benchmarks.run import OURS, Done
-from benchmarks.stages import EXIT, STAGES, START, TESTING, TRAINING
+from benchmarks.training import run, sweep
+from benchmarks.training.run import OURS, Done
+from benchmarks.training.stages import EXIT, STAGES, START, TESTING, TRAINING
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = Logged(
@@ -68,7 +68,7 @@ def test_every_candidate_logs_a_whole_run_and_ours_is_told_stage_by_stage(tmp_pa
 
 @pytest.mark.campaign
 def test_the_shared_trainings_leave_the_weights_of_those_alone(tmp_path: Path) -> None:
-    written = measured(tmp_path, "sweep", "--rounds", "1", "--divide-epochs", "4", "--without-usual")
+    written = measured(tmp_path, "sweep", "--rounds", "1", "--divide-epochs", "4", "--without-baseline")
     assert written["wrong"] == []
     shared, alone = (row["test accuracies"].split(", ") for row in written["rows"])
     assert shared == alone
@@ -84,15 +84,15 @@ def test_the_shared_trainings_leave_the_weights_of_those_alone(tmp_path: Path) -
     ],
 )
 def test_a_comparison_of_unlike_programs_says_so(other: dict[str, Any], reason: str) -> None:
-    found = run.report({OURS: [done()], "another": [done(50.0, **other)]}, {}, "")
-    assert any(reason in wrong for wrong in found.wrong)
+    result = run.report({OURS: [done()], "another": [done(50.0, **other)]}, {}, "")
+    assert any(reason in wrong for wrong in result.wrong)
     assert run.report({OURS: [done()], "another": [done(50.0)]}, {}, "").wrong == []
 
 
 def test_few_test_images_leave_accuracies_further_apart() -> None:
-    found = {OURS: [done(accuracy=0.90)], "another": [done(50.0, accuracy=0.87)]}
-    assert run.report(found, {}, "", test_images=1_000).wrong == []
-    assert "allowed are 0.0143" in run.report(found, {}, "", test_images=10_000).wrong[0]
+    result = {OURS: [done(accuracy=0.90)], "another": [done(50.0, accuracy=0.87)]}
+    assert run.report(result, {}, "", test_images=1_000).wrong == []
+    assert "allowed are 0.0143" in run.report(result, {}, "", test_images=10_000).wrong[0]
 
 
 def test_limits_are_told_as_met_or_missed() -> None:

@@ -3,6 +3,8 @@
 import base64
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -169,19 +171,32 @@ def test_a_version_has_its_model_card(browser: Page, site: Site) -> None:
     browser.shot("version")
 
 
-def test_the_report_of_a_sweep_fits_a_phone_and_prints(
-    browser: Page, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def report(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a report of all runs."""
     from mlflow_project.cli.main import run
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", site.address)
     page = tmp_path / "report.html"
     assert run(["report", "--runs", ",".join(site.run_ids), "--output", str(page)]) == 0
-    driver = browser.driver
-    phone = {"width": 375, "height": 700, "deviceScaleFactor": 2, "mobile": True}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    return page.as_uri()
+
+
+@contextmanager
+def screen(browser: Page, width: int, height: int, scale: int, mobile: bool) -> Iterator[None]:
+    """A browser whose screen has this size."""
+    size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
-        driver.get(page.as_uri())
+        yield
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_report_of_a_sweep_fits_a_phone_and_prints(browser: Page, report: str) -> None:
+    driver = browser.driver
+    with screen(browser, 375, 700, scale=2, mobile=True):
+        driver.get(report)
         browser.reads("The verdicts")
         width, *wide = driver.execute_script(
             "return [document.documentElement.scrollWidth,"
@@ -194,28 +209,14 @@ def test_the_report_of_a_sweep_fits_a_phone_and_prints(
         assert broken == 0
         browser.shot("report_on_a_phone")
         assert base64.b64decode(driver.print_page()).startswith(b"%PDF-")
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_each_model_s_table_of_the_report_fits_beside_its_curve(
-    browser: Page, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mlflow_project.cli.main import run
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", site.address)
-    page = tmp_path / "report.html"
-    assert run(["report", "--runs", ",".join(site.run_ids), "--output", str(page)]) == 0
-    driver = browser.driver
-    desk = {"width": 1200, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", desk)
-    try:
-        driver.get(page.as_uri())
+def test_each_model_s_table_of_the_report_fits_beside_its_curve(browser: Page, report: str) -> None:
+    with screen(browser, 1200, 900, scale=1, mobile=False):
+        browser.driver.get(report)
         browser.reads("shares its training with")
         wide = "[...document.querySelectorAll('.beside > .scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
-        assert driver.execute_script(f"return {wide}") == 0
-    finally:
-        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        assert browser.driver.execute_script(f"return {wide}") == 0
 
 
 def test_the_run_above_the_sweep_says_what_the_grid_was(browser: Page, site: Site) -> None:

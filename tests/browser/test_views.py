@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from benchmarks import filled_store
+from benchmarks.service import filled_store
 from mlflow_project.common.names import NOTE_TAG
 from mlflow_project.common.ui_links import experiment_page
 from mlflow_project.training import ui_views

@@ -24,7 +24,7 @@ from tests.support.tiny import make_tiny, options
 
 PROGRAMS = Path(sys.executable).parent
 EPOCHS = 40
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 1800
 NEW_STORE = {"sweep", "mlflow run", "delete", "gc"}
 """After a move: what begins runs, and MLflow's own commands, which make whatever store they are pointed to."""
 READ = """

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.answering import answering as answering
 from tests.support.answering import denying as denying
+from tests.support.plots import skip_rendering
 from tests.support.registered import Registered, register_models
 from tests.support.shared import copy_store, make_once
 from tests.support.swept import Swept, sweep
@@ -16,6 +17,12 @@ from tests.support.tiny import make_tiny
 def tiny(tmp_path: Path) -> Path:
     """A data set that trains in a moment."""
     return make_tiny(tmp_path / "tiny")
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs log plots that nobody has rendered."""
+    skip_rendering(monkeypatch)
 
 
 @pytest.fixture

@@ -80,12 +80,12 @@ def test_a_net_of_ones_own_answers_from_its_stored_text(
 
 
 def test_the_runs_are_compared_as_they_were(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
-    found, expected = answer(capsys, "compare"), EXPECTED["compared"]
+    result, expected = answer(capsys, "compare"), EXPECTED["compared"]
     for table, keys in (
         ("accuracy", ("model", "right", "accuracy", "low", "high", "train_seconds", "model_size_bytes")),
         ("pairs", ("first", "second", "only_first_right", "only_second_right", "p_holm", "better")),
     ):
-        for row, before in zip(found[table], expected[table], strict=True):
+        for row, before in zip(result[table], expected[table], strict=True):
             for key in keys:
                 assert row[key] == pytest.approx(before[key]), key
     (parent,) = client.search_runs(["1"], "tags.sweep_sha256 != ''")
@@ -107,13 +107,13 @@ def test_a_report_is_made_of_the_champion(tmp_path: Path, capsys: pytest.Capture
 
 def artifacts(uri: str, run_id: str, path: str | None = None) -> set[str]:
     """Every artifact of a run, without the time and the id in an image's name."""
-    found = set()
+    result = set()
     for file in list_artifacts(run_id=run_id, artifact_path=path, tracking_uri=uri):
         if file.is_dir:
-            found |= artifacts(uri, run_id, file.path)
+            result |= artifacts(uri, run_id, file.path)
         else:
-            found.add(re.sub(r"timestamp.*?(?=\.|\+comp)", "TIME", file.path))
-    return found
+            result.add(re.sub(r"timestamp.*?(?=\.|\+comp)", "TIME", file.path))
+    return result
 
 
 def local(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

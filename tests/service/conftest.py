@@ -42,7 +42,7 @@ def team(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (folder / "password").write_text(f"{ADMIN_PASSWORD}\n", encoding="utf-8")
     postgres.create("team")
     store = postgres.url("team", scheme="postgresql")
-    asked = [
+    arguments = [
         "--store",
         store,
         "--auth",
@@ -52,7 +52,7 @@ def team(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "1",
         "--access-log",
     ]
-    serving = start(folder, *asked)
+    serving = start(folder, *arguments)
     try:
         serving.wait_until_ready()
         yield serving

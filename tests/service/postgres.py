@@ -50,9 +50,9 @@ class Postgres:
 
 def programs() -> Path | None:
     """Where PostgreSQL's programs are; the newest of several."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if found:
-        return found[-1].parent
+    result = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if result:
+        return result[-1].parent
     there = shutil.which("initdb")
     return Path(there).parent if there else None
 

@@ -13,6 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project.cli.main import run
+from mlflow_project.tracking.journal.entities import Metric, RunEnded
+from mlflow_project.tracking.journal.writer import Journal
 from tests.support.ports import free_port
 from tests.support.shared import locked
 from tests.support.tiny import make_tiny, options
@@ -23,22 +25,46 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 120
 
 
+USE = """
+import sys
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1], registry_uri=sys.argv[1])
+if sys.argv[2] == "fill":
+    experiment = client.create_experiment("mnist-base-cnn")
+    run = client.create_run(experiment)
+    client.set_terminated(run.info.run_id)
+    client.create_registered_model("mnist-base-cnn")
+    client.create_model_version("mnist-base-cnn", run.info.artifact_uri + "/model", run.info.run_id)
+assert [model.name for model in client.search_registered_models()] == ["mnist-base-cnn"]
+"""
+
+
 @pytest.fixture(scope="module")
-def older_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that runs in an environment of its own."""
-    folder = tmp_path_factory.mktemp("older")
+def programs() -> Path:
+    """Where the programs of MLflow 2.22 are."""
     with locked(ROOT / ".venv-older.lock"):
         subprocess.run([ROOT / "scripts" / "setup-older-mlflow"], check=True)
-    programs = ROOT / ".venv-older" / "bin"
+    return ROOT / ".venv-older" / "bin"
+
+
+@pytest.fixture(scope="module")
+def variables(programs: Path) -> dict[str, str]:
+    """An environment without this MLflow's variables."""
+    others = {name: text for name, text in os.environ.items() if not name.startswith(("MLFLOW_", "PYTHON"))}
+    return {**others, "PATH": f"{programs}:{others['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def older_server(
+    programs: Path, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a server that runs in an environment of its own."""
+    folder = tmp_path_factory.mktemp("older")
     url = f"http://127.0.0.1:{free_port()}"
     command = [
         programs / "mlflow", "server", "--host", "127.0.0.1", "--port", url.rpartition(":")[2], "--workers", "1",
         "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
     ]  # fmt: skip
-    variables = {
-        name: text for name, text in os.environ.items() if not name.startswith(("MLFLOW_", "PYTHON"))
-    }
-    variables["PATH"] = f"{programs}:{variables['PATH']}"
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
             command, env=variables, stdout=log, stderr=log, cwd=folder, start_new_session=True
@@ -88,3 +114,56 @@ def test_a_training_ends_and_its_model_is_registered_from_the_run_s_artifacts(
     assert run(["sync"]) == 0
     assert run(["status", "--format", "csv"]) == 0
     assert version.run_id not in capsys.readouterr().out
+
+
+def test_its_store_is_migrated_only_when_that_is_wanted(
+    programs: Path,
+    variables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = f"sqlite:///{tmp_path}/older.db"
+    older = [programs / "python", "-c", USE, uri]
+    subprocess.run([*older, "fill"], env=variables, check=True, timeout=300)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    before = (tmp_path / "older.db").read_bytes()
+    for command in ("models list", "models show 1", "compare", "train --epochs 1", "sweep --dry-run"):
+        assert run(command.split()) == 1
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert "was written by an older MLflow" in last
+        assert last.endswith("make a backup (mlflow-project backup), then add --migrate")
+    assert run(["status"]) == 0
+    assert "can't list runs of other hosts" in capsys.readouterr().err
+    assert (tmp_path / "older.db").read_bytes() == before
+    subprocess.run([*older, "look"], env=variables, check=True, timeout=300)
+
+    assert run(["models", "list", "--format", "csv", "--migrate"]) == 0
+    assert "mnist-base-cnn,1," in capsys.readouterr().out
+    assert run(["models", "list"]) == 0
+    assert subprocess.run([*older, "look"], env=variables, capture_output=True, timeout=300).returncode
+
+
+def test_what_was_trained_for_it_before_mlflow_was_renewed_is_delivered_when_it_is_migrated(
+    programs: Path,
+    variables: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = f"sqlite:///{tmp_path}/older.db"
+    journal = Journal.create(uri, "mnist-base-cnn", "kept")
+    journal.append(Metric("m", 1.0), RunEnded())
+    journal.close()
+    older = [programs / "python", "-c", USE, uri]
+    subprocess.run([*older, "fill"], env=variables, check=True, timeout=300)
+    assert run(["sync"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "then add --migrate" in last
+    assert "try again later" not in last
+    assert run(["sync", "--as-new"]) == 1
+    assert run(["sync", "--migrate"]) == 0
+    client = MlflowClient(uri, registry_uri=uri)
+    experiment = client.get_experiment_by_name("mnist-base-cnn")
+    runs = client.search_runs([experiment.experiment_id], "metrics.m = 1")
+    assert [found.info.run_name for found in runs] == ["kept"]

@@ -88,18 +88,18 @@ def test_a_run_and_its_model_are_kept_in_the_bucket_and_come_back_whole(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", serving.url)
     tiny = make_tiny(tmp_path / "tiny")
     assert run(["train", "--epochs", "1", *options(tiny)]) == 0
-    found = only_run(serving.url)
-    assert found.info.artifact_uri.startswith("mlflow-artifacts:")
-    kept = {item.key: item.size for item in bucket.objects.all()}
-    (figure,) = [key for key in kept if key.endswith("/confusion_matrix.png")]
+    result = only_run(serving.url)
+    assert result.info.artifact_uri.startswith("mlflow-artifacts:")
+    saved = {item.key: item.size for item in bucket.objects.all()}
+    (figure,) = [key for key in saved if key.endswith("/confusion_matrix.png")]
     assert figure.startswith("runs/")
-    assert found.info.run_id in figure
-    assert [key for key in kept if key.endswith("/extra_files/weights.pt")]
+    assert result.info.run_id in figure
+    assert [key for key in saved if key.endswith("/extra_files/weights.pt")]
     assert not list(serving.folder.rglob("*.png"))
 
     client = MlflowClient(serving.url, registry_uri=serving.url)
-    path = Path(client.download_artifacts(found.info.run_id, "confusion_matrix.png", str(tmp_path)))
-    assert path.stat().st_size == kept[figure]
+    path = Path(client.download_artifacts(result.info.run_id, "confusion_matrix.png", str(tmp_path)))
+    assert path.stat().st_size == saved[figure]
     capfd.readouterr()
     assert run(["models", "verify", "--all", "--name", "tiny-base-cnn"]) == 0
     images = str(tiny / "raw" / "t10k-images-idx3-ubyte")
@@ -107,7 +107,7 @@ def test_a_run_and_its_model_are_kept_in_the_bucket_and_come_back_whole(
     assert len(capfd.readouterr().out.splitlines()) > 200
 
     # A file that somebody has changed in the bucket is told from the one that was registered.
-    (weights,) = [key for key in kept if key.endswith("/extra_files/weights.pt")]
+    (weights,) = [key for key in saved if key.endswith("/extra_files/weights.pt")]
     bucket.put_object(Key=weights, Body=b"another")
     assert run(["models", "verify", "1", "--name", "tiny-base-cnn"]) == 1
     assert "weights.pt has SHA-256" in capfd.readouterr().out

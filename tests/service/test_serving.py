@@ -63,8 +63,8 @@ def test_runs_and_files_and_models_go_through_it(serving: Serving, tmp_path: Pat
     (tmp_path / "file.txt").write_text("kept", encoding="utf-8")
     client.log_artifact(run.info.run_id, str(tmp_path / "file.txt"))
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["file.txt"]
-    (kept,) = (serving.folder / "mlartifacts").rglob("file.txt")
-    assert kept.read_text(encoding="utf-8") == "kept"
+    (saved,) = (serving.folder / "mlartifacts").rglob("file.txt")
+    assert saved.read_text(encoding="utf-8") == "kept"
     client.create_registered_model("through")
     assert client.get_registered_model("through").name == "through"
 
@@ -138,8 +138,8 @@ def assert_fifty_clients_lose_nothing(serving: Serving, monkeypatch: pytest.Monk
 
     with ThreadPoolExecutor(50) as pool:
         runs = list(pool.map(write, range(50)))
-    kept = {run.info.run_id: run.data.metrics["value"] for run in client.search_runs([experiment])}
-    assert kept == {run: 19.0 * number for number, run in enumerate(runs)}
+    saved = {run.info.run_id: run.data.metrics["value"] for run in client.search_runs([experiment])}
+    assert saved == {run: 19.0 * number for number, run in enumerate(runs)}
     assert len(client.get_metric_history(runs[7], "value")) == 20
 
 
@@ -228,8 +228,8 @@ def test_restarted_under_writing_clients_it_loses_nothing(
         delivery = sender.wait(120)
         assert delivery.complete, delivery
         for writer_run, counted in ((str(delivery.run_id), steps), (run_id, plain_steps)):
-            kept = plain.get_metric_history(writer_run, "value")
-            assert sorted(point.step for point in kept) == list(range(1, next(counted)))
+            saved = plain.get_metric_history(writer_run, "value")
+            assert sorted(point.step for point in saved) == list(range(1, next(counted)))
         assert plain.get_run(str(delivery.run_id)).info.status == "FINISHED"
     finally:
         writing.set()
@@ -264,12 +264,12 @@ def test_a_password_that_nobody_gave_is_made_and_shown_once_on_a_terminal(
     served = start(own, "--auth", terminal=terminal)
     try:
         served.wait_until_ready()
-        said = os.read(shown, 1 << 16).decode()
-        (line,) = [line for line in said.splitlines() if line.startswith("administrator: ")]
+        text = os.read(shown, 1 << 16).decode()
+        (line,) = [line for line in text.splitlines() if line.startswith("administrator: ")]
         user, password = line.removeprefix("administrator: ").split(" (")[0].split(", password: ")
         allowed = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        assert said.index(line) < said.index("ready; store")
-        assert said.count(password) == 1
+        assert text.index(line) < text.index("ready; store")
+        assert text.count(password) == 1
         assert status(experiments(served)) == 401
         assert status(experiments(served), Authorization=allowed) == 200
         assert password not in served.out + "".join(family(served.process).values())

@@ -14,7 +14,7 @@ from tests.service.conftest import ADMIN_PASSWORD
 from tests.service.postgres import PASSWORD, Postgres
 from tests.service.serving import Serving, family, start
 from tests.service.test_serving import assert_fifty_clients_lose_nothing, status
-from tests.support.tiny import kept, make_tiny, options, weights
+from tests.support.tiny import make_tiny, options, sweep_runs, weights
 
 pytestmark = pytest.mark.database
 
@@ -166,9 +166,9 @@ def seen(client: MlflowClient, run_id: str, model: str) -> Any:
 def test_no_password_is_seen_in_what_is_printed_or_by_ps(team: Serving) -> None:
     commands = family(team.process)
     assert any("mlflow server" in command for command in commands.values())
-    said = team.out + team.err + "".join(commands.values())
+    text = team.out + team.err + "".join(commands.values())
     for secret in (PASSWORD, ADMIN_PASSWORD, Postgres(Path(), 1).url("x").split(":")[2].split("@")[0]):
-        assert secret not in said
+        assert secret not in text
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
@@ -224,25 +224,25 @@ class TestOurCommands:
         assert run(["sweep", *grid, *options(data)]) == 0  # none is trained yet: four at once
         trained = {f"lr={lr} epochs=1 seed={seed}" for lr in ("0.05", "0.02") for seed in (0, 1)}
         assert {*trained, "lr=0.1 epochs=1 seed=0"} <= set(weights(team.url))
-        (parent,), _ = kept(team.url)
+        (parent,), _ = sweep_runs(team.url)
         assert parent.status == "FINISHED"
         capsys.readouterr()
         model = f"{data.name}-base-cnn"
         assert (
             run(["models", "find", "--lr", "0.05", "--epochs", "1", "--name", model, "--format", "json"]) == 0
         )
-        found = json.loads(capsys.readouterr().out)
-        assert sorted(row["seed"] for row in found) == ["0", "1"]
+        rows_ = json.loads(capsys.readouterr().out)
+        assert sorted(row["seed"] for row in rows_) == ["0", "1"]
         assert run(["models", "verify", "--all", "--format", "json"]) == 0
         assert {row["result"] for row in json.loads(capsys.readouterr().out)} == {"verified"}
         if "compare" in COMMANDS:
-            names = [str(row["version"]) for row in found]
+            names = [str(row["version"]) for row in rows_]
             assert run(["compare", "--models", ",".join(names), "--name", model]) == 0
         capsys.readouterr()
         because = "причина " * 125  # as long as a reason may be, in letters that JSON may write as six each
         assert run(["models", "promote", "--best", "--name", model]) == 0
         assert run(["models", "promote", "1", "--alias", "staging", "--name", model]) == 0
-        second = ["models", "promote", "2", "--alias", "staging", "--because", because, "--name", model]
+        second = ["models", "promote", "2", "--alias", "staging", "--reason", because, "--name", model]
         assert run(second) == 0
         capsys.readouterr()
         assert run(["models", "history", "--alias", "staging", "--name", model, "--format", "json"]) == 0
@@ -271,8 +271,8 @@ def test_the_main_job_runs_straight_on_postgresql(
         )
         == 0
     )
-    said = "".join(capsys.readouterr())
-    assert PASSWORD not in said
-    assert store.split(":")[2].split("@")[0] not in said
+    output = "".join(capsys.readouterr())
+    assert PASSWORD not in output
+    assert store.split(":")[2].split("@")[0] not in output
     with urllib.request.urlopen(f"{team.url}/health") as answer:
         assert answer.status == 200

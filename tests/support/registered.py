@@ -69,15 +69,15 @@ def _register(uri: str, seed: int, alias: str, champion: bool) -> None:
         optimizer.step()
     model.eval().requires_grad_(False)
     some = torch.arange(100)
-    found = assess(model, train, validation, dataset.test.subset(some), outliers.subset(some))
+    assessment = assess(model, train, validation, dataset.test.subset(some), outliers.subset(some))
     config = TrainingConfig(lr=0.02, epochs=2, batch_size=16, seed=seed, validation_size=500)
     journal = Journal.create(uri, "tests", config.name)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "model"
-        model_files.write_model_files(files, model, found.detector, dataset.test.images[:2].clone())
+        model_files.write_model_files(files, model, assessment.detector, dataset.test.images[:2].clone())
         digest, sums = weights_sha256(model.state_dict()), model_files.files_sha256(files)
         tags = log_values.version_tags(
-            config, dataset, "fixture", found, digest, sums, runtime=ResolvedRuntime("float32", "cpu", 1)
+            config, dataset, "fixture", assessment, digest, sums, runtime=ResolvedRuntime("float32", "cpu", 1)
         )
         aliases = (alias, "champion") if champion else (alias,)
         model_artifact = ModelArtifact("model", files, "mnist-base-cnn", version_tags=tags, aliases=aliases)

@@ -48,7 +48,7 @@ def answers(model: str, rejected: int) -> pd.DataFrame:
     )  # fmt: skip
 
 
-class Kept:
+class StoredRuns:
     """A store, and how runs get into it."""
 
     def __init__(self, uri: str) -> None:
@@ -68,21 +68,21 @@ class Kept:
         files: bool = False,
         tags: Mapping[str, str] | None = None,
         name: str | None = None,
-        **asked: Any,
+        **params: Any,
     ) -> str:
-        """A run's id. wrong: None for one without predictions; asked: its parameters where not the default."""
+        """A run's id. wrong: None for one without predictions; params: its parameters where not the default."""
         parameters = {
             "lr": 0.1, "epochs": 5, "batch_size": 64, "optimizer": "sgd", "momentum": 0.0, "seed": 0,
             "dataset": "mnist", "validation_size": 0,
-        } | asked  # fmt: skip
-        said = name or f"lr={parameters['lr']} epochs={parameters['epochs']}"
+        } | params  # fmt: skip
+        run_name = name or f"lr={parameters['lr']} epochs={parameters['epochs']}"
         about = {
             "status": status,
             "configuration_sha256": identity or json.dumps(parameters),
             "dataset": "mnist",
             "dataset_sha256": data,
         }
-        run_id = self._begin(said, about | dict(tags or {}))
+        run_id = self._begin(run_name, about | dict(tags or {}))
         for key, value in parameters.items():
             self.client.log_param(run_id, key, value)
         metrics = {"train_seconds": 100.0 * parameters["epochs"], "model_size_bytes": 579_605.0}
@@ -138,10 +138,12 @@ class Kept:
             for model in models
         ]  # fmt: skip
         self.table(run_id, "outlier_measures", pd.DataFrame(rows))
-        found = {"digits_kept": 0.955, "accuracy_on_kept": 0.98, "outliers_rejected": rejected / 10}
-        ends = {f"{name}_{end}": {"low": 0.5, "high": 1.0}[end] for name in found for end in ("low", "high")}
-        kept = {"pictures": 10, "digits": IMAGES, **found, **ends}
-        rows = [{"outliers": "fashion-mnist", "model": model, **kept} for model in models]
+        metrics = {"digits_kept": 0.955, "accuracy_on_kept": 0.98, "outliers_rejected": rejected / 10}
+        ends = {
+            f"{name}_{end}": {"low": 0.5, "high": 1.0}[end] for name in metrics for end in ("low", "high")
+        }
+        counts = {"pictures": 10, "digits": IMAGES, **metrics, **ends}
+        rows = [{"outliers": "fashion-mnist", "model": model, **counts} for model in models]
         self.table(run_id, "thresholds", pd.DataFrame(rows))
         return run_id
 

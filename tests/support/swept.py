@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.plots import skip_rendering
 from tests.support.tiny import make_tiny, options
 
 NAME = "tiny-base-cnn"
@@ -39,4 +40,5 @@ def sweep(folder: Path, migrated_store: Path) -> None:
         patch.chdir(folder)
         patch.setenv("MLFLOW_PROJECT_STATE", str(folder / "state"))
         patch.setenv("MLFLOW_TRACKING_URI", Swept(folder).uri)
+        skip_rendering(patch)
         assert run(["sweep", *GRID, *options(make_tiny(folder / "tiny"))]) == 0

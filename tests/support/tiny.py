@@ -47,8 +47,8 @@ def options(data: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A run as MLflow keeps it."""
+class RunRecord:
+    """A run as MLflow has it."""
 
     run_id: str
     status: str
@@ -76,23 +76,23 @@ def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def kept(uri: str) -> tuple[list[Kept], list[Kept]]:
+def sweep_runs(uri: str) -> tuple[list[RunRecord], list[RunRecord]]:
     """The parents and the trials in a store, oldest first."""
     client = MlflowClient(uri, registry_uri=uri)
-    found = client.search_runs(
+    stored_runs = client.search_runs(
         [experiment.experiment_id for experiment in client.search_experiments()],
         order_by=["attributes.start_time ASC"],
     )
     runs = [
-        Kept(r.info.run_id, r.info.status, dict(r.data.tags), dict(r.data.params), dict(r.data.metrics))
-        for r in found
+        RunRecord(r.info.run_id, r.info.status, dict(r.data.tags), dict(r.data.params), dict(r.data.metrics))
+        for r in stored_runs
     ]
     return [run for run in runs if "sweep_sha256" in run.tags], [run for run in runs if run.params]
 
 
 def weights(uri: str) -> dict[str, str]:
     """The SHA-256 of every trial's weights; fails where a trial has two runs, or a run isn't complete."""
-    _, trials = kept(uri)
+    _, trials = sweep_runs(uri)
     names = [run.trial for run in trials]
     assert len(names) == len(set(names)), names
     assert {run.status for run in trials} == {"FINISHED"}, [(run.trial, run.status) for run in trials]

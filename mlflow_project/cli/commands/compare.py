@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mlflow_project.analysis.comparison_text import TABLES, render_comparison
-from mlflow_project.cli.shared.options import name_option, option
+from mlflow_project.analysis.comparison_text import BY, TABLES, render_comparison
+from mlflow_project.cli.shared.options import migrate_option, name_option, option
 from mlflow_project.cli.shared.output import format_option
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def selection_options(command: _Command) -> _Command:
         option("--sweep", default=None, help="Run id of a sweep: all its trials."),
         option(
             "--runs", default=None,
-            help="Run ids, with commas. Without any of these: the latest run of each configuration, 10 at most.",
+            help="Run ids, with commas. Without any of these: the latest runs of the latest 10 configurations.",
         ),
     ):  # fmt: skip
         command = decorate(command)
@@ -51,25 +51,41 @@ def selection(runs: str | None, sweep: str | None, models: str | None, name: str
     default=None,
     help="Only this table; csv has one table, accuracy unless another is named.",
 )
+@migrate_option
+@option(
+    "--by",
+    type=click.Choice(BY),
+    default=None,
+    help="Verdicts on these alone; without it on both, where configurations have several seeds.",
+)
 @format_option
 def compare(
-    runs: str | None, sweep: str | None, models: str | None, name: str, table: str | None, format_: str
+    runs: str | None,
+    sweep: str | None,
+    models: str | None,
+    name: str,
+    table: str | None,
+    by: str | None,
+    format_: str,
 ) -> int:
-    """Compare models on the test images that all of them have answered, by their stored predictions.
+    """Compare models, and configurations over their seeds, by stored predictions for the same test images.
 
-    Accuracies with 95 % Wilson intervals; for each pair the exact McNemar test with Holm's correction and its
-    verdict in words; Cochran's Q over all; over seeds, means and paired t-tests. No model is run.
+    Models that differ in the seed alone are one configuration; its accuracy has a 95 % interval over seeds and
+    images, and seeds that didn't train are named. Models have 95 % Wilson intervals and the exact McNemar test with
+    Holm's correction; Cochran's Q is over all. Verdicts are in words: the best, what can't be told from it, the rest.
+    No model is run.
 
     \b
     mlflow-project compare --models m1,m2,"lr=0.1 epochs=8"
+    mlflow-project compare --sweep RUN_ID --by configuration
     mlflow-project compare --sweep RUN_ID --format csv --table pairs
     """
     from mlflow_project.analysis.compare_runs import compare_runs
 
-    found, selected = compare_runs(selection(runs, sweep, models, name))
+    comparison, selected = compare_runs(selection(runs, sweep, models, name))
     for note in selected.notes:
         click.echo(f"Note: {note}", err=True)
-    click.echo(render_comparison(found, format_, table))
+    click.echo(render_comparison(comparison, format_, table, by))
     return 0
 
 
@@ -82,6 +98,7 @@ def compare(
     show_default=True,
     help="The file to write.",
 )
+@migrate_option
 def report(runs: str | None, sweep: str | None, models: str | None, name: str, output: Path) -> int:
     """Write one HTML page about models: data, configurations, figures, verdicts and observations.
 

@@ -7,7 +7,7 @@ import click
 
 from hw2.common.formatting import plural
 from hw2.training.config import OPTIMIZERS
-from mlflow_project.cli.shared.options import IntLike, name_option, option
+from mlflow_project.cli.shared.options import IntLike, migrate_option, name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows
 from mlflow_project.common.errors import RegistryError, ServiceError
 
@@ -31,6 +31,7 @@ def models() -> None:
 @models.command(name="list", short_help="All versions, newest first.")
 @name_option
 @option("--all", "all_", is_flag=True, help="Those of every registered model.")
+@migrate_option
 @format_option
 def list_(name: str, all_: bool, format_: str) -> None:
     """All versions, newest first.
@@ -58,6 +59,7 @@ def list_(name: str, all_: bool, format_: str) -> None:
 @option("--device", type=click.Choice(("cpu", "cuda")), help="On which it was trained.")
 @option("--min-test-accuracy", type=click.FloatRange(0, 1), help="At least this share of 1.")
 @option("--dataset-sha256", help="Trained and tested on these images; its beginning will do.")
+@migrate_option
 @format_option
 def find(
     name: str,
@@ -85,6 +87,7 @@ def find(
 @models.command(short_help="Show one model version.")
 @click.argument("model")
 @name_option
+@migrate_option
 @format_option
 def show(model: str, name: str, format_: str) -> None:
     """Show one model version. MODEL: an alias, a number, "lr=0.1 epochs=8", a models:/ or runs:/ URI.
@@ -115,6 +118,7 @@ def show(model: str, name: str, format_: str) -> None:
 @click.argument("model", required=False)
 @option("--all", "all_", is_flag=True, help="Every version of every registered model.")
 @name_option
+@migrate_option
 @format_option
 def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
     """Check files and weights against their recorded SHA-256. Exit status 1 where one differs.
@@ -149,15 +153,18 @@ def verify(model: str | None, all_: bool, name: str, format_: str) -> int:
 @click.argument("model", required=False)
 @option("--alias", default="champion", show_default=True, help="What to give.")
 @option("--best", is_flag=True, help="The completed version with the best validation accuracy.")
-@option("--dataset-sha256", help="With --best: of these images; those of the champion if not said.")
-@option("--because", default="", help="Required to override failed checks.")
+@option("--dataset-sha256", help="With --best: of these images; those of the champion by default.")
+@option("--reason", default="", help="Required to override failed checks.")
+@option("--because", default="", hidden=True)  # its name in earlier versions
 @name_option
+@migrate_option
 @format_option
 def promote(
     model: str | None,
     alias: str,
     best: bool,
     dataset_sha256: str | None,
+    reason: str,
     because: str,
     name: str,
     format_: str,
@@ -166,11 +173,11 @@ def promote(
 
     That is: a completed run, verified files and weights, and not worse than the version that has the alias now, by
     McNemar's exact test on the same test images. A champion is chosen on validation accuracy, never on test: it
-    is the best by that, or --because says why not. Each change is kept; `models history` shows it.
+    is the best by that, or --reason says why not. Each change is recorded; `models history` shows it.
 
     \b
     mlflow-project models promote --best
-    mlflow-project models promote 4 --because "smaller, and no worse for our images"
+    mlflow-project models promote 4 --reason "smaller, and no worse for our images"
     """
     from mlflow_project.registry import promotion
 
@@ -178,7 +185,7 @@ def promote(
         raise click.UsageError("name one MODEL, or --best")
     registry = _registry(name)
     version = registry.resolve(model) if model else promotion.best(registry, dataset_sha256)
-    change = promotion.promote(registry, version, alias, because)
+    change = promotion.promote(registry, version, alias, reason or because)
     if change is None:
         click.echo(f"version {version.number} is {alias} already", err=True)
         return
@@ -188,11 +195,12 @@ def promote(
 @models.command(short_help="Alias history: when, who, from, to, why.")
 @option("--alias", help="Of this one alone.")
 @name_option
+@migrate_option
 @format_option
 def history(alias: str | None, name: str, format_: str) -> None:
     """Every change of an alias, oldest first: when, by whom, from and to which version, and on what evidence.
 
-    What was changed by other means, as in MLflow's UI, is shown where it can be told.
+    What was changed by other means, as in MLflow's UI, is shown where it is known.
 
     \b
     mlflow-project models history --alias champion

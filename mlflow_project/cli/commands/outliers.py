@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.analysis.outlier_test import EXAMPLES, SETS
-from mlflow_project.cli.shared.options import IntLike, data_options, name_option, option
+from mlflow_project.analysis.outlier_result import EXAMPLES, SETS
+from mlflow_project.cli.shared.options import IntLike, data_options, migrate_option, name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _TABLE_COLUMNS = ("outliers", "model", "auroc", "outliers_accepted", *_THRESHOLD
 )
 @name_option
 @data_options
+@migrate_option
 @format_option
 @click.pass_obj
 def outliers(
@@ -80,7 +81,7 @@ def outliers(
             f"--examples is {examples}; it must be a whole number from 1 to {MOST_EXAMPLES}"
         )
     with Console() as console:
-        found = run_outlier_test(
+        result = run_outlier_test(
             RegisteredModel(connect(), name),
             split_models(models),
             None if sets is None else [name.strip() for name in sets.split(",") if name.strip()],
@@ -96,32 +97,32 @@ def outliers(
             },
             shutdown=shutdown,
         )
-    return _report(found, format_)
+    return _report(result, format_)
 
 
-def _report(found: "OutlierTest", format_: str) -> int:
+def _report(result: "OutlierTest", format_: str) -> int:
     from hw2.outliers.tables import disagreements
     from mlflow_project.cli.shared.hints import run_command
     from mlflow_project.tracking.delivery.status import pending_warning, require_taken
 
     if format_ == "table":
-        print_rows(_summary(found), format_, _TABLE_COLUMNS)
+        print_rows(_summary(result), format_, _TABLE_COLUMNS)
     else:
-        print_rows(_all(found), format_)
-    if found.matches is not None:
-        click.echo(f"{found.matches}", err=True)
-    if len(found.models) > 1:
-        for name, table in found.examples.items():
+        print_rows(_all(result), format_)
+    if result.matches is not None:
+        click.echo(f"{result.matches}", err=True)
+    if len(result.models) > 1:
+        for name, table in result.examples.items():
             indices = disagreements(table)
-            said = f": {', '.join(map(str, indices))}" if indices else ""
+            listed = f": {', '.join(map(str, indices))}" if indices else ""
             count = table["index"].nunique()
-            click.echo(f"{name}: the models disagree on {len(indices)} of {count} images{said}", err=True)
-    assert found.folder is not None
-    kept = pending_warning(found.delivery, found.folder)
-    if kept is not None:
-        click.echo(f"Warning: {kept}", err=True)
-    click.echo(run_command(found.folder, found.run_id), err=True)
-    require_taken(found.delivery)
+            click.echo(f"{name}: the models disagree on {len(indices)} of {count} images{listed}", err=True)
+    assert result.folder is not None
+    warning = pending_warning(result.delivery, result.folder)
+    if warning is not None:
+        click.echo(f"Warning: {warning}", err=True)
+    click.echo(run_command(result.folder, result.run_id), err=True)
+    require_taken(result.delivery)
     return 0
 
 
@@ -129,35 +130,35 @@ def _rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _all(found: "OutlierTest") -> list[dict[str, Any]]:
+def _all(result: "OutlierTest") -> list[dict[str, Any]]:
     """Every score's measures; beside the registered one's, what its threshold does, with intervals."""
     from hw2.outliers.tables import DEFAULT_SCORE
 
-    thresholds = found.thresholds.assign(score=DEFAULT_SCORE)
-    return _rows(found.measures.merge(thresholds, how="left"))
+    thresholds = result.thresholds.assign(score=DEFAULT_SCORE)
+    return _rows(result.measures.merge(thresholds, how="left"))
 
 
-def _summary(found: "OutlierTest") -> list[dict[str, Any]]:
+def _summary(result: "OutlierTest") -> list[dict[str, Any]]:
     """A row for each set and model, of the score that is registered with it, then the scores of all together."""
     from hw2.common.formatting import format_ci, format_ratio
     from hw2.outliers.tables import DEFAULT_SCORE, ENSEMBLE
 
     rows = []
-    thresholds = found.thresholds.set_index(["outliers", "model"])
-    for row in _rows(found.measures):
+    thresholds = result.thresholds.set_index(["outliers", "model"])
+    for row in _rows(result.measures):
         if row["score"] == DEFAULT_SCORE:
-            examples = found.examples[row["outliers"]]
+            examples = result.examples[row["outliers"]]
             examples = examples[examples["model"] == row["model"]]
             at_threshold = thresholds.loc[(row["outliers"], row["model"])]
             row |= {
                 name: format_ci(*(at_threshold[f"{name}{end}"] for end in ("", "_low", "_high")))
                 for name in _THRESHOLD_COLUMNS
             }
-            if "matches" in examples and len(found.outlier_sets[row["outliers"]].classes) == 10:
+            if "matches" in examples and len(result.outlier_sets[row["outliers"]].classes) == 10:
                 row["matched"] = f"{int(examples['matches'].sum())} of {len(examples)}"
         elif row["model"] == ENSEMBLE:
             row["model"] = f"together: {row['score']}"
-        elif row["score"] == INSTEAD and found.models[row["model"]].detector is None:
+        elif row["score"] == INSTEAD and result.models[row["model"]].detector is None:
             row["model"] += f" (no score of its own; {INSTEAD})"
         else:
             continue

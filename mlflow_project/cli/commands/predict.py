@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.cli.shared.options import name_option, option
+from mlflow_project.cli.shared.options import migrate_option, name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows, results_alone_on_stdout
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ _TABLE_COLUMNS = ("image", "answer", "probability", "outlier_score", "in_words",
     help='An alias, a number, "lr=0.1 epochs=8", a models:/ or runs:/ URI.',
 )
 @name_option
+@migrate_option
 @format_option
 def predict(files: tuple[Path, ...], model: str, name: str, format_: str) -> int:
     """What a registered model says to images: PNG, JPEG, WebP, BMP, GIF, TIFF, PGM or IDX, of any size and color.
 
-    An image is made into what the model saw in training, and what was guessed for that is said. For a model of digits,
+    An image is made into what the model saw in training, and what was guessed for that is noted. For a model of digits,
     28 x 28 grey values with a dark border are taken as they are. Exit status 1 where a file is not an image; the
     others are answered all the same.
 

@@ -1,10 +1,10 @@
-"""`status`: runs that are alive, interrupted or undelivered, and what to do about each."""
+"""`status`: running, interrupted and undelivered runs, and what to do about each."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_project.cli.shared.options import option
+from mlflow_project.cli.shared.options import migrate_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 COLUMNS = ("run", "run_id", "state", "pending", "location", "action")
 
 
-@click.command(short_help="Runs that are alive, interrupted or undelivered, and what to do.")
+@click.command(short_help="Running, interrupted and undelivered runs, and what to do.")
 @option("--all", "all_", is_flag=True, help="Also list runs that ended and are delivered.")
 @option("--repair", is_flag=True, help="Mark dead runs KILLED; delete runs that never started.")
-@option("--forget", metavar="RUN", default=None, help="Remove what is kept here of a run, after asking.")
+@option(
+    "--forget", metavar="RUN", default=None, help="Remove what is stored here of a run, after a confirmation."
+)
 @option("--yes", is_flag=True, help="Don't ask.")
+@migrate_option
 @format_option
 def status(all_: bool, repair: bool, forget: str | None, yes: bool, format_: str) -> int:
     """List the runs that need attention, on this machine and, by their heartbeat, on others.
@@ -50,7 +53,7 @@ def status(all_: bool, repair: bool, forget: str | None, yes: bool, format_: str
         local = list(local_runs.local_runs(all_=all_))
     rows = [_local_row(run) for run in local if all_ or _needs_attention(run)]
     rows += [_damaged_row(folder, reason) for folder, reason in local_runs.unreadable()]
-    address = absolute_uri(tracking_uri())
+    address, where = absolute_uri(tracking_uri()), ""
     try:
         for other in remote_running_runs(address, {run.run_id for run in local if run.run_id}):
             if repair and not other.is_alive:
@@ -59,8 +62,9 @@ def status(all_: bool, repair: bool, forget: str | None, yes: bool, format_: str
                 rows.append(_remote_row(other))
     except StoreError as error:
         click.echo(f"Warning: can't list runs of other hosts: {error}", err=True)
+        where = " on this machine"
     if not rows:
-        click.echo("no run needs attention", err=True)
+        click.echo(f"no run{where} needs attention", err=True)
     if rows or format_ != "table":
         print_rows(rows, format_, COLUMNS)
     return 0
@@ -86,7 +90,7 @@ def _needs_attention(run: "LocalRun") -> bool:
 
 
 def _local_row(run: "LocalRun") -> dict[str, Any]:
-    from mlflow_project.common.names import SWEEP_TAG
+    from mlflow_project.common.names import SEARCH_TAG, SWEEP_TAG
 
     name = run.run_id or run.key
     actions = []
@@ -94,6 +98,8 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
         again = ""
         if SWEEP_TAG in run.header.tags:
             again = "the same sweep again, or "
+        elif SEARCH_TAG in run.header.tags:
+            again = "the same search again, or "
         elif run.is_resumable:
             again = f"mlflow-project train --resume {name}, or "
         actions.append(f"{again}mlflow-project status --repair")
@@ -111,7 +117,7 @@ def _local_row(run: "LocalRun") -> dict[str, Any]:
     return {
         "run": run.header.run_name,
         "run_id": name,
-        "state": run.state,
+        "state": "running" if run.state == "alive" else run.state,
         "pending": run.pending,
         "location": location,
         "action": "; ".join(actions),
@@ -133,7 +139,7 @@ def _remote_row(run: "RemoteRun") -> dict[str, Any]:
     return {
         "run": run.name,
         "run_id": run.run_id,
-        "state": "alive" if run.is_alive else "silent",
+        "state": "running" if run.is_alive else "stale",
         "pending": None,
         "location": run.owner,
         "action": "" if run.is_alive else f"not heard of since {run.heartbeat}: status --repair",

@@ -3,7 +3,7 @@
 import click
 
 from hw2.common.formatting import plural
-from mlflow_project.cli.shared.options import option
+from mlflow_project.cli.shared.options import MIGRATE_HELP, option
 from mlflow_project.cli.shared.output import format_option, print_rows
 
 
@@ -11,8 +11,9 @@ from mlflow_project.cli.shared.output import format_option, print_rows
 @click.argument("runs", nargs=-1, metavar="[RUN_ID]...")
 @option("--to", metavar="URI", default=None, help="Where the store of these runs is now, if it was moved.")
 @option("--as-new", is_flag=True, help="Make a new run of each that is lost in MLflow, or with its store.")
+@option("--migrate", is_flag=True, help=MIGRATE_HELP)
 @format_option
-def sync(runs: tuple[str, ...], to: str | None, as_new: bool, format_: str) -> int:
+def sync(runs: tuple[str, ...], to: str | None, as_new: bool, migrate: bool, format_: str) -> int:
     """Deliver the values of runs that ended, or died, while their tracking server was away.
 
     Without RUN_ID: all of them. A run that is alive delivers itself and is left alone. No store is ever created:
@@ -25,7 +26,7 @@ def sync(runs: tuple[str, ...], to: str | None, as_new: bool, format_: str) -> i
     from mlflow_project.common.errors import DeliveryError
     from mlflow_project.tracking import sync as syncing
 
-    results = syncing.sync(runs, to=to, as_new=as_new)
+    results = syncing.sync(runs, to=to, as_new=as_new, migrate=migrate)
     for result in results:
         for refused in result.refused:
             click.echo(f"Warning: run {result.run_id}: {refused}", err=True)

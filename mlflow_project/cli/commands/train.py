@@ -9,6 +9,7 @@ import click
 from mlflow_project.cli.shared.options import (
     configuration_options,
     data_options,
+    migrate_option,
     option,
     split_options,
     switch_option,
@@ -27,6 +28,7 @@ RESULT_COLUMNS = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "t
 @data_options
 @switch_option("register", "Register the model.", True)
 @option("--resume", metavar="RUN_ID", default=None, help="Resume an interrupted run.")
+@migrate_option
 @format_option
 @click.pass_obj
 def train(

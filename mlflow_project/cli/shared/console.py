@@ -1,6 +1,7 @@
 """Progress on stderr: a bar where there is a terminal, plain lines elsewhere."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -8,10 +9,12 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from mlflow_project.cli.shared.output import results_alone_on_stdout
+from mlflow_project.common.tables import Row, render
 from mlflow_project.common.text import printable
 from mlflow_project.training.progress import ProgressListener, epoch_line
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.progress import Progress as RichProgress
 
     from hw2.training.trainer import EpochResult, Progress
@@ -26,6 +29,7 @@ class Console(ProgressListener):
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._bar: RichProgress | None = None
+        self._table: Live | None = None
         self._loss = float("nan")
         self._task = ""
 
@@ -37,11 +41,13 @@ class Console(ProgressListener):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._remove_bar()
+        if self._table is not None:
+            self._table.stop()
         self._stack.close()
 
     def info(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
-        bar = self._bar  # another thread may take it away meanwhile
+        bar = self._bar or self._table  # another thread may take it away meanwhile
         if bar is not None:
             bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         else:
@@ -65,6 +71,17 @@ class Console(ProgressListener):
         self.info(epoch_line(result, epochs))
         if result.epoch == epochs:
             self._remove_bar()
+
+    def standings(self, title: str, rows: Sequence[Row]) -> None:
+        """Show the best trials below all lines, where there is a terminal."""
+        if not sys.stderr.isatty():
+            return
+        from rich.text import Text
+
+        if self._table is None:
+            self._table = _new_table()
+            self._table.start()
+        self._table.update(Text(f"{title}\n{render(rows, 'table')}"), refresh=True)
 
     def task(self, description: str, share: float) -> None:
         """Move the bar where there is a terminal, else print a line for each part of the work that begins."""
@@ -103,3 +120,10 @@ def _new_bar() -> "RichProgress":
         console=RichConsole(stderr=True),
         transient=True,
     )
+
+
+def _new_table() -> "Live":
+    from rich.console import Console as RichConsole
+    from rich.live import Live
+
+    return Live(console=RichConsole(stderr=True), transient=True, auto_refresh=False)

@@ -55,6 +55,24 @@ name_option = option("--name", default=DEFAULT_NAME, show_default=True, help="Th
 """`--name`: the registered model in which aliases, numbers and configurations are resolved."""
 
 
+MIGRATE_HELP = "Bring a store of an older MLflow up to date, which that one then can't open."
+
+
+def migrate_option(command: _Command) -> _Command:
+    """Add `--migrate`: without it a store of an older MLflow is refused."""
+
+    @functools.wraps(command)
+    def migrating(*args: Any, migrate: bool, **kwargs: Any) -> Any:
+        if migrate:
+            from mlflow_project.tracking.delivery.client import migrate_store
+
+            migrate_store()
+        return command(*args, **kwargs)
+
+    decorated: _Command = option("--migrate", is_flag=True, help=MIGRATE_HELP)(migrating)  # type: ignore[assignment]
+    return decorated
+
+
 def switch_option(name: str, help_: str, default: bool) -> Callable[[_Command], _Command]:
     """Add `--name`, `--no-name` and `--name yes|no`; an MLproject parameter needs the last."""
 
@@ -116,7 +134,7 @@ CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="Side of the square that the images of class folders are made into: shorter side scaled, middle cut out. "
         "Without it they are taken as they are.",
     ),
-    "validation_size": _option("validation_size", IntLike(), "Training images kept for validation."),
+    "validation_size": _option("validation_size", IntLike(), "Training images held out for validation."),
     "precision": _option("precision", click.Choice(PRECISIONS), "Floating-point precision."),
     "device": _option("device", click.Choice(DEVICES), "Where to train."),
     "threads": _option("threads", IntLike(), "Processor threads; 0 for all cores."),

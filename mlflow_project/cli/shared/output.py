@@ -36,9 +36,9 @@ def results_alone_on_stdout() -> Iterator[None]:
     sys.stdout.flush()
     with ExitStack() as stack:
         with suppress(OSError):  # one of the two was closed
-            kept = os.dup(1)
-            stack.callback(os.close, kept)
-            stack.callback(os.dup2, kept, 1)
+            stdout = os.dup(1)
+            stack.callback(os.close, stdout)
+            stack.callback(os.dup2, stdout, 1)
             stack.callback(ctypes.CDLL(None).fflush, None)
             os.dup2(2, 1)
         stack.enter_context(redirect_stdout(sys.stderr))

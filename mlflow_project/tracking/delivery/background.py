@@ -186,11 +186,15 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
     uploader = JournalUploader(folder)
     session = uploader.session
     problem: str | None = None
+    blocked = False
     if not lock.acquire():
         problem = "another process is uploading it"
     else:
         try:
-            problem = _deliver_all(uploader, deadline, attempts)
+            try:
+                problem = _deliver_all(uploader, deadline, attempts)
+            except DestinationError as error:
+                problem, blocked = str(error), True
             # A run that is alive removes its files itself, once nothing can be added any more.
             owned = FileLock(folder / format.LOCK)
             if owned.acquire():
@@ -199,22 +203,25 @@ def deliver(folder: Path, seconds: float | None = None, attempts: int = 1) -> De
         finally:
             lock.release()
     pending = local_runs.local_run(folder).pending
-    return DeliveryStatus.of(session.cursor, pending, problem if pending else None)
+    status = DeliveryStatus.of(session.cursor, pending, problem if pending else None)
+    return replace(status, blocked=blocked and pending > 0)
 
 
 def _deliver_all(uploader: JournalUploader, deadline: float | None, attempts: int) -> str | None:
-    """Return why not all of it was uploaded, or None."""
+    """Return why not all of it was uploaded, or None; DestinationError where a person must decide first."""
     session = uploader.session
     failed, pause, progress = 0, _FIRST_PAUSE, 0
     while True:
         try:
             if not uploader.step():
                 return None
+        except DestinationError:
+            raise
         except Exception as error:
             if progress != session.progress:
                 failed, pause, progress = 0, _FIRST_PAUSE, session.progress
             failed += 1
-            if failed >= attempts or isinstance(error, DestinationError):
+            if failed >= attempts:
                 return describe_error(error, session.header.tracking_uri)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

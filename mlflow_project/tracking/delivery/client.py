@@ -2,15 +2,14 @@
 
 import logging
 import os
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.common.errors import ServiceError, StoreError
+from mlflow_project.common.errors import OlderStoreError, ServiceError, StoreError
 from mlflow_project.common.store_uri import (
     START_IT,
     absolute_uri,
@@ -20,6 +19,7 @@ from mlflow_project.common.store_uri import (
     tracking_uri,
 )
 from mlflow_project.tracking.delivery.error_policy import UNREACHABLE, describe_error
+from mlflow_project.tracking.delivery.store_check import require_current_store
 from mlflow_project.tracking.journal.locks import FileLock
 
 if TYPE_CHECKING:
@@ -77,42 +77,21 @@ def open_client(tracking_uri: str) -> "MlflowClient":
     Only a run that starts may open a store that doesn't exist: see `connect`.
 
     Raises:
-        StoreError: A SQLite store can't be opened.
+        StoreError: A database can't be opened, or MLflow would migrate it.
     """
-    mlflow = import_mlflow()
     registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri
+    for uri in (tracking_uri, registry_uri):
+        require_current_store(uri)
+    mlflow = import_mlflow()
     path = sqlite_path(tracking_uri)
     if path is None:
         store: MlflowClient = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri)
         return store
-    if not path.parent.is_dir():
-        raise StoreError(
-            f"the store {path} can't be opened: there is not a folder {path.parent}; make it first"
-        )
-    _require_openable(path)
     with FileLock(path.parent), _no_misread_folder(tracking_uri):
         client: MlflowClient = mlflow.MlflowClient(tracking_uri, registry_uri=registry_uri)
         client.search_experiments(max_results=1)
         client.search_registered_models(max_results=1)
         return client
-
-
-def _require_openable(path: Path) -> None:
-    """Raise a StoreError for a SQLite file that can't be opened; MLflow would try again for minutes."""
-    connection = None
-    try:
-        connection = sqlite3.connect(path, timeout=1)
-        connection.execute("PRAGMA schema_version").fetchone()
-    except sqlite3.Error as error:
-        # One that is locked will be free again.
-        if "locked" not in str(error):
-            raise StoreError(
-                f"the store {path} can't be opened ({error}); check its permissions, or name another store by "
-                "MLFLOW_TRACKING_URI"
-            ) from error
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 @contextmanager
@@ -128,17 +107,54 @@ def _no_misread_folder(uri: str) -> Iterator[None]:
                 literal.rmdir()
 
 
+def migrate_store(uri: str | None = None) -> bool:
+    """Bring the store at `uri`, or where runs go, up to this MLflow; an older one can't open it then.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        StoreError: It can't be opened or migrated.
+    """
+    tracking = absolute_uri(uri or tracking_uri())
+    older = [
+        address
+        for address in dict.fromkeys((tracking, os.environ.get("MLFLOW_REGISTRY_URI") or tracking))
+        if _is_older(address)
+    ]
+    for address in older:
+        with mlflow_errors(address):
+            import_mlflow()
+            from mlflow.store.db import utils
+
+            path = sqlite_path(address)
+            with nullcontext() if path is None else FileLock(path.parent):
+                engine = utils.create_sqlalchemy_engine_with_retry(address)  # type: ignore[no-untyped-call]
+                utils._upgrade_db(engine)  # type: ignore[no-untyped-call]
+                engine.dispose()
+    return bool(older)
+
+
+def _is_older(uri: str) -> bool:
+    try:
+        require_current_store(uri)
+    except OlderStoreError:
+        return True
+    return False
+
+
 def connect(uri: str | None = None, *, create: bool = False) -> "MlflowClient":
     """Open MLflow's client for the store at `uri`, or where runs go.
 
     Raises:
-        StoreError: The store is unreachable, or doesn't exist and must not be created.
+        StoreError: The store is unreachable, or doesn't exist and must not be created, or MLflow would migrate it.
     """
     address = absolute_uri(uri or tracking_uri())
     if not create and is_missing_sqlite(address):
         raise StoreError(
             f"there is no store {redact(address)}; train first, or name another by MLFLOW_TRACKING_URI"
         )
+    require_current_store(address)  # before MLflow is imported, which takes longer
     with mlflow_errors(address):
         opened = open_client(address)
         # MLflow's artifact functions take no client; they look here.

@@ -11,9 +11,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from mlflow_project.common.errors import DeliveryError
+from mlflow_project.common.errors import DeliveryError, RunBusyError
+from mlflow_project.tracking.delivery.client import artifact_exists
 from mlflow_project.tracking.delivery.session import DeliverySession, parent_folder
+from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.entities import ModelArtifact
+from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.spool import file_sha256, tree_sha256
 
 
@@ -40,6 +43,36 @@ def send_model(session: DeliverySession, model: ModelArtifact) -> None:
         number = _send_as_logged_model(session, run_id, model)
     if number is not None:
         session.cursor.versions[model.name] = f"{model.registered_name}/{number}"
+
+
+def register_uploaded_model(folder: Path, change: Callable[[ModelArtifact], ModelArtifact]) -> str:
+    """Register the model of a run that was uploaded without a version; return its number. Twice is harmless.
+
+    Args:
+        folder: Of the run, which has ended.
+        change: Returns the model with the name, and what else the version gets.
+
+    Raises:
+        RunBusyError: Another process is uploading it.
+        DeliveryError: The run has no model in MLflow.
+    """
+    lock = FileLock(folder / format.SENDING_LOCK)
+    if not lock.acquire_patiently():
+        raise RunBusyError(f"another process is uploading the run in {folder}; try again later")
+    try:
+        session = DeliverySession(folder)
+        values = (item.value for item in format.read_entries(folder) if isinstance(item, format.Entry))
+        models = [value for value in values if isinstance(value, ModelArtifact)]
+        if not models:
+            raise DeliveryError(f"the run in {folder} has no model; train it again")
+        model = change(models[-1])
+        session.cursor.parts = {}
+        send_model(session, model)
+        session.cursor.parts = {}
+        session.save()
+        return session.cursor.versions[model.name].rpartition("/")[2]
+    finally:
+        lock.release()
 
 
 def _send_as_logged_model(session: DeliverySession, run_id: str, model: ModelArtifact) -> str | None:
@@ -71,8 +104,13 @@ def _send_as_logged_model(session: DeliverySession, run_id: str, model: ModelArt
 
 
 def _send_as_artifacts(session: DeliverySession, run_id: str, model: ModelArtifact) -> str | None:
+    location = session.once(
+        "source", lambda: f"{session.client.get_run(run_id).info.artifact_uri}/{model.name}"
+    )
     if not model.directory.is_dir():
-        raise DeliveryError("the spooled folder is gone")
+        if not artifact_exists(session.client, location, "MLmodel"):
+            raise DeliveryError("the spooled folder is gone")
+        return _register(session, run_id, model, location)
 
     def send(file: Path, path: str) -> None:
         place = f"{model.name}/{path}"
@@ -83,10 +121,7 @@ def _send_as_artifacts(session: DeliverySession, run_id: str, model: ModelArtifa
         )
 
     _send_files(session, model.directory, {"run_id": run_id, "artifact_path": model.name}, send)
-    source = session.once(
-        "source", lambda: f"{session.client.get_run(run_id).info.artifact_uri}/{model.name}"
-    )
-    return _register(session, run_id, model, source)
+    return _register(session, run_id, model, location)
 
 
 def _register(

@@ -11,7 +11,7 @@ from mlflow_project.common.names import KEY_TAG
 from mlflow_project.common.store_uri import is_missing_sqlite, redact
 from mlflow_project.tracking.delivery.client import import_mlflow, open_client
 from mlflow_project.tracking.delivery.remote import IdempotentStore
-from mlflow_project.tracking.identity.run_claim import claim_run
+from mlflow_project.tracking.identity.run_claim import claim_run, release_claim
 from mlflow_project.tracking.identity.store_identity import ensure_store_id, has_store_id
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.entities import Param
@@ -154,7 +154,8 @@ class DeliverySession:
                 run = self.remote.active_run(known)
                 if run.data.tags.get(KEY_TAG) != self.header.key:
                     # The server was away when the run began.
-                    self._claim(known)
+                    run = self._claim(known)
+                release_claim(self.client, run, self.header.key)
                 self.cursor.experiment_id = str(run.info.experiment_id)
                 # What created the run knows best what started it.
                 new = {key: text for key, text in self.header.tags.items() if key not in run.data.tags}
@@ -166,10 +167,11 @@ class DeliverySession:
             self.save()
         return self.cursor.run_id
 
-    def _claim(self, run_id: str) -> None:
-        key, host, start = self.header.key, self.header.host, self.header.start_time_ms
+    def _claim(self, run_id: str) -> "Run":
+        key, start = self.header.key, self.header.start_time_ms
         try:
-            claim_run(self.client, run_id, key, host, self._parameters(), start)
+            claim_run(self.client, run_id, key, self._parameters(), start)
+            return self.client.get_run(run_id)
         except RunError as error:
             self._block(f"{error}; make a new run of it by mlflow-project sync --as-new {self._name}")
 

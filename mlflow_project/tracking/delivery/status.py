@@ -19,6 +19,8 @@ class DeliveryStatus:
     """What MLflow will never take, and corrupt spans, a line each; the rest is uploaded."""
     denied: bool = False
     """Whether the last answer was that the server takes nothing of this user."""
+    blocked: bool = False
+    """Whether a person must decide first; trying again later is of no use."""
     notes: tuple[str, ...] = ()
     """What MLflow can't keep as it is, and what was done instead, a line each."""
     models: dict[str, str] = field(default_factory=dict)

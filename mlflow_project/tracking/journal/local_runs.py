@@ -19,13 +19,15 @@ from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.journal.store_record import StoreRecord
 
 RUN_SPEC_FILE = "plan.json"
+_STOPPED = "stopped"
+"""A file: the run has FINISHED before its last epoch or its test, and can go on."""
 _DISK_FULL = "disk_full"
 """An empty file, for which a full disk has room: the run failed because not all of it could be saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalRun:
-    """One run's folder. `state` is `alive`, `interrupted`, or how the run ended: `finished`, `failed`, `killed`."""
+    """One run's folder. `state`: `alive`, `interrupted`, or how it ended: `finished`, `stopped`, `failed`, `killed`."""
 
     folder: Path
     header: Header
@@ -77,6 +79,8 @@ def local_run(folder: Path) -> LocalRun:
             pending += not isinstance(item.value, Header)
             ended = format.status_after(item.value, ended)
     state = "alive" if is_locked(folder / format.LOCK) else (ended or "interrupted").lower()
+    if state == "finished" and is_marked_stopped(folder):
+        state = "stopped"
     run_id = cursor.run_id or header.run_id
     return LocalRun(
         folder=folder,
@@ -167,6 +171,25 @@ def mark_disk_full(folder: Path) -> None:
     """Note that the run fails because the disk doesn't take all of it. Best effort."""
     with suppress(OSError):
         (folder / _DISK_FULL).touch()
+
+
+def mark_stopped(folder: Path) -> None:
+    """Note that the run ends now and can go on later.
+
+    Raises:
+        OSError: The disk doesn't take it.
+    """
+    fsio.replace(folder / _STOPPED, b"", durable=True)
+
+
+def unmark_stopped(folder: Path) -> None:
+    """Note that the run goes on."""
+    (folder / _STOPPED).unlink(missing_ok=True)
+
+
+def is_marked_stopped(folder: Path) -> bool:
+    """Return whether a run that has FINISHED can go on."""
+    return (folder / _STOPPED).exists()
 
 
 def delete_run(folder: Path) -> None:

@@ -38,7 +38,7 @@ class OwnerFile:
         except (ValueError, TypeError, KeyError):  # its owner is just writing it, or died then
             return age > STALE_AFTER_SECONDS
         if host == socket.gethostname():
-            return not _is_alive(pid, started)
+            return not is_process_alive(pid, started)
         return bool(age > STALE_AFTER_SECONDS)
 
     def acquire(self) -> bool:
@@ -47,7 +47,7 @@ class OwnerFile:
         owner = {
             "host": socket.gethostname(),
             "pid": pid,
-            "started": _start_time(pid),
+            "started": process_start_time(pid),
             "id": uuid.uuid4().hex,
         }
         for _ in range(2):
@@ -90,17 +90,18 @@ class OwnerFile:
                 os.utime(self.path)
 
 
-def _is_alive(pid: int, started: str) -> bool:
+def is_process_alive(pid: int, started: str) -> bool:
+    """Return whether a process of this host is alive that had this `process_start_time`."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return _start_time(pid) == started
+    return process_start_time(pid) == started
 
 
-def _start_time(pid: int) -> str:
+def process_start_time(pid: int) -> str:
     """Return when a process started, which tells it from a later one of the same ID; "" where /proc isn't there."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]

@@ -31,8 +31,8 @@ def test_a_long_pause_without_processor_time_is_a_suspension(
     before, _ = clock.look()
     now["perf_counter"] += passed
     now["process_time"] += used
-    after, found = clock.look()
-    assert found == pytest.approx(suspended)
+    after, result = clock.look()
+    assert result == pytest.approx(suspended)
     assert after - before == pytest.approx(passed - suspended)
     now["perf_counter"] += 0.5
     assert clock.look() == pytest.approx((after + 0.5, suspended))

@@ -70,8 +70,8 @@ def test_an_area_is_one_only_where_it_is_exactly_that() -> None:
     ],
 )
 def test_a_text_that_is_a_finite_number_is_read_as_it(value: object, number: object) -> None:
-    found = parse_number(value)
-    assert (found, type(found)) == (number, type(number))
+    result = parse_number(value)
+    assert (result, type(result)) == (number, type(number))
 
 
 @pytest.mark.parametrize(

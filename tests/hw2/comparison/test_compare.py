@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hw2.common.errors import ComparisonError
 from hw2.comparison.compare import compare, pareto_front
-from hw2.comparison.model_predictions import ModelPredictions, configuration_labels
+from hw2.comparison.model_predictions import ModelPredictions
 from hw2.evaluation.predictions import Predictions
 
 SHA = "a" * 64
@@ -91,7 +91,7 @@ class TestVerdicts:
 
     def test_one_model_alone_has_an_accuracy_and_no_verdict(self) -> None:
         result = compare([model("only", range(10))])
-        assert len(result.pairs) == len(result.seed_pairs) == 0
+        assert len(result.pairs) == 0
         assert result.accuracy["accuracy"].tolist() == [0.99]
         assert result.overall_verdict == "one model: nothing to compare it with"
 
@@ -106,6 +106,10 @@ class TestVerdicts:
             assert one["difference"] == pytest.approx(-other["difference"])
             assert one["better"] == other["better"]
             assert 0 <= one["p"] <= one["p_holm"] <= 1
+
+    def test_the_best_is_compared_with_each_other_model(self) -> None:
+        result = compare([model("poor", range(90)), model("best", range(10)), model("near", range(5, 17))])
+        assert (result.best.best, result.best.rivals, result.best.worse) == ("best", ("near",), ("poor",))
 
     def test_a_pair_that_is_not_there_is_a_key_error(self) -> None:
         with pytest.raises(KeyError):
@@ -148,76 +152,6 @@ class TestAccuracies:
                 o != point and o[0] >= point[0] and o[1] <= point[1] and o[2] <= point[2] for o in points
             )
             assert on_front == (not beaten)
-
-
-class TestSeeds:
-    def repeated(self) -> list[ModelPredictions]:
-        wrong = {("0.1", "0"): 10, ("0.1", "1"): 12, ("0.1", "2"): 11, ("0.01", "0"): 30, ("0.01", "1"): 33,
-                 ("0.01", "2"): 30}  # fmt: skip
-        return [
-            model(f"{lr}/{seed}", range(many), configuration={"lr": lr, "epochs": "5", "seed": seed})
-            for (lr, seed), many in wrong.items()
-        ]
-
-    def test_repetitions_are_grouped_by_configuration_apart_from_the_seed(self) -> None:
-        table = compare(self.repeated()).seeds
-        assert table["configuration"].tolist() == ["lr=0.1 epochs=5", "lr=0.01 epochs=5"]
-        assert table["seeds"].tolist() == ["0, 1, 2"] * 2
-        assert table["mean"].tolist() == pytest.approx([0.989, 0.969])
-        assert table["sd"].tolist() == pytest.approx([0.001, np.std([30, 33, 30], ddof=1) / 1000])
-
-    def test_repetitions_may_have_been_trained_with_different_numbers_of_threads(self) -> None:
-        models = [
-            model(str(n), configuration={"lr": 0.1, "epochs": 5, "seed": n, "threads": n}) for n in range(3)
-        ]
-        table = compare(models).seeds
-        assert (table["configuration"].tolist(), table["seeds"].tolist()) == (
-            ["lr=0.1 epochs=5"],
-            ["0, 1, 2"],
-        )
-
-    def test_configurations_are_compared_seed_by_seed(self) -> None:
-        from scipy.stats import ttest_rel
-
-        row = compare(self.repeated()).seed_pairs.iloc[0]
-        expected = ttest_rel([0.990, 0.988, 0.989], [0.970, 0.967, 0.970])
-        assert row["seeds"] == 3
-        assert row["difference"] == pytest.approx(0.02)
-        assert row["p"] == row["p_holm"] == pytest.approx(expected.pvalue)
-        assert row["better"] == "lr=0.1 epochs=5"
-        assert row["verdict"].startswith(
-            "lr=0.1 epochs=5 is better: 2.00 points on average over 3 seeds, p ="
-        )
-
-    def test_seeds_that_only_one_configuration_has_are_left_out(self) -> None:
-        result = compare(self.repeated()[1:])
-        assert result.seed_pairs["seeds"].tolist() == [2]
-        assert result.seeds["models"].tolist() == [2, 3]
-
-    def test_the_same_run_done_twice_counts_once(self) -> None:
-        twice = [*self.repeated(), model("again", range(10), configuration=self.repeated()[0].configuration)]
-        assert compare(twice).seeds["models"].tolist() == [3, 3]
-
-    def test_one_seed_each_gives_no_test(self) -> None:
-        result = compare([self.repeated()[0], self.repeated()[3]])
-        assert len(result.seed_pairs) == 0
-        assert result.seeds["sd"].isna().all()
-
-    def test_numbers_written_differently_are_the_same_configuration(self) -> None:
-        configurations: list[dict[str, object]] = [
-            {"lr": "0.10", "epochs": 5, "seed": 0}, {"lr": 1e-1, "epochs": "5", "seed": "1"},
-        ]  # fmt: skip
-        models = [model(str(i), configuration=c) for i, c in enumerate(configurations)]
-        assert compare(models).seeds["configuration"].tolist() == ["lr=0.1 epochs=5"]
-
-    def test_a_label_names_whatever_differs(self) -> None:
-        labels = configuration_labels(
-            [
-                (("batch_size", 64), ("epochs", 5), ("lr", 0.1)),
-                (("batch_size", 128), ("epochs", 5), ("lr", 0.1)),
-            ]
-        )
-        assert labels == ["lr=0.1 epochs=5 batch_size=64", "lr=0.1 epochs=5 batch_size=128"]
 
 
 class TestRefusals:

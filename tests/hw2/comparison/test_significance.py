@@ -1,7 +1,6 @@
 """Paired tests against hand-worked cases, enumeration and the other library."""
 
 from fractions import Fraction
-from itertools import product
 from math import comb
 
 import numpy as np
@@ -13,7 +12,6 @@ from hw2.comparison.significance import (
     cochran_q,
     holm_correction,
     mcnemar,
-    paired_difference,
     paired_difference_ci,
 )
 
@@ -101,34 +99,6 @@ class TestCochran:
         theirs = cochrans_q(correct.astype(int))
         assert ours.statistic == pytest.approx(theirs.statistic, rel=1e-9)
         assert ours.p == pytest.approx(theirs.pvalue, rel=1e-9)
-
-
-class TestSeeds:
-    def test_it_equals_scipys_paired_t_test(self) -> None:
-        from scipy.stats import ttest_rel
-
-        first, second = [0.981, 0.984, 0.979, 0.986], [0.980, 0.981, 0.980, 0.982]
-        theirs = ttest_rel(first, second)
-        ours = paired_difference(first, second)
-        interval = theirs.confidence_interval(0.95)
-        assert ours.p == pytest.approx(theirs.pvalue)
-        assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high))
-        assert ours.mean == pytest.approx(0.00175)
-        assert ours.n == 4
-
-    def test_equal_accuracies_are_a_tie(self) -> None:
-        assert paired_difference([0.98, 0.97], [0.98, 0.97]).p == 1.0
-
-    def test_the_same_difference_with_each_seed_is_judged_by_sign_flips(self) -> None:
-        difference = paired_difference([0.5, 0.6, 0.7, 0.8], [0.4, 0.5, 0.6, 0.7])
-        flips = [sum(signs) for signs in product((-1, 1), repeat=4)]
-        assert difference.p == pytest.approx(np.mean([abs(total) >= 4 for total in flips]))
-        assert (difference.low, difference.high) == pytest.approx((0.1, 0.1))
-
-    def test_one_seed_proves_nothing(self) -> None:
-        difference = paired_difference([0.99], [0.5])
-        assert difference.p == 1.0
-        assert np.isnan([difference.sd, difference.low, difference.high]).all()
 
 
 class TestIntervalOfADifference:

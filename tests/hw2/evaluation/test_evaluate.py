@@ -15,6 +15,7 @@ from hw2.models.base_cnn import BaseCNN
 from hw2.models.factory import new_model
 from hw2.models.net import ModelOutputs
 from hw2.train_step.winograd import WinogradStep
+from tests.support.evaluations import evaluation_of, random_evaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,23 +38,9 @@ def some_images(count: int, seed: int = 5) -> Images:
     return Images(images, torch.randint(0, 10, (count,), generator=generator))
 
 
-def evaluation_of(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
-    n = len(labels)
-    return Evaluation(
-        name="hand-made",
-        sha256="a" * 64,
-        labels=labels.astype(np.int64),
-        logits=logits.astype(np.float32),
-        early_features=np.zeros((n, 32), np.float32),
-        late_features=np.zeros((n, 64), np.float32),
-        seconds=1.0,
-    )
-
-
-@pytest.fixture
-def random_evaluation() -> Evaluation:
-    generator = np.random.default_rng(3)
-    return evaluation_of(generator.normal(size=(57, 10)) * 3, generator.integers(0, 10, 57))
+@pytest.fixture(name="random_evaluation")
+def fixture_random_evaluation() -> Evaluation:
+    return random_evaluation()
 
 
 class TestOnePassOverTheImages:
@@ -99,17 +86,17 @@ class TestOnePassOverTheImages:
     def test_many_images_are_evaluated_by_the_kernels_and_few_without_loading_them(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked: list[int] = []
+        calls: list[int] = []
         whole = WinogradStep.forward_features
         monkeypatch.setattr(
             WinogradStep,
             "forward_features",
-            lambda self, images: asked.append(len(images)) or whole(self, images),
+            lambda self, images: calls.append(len(images)) or whole(self, images),
         )
         evaluate(new_model(1), some_images(KERNELS_FROM - 1))  # type: ignore[arg-type]
-        assert asked == []
+        assert calls == []
         evaluate(new_model(1), some_images(2 * KERNELS_FROM))  # type: ignore[arg-type]
-        assert asked.count(KERNELS_FROM) == 2
+        assert calls.count(KERNELS_FROM) == 2
 
     def test_a_net_that_only_derives_from_basecnn_is_asked_itself(self) -> None:
         class Reversed(BaseCNN):

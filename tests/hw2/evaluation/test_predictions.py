@@ -14,25 +14,12 @@ from hw2.evaluation.predictions import (
     write_predictions,
 )
 from hw2.evaluation.result import Evaluation
+from tests.support.evaluations import random_evaluation
 
 
-def evaluation_of(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
-    n = len(labels)
-    return Evaluation(
-        name="hand-made",
-        sha256="a" * 64,
-        labels=labels.astype(np.int64),
-        logits=logits.astype(np.float32),
-        early_features=np.zeros((n, 32), np.float32),
-        late_features=np.zeros((n, 64), np.float32),
-        seconds=1.0,
-    )
-
-
-@pytest.fixture
-def random_evaluation() -> Evaluation:
-    generator = np.random.default_rng(3)
-    return evaluation_of(generator.normal(size=(57, 10)) * 3, generator.integers(0, 10, 57))
+@pytest.fixture(name="random_evaluation")
+def fixture_random_evaluation() -> Evaluation:
+    return random_evaluation()
 
 
 class TestStoredPredictions:

@@ -19,7 +19,6 @@ from hw2.comparison.compare import compare
 from hw2.comparison.model_predictions import ModelPredictions
 from hw2.evaluation.metrics import confusion_matrix, confusion_table, coverage_table, reliability_table
 from hw2.evaluation.result import Evaluation
-from hw2.figures.style import MATRIX_COLORS, SERIES, plain_number, plain_percent, text_color_on
 
 GARMENTS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -130,14 +129,26 @@ def drawings(
         ),
         "accuracy_intervals": (accuracies, figures.accuracy_intervals),
         "pareto": (accuracies, figures.pareto),
+        "seed_accuracies": (SEEDS, figures.seed_accuracies),
     }
     return drawn
 
 
+SEEDS = pd.DataFrame(
+    [
+        ("lr=0.1 epochs=5", 0, 0.985, 0.986, 0.98, 0.99),
+        ("lr=0.1 epochs=5", 1, 0.987, 0.986, 0.98, 0.99),
+        ("lr=0.1 epochs=5", 2, np.nan, 0.986, 0.98, 0.99),
+        ("lr=0.01 epochs=8", 0, 0.97, 0.97, np.nan, np.nan),
+        ("lr=9 epochs=8", 0, np.nan, np.nan, np.nan, np.nan),
+    ],
+    columns=["configuration", "seed", "accuracy", "mean", "low", "high"],
+)
+
 NAMES = (
     "loss_curve", "confusion_matrix", "reliability", "dataset_examples", "outlier_predictions",
     "probability_vectors", "outlier_matrix", "outlier_scores", "roc_curves", "accuracy_against_coverage",
-    "accuracy_intervals", "pareto",
+    "accuracy_intervals", "pareto", "seed_accuracies",
 )  # fmt: skip
 
 
@@ -156,6 +167,14 @@ def test_every_figure_is_tested(drawings: dict[str, Drawing]) -> None:
     assert set(NAMES) | {"confusion_matrices", "png"} == {
         name for name in figures.__all__ if not name.endswith("_table")
     }
+
+
+def test_a_configuration_says_how_many_of_its_seeds_failed() -> None:
+    written = words(figures.seed_accuracies(SEEDS))
+    assert "98.60 %, 1 of 3 didn't train" in written
+    assert "97.00 %" in written
+    assert "1 of 1 didn't train" in written
+    assert "Most accurate over its seeds: lr=0.1 epochs=5, 98.60 %" in written
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -211,12 +230,12 @@ class TestWhatFiguresSay:
     def test_a_confusion_matrix_prints_every_count_and_its_worst_mistake(self) -> None:
         matrix = np.eye(10, dtype=np.int64) * 100
         matrix[4, 9], matrix[7, 2] = 21, 1
-        said = words(figures.confusion_matrix(confusion_table(matrix)))
-        assert said.count("100") == 10
-        assert said.count("21") == 1
-        assert "most frequent mistake: 4 taken for 9, 21 times; grey: right" in said
-        assert "1,000 of 1,022 right (97.85 %)" in said
-        assert "82.6 %" in said
+        texts = words(figures.confusion_matrix(confusion_table(matrix)))
+        assert texts.count("100") == 10
+        assert texts.count("21") == 1
+        assert "most frequent mistake: 4 taken for 9, 21 times; grey: right" in texts
+        assert "1,000 of 1,022 right (97.85 %)" in texts
+        assert "82.6 %" in texts
 
     def test_one_mistake_in_a_thousand_is_colored_though_the_diagonal_is_full(self) -> None:
         matrix = np.eye(10, dtype=np.int64) * 999
@@ -229,9 +248,9 @@ class TestWhatFiguresSay:
     def test_a_matrix_without_mistakes_and_an_absent_digit_are_drawn(self) -> None:
         matrix = np.eye(10, dtype=np.int64) * 5
         matrix[0, 0] = 0
-        said = words(figures.confusion_matrix(confusion_table(matrix)))
-        assert "no mistake; grey: right" in said
-        assert "none" in said
+        texts = words(figures.confusion_matrix(confusion_table(matrix)))
+        assert "no mistake; grey: right" in texts
+        assert "none" in texts
 
     def test_four_matrices_share_one_scale(self) -> None:
         tables = [(f"m{i}", confusion_table(np.eye(10, dtype=np.int64) * 10 + i)) for i in range(4)]
@@ -301,105 +320,6 @@ class TestWhatFiguresSay:
         assert table["predicted_0"].tolist() == [2] * 26
 
 
-class TestHistogramOfScores:
-    def test_no_image_is_lost_and_the_threshold_is_an_edge(self) -> None:
-        generator = np.random.default_rng(4)
-        digits, outliers = generator.normal(0, 1, 5000), np.append(generator.normal(6, 2, 3000), 1e6)
-        table = figures.outlier_scores_table({"digits": digits, "outliers": outliers}, 1.7)
-        assert (table["digits"].sum(), table["outliers"].sum()) == (5000, 3001)
-        assert table.loc[table["rejected"], "digits"].sum() == (digits > 1.7).sum()
-        assert table.loc[table["rejected"], "outliers"].sum() == (outliers > 1.7).sum()
-        assert 1.7 in table["low"].tolist()
-        assert table["high"].max() < 100
-
-    def test_a_score_that_is_the_threshold_is_accepted_and_an_infinite_one_rejected(self) -> None:
-        table = figures.outlier_scores_table(
-            {"digits": np.array([0.0, 1, 2]), "outliers": np.array([1.0, 1.0, np.inf])}, 1.0
-        )
-        assert table.loc[table["rejected"], ["digits", "outliers"]].sum().tolist() == [1, 1]
-
-    @pytest.mark.parametrize("threshold", [-3.0, 1.0, 9.0])
-    def test_a_threshold_beyond_all_scores_and_equal_scores_are_drawn(self, threshold: float) -> None:
-        table = figures.outlier_scores_table({"digits": np.ones(9), "outliers": np.ones(4)}, threshold)
-        assert table["digits"].sum() == 9
-        assert table.loc[table["rejected"], "digits"].sum() == (9 if threshold < 1 else 0)
-        figures.png(figures.outlier_scores(table))
-
-    def test_many_sets_with_long_names_fit_into_the_heading(self) -> None:
-        scores = {
-            name: np.arange(9.0) for name in ("digits", "fashion-mnist-sample", "letters", "rotated", "noise")
-        }
-        figure = figures.outlier_scores(figures.outlier_scores_table(scores, 4.0))
-        figures.png(figure)
-        assert all(text.get_window_extent().x1 <= figure.bbox.width for text in figure.texts)
-
-
-class TestRoc:
-    def test_separable_scores_have_an_area_of_exactly_one(self) -> None:
-        table = figures.roc_table({"s": (np.arange(50.0), np.arange(50.0) + 100)})
-        assert (table["auroc"] == 1.0).all()
-
-    def test_area_and_points_equal_scikit_learns(self) -> None:
-        from sklearn.metrics import roc_auc_score, roc_curve
-
-        generator = np.random.default_rng(8)
-        digits, outliers = generator.normal(0, 1, 900).round(1), generator.normal(1.5, 1, 700).round(1)
-        truth, scores = np.repeat([0, 1], [900, 700]), np.concatenate([digits, outliers])
-        table = figures.roc_table({"s": (digits, outliers)})
-        false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
-        assert table["auroc"].iloc[0] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
-        kept = table[table["point"] == "digits"].iloc[0]
-        assert kept["outliers_rejected"] == pytest.approx(true[false <= 0.05].max())
-        rejected = table[table["point"] == "outliers"].iloc[0]
-        assert rejected["digits_rejected"] == pytest.approx(false[true >= 0.95].min())
-
-    def test_long_curves_are_thinned_and_keep_both_ends(self) -> None:
-        generator = np.random.default_rng(9)
-        table = figures.roc_table({"s": (generator.normal(size=5000), generator.normal(size=5000))})
-        assert len(table) <= 210
-        assert table[["digits_rejected", "outliers_rejected"]].iloc[[0, -1]].to_numpy().tolist() == [
-            [0, 0],
-            [1, 1],
-        ]
-
-
-class TestColors:
-    def test_text_on_a_matrix_has_a_contrast_of_three_and_a_half_at_least(self) -> None:
-        def luminance(color: tuple[float, ...]) -> float:
-            linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
-            return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-        for shade in np.linspace(0, 1, 101):
-            paper = luminance(MATRIX_COLORS(float(shade)))
-            ink = luminance(matplotlib.colors.to_rgb(text_color_on(float(shade))))
-            assert (max(paper, ink) + 0.05) / (min(paper, ink) + 0.05) >= 3.5
-
-    def test_more_is_always_darker(self) -> None:
-        shades = MATRIX_COLORS(np.linspace(0, 1, 256))[:, :3] @ (0.2126, 0.7152, 0.0722)
-        assert (np.diff(shades) < 1e-3).all()
-        assert shades[0] == 1.0
-
-    def test_lines_are_drawn_in_colors_for_everybody(self) -> None:
-        assert list(matplotlib.color_sequences["petroff10"]) == list(SERIES)
-
-
-def test_ticks_are_figures_and_no_powers() -> None:
-    assert [plain_number(value) for value in (0.001, 1, 10_000)] == ["0.001", "1", "10,000"]
-    assert plain_percent(0.001) == "0.1 %"
-
-
 def test_pyplot_is_never_imported() -> None:
     source = Path(figures.__file__).parent
     assert not [path for path in source.glob("*.py") if "pyplot" in path.read_text(encoding="utf-8")]
-
-
-def test_letters_that_the_font_lacks_are_no_warning() -> None:
-    from hw2.figures.style import new_figure, png, with_style
-
-    @with_style
-    def draw() -> Figure:
-        figure = new_figure(2, 1)
-        figure.text(0, 0, "手書き").get_window_extent(figure.canvas.get_renderer())  # type: ignore[attr-defined]
-        return figure
-
-    assert png(draw()).startswith(b"\x89PNG")

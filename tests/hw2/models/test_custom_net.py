@@ -43,8 +43,8 @@ def config(**changed: object) -> TrainingConfig:
     return TrainingConfig(**{**plain, **changed})  # type: ignore[arg-type]
 
 
-def trained(asked: TrainingConfig, images: ImageSet, state: TrainingState | None = None) -> TrainingState:
-    training = Trainer(asked, RUNTIME, "data", images, None, state)
+def trained(requested: TrainingConfig, images: ImageSet, state: TrainingState | None = None) -> TrainingState:
+    training = Trainer(requested, RUNTIME, "data", images, None, state)
     for _ in training.epochs():
         pass
     return training.state()
@@ -61,9 +61,9 @@ class Stop(Exception):
 def test_dropout_and_running_means_are_the_same_after_a_resumption_in_the_middle(
     momentum: float, images: ImageSet
 ) -> None:
-    asked = config(momentum=momentum)
-    whole = trained(asked, images)
-    training = Trainer(asked, RUNTIME, "data", images, None)
+    requested = config(momentum=momentum)
+    whole = trained(requested, images)
+    training = Trainer(requested, RUNTIME, "data", images, None)
 
     def stop(progress: Progress) -> None:
         if progress.epoch == 2:
@@ -73,7 +73,7 @@ def test_dropout_and_running_means_are_the_same_after_a_resumption_in_the_middle
     with pytest.raises(Stop):
         list(training.epochs(stop))
     torch.rand(7)  # the global generator is nobody's
-    resumed = trained(asked, images, checkpoint.load(Path("state.pt")))
+    resumed = trained(requested, images, checkpoint.load(Path("state.pt")))
     assert resumed.history[0].train_loss == whole.history[0].train_loss
     assert weights_sha256(resumed.weights) == weights_sha256(whole.weights)
     assert int(resumed.weights["net.norm.num_batches_tracked"]) == 160
@@ -95,21 +95,21 @@ def test_another_seed_makes_other_weights_and_the_global_generator_is_left_alone
 def test_the_means_are_of_the_first_activation_and_of_the_last_images(images: ImageSet) -> None:
     net = new_model(1, OWN).eval()
     assert isinstance(net, CustomNet)
-    found = net.forward_features(images.images[:5])
+    outputs = net.forward_features(images.images[:5])
     inside = net.net
     first = inside.relu(inside.norm(inside.conv(preprocess(images.images[:5]))))  # type: ignore[operator]
-    torch.testing.assert_close(found.early_features, first.mean(dim=(2, 3)))
-    torch.testing.assert_close(found.late_features, inside.pool(first).mean(dim=(2, 3)))  # type: ignore[operator]
-    torch.testing.assert_close(found.logits, net(images.images[:5]))
+    torch.testing.assert_close(outputs.early_features, first.mean(dim=(2, 3)))
+    torch.testing.assert_close(outputs.late_features, inside.pool(first).mean(dim=(2, 3)))  # type: ignore[operator]
+    torch.testing.assert_close(outputs.logits, net(images.images[:5]))
 
 
 def test_a_class_may_name_its_layers(images: ImageSet) -> None:
     named = SOURCE.replace(
         "class Net(nn.Module):", "class Net(nn.Module):\n    strokes, shapes = 'conv', 'last'"
     )
-    found = new_model(1, ("Net", named)).eval().forward_features(images.images[:5])
-    assert torch.equal(found.late_features, found.logits)
-    assert (found.early_features < 0).any()
+    outputs = new_model(1, ("Net", named)).eval().forward_features(images.images[:5])
+    assert torch.equal(outputs.late_features, outputs.logits)
+    assert (outputs.early_features < 0).any()
 
 
 def test_layers_are_listed_with_all_parameters() -> None:
@@ -139,16 +139,16 @@ def test_weights_go_back_into_their_class() -> None:
 
 
 def test_the_text_decides_both_identities_and_the_place_of_the_file_decides_nothing() -> None:
-    asked = config()
+    requested = config()
     Path("moved.py").write_text(SOURCE, encoding="utf-8")
-    moved = TrainingConfig(**{**vars(asked), "model": "moved.py:Net", "model_source": ""})
+    moved = TrainingConfig(**{**vars(requested), "model": "moved.py:Net", "model_source": ""})
     Path("net.py").write_text(SOURCE.replace("0.5", "0.4"), encoding="utf-8")
-    kept = TrainingConfig(**vars(asked))
-    changed = TrainingConfig(**{**vars(asked), "model_source": ""})
+    saved = TrainingConfig(**vars(requested))
+    changed = TrainingConfig(**{**vars(requested), "model_source": ""})
     runtime = resolve_runtime(TrainingConfig(threads=1))
     identities = [
         (config_hash(each, "data"), fingerprint(each, "data", runtime))
-        for each in (asked, moved, kept, changed)
+        for each in (requested, moved, saved, changed)
     ]
     assert identities[0] == identities[1] == identities[2]
     assert identities[0][0] != identities[3][0]
@@ -168,9 +168,9 @@ def test_the_text_decides_both_identities_and_the_place_of_the_file_decides_noth
 )
 def test_what_its_forward_does_wrong_in_training_is_one_line(line: str, named: str, images: ImageSet) -> None:
     source = SOURCE.replace("(self, x):\n", f"(self, x):\n        if self.training:\n            {line}\n")
-    asked = TrainingConfig(**{**vars(config()), "model_source": source})
+    requested = TrainingConfig(**{**vars(config()), "model_source": source})
     with pytest.raises(NetError, match=named):
-        trained(asked, images)
+        trained(requested, images)
     net = new_model(0, ("Net", source.replace("if self.training", "if len(x) == 5"))).eval()
     if "[:, :3]" not in line:
         with pytest.raises(NetError, match=named):

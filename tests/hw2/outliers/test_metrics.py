@@ -56,12 +56,12 @@ def test_measures_are_scikit_learns_and_pytorch_oods(decimals):
     false, true, _ = roc_curve(is_outlier, scores, drop_intermediate=False)
     is_digit = 1 - is_outlier
     of_digits, digits_found, _ = precision_recall_curve(is_digit, -scores)
-    accepted, kept, _ = roc_curve(is_digit, -scores, drop_intermediate=False)
+    accepted, inliers, _ = roc_curve(is_digit, -scores, drop_intermediate=False)
     assert ours.auroc.value == pytest.approx(roc_auc_score(is_outlier, scores), abs=1e-6)
     assert ours.aupr_out.value == pytest.approx(auc(recall, precision), abs=1e-6)
     assert ours.aupr_in.value == pytest.approx(auc(digits_found, of_digits), abs=1e-6)
     assert ours.digits_rejected.value == pytest.approx(false[np.argmax(true >= 0.95)], abs=1e-6)
-    assert ours.outliers_accepted.value == pytest.approx(accepted[np.argmax(kept >= 0.95)], abs=1e-6)
+    assert ours.outliers_accepted.value == pytest.approx(accepted[np.argmax(inliers >= 0.95)], abs=1e-6)
 
     labels = torch.from_numpy(-is_outlier)  # below zero: an outlier
 

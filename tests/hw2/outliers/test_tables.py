@@ -85,7 +85,7 @@ def test_one_model_has_no_score_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("matches", "said"),
+    ("matches", "message"),
     [
         (
             [False] * 30,
@@ -98,6 +98,6 @@ def test_one_model_has_no_score_together() -> None:
         ),
     ],
 )
-def test_matches_are_said_beside_what_a_blind_guess_does(matches: list[bool], said: str) -> None:
+def test_matches_are_said_beside_what_a_blind_guess_does(matches: list[bool], message: str) -> None:
     tables = [pd.DataFrame({"matches": part}) for part in (matches[:10], matches[10:])]
-    assert str(LabelMatches.of(tables)).startswith(said)
+    assert str(LabelMatches.of(tables)).startswith(message)

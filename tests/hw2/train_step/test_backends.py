@@ -56,8 +56,8 @@ def _plain_gradient(images: Tensor, labels: Tensor, dtype: torch.dtype) -> dict[
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def _error(found: Tensor, expected: Tensor) -> float:
-    return float((found.double() - expected.double()).norm() / expected.double().norm())
+def _error(result: Tensor, expected: Tensor) -> float:
+    return float((result.double() - expected.double()).norm() / expected.double().norm())
 
 
 def _check_gradient(images: Tensor, labels: Tensor, precision: str) -> None:
@@ -156,9 +156,9 @@ def test_the_state_is_a_standard_state_dict_and_a_copy() -> None:
     step = _step(momentum=0.9)
     before = step.state()
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
-    kept = {name: weight.clone() for name, weight in before.items()}
+    saved = {name: weight.clone() for name, weight in before.items()}
     step(step.prepare(images), labels, torch.arange(64))
-    assert all(torch.equal(before[name], kept[name]) for name in kept)
+    assert all(torch.equal(before[name], saved[name]) for name in saved)
     after = step.state()
     names = list(model.state_dict())
     assert list(after) == names + [f"momentum.{name}" for name in names]

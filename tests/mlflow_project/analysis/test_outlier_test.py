@@ -23,9 +23,9 @@ def test_two_models_and_two_sets_are_one_run(
 ) -> None:
     arguments = ["outliers", "--models", "m1,m2", "--outliers", "fashion-mnist,inverted", "--format", "json"]
     status = run(arguments)
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    rows = {(row["outliers"], row["model"], row["score"]): row for row in json.loads(said.out)}
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    rows = {(row["outliers"], row["model"], row["score"]): row for row in json.loads(captured.out)}
     sets = ("fashion-mnist-sample", "inverted")
     assert {key[:2] for key in rows} == {(s, m) for s in sets for m in ("m1", "m2", "together")}
     assert rows["inverted", "m1", "outlier_score"]["auroc"] > 0.99
@@ -41,18 +41,18 @@ def test_two_models_and_two_sets_are_one_run(
     experiment = client.get_experiment_by_name("mnist-base-cnn")
     assert experiment is not None
     (run_info,) = client.search_runs([experiment.experiment_id])
-    found = client.get_run(run_info.info.run_id)  # a search leaves the models out
-    assert found.info.status == "FINISHED"
-    assert found.info.run_name == "outliers: m1, m2 on fashion-mnist-sample, inverted"
+    run_data = client.get_run(run_info.info.run_id)  # a search leaves the models out
+    assert run_data.info.status == "FINISHED"
+    assert run_data.info.run_name == "outliers: m1, m2 on fashion-mnist-sample, inverted"
     expected = rows["inverted", "m2", "outlier_score"]["auroc"]
-    assert found.data.metrics["outlier_auroc/inverted/m2"] == expected
+    assert run_data.data.metrics["outlier_auroc/inverted/m2"] == expected
     versions = [client.get_model_version_by_alias("mnist-base-cnn", alias) for alias in ("m1", "m2")]
-    sources = {f"models:/{entry.model_id}" for entry in found.inputs.model_inputs}
+    sources = {f"models:/{entry.model_id}" for entry in run_data.inputs.model_inputs}
     assert sources == {version.source for version in versions}
-    assert {entry.dataset.name for entry in found.inputs.dataset_inputs} == {"mnist-sample", *sets}
+    assert {entry.dataset.name for entry in run_data.inputs.dataset_inputs} == {"mnist-sample", *sets}
 
-    names = {entry.path for entry in client.list_artifacts(found.info.run_id)}
-    tables = {entry.path for entry in client.list_artifacts(found.info.run_id, "tables")}
+    names = {entry.path for entry in client.list_artifacts(run_data.info.run_id)}
+    tables = {entry.path for entry in client.list_artifacts(run_data.info.run_id, "tables")}
     figures = {name for name in names if name.endswith(".png")}
     assert {f"tables/{name.removesuffix('.png')}.csv" for name in figures} == tables - {
         "tables/outlier_measures.csv",
@@ -65,7 +65,7 @@ def test_two_models_and_two_sets_are_one_run(
         "accuracy_against_coverage.png",
         "probability_vectors_inverted.png",
     } <= figures
-    path = client.download_artifacts(found.info.run_id, "predictions/inverted_m2.parquet")
+    path = client.download_artifacts(run_data.info.run_id, "predictions/inverted_m2.parquet")
     assert len(pd.read_parquet(path)) == 1000
 
 
@@ -95,26 +95,26 @@ def test_without_a_terminal_each_part_of_the_work_is_a_line_as_it_begins(
 @pytest.mark.usefixtures("registered")
 def test_what_matches_is_said_with_what_blind_guessing_would_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["outliers", "--examples", "3", "--format", "csv"]) == 0
-    said = capsys.readouterr()
-    assert len(list(csv.DictReader(io.StringIO(said.out)))) == 7
+    captured = capsys.readouterr()
+    assert len(list(csv.DictReader(io.StringIO(captured.out)))) == 7
     assert (
         "0 of 3 answers are the number of the image's class; "
-        "a blind guess matches none of 3 with a probability of 73 %" in said.err
+        "a blind guess matches none of 3 with a probability of 73 %" in captured.err
     )
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr of a command that could not be done."""
     assert run(["outliers", *arguments]) in (1, 2)
-    said = capsys.readouterr()
-    assert said.out == ""
-    (line,) = said.err.splitlines()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
     return line
 
 
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "messages"),
     [
         (["--models", "champoin"], "did you mean champion?"),
         (["--models", "m1,lr=0.5 epochs=8"], "lr=0.5 epochs=8"),
@@ -130,9 +130,9 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ],
 )
 def test_what_is_not_there_is_refused_in_one_line(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], messages: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in refused(arguments, capsys)
+    assert messages in refused(arguments, capsys)
 
 
 def folder_of(path: Path, images: torch.Tensor, labels: torch.Tensor) -> str:
@@ -152,9 +152,9 @@ def test_folders_of_one_name_are_two_sets_and_the_same_images_one(
         folder_of(tmp_path / f"{n}" / "own", part, garments.labels[:500]) for n, part in enumerate(halves)
     )
     assert run(["outliers", "--outliers", f"{first},{second},{first}", "--format", "json"]) == 0
-    said = capsys.readouterr()
-    assert {row["outliers"] for row in json.loads(said.out)} == {"own", "own-2"}
-    assert f"{first}: the same images are evaluated once" in said.err
+    captured = capsys.readouterr()
+    assert {row["outliers"] for row in json.loads(captured.out)} == {"own", "own-2"}
+    assert f"{first}: the same images are evaluated once" in captured.err
 
 
 @pytest.mark.usefixtures("registered")
@@ -238,11 +238,11 @@ def test_a_test_is_found_again_by_its_versions_images_and_examples(registered: R
     registry = RegisteredModel(connect(registered.uri))
     assert find_outlier_test(registry, ["m1"], ["inverted"]) is None
     done = run_outlier_test(registry, ["m1"], ["inverted"], 3)
-    found = find_outlier_test(registry, ["m1"], ["inverted"], 3)
-    assert found is not None
-    assert found.run_id == done.run_id
+    result = find_outlier_test(registry, ["m1"], ["inverted"], 3)
+    assert result is not None
+    assert result.run_id == done.run_id
     assert done.matches is not None
-    assert found.metrics["matched"] == done.matches.matched
+    assert result.metrics["matched"] == done.matches.matched
     assert find_outlier_test(registry, ["m1"], ["inverted"]) is None
     assert find_outlier_test(registry, ["m1"], ["noise"], 3) is None
     assert find_outlier_test(registry, ["m1", "m2"], ["inverted"], 3) is None
@@ -265,10 +265,10 @@ def test_a_signal_ends_the_run_as_killed(registered: Registered) -> None:
         run_outlier_test(RegisteredModel(store), ["m1"], ["inverted"], listener=Listener())
     experiment = store.get_experiment_by_name("mnist-base-cnn")
     assert experiment is not None
-    (found,) = store.search_runs([experiment.experiment_id])
-    assert found.info.status == "KILLED"
-    assert found.data.tags["status"] == "interrupted"
-    assert found.data.tags["reason"] == "stopped by SIGTERM"
+    (runs,) = store.search_runs([experiment.experiment_id])
+    assert runs.info.status == "KILLED"
+    assert runs.data.tags["status"] == "interrupted"
+    assert runs.data.tags["reason"] == "stopped by SIGTERM"
 
 
 def test_what_mlflow_run_has_written_of_the_request_is_not_written_again(
@@ -291,9 +291,9 @@ def test_what_mlflow_run_has_written_of_the_request_is_not_written_again(
     left = []
     monkeypatch.setattr(mlflow_run, "restore_status", left.append)  # a process that would outlive the test
     assert run(["outliers", "--models", "lr=0.02,epochs=2", "--outliers", "inverted"]) == 143
-    found = store.get_run(made.info.run_id)
-    assert found.data.params == {"models": "lr=0.02,epochs=2", "outliers": "inverted", "examples": "10"}
-    assert found.info.run_name == "outliers: m3 on inverted"
+    run_data = store.get_run(made.info.run_id)
+    assert run_data.data.params == {"models": "lr=0.02,epochs=2", "outliers": "inverted", "examples": "10"}
+    assert run_data.info.run_name == "outliers: m3 on inverted"
     assert left == [made.info.run_id]
     (journal,) = (Path("state") / "runs").glob("*/cursor.json")
     assert json.loads(journal.read_text(encoding="utf-8"))["refused"] == []

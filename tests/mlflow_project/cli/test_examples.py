@@ -52,15 +52,15 @@ def test_the_example_runs_without_our_packages(swept: Swept) -> None:
 @pytest.mark.process
 def test_mlflow_gc_removes_a_deleted_run_and_leaves_the_others(swept: Swept) -> None:
     client = MlflowClient(swept.uri, registry_uri=swept.uri)
-    gone, kept = (client.get_model_version(NAME, number).run_id for number in ("1", "2"))
+    gone, remaining = (client.get_model_version(NAME, number).run_id for number in ("1", "2"))
     places = {
         run_id: Path(client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
-        for run_id in (gone, kept)
+        for run_id in (gone, remaining)
     }
     client.delete_run(gone)
     python("-m", "mlflow", "gc", "--backend-store-uri", swept.uri, MLFLOW_TRACKING_URI=swept.uri)
     assert not (places[gone] / "predictions").exists()
-    assert (places[kept] / "predictions" / "test.parquet").is_file()
-    found = client.search_runs(["1"], run_view_type=3)
-    assert gone not in [r.info.run_id for r in found]
-    assert kept in [r.info.run_id for r in found]
+    assert (places[remaining] / "predictions" / "test.parquet").is_file()
+    runs = client.search_runs(["1"], run_view_type=3)
+    assert gone not in [r.info.run_id for r in runs]
+    assert remaining in [r.info.run_id for r in runs]

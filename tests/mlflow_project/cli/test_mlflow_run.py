@@ -18,14 +18,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"), [("interrupted", "KILLED"), ("completed", "FINISHED"), ("failed", "FAILED")]
+    ("tag", "status"), [("interrupted", "KILLED"), ("completed", "FINISHED"), ("failed", "FAILED")]
 )
 def test_what_a_run_has_said_of_its_end_stands_again_once_its_parent_has_ended(
-    said: str, kept: str, store: str
+    tag: str, status: str, store: str
 ) -> None:
     client = MlflowClient(store)
     run_id = client.create_run("0").info.run_id
-    client.set_tag(run_id, "status", said)
+    client.set_tag(run_id, "status", tag)
     client.set_terminated(run_id, "KILLED")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as parent:
         work = threading.Thread(target=mlflow_run.main, args=(run_id, parent.pid))
@@ -36,7 +36,7 @@ def test_what_a_run_has_said_of_its_end_stands_again_once_its_parent_has_ended(
         parent.wait()
     work.join()
     info = client.get_run(run_id).info
-    assert (info.status, info.end_time) == (kept, 1_234_567)
+    assert (info.status, info.end_time) == (status, 1_234_567)
 
 
 @pytest.mark.process
@@ -47,9 +47,9 @@ def test_a_training_that_is_stopped_under_mlflow_run_stays_killed(
     client = MlflowClient(store)
     # Made ahead: `mlflow run .` would keep the artifacts of a new experiment in the checkout.
     experiment = client.create_experiment("mnist-base-cnn", (tmp_path / "artifacts").as_uri())
-    given = {"epochs": "2000", "dataset": str(make_tiny(tmp_path / "tiny")), "threads": "1"}
-    given["validation_size"] = str(VALIDATION)
-    parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    arguments = {"epochs": "2000", "dataset": str(make_tiny(tmp_path / "tiny")), "threads": "1"}
+    arguments["validation_size"] = str(VALIDATION)
+    parameters = [word for name, value in arguments.items() for word in ("-P", f"{name}={value}")]
     programs = Path(sys.executable).parent
     environment = os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
@@ -60,20 +60,20 @@ def test_a_training_that_is_stopped_under_mlflow_run_stays_killed(
         command, stderr=subprocess.PIPE, text=True, env=environment, encoding="utf-8"
     ) as process:
         assert process.stderr is not None
-        said = ""
-        while "epoch    2/2000" not in said:
+        output = ""
+        while "epoch    2/2000" not in output:
             line = process.stderr.readline()
-            assert line, said
-            said += line
+            assert line, output
+            output += line
         while "owner" not in (run := client.search_runs([experiment])[0]).data.tags:
             time.sleep(0.1)
         os.kill(int(run.data.tags["owner"].split()[-1]), number)
-        said += process.communicate(timeout=300)[1]
+        output += process.communicate(timeout=300)[1]
     assert process.returncode == 1
     # MLflow's own end of the run came last, and is put right by a process that outlives both.
     deadline = time.monotonic() + 300
     while (run := client.get_run(run.info.run_id)).info.status != "KILLED":
-        assert time.monotonic() < deadline, said
+        assert time.monotonic() < deadline, output
         time.sleep(0.1)
     assert run.data.tags["status"] == "interrupted"
 
@@ -85,9 +85,9 @@ def test_all_runs_of_a_sweep_are_in_the_experiment_that_mlflow_run_was_told(
     client = MlflowClient(store)
     artifacts = tmp_path / "elsewhere"
     experiment = client.create_experiment("foo", artifacts.as_uri())
-    given = {"lr": "0.1", "epochs": "1", "dataset": str(make_tiny(tmp_path / "tiny")), "threads": "1"}
-    given["validation_size"] = str(VALIDATION)
-    parameters = [word for name, value in given.items() for word in ("-P", f"{name}={value}")]
+    arguments = {"lr": "0.1", "epochs": "1", "dataset": str(make_tiny(tmp_path / "tiny")), "threads": "1"}
+    arguments["validation_size"] = str(VALIDATION)
+    parameters = [word for name, value in arguments.items() for word in ("-P", f"{name}={value}")]
     programs = Path(sys.executable).parent
     # As after `. scripts/activate`: the id that `mlflow run` hands on counts before the name.
     environment = os.environ | {

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import struct
 import threading
 import zlib
@@ -97,10 +98,10 @@ def test_one_bad_file_gets_one_line_and_the_others_are_answered(
     empty.touch()
     text.write_text("no image", encoding="utf-8")
     assert run(["predict", str(empty), str(digit), str(text), "--format", "csv"]) == 1
-    said = capsys.readouterr()
-    lines = said.err.splitlines()
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
     assert [str(file) in line for file, line in zip((empty, text), lines, strict=True)] == [True, True]
-    assert [row["image"] for row in csv.DictReader(io.StringIO(said.out))] == [str(digit)]
+    assert [row["image"] for row in csv.DictReader(io.StringIO(captured.out))] == [str(digit)]
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -125,10 +126,10 @@ def test_a_image_that_is_too_large_is_refused_unread(
     large = tmp_path / "large.png"
     large.write_bytes(png_of(20_000, 20_000))
     assert run(["predict", str(large), str(digit)]) == 1
-    said = capsys.readouterr()
-    (line,) = said.err.splitlines()
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
     assert line.startswith(f"Error: {large}: found 20,000 x 20,000 pixels")
-    assert str(digit) in said.out
+    assert str(digit) in captured.out
 
 
 @pytest.mark.usefixtures("registered")
@@ -170,13 +171,13 @@ def test_every_image_of_an_idx_file_is_answered(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize(("model", "said"), [("champoin", "did you mean champion?"), ("7", "version 7")])
+@pytest.mark.parametrize(("model", "message"), [("champoin", "did you mean champion?"), ("7", "version 7")])
 def test_a_model_that_is_not_there_is_one_line(
-    model: str, said: str, digit: Path, capsys: pytest.CaptureFixture[str]
+    model: str, message: str, digit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["predict", str(digit), "--model", model]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert message in line
 
 
 def test_a_version_changed_by_one_byte_answers_nothing(
@@ -187,6 +188,28 @@ def test_a_version_changed_by_one_byte_answers_nothing(
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     assert run(["predict", str(digit)]) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "version 1 is not what was registered" in said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "version 1 is not what was registered" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("lost", "line"),
+    [
+        ("MLmodel", "is not what was registered: MLmodel is missing"),
+        ("", "has lost its files; restore them from a backup"),
+        ("extra_files/SHA256SUMS", "can't be verified; restore it from a backup"),
+    ],
+)
+def test_a_model_that_has_lost_files_is_said_in_one_line(
+    lost: str, line: str, registered: Registered, digit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = registered.files(1)
+    if lost:
+        (files / lost).unlink()
+    else:
+        shutil.rmtree(files)
+    assert run(["predict", "--model", "1", str(digit)]) == 1
+    (last,) = capsys.readouterr().err.splitlines()
+    assert last.startswith("Error: mnist-base-cnn version 1 ")
+    assert last.endswith(line)

@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[3]
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
     """What a command lists, and that it succeeds."""
     assert main.run([*arguments, "--format", "json"]) == 0
-    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    return found
+    rows_: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows_
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def test_a_killed_run_is_told_from_a_live_one_and_repaired(
     live = Journal.create(store, "experiment", "alive")
     live.append(Metric("m", 1.0))
     deliver(live.folder)
-    told = {row["run"]: row for row in rows(capsys, "status")}
-    assert told["alive"]["state"] == "alive"
-    dead = told["lr=0.1 epochs=8"]
+    by_name = {row["run"]: row for row in rows(capsys, "status")}
+    assert by_name["alive"]["state"] == "running"
+    dead = by_name["lr=0.1 epochs=8"]
     assert dead["state"] == "interrupted"
     assert dead["action"].startswith("mlflow-project status --repair")  # without a plan nothing goes on
     (killed / local_runs.RUN_SPEC_FILE).write_text("{}", encoding="utf-8")
@@ -123,7 +123,7 @@ def test_a_run_of_another_host_is_dead_after_a_long_silence(
     tags = {"heartbeat": heard.isoformat(), "owner": "elsewhere 17"}
     run_id = client.create_run("0", tags=tags, run_name="there").info.run_id
     (row,) = rows(capsys, "status")
-    assert (row["state"], row["location"]) == ("silent" if marked else "alive", "elsewhere 17")
+    assert (row["state"], row["location"]) == ("stale" if marked else "running", "elsewhere 17")
     assert len(rows(capsys, "status", "--repair")) == (0 if marked else 1)
     run = client.get_run(run_id)
     if marked:
@@ -149,8 +149,8 @@ def test_sync_delivers_what_was_left_and_says_so(store: str, capsys: pytest.Capt
     assert "nothing to upload" in capsys.readouterr().err
     experiment = open_client(store).get_experiment_by_name("experiment")
     assert experiment is not None
-    found = open_client(store).search_runs([experiment.experiment_id])
-    assert sorted(run.info.run_name for run in found) == ["run 0", "run 1"]
+    runs = open_client(store).search_runs([experiment.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["run 0", "run 1"]
 
 
 def test_sync_fails_in_one_line_while_the_server_is_away(
@@ -180,18 +180,18 @@ def test_sync_asks_a_server_that_is_away_once(
         journal = Journal.create("http://127.0.0.1:9", "experiment", "n", start_time_ms=number)
         journal.append(Metric("m", 1.0), RunEnded())
         journal.close()
-    asked: list[Path] = []
+    calls: list[Path] = []
 
     def counted(folder: Path, **more: Any) -> status.DeliveryStatus:
-        asked.append(folder)
+        calls.append(folder)
         return deliver(folder, **more)
 
     monkeypatch.setattr(sync, "deliver", counted)
     assert main.run(["sync", "--format", "json"]) == 1
-    said = capsys.readouterr()
-    assert [row["pending"] for row in json.loads(said.out)] == [2, 2, 2]
-    assert "3 of 3 runs couldn't be delivered (http://127.0.0.1:9 is unreachable)" in said.err
-    assert len(asked) == 1
+    captured = capsys.readouterr()
+    assert [row["pending"] for row in json.loads(captured.out)] == [2, 2, 2]
+    assert "3 of 3 runs couldn't be delivered (http://127.0.0.1:9 is unreachable)" in captured.err
+    assert len(calls) == 1
 
 
 def test_sync_names_what_was_refused(store: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,9 +120,9 @@ def test_the_graph_is_traced_once_and_a_damaged_one_again(monkeypatch: pytest.Mo
         cached.unlink()
     for damage, calls in ((None, 1), (None, 1), (b"PK", 2), (template[:-2000], 3)):
         exported_program._template.cache_clear()
-        kept = list((Path("state") / "exported").glob("*"))
+        saved = list((Path("state") / "exported").glob("*"))
         if damage is not None:
-            kept[0].write_bytes(damage)
+            saved[0].write_bytes(damage)
         assert exported_program.exported_program(weights) == expected
         assert len(traced) == calls
 
@@ -284,12 +284,12 @@ def test_a_version_from_before_the_card_was_summed_is_still_verified(
     model_files: Path, tags: dict[str, str]
 ) -> None:
     sums = model_files / packaging.CHECKSUMS
-    kept = [
+    saved = [
         line
         for line in sums.read_text(encoding="utf-8").splitlines(keepends=True)
         if not line.endswith("  MLmodel\n")
     ]
-    sums.write_text("".join(kept), encoding="utf-8")
+    sums.write_text("".join(saved), encoding="utf-8")
     packaging.verify(model_files, tags | {"files_sha256": packaging.files_sha256(model_files)}, "it")
 
 

@@ -39,8 +39,8 @@ def error(capsys: pytest.CaptureFixture[str]) -> str:
 
 def validated(client: MlflowClient) -> dict[int, float]:
     """The validation accuracies that the runs, not the versions' tags, say."""
-    found = client.search_model_versions(f"name = '{NAME}'")
-    return {int(v.version): client.get_run(v.run_id).data.metrics["validation_accuracy"] for v in found}
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    return {int(v.version): client.get_run(v.run_id).data.metrics["validation_accuracy"] for v in versions}
 
 
 def champion(client: MlflowClient) -> int | None:
@@ -66,13 +66,14 @@ def test_the_best_on_test_is_no_champion_for_that(
     assert champion(client) is None
 
 
+@pytest.mark.parametrize("option", ["--reason", "--because"])
 def test_a_model_that_is_worse_by_the_paired_test_needs_a_reason(
-    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+    option: str, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert models("promote", "3", "--alias", "staging") == 0
     assert models("promote", "1", "--alias", "staging") == 1
     assert "version 3 (staging now) is better" in error(capsys)
-    assert models("promote", "1", "--alias", "staging", "--because", "a baseline is wanted") == 0
+    assert models("promote", "1", "--alias", "staging", option, "a baseline is wanted") == 0
     assert int(client.get_registered_model(NAME).aliases["staging"]) == 1
     last = history(client, NAME)[-1]
     assert (last.from_version, last.to_version, last.because) == (3, 1, "a baseline is wanted")
@@ -102,9 +103,9 @@ def test_a_run_that_is_not_completed_is_no_evidence(
     assert champion(client) != best
 
 
-@pytest.mark.parametrize(("how", "said"), [("deleted", "was deleted"), ("removed for good", "is gone")])
+@pytest.mark.parametrize(("how", "message"), [("deleted", "was deleted"), ("removed for good", "is gone")])
 def test_a_run_that_is_no_longer_there_is_no_evidence_and_the_next_best_is_taken(
-    how: str, said: str, client: MlflowClient, capsys: pytest.CaptureFixture[str]
+    how: str, message: str, client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert models("promote", "--best") == 0
     best = champion(client)
@@ -114,7 +115,7 @@ def test_a_run_that_is_no_longer_there_is_no_evidence_and_the_next_best_is_taken
     if how == "removed for good":
         remove_for_good(client, run_id)
     assert models("promote", str(best)) == 1
-    assert f"run {run_id} {said}" in error(capsys)
+    assert f"run {run_id} {message}" in error(capsys)
     assert models("promote", "--best") == 0
     assert champion(client) not in (None, best)
 
@@ -137,8 +138,8 @@ def test_a_tag_that_is_no_number_hides_that_version_alone(
     assert champion(client) not in (None, best)
     capsys.readouterr()
     assert models("find", "--min-test-accuracy", "0", "--format", "json") == 0
-    found = {row["version"] for row in json.loads(capsys.readouterr().out)}
-    assert found == set(accuracies) - {best}
+    listed = {row["version"] for row in json.loads(capsys.readouterr().out)}
+    assert listed == set(accuracies) - {best}
 
 
 def test_no_reason_helps_a_model_whose_weights_were_changed(
@@ -151,7 +152,7 @@ def test_no_reason_helps_a_model_whose_weights_were_changed(
     damaged = bytearray(weights.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     weights.write_bytes(damaged)
-    assert models("promote", "3", "--because", "I know better") == 1
+    assert models("promote", "3", "--reason", "I know better") == 1
     assert "is not what was registered" in error(capsys)
     assert champion(client) is None
     assert history(client, NAME) == []
@@ -194,7 +195,7 @@ def test_history_shows_who_and_when_and_what_was_done_by_other_means(
     assert models("promote", "--best") == 0
     best = champion(client)
     client.set_registered_model_alias(NAME, "champion", "1")
-    assert models("promote", "2", "--because", "a trial") == 0
+    assert models("promote", "2", "--reason", "a trial") == 0
     client.delete_registered_model_alias(NAME, "champion")
     capsys.readouterr()
     assert models("history", "--alias", "champion", "--format", "json") == 0
@@ -209,9 +210,9 @@ def test_history_shows_who_and_when_and_what_was_done_by_other_means(
 def test_the_same_move_made_again_is_kept_again_with_its_reason(client: MlflowClient) -> None:
     assert models("promote", "1") == 1
     for number, because in (("1", "a trial"), ("3", "better")):
-        assert models("promote", number, "--because", because) == 0
+        assert models("promote", number, "--reason", because) == 0
     client.set_registered_model_alias(NAME, "champion", "1")
-    assert models("promote", "3", "--because", "the trial is over") == 0
+    assert models("promote", "3", "--reason", "the trial is over") == 0
     moves = [(change.from_version, change.to_version, change.because) for change in history(client, NAME)]
     assert moves == [(None, 1, "a trial"), (1, 3, "better"), (3, 1, ""), (1, 3, "the trial is over")]
 
@@ -225,7 +226,7 @@ def test_a_change_that_is_delivered_twice_is_kept_once(client: MlflowClient) -> 
 
 def test_a_long_reason_fits_in_any_script_and_a_longer_one_is_refused_unwritten(client: MlflowClient) -> None:
     because = "причина " * 125
-    assert models("promote", "3", "--alias", "staging", "--because", because) == 0
+    assert models("promote", "3", "--alias", "staging", "--reason", because) == 0
     (text,) = (v for k, v in client.get_registered_model(NAME).tags.items() if k.startswith(CHANGE_TAG))
     assert because in text
     assert len(text) <= MAX_CHARACTERS
@@ -262,8 +263,8 @@ def test_two_who_promote_at_once_are_both_remembered(client: MlflowClient) -> No
     record_change(
         Late(client.tracking_uri, registry_uri=client.tracking_uri), NAME, AliasChange("champion", None, 4)
     )
-    kept = changes(client.get_registered_model(NAME).tags)
-    assert {change.to_version for change in kept} == {3, 4}
+    saved = changes(client.get_registered_model(NAME).tags)
+    assert {change.to_version for change in saved} == {3, 4}
 
 
 def test_a_tag_that_is_no_change_does_not_hide_the_others(client: MlflowClient) -> None:

@@ -22,7 +22,7 @@ def registry(registered: Registered) -> RegisteredModel:
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("text", "meant"),
     [
         ("m1,m2,3", ["m1", "m2", "3"]),
         ("lr=0.1,epochs=8", ["lr=0.1 epochs=8"]),
@@ -32,12 +32,12 @@ def registry(registered: Registered) -> RegisteredModel:
         ("", []),
     ],
 )
-def test_a_list_of_models_is_split_as_it_is_meant(said: str, meant: list[str]) -> None:
-    assert split_models(said) == meant
+def test_a_list_of_models_is_split_as_it_is_meant(text: str, meant: list[str]) -> None:
+    assert split_models(text) == meant
 
 
 @pytest.mark.parametrize(
-    ("said", "number"),
+    ("message", "number"),
     [
         ("champion", 1),
         ("m3", 3),
@@ -51,9 +51,9 @@ def test_a_list_of_models_is_split_as_it_is_meant(said: str, meant: list[str]) -
     ],
 )
 def test_a_version_is_found_by_whatever_a_person_says(
-    said: str, number: int, registry: RegisteredModel
+    message: str, number: int, registry: RegisteredModel
 ) -> None:
-    assert registry.resolve(said).number == number
+    assert registry.resolve(message).number == number
 
 
 def test_a_configuration_means_the_newest_version_on_full_data_if_there_is_one(
@@ -64,8 +64,8 @@ def test_a_configuration_means_the_newest_version_on_full_data_if_there_is_one(
     assert registry.resolve("lr=0.02 epochs=2").number == 2
     assert registry.resolve("3").number == 3
     assert main.run(["models", "find", "--lr", "0.02", "--format", "json"]) == 0
-    found = {row["version"]: row["dataset"] for row in json.loads(capsys.readouterr().out)}
-    assert found == {3: "mnist-sample", 2: "mnist", 1: "mnist"}
+    datasets = {row["version"]: row["dataset"] for row in json.loads(capsys.readouterr().out)}
+    assert datasets == {3: "mnist-sample", 2: "mnist", 1: "mnist"}
 
 
 def test_a_version_is_found_by_its_run(registry: RegisteredModel) -> None:
@@ -75,7 +75,7 @@ def test_a_version_is_found_by_its_run(registry: RegisteredModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "hint"),
+    ("message", "hint"),
     [
         ("champoin", "did you mean champion"),
         ("9", "no version 9; did you mean 3, 2, 1?"),
@@ -86,27 +86,27 @@ def test_a_version_is_found_by_its_run(registry: RegisteredModel) -> None:
     ],
 )
 def test_what_is_not_there_is_answered_with_what_is_near(
-    said: str, hint: str, registry: RegisteredModel
+    message: str, hint: str, registry: RegisteredModel
 ) -> None:
     with pytest.raises(RegistryError) as refusal:
-        registry.resolve(said)
+        registry.resolve(message)
     assert hint in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("said", ["color=red", "lr=fast", "models:/mnist-base-cnn"])
-def test_what_names_no_version_at_all_is_wrong_usage(said: str, registry: RegisteredModel) -> None:
+@pytest.mark.parametrize("message", ["color=red", "lr=fast", "models:/mnist-base-cnn"])
+def test_what_names_no_version_at_all_is_wrong_usage(message: str, registry: RegisteredModel) -> None:
     with pytest.raises(UsageError):
-        registry.resolve(said)
+        registry.resolve(message)
 
 
 def test_versions_are_found_by_accuracy_and_by_data(registry: RegisteredModel) -> None:
     every = registry.versions()
     best = max(every, key=lambda version: version.test_accuracy or 0)
     assert [v.number for v in every] == [3, 2, 1]
-    found = registry.versions(VersionFilter(min_test_accuracy=best.test_accuracy))
-    assert found
-    assert {v.test_accuracy for v in found} == {best.test_accuracy}
+    result = registry.versions(VersionFilter(min_test_accuracy=best.test_accuracy))
+    assert result
+    assert {v.test_accuracy for v in result} == {best.test_accuracy}
     assert len(registry.versions(VersionFilter(dataset_sha256=best.tags["dataset_sha256"][:10]))) == 3
     assert registry.versions(VersionFilter(dataset_sha256="00000000")) == []
 
@@ -164,9 +164,9 @@ def test_models_commands_print_what_programs_can_read(
 def test_models_of_every_name_are_listed_with_it(
     registered: Registered, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = MlflowClient(registered.uri, registry_uri=registered.uri)
-    asked.create_registered_model("another")
-    asked.create_model_version("another", f"{registered.folder}/elsewhere", None)
+    client = MlflowClient(registered.uri, registry_uri=registered.uri)
+    client.create_registered_model("another")
+    client.create_model_version("another", f"{registered.folder}/elsewhere", None)
     assert main.run(["models", "list", "--all", "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert sorted((row["model"], row["version"]) for row in rows) == [
@@ -224,13 +224,13 @@ def test_verify_all_names_the_one_that_was_changed(
     path = registered.files(3) / "extra_files/weights.pt"
     path.write_bytes(path.read_bytes()[:-1])
     assert main.run(["models", "verify", "--all", "--format", "json"]) == 1
-    said = capsys.readouterr()
-    assert {row["version"]: row["result"] == "verified" for row in json.loads(said.out)} == {
+    captured = capsys.readouterr()
+    assert {row["version"]: row["result"] == "verified" for row in json.loads(captured.out)} == {
         1: True,
         2: True,
         3: False,
     }
-    assert "1 of 3 versions" in said.err
+    assert "1 of 3 versions" in captured.err
 
 
 def test_verify_all_goes_on_where_a_version_has_lost_its_files(
@@ -239,15 +239,15 @@ def test_verify_all_goes_on_where_a_version_has_lost_its_files(
     import shutil
 
     shutil.rmtree(registered.files(3))
-    asked = MlflowClient(registered.uri, registry_uri=registered.uri)
-    asked.create_model_version(registered.name, f"{registered.folder}/gone", None)
+    client = MlflowClient(registered.uri, registry_uri=registered.uri)
+    client.create_model_version(registered.name, f"{registered.folder}/gone", None)
     assert main.run(["models", "verify", "--all", "--format", "json"]) == 1
-    said = capsys.readouterr()
-    results = {row["version"]: row["result"] for row in json.loads(said.out)}
+    captured = capsys.readouterr()
+    results = {row["version"]: row["result"] for row in json.loads(captured.out)}
     assert [number for number, result in results.items() if result == "verified"] == [2, 1]
     lost = "mnist-base-cnn version {} has lost its files; restore them from a backup"
     assert [results[number] for number in (4, 3)] == [lost.format(4), lost.format(3)]
-    assert "2 of 4 versions" in said.err
+    assert "2 of 4 versions" in captured.err
 
 
 def test_a_version_that_has_lost_files_names_no_temporary_path(
@@ -268,9 +268,9 @@ def test_a_version_that_has_lost_files_names_no_temporary_path(
 def test_verify_all_sees_more_models_than_a_page_of_mlflow_holds(
     registered: Registered, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = MlflowClient(registered.uri, registry_uri=registered.uri)
+    client = MlflowClient(registered.uri, registry_uri=registered.uri)
     for number in range(101):
-        asked.create_registered_model(f"a model without versions, {number:03}")
+        client.create_registered_model(f"a model without versions, {number:03}")
     assert main.run(["models", "verify", "--all"]) == 0
     assert capsys.readouterr().out.count("verified") == 3
 
@@ -279,23 +279,23 @@ def test_one_version_is_looked_up_without_reading_the_others(
     registry: RegisteredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = registry.resolve("2").run_id
-    asked: list[str] = []
+    calls: list[str] = []
     search = registry.client.search_model_versions
 
     def noted(condition: str, **more: Any) -> Any:
-        asked.append(condition)
+        calls.append(condition)
         return search(condition, **more)
 
     monkeypatch.setattr(registry.client, "search_model_versions", noted)
-    for said in ("champion", "2", "models:/mnist-base-cnn@m3", f"runs:/{run_id}"):
-        registry.resolve(said)
-    assert asked == [f"name = 'mnist-base-cnn' and run_id = '{run_id}'"]
+    for text in ("champion", "2", "models:/mnist-base-cnn@m3", f"runs:/{run_id}"):
+        registry.resolve(text)
+    assert calls == [f"name = 'mnist-base-cnn' and run_id = '{run_id}'"]
 
 
-@pytest.mark.parametrize("said", ["latest", "9" * 30, "m 1", "runs:/a' or name = 'b"])
-def test_what_a_store_would_stumble_over_is_not_there(said: str, registry: RegisteredModel) -> None:
+@pytest.mark.parametrize("message", ["latest", "9" * 30, "m 1", "runs:/a' or name = 'b"])
+def test_what_a_store_would_stumble_over_is_not_there(message: str, registry: RegisteredModel) -> None:
     with pytest.raises(RegistryError, match="mnist-base-cnn has no"):
-        registry.resolve(said)
+        registry.resolve(message)
 
 
 def test_an_accuracy_that_is_no_number_is_none(registry: RegisteredModel) -> None:

@@ -11,7 +11,7 @@ import mlflow_project
 from mlflow_project.cli.main import run
 from mlflow_project.registry.stored_runs import RunRecord
 from mlflow_project.reports.comparison_sections import of_study
-from tests.support.stored import Kept
+from tests.support.stored import StoredRuns
 
 CSS = Path(mlflow_project.__file__).parent / "reports" / "templates" / "report.css"
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -46,8 +46,8 @@ class Page(HTMLParser):
         if not {"style", "script"} & set(self.open):
             self.text += f" {data.strip()}" if data.strip() else ""
         if self.open and re.fullmatch(r"h\d", self.open[-1]):
-            level, said = self.headings[-1]
-            self.headings[-1] = level, said + data
+            level, text = self.headings[-1]
+            self.headings[-1] = level, text + data
 
     def all(self, tag: str) -> list[Attributes]:
         return [attributes for name, attributes, _ in self.elements if name == tag]
@@ -59,8 +59,8 @@ def reported(*options: str) -> Page:
 
 
 @pytest.fixture
-def kept(store: str) -> Kept:
-    return Kept(store)
+def stored(store: str) -> StoredRuns:
+    return StoredRuns(store)
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +74,18 @@ def page(made: list[str], request: pytest.FixtureRequest) -> Page:
     """Of two models of the study and one that isn't, with an outlier test of the two."""
     if made:
         return Page(made[0])
-    kept: Kept = request.getfixturevalue("kept")
-    kept.training(range(3), alias="m2", files=True)
-    kept.training(range(3, 33), alias="m5", lr=0.01, epochs=8, files=True)
-    kept.training(range(4), alias="own", lr=0.5, epochs=6, files=True)
-    kept.outlier_test("m2", "m5")
+    stored: StoredRuns = request.getfixturevalue("stored")
+    stored.training(range(3), alias="m2", files=True)
+    stored.training(range(3, 33), alias="m5", lr=0.01, epochs=8, files=True)
+    stored.training(range(4), alias="own", lr=0.5, epochs=6, files=True)
+    stored.outlier_test("m2", "m5")
     page = reported("--models", "m2,m5,own")
     made.append(page.html)
     return page
 
 
 def test_the_page_has_every_section(page: Page) -> None:
-    assert [said for level, said in page.headings if level == 2] == [
+    assert [output for level, output in page.headings if level == 2] == [
         "The data", "The split", "The configurations", "The net", "Each model", "Confusion matrices",
         "Outliers", "All models", "The verdicts", "Observations", "The runs",
     ]  # fmt: skip
@@ -120,8 +120,8 @@ def test_the_outliers_are_read_as_the_study_does_and_honestly(page: Page) -> Non
         "98.0 % (50.0 to 100)."
     ) in page.text
     assert "AUROC above 0.9999." in page.text
-    captions = [said.strip() for said in re.findall("<figcaption>(.*?)</figcaption>", page.html)]
-    assert [said for said in captions if "predicted as" in said] == [
+    captions = [text.strip() for text in re.findall("<figcaption>(.*?)</figcaption>", page.html)]
+    assert [text for text in captions if "predicted as" in text] == [
         "Images of fashion-mnist shown to m2, and what they are predicted as.",
         "Images of fashion-mnist shown to m5, and what they are predicted as.",
         "own by its own run: some images, and what they are predicted as.",
@@ -150,7 +150,7 @@ def test_headings_begin_with_one_h1_and_leave_no_level_out(page: Page) -> None:
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
-    assert all(said.strip() for _, said in page.headings)
+    assert all(text.strip() for _, text in page.headings)
 
 
 def test_whoever_does_not_see_it_hears_what_is_seen(page: Page) -> None:
@@ -207,19 +207,19 @@ def test_every_text_color_can_be_read_on_every_background() -> None:
     assert len(backgrounds) >= 3
     for text in texts:
         for background in backgrounds:
-            pair = [named[re.fullmatch(r"var\(--(\w+)\)", said)[1]] for said in (text, background)]  # type: ignore[index]
+            pair = [named[re.fullmatch(r"var\(--(\w+)\)", output)[1]] for output in (text, background)]  # type: ignore[index]
             assert contrast(*pair) >= 4.5, (text, background)
 
 
-def test_a_name_is_text_and_never_markup(kept: Kept) -> None:
-    kept.training([1], name="<script>alert(1)</script>")
+def test_a_name_is_text_and_never_markup(stored: StoredRuns) -> None:
+    stored.training([1], name="<script>alert(1)</script>")
     page = reported()
     assert "<script>alert" not in page.html
     assert "<script>alert(1)</script>" in page.text
 
 
-def test_one_model_alone_without_figures_and_outliers_has_a_page(kept: Kept) -> None:
-    kept.training([1, 2], dataset="kmnist", tags={"dataset": "kmnist"})
+def test_one_model_alone_without_figures_and_outliers_has_a_page(stored: StoredRuns) -> None:
+    stored.training([1, 2], dataset="kmnist", tags={"dataset": "kmnist"})
     page = reported()
     assert "1 model on kmnist" in page.text
     assert "there is no other model to compare it with" in page.text
@@ -227,10 +227,40 @@ def test_one_model_alone_without_figures_and_outliers_has_a_page(kept: Kept) -> 
     assert "study’s" not in page.text
 
 
-def test_a_sweeps_models_show_their_own_outliers_whatever_others_were_tested(kept: Kept) -> None:
-    first, second = (kept.training([n], lr=lr, files=True) for n, lr in enumerate((0.1, 0.2)))
-    kept.training([3], alias="m1", lr=0.3)
-    kept.outlier_test("m1")
+def test_configurations_at_several_seeds_come_first_with_their_failed_seeds_and_figure(
+    stored: StoredRuns,
+) -> None:
+    for seed, wrong in ((0, 60), (1, 62), (2, 64)):
+        stored.training(range(wrong), seed=seed, lr=0.01, epochs=8, name=f"long {seed}")
+        stored.training(range(wrong // 6), seed=seed, name=f"short {seed}")
+    reason = {"reason": "the loss became nan at batch 7 (epoch 1): training stopped"}
+    stored.training(None, seed=3, status="failed", tags=reason)
+    made = reported()
+    headings = [text for _, text in made.headings]
+    assert headings.index("On configurations, over seeds and test images") < headings.index(
+        "On single models"
+    )
+    best = "The best: lr=0.1 epochs=5, 95.00 % on average over 3 seeds."
+    assert made.text.count(best) == 2  # at the top and among the verdicts
+    assert "1 of 4 seeds didn't train (seed 3) of lr=0.1 epochs=5." in made.text
+    assert "Accuracies by configuration: lr=0.01 epochs=8 69.00 %, between " in made.html
+    answer = "5 epochs at 0.1 beat 8 at 0.01, the study's conclusion? By the models of seed 0: yes (short 0 is better: "
+    assert answer in made.text
+    assert "Each of 3 seeds alone: 3 yes. By the configurations: yes (" in made.text
+
+
+def test_one_seed_each_says_nothing_of_seeds(stored: StoredRuns) -> None:
+    stored.training(range(9))
+    stored.training(range(3), epochs=8)
+    made = reported()
+    assert "over seeds and test images" not in made.text
+    assert "The reference study’s own" not in made.text
+
+
+def test_a_sweeps_models_show_their_own_outliers_whatever_others_were_tested(stored: StoredRuns) -> None:
+    first, second = (stored.training([n], lr=lr, files=True) for n, lr in enumerate((0.1, 0.2)))
+    stored.training([3], alias="m1", lr=0.3)
+    stored.outlier_test("m1")
     page = reported("--runs", f"{first},{second}")
     assert "There is no outlier test of these models yet; one is made by" in page.text
     assert "lr=0.1 epochs=5 by its own run: some images" in page.text
@@ -238,11 +268,13 @@ def test_a_sweeps_models_show_their_own_outliers_whatever_others_were_tested(kep
     assert "shown to m1" not in page.html
 
 
-def test_the_test_with_the_most_of_the_models_is_taken_under_the_names_that_it_gave(kept: Kept) -> None:
-    first = kept.training([1], alias="m1", lr=0.1)
-    second = kept.training([2], alias="m2", lr=0.2)
-    kept.outlier_test("m1", "m2")
-    kept.outlier_test("m2")
+def test_the_test_with_the_most_of_the_models_is_taken_under_the_names_that_it_gave(
+    stored: StoredRuns,
+) -> None:
+    first = stored.training([1], alias="m1", lr=0.1)
+    second = stored.training([2], alias="m2", lr=0.2)
+    stored.outlier_test("m1", "m2")
+    stored.outlier_test("m2")
     page = reported("--runs", f"{first},{second}")
     assert (
         "m1 is mnist-base-cnn/1 (here lr=0.1 epochs=5) and m2 is mnist-base-cnn/2 (here lr=0.2 epochs=5)"
@@ -252,21 +284,21 @@ def test_the_test_with_the_most_of_the_models_is_taken_under_the_names_that_it_g
 
 
 def test_what_stands_in_the_way_is_one_line(
-    kept: Kept, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    stored: StoredRuns, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert run(["report"]) == 1
     assert capsys.readouterr().err.startswith("Error: experiment mnist-base-cnn has no completed run")
-    kept.training([1])
+    stored.training([1])
     (tmp_path / "file").touch()
     assert run(["report", "--output", str(tmp_path / "file" / "page.html")]) == 2
     assert "name another file by --output" in capsys.readouterr().err
 
 
 def test_a_page_is_replaced_with_a_word_and_another_file_never(
-    kept: Kept, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    stored: StoredRuns, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    kept.training([1])
-    kept.training([2], epochs=8)
+    stored.training([1])
+    stored.training([2], epochs=8)
     assert run(["report"]) == 0
     assert "replaced" not in capsys.readouterr().err
     assert run(["report"]) == 0
@@ -277,14 +309,14 @@ def test_a_page_is_replaced_with_a_word_and_another_file_never(
     assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "years of work"
 
 
-def test_what_was_held_out_is_said_beside_the_study(kept: Kept) -> None:
-    kept.training(range(3), alias="m2", validation_size=6000)
+def test_what_was_held_out_is_said_beside_the_study(stored: StoredRuns) -> None:
+    stored.training(range(3), alias="m2", validation_size=6000)
     assert "The reference study trained on all training images" in reported("--models", "m2").text
 
 
 def test_the_study_s_figures_stand_beside_a_run_however_its_numbers_were_written() -> None:
-    said = {"lr": "1e-1", "epochs": "5", "batch_size": "64", "optimizer": "sgd", "momentum": "0"}
-    model = of_study(RunRecord(name="m2", run_id="id", artifact_uri="", parameters=said, metrics={}, tags={}))
+    text = {"lr": "1e-1", "epochs": "5", "batch_size": "64", "optimizer": "sgd", "momentum": "0"}
+    model = of_study(RunRecord(name="m2", run_id="id", artifact_uri="", parameters=text, metrics={}, tags={}))
     assert model is not None
     assert model.alias == "m2"
     assert (
@@ -293,7 +325,7 @@ def test_the_study_s_figures_stand_beside_a_run_however_its_numbers_were_written
                 name="other",
                 run_id="id",
                 artifact_uri="",
-                parameters={**said, "momentum": "0.9"},
+                parameters={**text, "momentum": "0.9"},
                 metrics={},
                 tags={},
             )

@@ -211,13 +211,13 @@ class TestSeveralFolders:
         connection.close()
         return store
 
-    @pytest.mark.parametrize("given", [(), ("mlruns",), ("mlruns", "mlartifacts"), ("mlartifacts",)])
+    @pytest.mark.parametrize("arguments", [(), ("mlruns",), ("mlruns", "mlartifacts"), ("mlartifacts",)])
     def test_all_is_backed_up_or_what_lacks_is_said(
-        self, service: str, tmp_path: Path, given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+        self, service: str, tmp_path: Path, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        named = [word for name in given for word in ("--artifacts", str(tmp_path / name))]
+        named = [word for name in arguments for word in ("--artifacts", str(tmp_path / name))]
         status = main.run(["backup", "backup", "--store", service, *named])
-        if given == ("mlruns",):  # nothing in the store says where the server's files lie
+        if arguments == ("mlruns",):  # nothing in the store says where the server's files lie
             assert status == 1
             assert (
                 "lacks the files of 1 model or run, the first is mlflow-artifacts:/"
@@ -240,9 +240,9 @@ class TestSeveralFolders:
 
     def models(self, folder: Path) -> list[str]:
         connection = sqlite3.connect(folder / "mlflow.db")
-        found = [row[0] for row in connection.execute("SELECT artifact_location FROM logged_models")]
+        result = [row[0] for row in connection.execute("SELECT artifact_location FROM logged_models")]
         connection.close()
-        return found
+        return result
 
     def test_a_place_that_the_store_names_is_found_and_what_lies_beside_it_is_left(
         self, store: str, files: Path, tmp_path: Path

@@ -12,7 +12,9 @@ import pytest
 from mlflow_project.cli.main import run
 from mlflow_project.sweeps.job_spec import JobSpec, TrialResult
 from tests.support.sweeps import begin
-from tests.support.tiny import kept, move, options, weights
+from tests.support.tiny import move, options, sweep_runs, weights
+
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 LR = "0.03,0.02"
 
@@ -60,6 +62,7 @@ def in_process(
     return weights(uri)
 
 
+@pytest.mark.process
 def test_two_processes_give_the_weights_of_one_and_a_killed_one_is_replaced(
     tiny: Path,
     store: str,
@@ -74,7 +77,7 @@ def test_two_processes_give_the_weights_of_one_and_a_killed_one_is_replaced(
     assert killer.killed
     assert "was killed by signal 9; another worker resumes it" in err
     assert "resumed" in out
-    (parent,), trials = kept(store)
+    (parent,), trials = sweep_runs(store)
     assert {trial.tags["mlflow.parentRunId"] for trial in trials} == {parent.run_id}
     by_two = weights(store)
     assert in_process(tiny, "1,8", tmp_path / "one", migrated_store, monkeypatch) == by_two
@@ -111,7 +114,7 @@ def test_a_ray_sweep_that_is_asked_to_end_marks_its_runs(tiny: Path, store: str,
         _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "stopped by SIGTERM" in err.splitlines()[-1]
-    (parent,), trials = kept(store)
+    (parent,), trials = sweep_runs(store)
     assert {parent.status, *(trial.status for trial in trials)} == {"KILLED"}
 
 
@@ -169,7 +172,7 @@ def test_an_unreachable_ray_cluster_is_one_line_before_there_is_a_run(
         assert run([*command, *options(tiny)]) == 1
     error = capsys.readouterr().err.splitlines()
     assert f"no Ray cluster answers at 127.0.0.1:{port}" in error[-1]
-    assert kept(store) == ([], [])
+    assert sweep_runs(store) == ([], [])
 
 
 def test_an_address_that_is_none_is_wrong_usage(tiny: Path) -> None:

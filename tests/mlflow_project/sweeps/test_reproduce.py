@@ -8,9 +8,11 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project.cli.main import run
+from mlflow_project.common.errors import UsageError
 from mlflow_project.reports import reference_study
+from mlflow_project.sweeps.reproduce import reproduce
 from mlflow_project.tracking.delivery.alias_log import history
-from tests.support.tiny import kept
+from tests.support.tiny import sweep_runs
 
 NAME = "mnist-base-cnn"
 
@@ -56,6 +58,38 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(
     assert not (tmp_path / "file").read_bytes()
 
 
+def test_a_seed_that_is_named_twice_is_one_line(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["reproduce", "--seeds", "0,1,0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'0,1,0' has 0 twice; give each once" in line
+    with pytest.raises(UsageError, match="seeds 1, 1: one is there twice"):
+        reproduce(seeds=(1, 1))
+    assert MlflowClient(store).search_runs(["0"]) == []
+
+
+@pytest.mark.campaign
+@pytest.mark.usefixtures("short_study")
+def test_over_seeds_the_configurations_are_compared_and_the_observations_answered(
+    store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["reproduce", "--threads", "1", "--seeds", "1,0"]) == 0
+    out, err = capsys.readouterr()
+    assert "10 trials, 0 done or running; to do: 12 epochs in 6 jobs (16 without sharing)" in err
+    assert "5 configurations over their seeds and the same" in out
+    assert "5 models, all evaluated on the same" in out
+    client = MlflowClient(store, registry_uri=store)
+    for alias in ("m1", "m2", "m3", "m4", "m5"):
+        assert client.get_model_version_by_alias(NAME, alias).tags["seed"] == "1"
+    (parent,), _ = sweep_runs(store)
+    assert parent.status == "FINISHED"
+    assert "seed_accuracies.png" in [file.path for file in client.list_artifacts(parent.run_id)]
+    tables = {Path(file.path).stem for file in client.list_artifacts(parent.run_id, "tables")}
+    assert tables >= {"configurations", "configuration_pairs", "seed_accuracies", "study_answers"}
+    report = Path("report.html").read_text(encoding="utf-8")
+    assert "On configurations, over seeds and test images" in report
+    assert "5 models on mnist-sample" in report
+
+
 @pytest.mark.campaign
 @pytest.mark.usefixtures("short_study")
 def test_the_study_is_done_under_its_names_and_again_only_where_something_is_missing(
@@ -79,7 +113,7 @@ def test_the_study_is_done_under_its_names_and_again_only_where_something_is_mis
         assert (float(version.tags["lr"]), int(version.tags["epochs"])) == (row["lr"], row["epochs"])
         assert client.get_run(row["run_id"]).data.params["validation_size"] == "0"
         assert row["train_accuracy"] is not None
-    (parent,), _ = kept(store)
+    (parent,), _ = sweep_runs(store)
     assert parent.status == "FINISHED"
     named = [r for r in client.search_runs(["1"]) if r.info.run_name.startswith("outliers: m1, m2, m3")]
     assert len(named) == 1

@@ -26,8 +26,8 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "another-model.md"
 def block(containing: str) -> str:
     """The page's one block with these words."""
     blocks = re.findall(r"^```\w*\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.S | re.M)
-    (found,) = [text for text in blocks if containing in text]
-    return str(found)
+    (result,) = [text for text in blocks if containing in text]
+    return str(result)
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def test_a_net_of_ones_own_goes_through_every_command_of_the_page(
     capsys.readouterr()
     for line in after:
         carry_out(line.replace("outliers", "outliers --outliers letters", 1))
-    said = capsys.readouterr().out
-    assert "epochs=2 dataset=garden model=small-net" in said
-    assert re.search(r"garden-small-net +1 +verified", said)
-    assert "image.png" in said
+    text = capsys.readouterr().out
+    assert "epochs=2 dataset=garden model=small-net" in text
+    assert re.search(r"garden-small-net +1 +verified", text)
+    assert "image.png" in text
 
     client = MlflowClient()
     version = client.get_model_version("garden-small-net", "1")
@@ -142,7 +142,7 @@ GOOD = NET.format(outputs=10, answer="self.last(images.flatten(1))")
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "named"),
+    ("text", "message", "named"),
     [
         (GOOD, "base-cmn", "it must be base-cnn or FILE.py:CLASS; did you mean base-cnn?"),
         (GOOD, "net.py", "did you mean net.py:Net?"),
@@ -165,10 +165,10 @@ GOOD = NET.format(outputs=10, answer="self.last(images.flatten(1))")
     ],
 )  # fmt: skip
 def test_a_net_that_cannot_be_trained_is_refused_in_one_line_before_any_run(
-    garden: Path, text: str, said: str, named: str, capfd: pytest.CaptureFixture[str]
+    garden: Path, text: str, message: str, named: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (garden.parent / "net.py").write_text(text, encoding="utf-8")
-    assert run(["train", "--dataset", "garden", "--model", said]) == 2
+    assert run(["train", "--dataset", "garden", "--model", message]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert named in line
     assert [experiment.name for experiment in MlflowClient().search_experiments()] == ["Default"]
@@ -194,8 +194,8 @@ def test_a_net_that_fails_at_work_or_ends_the_program_is_one_line_and_status_1(
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("Error")]
     assert named in line
     experiment = MlflowClient().get_experiment_by_name("mnist-base-cnn")
-    found = [] if experiment is None else MlflowClient().search_runs([experiment.experiment_id])
-    assert [each.info.status for each in found] == ["FAILED"] * runs
+    stored_runs = [] if experiment is None else MlflowClient().search_runs([experiment.experiment_id])
+    assert [each.info.status for each in stored_runs] == ["FAILED"] * runs
 
 
 LOUD = """
@@ -254,9 +254,9 @@ def test_after_a_training_on_one_thread_the_next_may_have_all_cores(
     garden: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (garden.parent / "net.py").write_text(GOOD, encoding="utf-8")
-    asked: list[int] = []
+    calls: list[int] = []
     monkeypatch.setattr(
-        "hw2.training.thread_count.fastest_threads", lambda _, most, __: asked.append(most) or 1
+        "hw2.training.thread_count.fastest_threads", lambda _, most, __: calls.append(most) or 1
     )
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -266,7 +266,7 @@ def test_after_a_training_on_one_thread_the_next_may_have_all_cores(
             assert run([*line.split(), "--batch-size", str(batch_size)]) == 0
     finally:
         torch.set_num_threads(before)
-    assert asked == [2, 2]
+    assert calls == [2, 2]
 
 
 def test_the_number_of_threads_is_measured_once(garden: Path, monkeypatch: pytest.MonkeyPatch) -> None:

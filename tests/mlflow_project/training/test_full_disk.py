@@ -12,6 +12,8 @@ import pytest
 from mlflow_project.cli import main
 from tests.support.tiny import only_run, options
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 def refuse_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full when the files of a model are copied, each of them."""

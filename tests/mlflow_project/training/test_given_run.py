@@ -7,9 +7,12 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_project.cli import main
+from mlflow_project.common.names import CLAIM_TAG
 from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.journal import local_runs
 from tests.support.tiny import only_run, options
+
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 
 def error_line(capfd: pytest.CaptureFixture[str]) -> str:
@@ -85,6 +88,8 @@ def test_a_command_that_fails_ends_no_run_of_somebody_else(
         ("MLFLOW_TRACKING_URI", "./mlruns2", "a folder, which MLflow takes no more"),
         ("MLFLOW_TRACKING_URI", "  http://127.0.0.1:9", "with blanks around it"),
         ("MLFLOW_TRACKING_URI", "htp://127.0.0.1:9", "a kind of store that MLflow doesn't know"),
+        ("MLFLOW_TRACKING_URI", "sqlite:///nowhere/mlflow.db", "can't be opened: there is not a folder"),
+        ("MLFLOW_TRACKING_URI", "sqlite:///.", "can't be opened (it is no file)"),
         ("MLFLOW_EXPERIMENT_ID", "4711", "has no such experiment"),
     ],
 )
@@ -125,6 +130,7 @@ def test_all_runs_of_a_command_are_in_the_experiment_that_the_variables_name_by_
     assert len(runs) == {"train": 1, "sweep": 2}[command]
     assert all(run.info.artifact_uri.startswith(artifacts.as_uri()) for run in runs)
     assert given in [run.info.run_id for run in runs]
+    assert not [tag for tag in client.get_run(given).data.tags if tag.startswith(CLAIM_TAG)]
     monkeypatch.delenv("MLFLOW_RUN_ID")
     capfd.readouterr()
     assert main.run(["compare"]) == 1
@@ -141,3 +147,9 @@ def test_a_deleted_experiment_is_refused(
     assert main.run(["train", "--epochs", "1", *options(tiny)]) == 2
     assert "'foo' that MLFLOW_EXPERIMENT_ID names was deleted" in error_line(capfd)
     assert local_runs.folders() == []
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "foo")
+    for command in ("train", "sweep"):
+        assert main.run([command, "--epochs", "1", *options(tiny)]) == 2
+        assert f"`mlflow experiments restore -x {experiment}` brings it back" in error_line(capfd)
+        assert local_runs.folders() == []

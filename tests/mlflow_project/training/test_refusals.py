@@ -13,6 +13,8 @@ from mlflow_project.tracking.delivery import background
 from mlflow_project.tracking.journal import local_runs
 from tests.support.tiny import only_run, options
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 def refuse_registration(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.exceptions import MlflowException
@@ -32,9 +34,9 @@ def test_a_model_that_the_registry_refuses_is_no_success(
 ) -> None:
     refuse_registration(monkeypatch)
     assert main.run([command, "--epochs", "1", *options(tiny)]) == 1
-    said = capfd.readouterr()
-    assert "lr=0.001 epochs=1" in said.out
-    lines = said.err.splitlines()
+    captured = capfd.readouterr()
+    assert "lr=0.001 epochs=1" in captured.out
+    lines = captured.err.splitlines()
     assert [
         line for line in lines if re.match("Warning: ModelArtifact 'model' was rejected: .*may not", line)
     ]
@@ -69,7 +71,7 @@ class TestBadInput:
     """One clear line, the right exit status, and never a run that stays RUNNING."""
 
     @pytest.mark.parametrize(
-        ("given", "named", "status"),
+        ("arguments", "named", "status"),
         [
             (["--lr", "0"], "lr is 0.0", 2),
             (["--lr", "-0.1"], "lr is -0.1", 2),
@@ -96,20 +98,20 @@ class TestBadInput:
         ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
     )
     def test_it_is_one_line(
-        self, given: list[str], named: str, status: int, store: str, capfd: pytest.CaptureFixture[str]
+        self, arguments: list[str], named: str, status: int, store: str, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        assert main.run(["train", *given]) == status
+        assert main.run(["train", *arguments]) == status
         (line,) = capfd.readouterr().err.splitlines()
         assert line.startswith("Error: ")
         assert named in line
         assert MlflowClient(store).search_runs(["0"]) == []
 
     @pytest.mark.parametrize(
-        ("given", "named"), [(["--device", "cuda"], "no GPU"), (["--precision", "bfloat16"], "bfloat16")]
+        ("arguments", "named"), [(["--device", "cuda"], "no GPU"), (["--precision", "bfloat16"], "bfloat16")]
     )
     def test_what_this_machine_has_not_got_is_one_line(
         self,
-        given: list[str],
+        arguments: list[str],
         named: str,
         store: str,
         capfd: pytest.CaptureFixture[str],
@@ -123,7 +125,7 @@ class TestBadInput:
         monkeypatch.setattr(runtime, "native_bfloat16", lambda: False)
         made = MlflowClient(store).create_run("0")
         monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
-        assert main.run(["train", *given]) == 2
+        assert main.run(["train", *arguments]) == 2
         (line,) = capfd.readouterr().err.splitlines()
         assert line.startswith("Error: ")
         assert named in line

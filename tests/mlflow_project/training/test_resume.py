@@ -23,6 +23,8 @@ from mlflow_project.training import inputs
 from tests.support.synced import watch_syncs
 from tests.support.tiny import FIGURES, full, only_run, options
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -44,16 +46,16 @@ def test_a_signal_ends_the_run_as_killed_and_the_run_goes_on_from_there(
         command, stderr=subprocess.PIPE, text=True, env=dict(os.environ), encoding="utf-8"
     ) as process:
         assert process.stderr is not None
-        said = ""
-        while "epoch    3/2000" not in said:
+        output = ""
+        while "epoch    3/2000" not in output:
             line = process.stderr.readline()
-            assert line, said
-            said += line
+            assert line, output
+            output += line
         time.sleep(0.1)
         process.send_signal(number)
-        said += process.communicate(timeout=120)[1]
+        output += process.communicate(timeout=120)[1]
     assert process.returncode == 128 + number
-    last = said.splitlines()[-1]
+    last = output.splitlines()[-1]
     run = only_run(store)
     assert f"stopped by {number.name}" in last
     assert f"train --resume {run.info.run_id}" in last
@@ -121,10 +123,10 @@ def test_a_run_that_another_process_has_or_finishes_meanwhile_is_left_to_it(
     assert "owned by another process" in said_error(capfd)
     load = inputs.load
 
-    def finish(*given: Any) -> Any:
+    def finish(*arguments: Any) -> Any:
         owner.append(RunEnded("FINISHED"))
         owner.close()
-        return load(*given)
+        return load(*arguments)
 
     monkeypatch.setattr(inputs, "load", finish)
     assert main.run(["train", "--resume", unfinished]) == 1
@@ -144,8 +146,8 @@ def test_a_disk_that_is_full_when_a_run_begins_or_goes_on_is_one_line(
         replace(path, content, **more)
 
     monkeypatch.setattr(fsio, "replace", full)
-    given = ["--resume", unfinished] if name == "resumed" else options(tiny)
-    assert main.run(["train", *given]) == 1
+    arguments = ["--resume", unfinished] if name == "resumed" else options(tiny)
+    assert main.run(["train", *arguments]) == 1
     assert re.search(rf"{name} can't be written: No space left on device; free disk space", said_error(capfd))
 
 

@@ -9,7 +9,9 @@ from mlflow import MlflowClient
 from mlflow_project.cli.main import run
 from mlflow_project.tracking.delivery.uploader import JournalUploader
 from mlflow_project.training.tracked_run import TrackedRun
-from tests.support.tiny import kept, options
+from tests.support.tiny import options, sweep_runs
+
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 
 def stopped_before(method: str, patch: pytest.MonkeyPatch) -> None:
@@ -45,7 +47,7 @@ def test_a_run_that_cannot_be_completed_does_not_end_the_training_of_the_others(
     monkeypatch.setattr(TrackedRun, "complete", full)
     assert run(["sweep", "--lr", "0.03", "--epochs", "1,2", *options(tiny)]) == 1
     assert "1 of 2 trials failed (lr=0.03 epochs=1" in capsys.readouterr().err.splitlines()[-1]
-    _, trials = kept(store)
+    _, trials = sweep_runs(store)
     assert {trial.params["epochs"]: trial.status for trial in trials} == {"1": "FAILED", "2": "FINISHED"}
     (failed,) = [trial for trial in trials if trial.status == "FAILED"]
     assert (
@@ -60,7 +62,7 @@ def test_a_signal_that_comes_when_all_is_trained_leaves_the_result(
     stopped_before("complete", monkeypatch)
     assert run(["train", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
     assert "lr=0.03 epochs=1" in capsys.readouterr().out
-    _, (trial,) = kept(store)
+    _, (trial,) = sweep_runs(store)
     assert (trial.status, trial.tags["status"]) == ("FINISHED", "completed")
 
 
@@ -68,7 +70,7 @@ def test_a_sweep_without_a_report_says_why(
     tiny: Path, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["sweep", "--lr", "0.03", "--epochs", "1", *options(tiny)]) == 0
-    (parent,), _ = kept(store)
+    (parent,), _ = sweep_runs(store)
     assert (
         "no report added to the sweep: a report takes 2 to 20 complete trials, and there are 1; make one with: "
         f"mlflow-project report --sweep {parent.run_id}" in capsys.readouterr().err
@@ -83,8 +85,8 @@ def test_a_run_that_is_stopped_while_the_server_is_away_says_what_isn_t_delivere
     stopped_before("epoch", monkeypatch)
     assert run([command, "--lr", "0.03", "--epochs", "2", *options(tiny)]) == 143
     lines = capsys.readouterr().err.splitlines()
-    (said,) = [line for line in lines if "not uploaded" in line]
-    assert said.endswith("upload with: mlflow-project sync")
+    (warning,) = [line for line in lines if "not uploaded" in line]
+    assert warning.endswith("upload with: mlflow-project sync")
     assert "stopped by SIGTERM" in lines[-1]
 
 
@@ -99,7 +101,7 @@ def test_a_sweep_that_goes_on_and_the_run_made_for_it_name_each_other(
     made = client.create_run(experiment.experiment_id).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", made)
     assert run(command) == 1
-    (parent,), _ = kept(store)
+    (parent,), _ = sweep_runs(store)
     assert parent.tags["resumed_by"] == made
     orphan = client.get_run(made)
     assert orphan.data.tags["resumes"] == parent.run_id

@@ -126,8 +126,8 @@ class TestARun:
     ) -> None:
         known = dataclasses.replace(catalog.DATASETS["mnist"], sizes=(TRAIN, TEST), md5={})
         monkeypatch.setitem(catalog.DATASETS, "mnist", known)
-        given = ["--validation-size", str(VALIDATION), "--threads", "1", "--data-dir", str(tiny)]
-        assert main.run(["train", "--lr", "0.1", "--epochs", "8", *given]) == 0
+        arguments = ["--validation-size", str(VALIDATION), "--threads", "1", "--data-dir", str(tiny)]
+        assert main.run(["train", "--lr", "0.1", "--epochs", "8", *arguments]) == 0
         assert only_run(store).info.run_name == "lr=0.1 epochs=8"
         (version,) = MlflowClient(store).search_model_versions("name = 'mnist-base-cnn'")
         assert version.tags["dataset"] == "mnist"
@@ -145,12 +145,12 @@ class TestARun:
         self, tiny: Path, store: str, capfd: pytest.CaptureFixture[str]
     ) -> None:
         assert main.run(["train", "--epochs", "2", "--format", "json", *options(tiny)]) == 0
-        said = capfd.readouterr()
-        (row,) = json.loads(said.out)
+        captured = capfd.readouterr()
+        (row,) = json.loads(captured.out)
         run = only_run(store)
         assert row["run_id"] == run.info.run_id
         assert row["test_accuracy"] == run.data.metrics["test_accuracy"]
-        lines = said.err.splitlines()
+        lines = captured.err.splitlines()
         assert re.search(r"500 images.*cpu, \w+, 1 thread$", lines[0])
         assert lines.count(f"run {run.info.run_id} in {store}") == 1
         assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]

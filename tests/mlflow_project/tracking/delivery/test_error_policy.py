@@ -1,14 +1,14 @@
 """What a person reads when something answers that is no MLflow, or lets nobody in."""
 
+import errno
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mlflow_project.common.errors import StoreError
-from mlflow_project.common.store_uri import tracking_uri
+from mlflow_project.common.store_uri import is_missing_sqlite, tracking_uri
 from mlflow_project.tracking import start_run
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.delivery.client import connect, mlflow_errors
@@ -98,15 +98,34 @@ def test_a_folder_with_an_odd_name_is_the_one_that_is_used(
     assert stored.read_text(encoding="utf-8") == "a\n"
 
 
-def test_a_sqlite_file_that_cannot_be_opened_is_said_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder.db", "it is no file"),
+        ("text.db", "file is not a database"),
+        ("gone/mlflow.db", "there is not a folder"),
+    ],
+)
+def test_a_sqlite_file_that_cannot_be_opened_is_said_without_asking_mlflow(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "folder.db").mkdir()
     (tmp_path / "text.db").write_text("no database at all\n" * 100, encoding="utf-8")
-    before = time.monotonic()
-    for name in ("folder.db", "text.db"):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{name}")
-        with pytest.raises(StoreError, match=rf"the store {tmp_path}/{name} can't be opened \(.*; check"):
-            connect(tracking_uri())
-    # MLflow alone tries again for minutes.
-    assert time.monotonic() - before < 30
+    # That one tries again for minutes.
+    monkeypatch.setattr(
+        "mlflow.store.db.utils.create_sqlalchemy_engine_with_retry", lambda *_: pytest.fail("MLflow opens it")
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{name}")
+    with pytest.raises(StoreError, match=rf"the store {tmp_path}/{name} can't be opened.*{reason}"):
+        connect(tracking_uri(), create=True)
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_folder_that_may_not_be_read_is_no_absence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stat(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)
+        missing = is_missing_sqlite(f"sqlite:///{tmp_path}/mlflow.db")
+    assert not missing

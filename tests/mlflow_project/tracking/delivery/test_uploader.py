@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import re
 import sqlite3
 from collections.abc import Callable
@@ -33,7 +32,6 @@ from mlflow_project.tracking.journal.entities import (
 )
 from mlflow_project.tracking.journal.writer import Journal
 from mlflow_project.tracking.sync import sync
-from tests.support.synced import watch_syncs
 
 
 @pytest.fixture
@@ -259,53 +257,6 @@ def test_what_a_late_request_made_twice_is_removed(store: str, files: Path) -> N
     assert [v.version for v in client.search_model_versions()] == [1]
 
 
-@pytest.mark.parametrize("text", ["0.1", "0.10", "1e-1", ".1"])
-def test_a_parameter_that_mlflow_run_wrote_as_other_text_is_left_alone(store: str, text: str) -> None:
-    client = open_client(store)
-    run = client.create_run("0", tags={"mlflow.source.type": "PROJECT"})
-    client.log_param(run.info.run_id, "lr", text)
-    journal = Journal.create(store, "Default", "n", run.info.run_id, {"purpose": "test"})
-    journal.append(Param("lr", "0.1"), Param("epochs", "8"), RunEnded())
-    journal.close()
-    delivery = deliver(journal.folder)
-    assert (delivery.complete, delivery.refused) == (True, ())
-    assert delivery.run_id == run.info.run_id
-    data = client.get_run(run.info.run_id).data
-    assert data.params == {"lr": text, "epochs": "8"}
-    assert (data.tags["mlflow.source.type"], data.tags["purpose"]) == ("PROJECT", "test")
-
-
-def test_a_parameter_of_another_value_is_named_and_the_rest_arrives(store: str) -> None:
-    client = open_client(store)
-    run = client.create_run("0")
-    journal = Journal.create(store, "Default", "n", run.info.run_id)
-    journal.append(Param("seed", "0"))
-    assert deliver(journal.folder).complete
-    client.log_param(run.info.run_id, "lr", "0.2")
-    journal.append(Param("lr", "0.1"), Param("epochs", "8"), Metric("m", 1.0), RunEnded())
-    journal.close()
-    delivery = deliver(journal.folder)
-    assert delivery.complete
-    assert delivery.refused == ("parameter 'lr' is '0.2' in MLflow and can't become '0.1'",)
-    assert client.get_run(run.info.run_id).data.params == {"seed": "0", "lr": "0.2", "epochs": "8"}
-    assert client.get_run(run.info.run_id).data.metrics == {"m": 1.0}
-
-
-def test_a_value_that_mlflow_refuses_is_found_in_its_batch_and_named(store: str) -> None:
-    journal = Journal.create(store, "experiment", "n")
-    good = [Metric("m", i, i) for i in range(200)]
-    journal.append(*good[:77], Metric("bad\nname", 1.0), *good[77:], Tag("t", "x"), RunEnded())
-    journal.close()
-    delivery = deliver(journal.folder)
-    assert delivery.complete
-    (refused,) = delivery.refused
-    assert refused.startswith(r"Metric 'bad\nname' was rejected: ")
-    assert "\n" not in refused
-    client = open_client(store)
-    steps = [m.step for m in client.get_metric_history(str(delivery.run_id), "m")]
-    assert steps == list(range(200))
-
-
 def test_more_values_than_one_request_takes_arrive_in_order(store: str) -> None:
     journal = Journal.create(store, "experiment", "n")
     journal.append(*(Metric("m", i, i) for i in range(2500)))
@@ -398,80 +349,6 @@ def test_a_late_delivery_takes_no_alias_back_from_a_newer_version(store: str, fi
     (old.folder / format.CURSOR).unlink()
     deliver(old.folder)
     assert open_client(store).get_model_version_by_alias("mnist-base-cnn", "m1").version == 2
-
-
-@pytest.mark.parametrize(("failures", "refused"), [(2, 0), (99, 1)])
-def test_an_answer_that_may_be_a_race_is_tried_again_before_it_counts(
-    store: str, failures: int, refused: int
-) -> None:
-    from mlflow.exceptions import MlflowException
-
-    client = open_client(store)
-    left = iter(range(failures))
-
-    class Racing:
-        def __getattr__(self, name: str) -> Any:
-            if name == "log_inputs" and next(left, None) is not None:
-                raise MlflowException("UNIQUE constraint failed: datasets", error_code=4)  # BAD_REQUEST
-            return getattr(client, name)
-
-    assert MlflowException("", error_code=4).error_code == "BAD_REQUEST"
-    journal = Journal.create(store, "experiment", "n")
-    journal.append(DatasetInput("mnist", "abc", "/data"), Metric("m", 1.0))
-    deliverer = JournalUploader(journal.folder, lambda _: Racing())  # type: ignore[arg-type,return-value]
-    for _ in range(20):
-        try:
-            while deliverer.step():
-                pass
-        except MlflowException:
-            continue
-    assert len(deliverer.session.cursor.refused) == refused
-    run = client.get_run(str(deliverer.session.run_id))
-    assert len(run.inputs.dataset_inputs) == 1 - refused
-    assert run.data.metrics == {"m": 1.0}
-
-
-def cut(folder: Path, size: int) -> None:
-    """What a power loss leaves of a journal of which so many bytes were on the disk."""
-    os.truncate(folder / format.JOURNAL, size)
-
-
-def test_what_was_sent_survives_a_power_loss_and_is_not_said_again_with_another_time(
-    store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced = watch_syncs(monkeypatch)
-    journal = Journal.create(store, "experiment", "n")
-    journal.append(*(Metric("m", step, step, timestamp_ms=step) for step in (1, 2)))
-    deliverer = JournalUploader(journal.folder)
-    while deliverer.step():
-        pass
-    durable = max(size for path, size in synced if path.name == format.JOURNAL)
-    journal.close()
-    cut(journal.folder, durable)
-    again = Journal.open(journal.folder)
-    again.append(*(Metric("m", step, step, timestamp_ms=10 + step) for step in (1, 2, 3)), RunEnded())
-    again.close()
-    delivery = deliver(journal.folder)
-    assert delivery.complete
-    history = open_client(store).get_metric_history(str(delivery.run_id), "m")
-    assert [point.step for point in history] == [1, 2, 3]
-
-
-def test_nothing_is_skipped_where_the_end_of_a_delivered_journal_is_lost(store: str) -> None:
-    journal = Journal.create(store, "experiment", "n")
-    journal.append(Tag("first", "1"))
-    size = journal.size
-    journal.append(*(Tag(f"lost {n}", "x" * 500) for n in range(3)))
-    journal.close()
-    assert deliver(journal.folder).complete
-    cut(journal.folder, size)
-    again = Journal.open(journal.folder)
-    again.append(*(Tag(f"new {n}", "y") for n in range(20)))
-    again.close()
-    delivery = deliver(journal.folder)
-    assert (delivery.complete, delivery.refused) == (True, ())
-    tags = open_client(store).get_run(str(delivery.run_id)).data.tags
-    assert {f"new {n}" for n in range(20)} <= tags.keys()
 
 
 def test_a_child_that_is_sent_before_its_parent_needs_one_sync(store: str) -> None:

@@ -21,6 +21,8 @@ from mlflow_project.tracking.journal.store_record import StoreRecord
 from mlflow_project.tracking.journal.writer import Journal
 from tests.support.tiny import options
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 ROOT = Path(__file__).resolve().parents[4]
 
 

@@ -1,6 +1,10 @@
 """A run that somebody else has made is taken by one journal, or is left exactly as it is."""
 
+import signal
+import subprocess
+import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +13,9 @@ from mlflow import MlflowClient
 from mlflow_project.common.errors import RunError
 from mlflow_project.common.names import CLAIM_TAG, KEY_TAG
 from mlflow_project.tracking.delivery.client import open_client
+from mlflow_project.tracking.identity import run_claim
 from mlflow_project.tracking.identity.run_claim import claim_run
+from mlflow_project.tracking.journal.writer import Journal
 
 PARAMETERS = {"lr": "0.1", "epochs": "1"}
 
@@ -24,14 +30,15 @@ def client(store: str) -> MlflowClient:
     return open_client(store)
 
 
-def test_a_fresh_run_is_taken_and_nothing_but_the_journal_s_key_stays_on_it(client: MlflowClient) -> None:
+def test_a_fresh_run_is_taken_by_the_journal_s_key(client: MlflowClient) -> None:
     run_id = client.create_run("0").info.run_id
     client.log_param(run_id, "lr", "1e-1")
     client.log_param(run_id, "register", "false")
     before = client.get_run(run_id).data.tags
-    claim_run(client, run_id, "key", "here 1", PARAMETERS)
-    assert client.get_run(run_id).data.tags == before | {KEY_TAG: "key"}
-    claim_run(client, run_id, "key", "here 1", PARAMETERS)  # a second delivery of the same journal
+    claim_run(client, run_id, "key", PARAMETERS)
+    tags = client.get_run(run_id).data.tags
+    assert tags == before | {KEY_TAG: "key", CLAIM_TAG + "key": tags[CLAIM_TAG + "key"]}
+    claim_run(client, run_id, "key", PARAMETERS)  # a second delivery of the same journal
 
 
 @pytest.mark.parametrize(
@@ -59,7 +66,7 @@ def test_any_other_run_is_refused_and_stays_as_it_is(state: str, reason: str, cl
         client.set_terminated(run_id, state)
     before = state != "nowhere" and everything(client, run_id)
     with pytest.raises(RunError, match=reason):
-        claim_run(client, run_id, "key", "here 1", PARAMETERS)
+        claim_run(client, run_id, "key", PARAMETERS)
     assert state == "nowhere" or everything(client, run_id) == before
 
 
@@ -67,7 +74,7 @@ def take(store: str, run_id: str, key: str, start: threading.Barrier, winners: l
     client = open_client(store)
     start.wait()
     try:
-        claim_run(client, run_id, key, key, {})
+        claim_run(client, run_id, key, {})
         winners.append(key)
     except RunError:
         pass
@@ -87,7 +94,8 @@ def test_of_many_that_claim_a_run_at_once_never_two_have_it(store: str, client: 
             thread.join()
         tags = client.get_run(run_id).data.tags
         assert winners == [tags[KEY_TAG]] if winners else KEY_TAG not in tags
-        assert not [tag for tag in tags if tag.startswith(CLAIM_TAG)]
+        claims = [tag for tag in tags if tag.startswith(CLAIM_TAG)]
+        assert claims == [CLAIM_TAG + winner for winner in winners]
 
 
 class Between:
@@ -102,7 +110,7 @@ class Between:
         run = self.client.get_run(run_id)
         self.looks += 1
         if self.looks == 1:
-            claim_run(self.client, run_id, self.key, "elsewhere 1", {})
+            claim_run(self.client, run_id, self.key, {})
         return run
 
     def __getattr__(self, name: str) -> Any:
@@ -113,10 +121,10 @@ def test_a_run_that_another_takes_after_it_was_seen_to_be_free_is_the_other_s(cl
     run_id = client.create_run("0").info.run_id
     late: Any = Between(client, "other")
     with pytest.raises(RunError, match="belongs to another process already, that of journal other"):
-        claim_run(late, run_id, "key", "here 1", {})
+        claim_run(late, run_id, "key", {})
     tags = client.get_run(run_id).data.tags
     assert tags[KEY_TAG] == "other"
-    assert not [tag for tag in tags if tag.startswith(CLAIM_TAG)]
+    assert [tag for tag in tags if tag.startswith(CLAIM_TAG)] == [CLAIM_TAG + "other"]
 
 
 def test_what_mlflow_run_has_ended_meanwhile_is_still_the_journal_s_unless_it_has_metrics(
@@ -125,11 +133,69 @@ def test_what_mlflow_run_has_ended_meanwhile_is_still_the_journal_s_unless_it_ha
     run_id = client.create_run("0").info.run_id
     client.set_terminated(run_id, "FINISHED", 2000)
     with pytest.raises(RunError, match="is FINISHED"):
-        claim_run(client, run_id, "key", "here 1", {}, begun_ms=2001)
+        claim_run(client, run_id, "key", {}, begun_ms=2001)
     client.log_metric(run_id, "m", 1.0)
     with pytest.raises(RunError, match="is FINISHED"):
-        claim_run(client, run_id, "key", "here 1", {}, begun_ms=1000)
+        claim_run(client, run_id, "key", {}, begun_ms=1000)
     other = client.create_run("0").info.run_id
     client.set_terminated(other, "FINISHED", 2000)
-    claim_run(client, other, "key", "here 1", {}, begun_ms=1000)
+    claim_run(client, other, "key", {}, begun_ms=1000)
     assert client.get_run(other).data.tags[KEY_TAG] == "key"
+
+
+KILLED = """
+import os, signal, sys
+from mlflow_project.common.names import KEY_TAG
+from mlflow_project.tracking.delivery.client import open_client
+from mlflow_project.tracking.identity.run_claim import claim_run
+store, run_id, moment = sys.argv[1:]
+client = open_client(store)
+set_tag = client.set_tag
+def stop(run_id, key, value):
+    if moment == "before the key" and key == KEY_TAG:
+        os.kill(os.getpid(), signal.SIGKILL)
+    set_tag(run_id, key, value)
+client.set_tag = stop
+claim_run(client, run_id, "killed", {})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before the key", "before the journal"])
+def test_a_run_whose_claimant_was_killed_is_free(moment: str, store: str, client: MlflowClient) -> None:
+    run_id = client.create_run("0").info.run_id
+    killed = subprocess.run([sys.executable, "-c", KILLED, store, run_id, moment], timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    tags = client.get_run(run_id).data.tags
+    assert CLAIM_TAG + "killed" in tags
+    assert (tags.get(KEY_TAG) == "killed") == (moment == "before the journal")
+    claim_run(client, run_id, "key", PARAMETERS)
+    tags = client.get_run(run_id).data.tags
+    assert tags[KEY_TAG] == "key"
+    assert [tag for tag in tags if tag.startswith(CLAIM_TAG)] == [CLAIM_TAG + "key"]
+
+
+def test_a_killed_claimant_that_has_its_journal_here_keeps_the_run(store: str, client: MlflowClient) -> None:
+    run_id = client.create_run("0").info.run_id
+    subprocess.run([sys.executable, "-c", KILLED, store, run_id, "before the journal"], timeout=300)
+    Journal.create(store, "Default", "n", run_id, key="killed").close()
+    with pytest.raises(RunError, match="belongs to another process already, that of journal killed"):
+        claim_run(client, run_id, "key", PARAMETERS)
+
+
+@pytest.mark.parametrize(("seconds", "is_free"), [(0, False), (run_claim.STALE_AFTER_SECONDS + 60, True)])
+def test_a_claim_from_another_host_holds_for_minutes(
+    seconds: float, is_free: bool, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_claim, "PAUSE_SECONDS", 0.0)
+    run_id = client.create_run("0").info.run_id
+    begun = datetime.now(UTC) - timedelta(seconds=seconds)
+    client.set_tag(run_id, CLAIM_TAG + "other", f"elsewhere 1 {begun.isoformat(timespec='seconds')} 5")
+    if is_free:
+        claim_run(client, run_id, "key", PARAMETERS)
+        return
+    with pytest.raises(
+        RunError, match=r"is being taken by another process \(elsewhere 1 .*\); if that has died"
+    ):
+        claim_run(client, run_id, "key", PARAMETERS)
+    assert KEY_TAG not in client.get_run(run_id).data.tags

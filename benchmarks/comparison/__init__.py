@@ -1,0 +1,1 @@
+"""How often the verdicts of a comparison are right."""

@@ -1,0 +1,1 @@
+"""How well outliers are detected, and how long a test takes."""

@@ -1,0 +1,1 @@
+"""The commands, the UI and the model server, at size."""

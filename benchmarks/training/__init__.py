@@ -1,0 +1,1 @@
+"""Speed of training, from one step to whole programs."""
