@@ -237,6 +237,6 @@ def image_grid(rows: Sequence[Sequence[ImageArray | None]], down: int, across: i
 
 
 def shorten(name: object, length: int = 16) -> str:
-    """A name that has room in a figure."""
+    """A name that has room in a figure: its beginning and its end, where it is longer."""
     text = str(name)
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    return text if len(text) <= length else f"{text[: length - 6]}…{text[-5:]}"

@@ -78,7 +78,7 @@ def run_outlier_test(
         versions = registry.resolve_all(models)
         loaded = {name: registry.load(version) for name, version in versions.items()}
         dataset = _tested_on(registry, versions, data_dir, download, listener)
-        sets = sets or default_sets(dataset.test)
+        sets = default_sets(dataset.test) if sets is None else sets
         shown = {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
         params = shown | dict(params or {})
         outlier_sets = _outlier_sets(sets, dataset, data_dir, download, listener)
@@ -124,7 +124,7 @@ def find_outlier_test(
 
     versions = registry.resolve_all(models)
     dataset = _tested_on(registry, versions, data_dir, download, ProgressListener())
-    sets = sets or default_sets(dataset.test)
+    sets = default_sets(dataset.test) if sets is None else sets
     outlier_sets = _outlier_sets(sets, dataset, data_dir, download, ProgressListener())
     images = {(name, image_set.sha256) for name, image_set in outlier_sets.items()}
     with mlflow_errors():
