@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from benchmarks.baselines.training_loop import Net
-from hw2.models.net import MEAN, SCALE
+from hw2.common.image_spec import MEAN, SCALE
 
 
 def main(folder: str, lr: float, epochs: int) -> None:

@@ -11,10 +11,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
+from hw2.common.image_spec import MEAN, SCALE
 from hw2.data.idx import write_idx
 from hw2.data.image_set import Dataset
 from hw2.models.factory import new_model
-from hw2.models.net import MEAN, SCALE
 
 
 class Net(nn.Module):

@@ -2,6 +2,8 @@
 
 IMAGE_SIZE = 28
 NUM_CLASSES = 10
+# Of images that can be trained on.
+MIN_SIDE, MAX_SIDE = 8, 128
 DIGITS = tuple("0123456789")
 # To train on, and held out: the outlier score is fitted on both.
 MIN_FIT_IMAGES = 100

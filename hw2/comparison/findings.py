@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from hw2.common.constants import DIGITS
 from hw2.common.formatting import ALPHA, format_p, format_percent, join_names, plural
 from hw2.comparison.compare import Comparison
 from hw2.comparison.configurations import ConfigurationComparison
@@ -16,7 +17,7 @@ from hw2.comparison.model_predictions import REPEATED, SEED, ModelPredictions, S
 
 @dataclass(frozen=True)
 class Finding:
-    """topic: best, schedules, epochs or digits; text: one or more sentences."""
+    """topic: best, schedules, epochs, digits or classes; text: one or more sentences."""
 
     topic: str
     text: str
@@ -45,7 +46,10 @@ def findings(comparison: Comparison) -> list[Finding]:
         Finding("best", best(comparison)),
         *(Finding("schedules", text) for text in short_vs_long(comparison)),
         *(Finding("epochs", text) for text in epoch_gains(comparison)),
-        *(Finding("digits", best_class(model)) for model in comparison.models),
+        *(
+            Finding("digits" if model.classes == DIGITS else "classes", best_class(model))
+            for model in comparison.models
+        ),
     ]
 
 
@@ -135,22 +139,24 @@ def _epoch_gains(candidates: _Candidates, judge: _Judge) -> Iterator[str]:
 
 
 def best_class(model: ModelPredictions) -> str:
-    """Name the digit with the most correct predictions, and the one with the highest accuracy.
+    """Name the class with the most correct predictions, and the one with the highest accuracy.
 
-    Digits are not equally frequent, so the two often differ.
+    Classes are not equally frequent, so the two often differ.
     """
-    totals = np.bincount(model.labels)
+    totals = np.bincount(model.labels, minlength=len(model.classes))
+    noun = "digit" if model.classes == DIGITS else "class"
     correct = np.bincount(model.labels[model.correct], minlength=len(totals))
     shares = correct / np.maximum(totals, 1)
     by_count, by_share = int(correct.argmax()), int(shares.argmax())
     text = (
-        f"{model.name} has most correct predictions for digit {by_count}: {correct[by_count]:,} of "
+        f"{model.name} has most correct predictions for {noun} {model.classes[by_count]}: {correct[by_count]:,} of "
         f"{totals[by_count]:,} ({format_percent(shares[by_count], 1)})"
     )
     if by_share == by_count:
         return f"{text}, also its largest share."
     return (
-        f"{text}; by share it is best at digit {by_share}: {correct[by_share]:,} of {totals[by_share]:,} "
+        f"{text}; by share it is best at {noun} {model.classes[by_share]}: {correct[by_share]:,} of "
+        f"{totals[by_share]:,} "
         f"({format_percent(shares[by_share], 1)})."
     )
 

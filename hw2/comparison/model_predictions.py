@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from hw2.common.constants import DIGITS
 from hw2.common.formatting import parse_number
 from hw2.common.types import IntArray
 from hw2.evaluation.metrics import calibration_error, cross_entropy, softmax
@@ -70,7 +71,7 @@ class ModelPredictions(LabeledPredictions, _Training):
     model_size_bytes: int | None = None
     labels_only: bool = False
     logits: NDArray[np.float32] | None = None
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = DIGITS
 
     @classmethod
     def of(
@@ -100,13 +101,6 @@ class ModelPredictions(LabeledPredictions, _Training):
         """Whether the accuracy is above chance, that of always predicting the most frequent class."""
         chance = float(np.bincount(self.labels).max()) / self.n
         return self.accuracy > chance + _CHANCE_ERRORS * float(np.sqrt(chance * (1 - chance) / self.n))
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes: as many as there are names or logits, else up to the largest one."""
-        if self.logits is not None:
-            return int(self.logits.shape[1])
-        return len(self.classes) or int(max(self.labels.max(), self.predicted.max())) + 1
 
     @property
     def logit_metrics(self) -> dict[str, float]:

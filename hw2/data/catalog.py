@@ -20,7 +20,8 @@ class DatasetSpec:
     """One published data set.
 
     folder: torchvision's class and folder; sizes: images in the training and test set; md5: of the unpacked
-    files, by "train-images" and so on; prefix: of the file names; transposed: stored column by column.
+    files, by "train-images" and so on; prefix: of the file names; transposed: stored column by column; first_label:
+    the number of the first class; downloads: what torchvision's class is asked for, one after the other.
     """
 
     folder: str
@@ -29,10 +30,15 @@ class DatasetSpec:
     md5: dict[str, str] = field(default_factory=dict)
     prefix: str = ""
     transposed: bool = False
+    first_label: int = 0
+    downloads: tuple[dict[str, str], ...] = ({},)
 
 
-def _emnist(split: str, classes: tuple[str, ...], train: int, test: int) -> DatasetSpec:
-    return DatasetSpec("EMNIST", classes, (train, test), prefix=f"emnist-{split}-", transposed=True)
+def _emnist(split: str, classes: tuple[str, ...], train: int, test: int, first_label: int = 0) -> DatasetSpec:
+    return DatasetSpec(
+        "EMNIST", classes, (train, test), prefix=f"emnist-{split}-", transposed=True, first_label=first_label,
+        downloads=({"split": split},),
+    )  # fmt: skip
 
 
 DATASETS: dict[str, DatasetSpec] = {
@@ -61,10 +67,12 @@ DATASETS: dict[str, DatasetSpec] = {
         },
     ),
     "kmnist": DatasetSpec("KMNIST", KANA),
+    "qmnist": DatasetSpec(
+        "QMNIST", DIGITS, (60_000, 60_000), prefix="qmnist-", downloads=({"what": "train"}, {"what": "test"})
+    ),
     "emnist-digits": _emnist("digits", DIGITS, 240_000, 40_000),
     "emnist-mnist": _emnist("mnist", DIGITS, 60_000, 10_000),
-    # Labels run from 1; torchvision, too, keeps a class 0 that no image has.
-    "emnist-letters": _emnist("letters", ("N/A", *string.ascii_lowercase), 124_800, 20_800),
+    "emnist-letters": _emnist("letters", tuple(string.ascii_lowercase), 124_800, 20_800, first_label=1),
     "emnist-balanced": _emnist("balanced", MERGED_CHARACTERS, 112_800, 18_800),
     "emnist-bymerge": _emnist("bymerge", MERGED_CHARACTERS, 697_932, 116_323),
     "emnist-byclass": _emnist("byclass", ALL_CHARACTERS, 697_932, 116_323),

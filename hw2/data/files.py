@@ -1,38 +1,24 @@
 """Files of images and labels: located, downloaded, read, and refused where they are damaged."""
 
-import contextlib
 import hashlib
-import io
 import os
 import re
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hw2.common.constants import IMAGE_SIZE
 from hw2.common.errors import DataError
-from hw2.common.types import IntArray
 from hw2.data import idx
 from hw2.data.catalog import DATASETS, DatasetSpec
+from hw2.data.formats.arrays import Labels, Pixels
+from hw2.data.formats.locations import DatasetNotFoundError, download_dir, download_files, expanded
+from hw2.data.formats.requirements import check_memory, check_size
 
-Pixels = NDArray[np.uint8]
-Labels = IntArray
-CONNECTION_SECONDS = 60.0
 FILE_STEMS = {"train": ("train",), "test": ("t10k", "test")}
 OWN_IMAGES = ", or give a folder of your own images as the data set itself, by its path"
-
-
-class DatasetNotFoundError(DataError):
-    """The files are absent, as opposed to being there and damaged."""
-
-
-def download_dir() -> Path:
-    """Return the folder of downloads: datasets/vision in torch's cache ($TORCH_HOME, else ~/.cache/torch)."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return expanded(Path(os.environ.get("TORCH_HOME") or f"{cache}/torch")) / "datasets" / "vision"
+# QMNIST's labels have eight columns, of which the first is the class.
+LABEL_FORMS = ("idx1-ubyte", "idx2-int", "idx1-int")
 
 
 def find_known(
@@ -84,10 +70,18 @@ def find_folder(folder: Path, splits: Sequence[str]) -> Path:
     return place
 
 
-def read_split(
-    folder: Path, split: str, classes: int, known: DatasetSpec | None = None
-) -> tuple[Pixels, Labels]:
-    """Read images (uint8 [N, 28, 28]) and labels (int64 [N], below `classes`); a known set's as published."""
+def has_idx_files(folder: Path) -> bool:
+    """Whether a folder or its raw/ has files named as IDX files are."""
+    places = [place for place in (folder / "raw", folder) if is_folder(place)]
+    return any(
+        re.search(r"[-.]idx\d-(ubyte|int)(\.gz)?$", name)
+        for place in places
+        for name in listing(place, False)
+    )
+
+
+def read_split(folder: Path, split: str, known: DatasetSpec | None = None) -> tuple[Pixels, Labels]:
+    """Read images (uint8 [N, H, W]) and labels (int64 [N], as they are stored); a known set's as published."""
     names = listing(folder)
     prefix = known.prefix if known else ""
     images_name, labels_name = (_file(names, split, kind, prefix) for kind in ("images", "labels"))
@@ -99,10 +93,18 @@ def read_split(
         )
     images_path, labels_path = folder / images_name, folder / labels_name
     images = _read_images(images_path, transposed=known is not None and known.transposed)
-    labels = _read_labels(labels_path, classes, images_path, len(images))
-    if known is not None:
-        _check_published(known, split, images_path, labels_path, images, labels)
-    return images, labels
+    labels = _read_labels(labels_path, images_path, len(images))
+    if known is None:
+        return images, labels
+    last = known.first_label + len(known.classes) - 1
+    wrong = np.flatnonzero((labels > last) | (labels < known.first_label))
+    if len(wrong):
+        raise DataError(
+            f"{labels_path}: found label {int(labels[wrong[0]])} at position {int(wrong[0])}, expected "
+            f"{known.first_label} to {last}; the file is damaged or of another data set"
+        )
+    _check_published(known, split, images_path, labels_path, images, labels)
+    return images, labels - known.first_label
 
 
 def read_any(folder: Path) -> tuple[Pixels, Labels | None]:
@@ -127,7 +129,7 @@ def read_any(folder: Path) -> tuple[Pixels, Labels | None]:
     label_stem = stems.pop().replace("images", "labels").replace("idx3", "idx1")
     for label_name in (label_stem, f"{label_stem}.gz"):
         if label_name in names:
-            return images, _read_labels(place / label_name, 256, images_path, len(images))
+            return images, _read_labels(place / label_name, images_path, len(images))
     return images, None
 
 
@@ -140,14 +142,6 @@ def listing(folder: Path, empty_is_wrong: bool = True) -> list[str]:
     if empty_is_wrong and not names:
         raise DatasetNotFoundError(f"{folder}: an empty folder, expected IDX files; name another")
     return names
-
-
-def expanded(path: Path) -> Path:
-    """Replace `~`; DataError for the home of an unknown user."""
-    try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise DataError(f"{path}: found no such person's home folder; write the whole path") from error
 
 
 def is_folder(path: Path) -> bool:
@@ -177,13 +171,14 @@ def _place(places: Sequence[Path], splits: Sequence[str], prefix: str) -> Path |
 
 def _file(names: Sequence[str], split: str, kind: str, prefix: str) -> str | None:
     """Find the plain file if there is one, else the gzip; `kind` is images or labels."""
-    dimensions = 3 if kind == "images" else 1
+    forms = ("idx3-ubyte",) if kind == "images" else LABEL_FORMS
     for stem in FILE_STEMS[split]:
-        for separator in "-.":
-            base = f"{prefix}{stem}-{kind}{separator}idx{dimensions}-ubyte"
-            for candidate in (base, f"{base}.gz"):
-                if candidate in names:
-                    return candidate
+        for form in forms:
+            for separator in "-.":
+                base = f"{prefix}{stem}-{kind}{separator}{form}"
+                for candidate in (base, f"{base}.gz"):
+                    if candidate in names:
+                        return candidate
     return None
 
 
@@ -192,31 +187,26 @@ def _expected(split: str, prefix: str) -> str:
 
 
 def _read_images(path: Path, transposed: bool) -> Pixels:
-    images = idx.read_idx(path)
-    if images.ndim != 3 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+    images = idx.read_idx(path, check=lambda shape: check_memory(path, shape))
+    if images.ndim != 3:
         shape = " x ".join(str(side) for side in images.shape)
-        raise DataError(
-            f"{path}: found values of shape {shape}, expected images, N x {IMAGE_SIZE} x {IMAGE_SIZE}"
-        )
+        raise DataError(f"{path}: found values of shape {shape}, expected images, N x height x width")
     if len(images) == 0:
         raise DataError(f"{path}: holds no image, expected one at least; copy or download it again")
+    check_size(path, images.shape[1], images.shape[2], "scale the images before they are written")
     return np.ascontiguousarray(images.transpose(0, 2, 1)) if transposed else images
 
 
-def _read_labels(path: Path, classes: int, images_path: Path, count: int) -> Labels:
-    labels = idx.read_idx(path)
+def _read_labels(path: Path, images_path: Path, count: int) -> Labels:
+    labels = idx.read_integers(path)
+    if labels.ndim == 2 and labels.shape[1] == idx.QMNIST_COLUMNS:
+        labels = labels[:, 0]
     if labels.ndim != 1:
         raise DataError(f"{path}: found {labels.ndim} dimensions, expected 1; is it a file of images?")
     if len(labels) != count:
         raise DataError(
             f"{path}: found {len(labels):,} labels, expected {count:,} as {images_path.name} has images; "
             "the two files do not belong together"
-        )
-    if int(labels.max()) >= classes:
-        first = int(np.flatnonzero(labels >= classes)[0])
-        raise DataError(
-            f"{path}: found label {int(labels[first])} at position {first}, expected 0 to {classes - 1}; "
-            "the file is damaged or of another data set"
         )
     return labels.astype(np.int64)
 
@@ -256,21 +246,5 @@ def _check_published(
 
 
 def _download(name: str, known: DatasetSpec, root: Path) -> None:
-    """Fetch with torchvision, which checks the published MD5 sums of the packed files."""
-    from torchvision import datasets
-
-    before = socket.getdefaulttimeout()
-    # torchvision sets no time-out of its own, and reports on the terminal, which is the caller's.
-    socket.setdefaulttimeout(CONNECTION_SECONDS)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            options = {"split": known.prefix.split("-")[1]} if known.prefix else {}
-            getattr(datasets, known.folder)(str(root), download=True, **options)
-    except (OSError, RuntimeError, EOFError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise DataError(
-            f"{name} could not be downloaded to {root} ({reason}); "
-            "check the network and the space on the disk, or name a folder that has the files by --data-dir"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(before)
+    for options in known.downloads:
+        download_files(name, known.folder, root, options)

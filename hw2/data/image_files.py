@@ -1,13 +1,14 @@
 """Preparation of image files of any kind for a model.
 
-A model saw 28 x 28 grey values, white on black, laid out as MNIST's digits. Files differ in size, color,
-polarity and place; each guess is a note beside the image.
+A model of digits saw 28 x 28 grey values, white on black, laid out as MNIST's. Files differ in size, color,
+polarity and place; each guess is a note beside the image. For another model an image is made what its training images
+were made: see `hw2.data.formats.decode`.
 """
 
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +17,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
 from hw2.common.constants import IMAGE_SIZE
 from hw2.common.errors import DataError
 from hw2.common.formatting import first_line
-from hw2.data.idx import GZIP_MAGIC, pixel_limit_problem, read_idx
+from hw2.common.image_spec import STUDY, ImageSpec
+from hw2.data.formats.decode import FORMATS, HEAD, MAX_PIXELS, decode, image_opener, open_image, resize
+from hw2.data.idx import GZIP_MAGIC, read_idx
 from hw2.data.mnist_layout import BOX, CENTER, center_like_mnist
 
-MAX_PIXELS = 64_000_000
 MOST_BYTES = 8 * MAX_PIXELS  # of a pipe; a PNG has two bytes each of four colors at most
 STDIN = Path("-")
 WORKING_SIDE = 1024  # images are made no larger than this before they are looked at
@@ -39,15 +41,16 @@ THIN_STROKE = 1.3
 USUAL_STROKE = 2.2
 # Pixels from where MNIST puts the center of mass; no digit of the sample is further away.
 USUAL_DISTANCE = 2.0
-NEXT_STEP = "give a PNG, JPEG or IDX file"
+NEXT_STEP = f"give a file of {FORMATS}, or IDX"
+SpecOf = Callable[[], ImageSpec]
 
 
 @dataclass(frozen=True)
 class PreparedImage:
     """One image as a model takes it.
 
-    name: the file, with a position if it holds several; image: uint8 [28, 28], 0 is background; notes: what
-    was guessed or changed; none where the image is as it was.
+    name: the file, with a position if it holds several; image: uint8 as the model takes it; notes: what was guessed or
+    changed; none where the image is as it was.
     """
 
     name: str
@@ -55,25 +58,25 @@ class PreparedImage:
     notes: tuple[str, ...] = ()
 
 
-def read_images(path: Path) -> Iterator[PreparedImage]:
-    """Read the images of one file: PNG, JPEG, or IDX (plain or gzip), recognized by content. `-` is stdin.
+def read_images(path: Path, spec_of: SpecOf = lambda: STUDY) -> Iterator[PreparedImage]:
+    """Read the images of one file of any of `decode.FORMATS`, or IDX (plain or gzip), recognized by content.
 
-    A pipe will do.
+    `-` is stdin. A pipe will do. spec_of: tells what the model takes, once it's known that the file may hold an image.
 
-    28 x 28 grey values with a dark border are taken as they are, whatever the file's kind; all else is laid out
-    anew.
+    For a model of digits, 28 x 28 grey values with a dark border are taken as they are, whatever the file's kind; all
+    else is laid out anew.
 
     Raises:
         DataError: the file is empty, of another kind, or of more than 64 million pixels, before anything is decoded;
             or it can't be decoded or prepared.
     """
     if path == STDIN or (path.exists() and not (path.is_file() or path.is_dir())):
-        yield from _read_stream(path)
+        yield from _read_stream(path, spec_of)
     else:
-        yield from _read_file(path)
+        yield from _read_file(path, spec_of)
 
 
-def _read_stream(path: Path) -> Iterator[PreparedImage]:
+def _read_stream(path: Path, spec_of: SpecOf) -> Iterator[PreparedImage]:
     """Read what can be read once alone: stdin, a pipe, a device. Its images and errors have its name."""
     with tempfile.NamedTemporaryFile(prefix="image-") as copy:
         try:
@@ -85,31 +88,44 @@ def _read_stream(path: Path) -> Iterator[PreparedImage]:
             raise DataError(f"{path}: more than {MOST_BYTES:,} bytes; {NEXT_STEP}")
         copy.flush()
         try:
-            for image in _read_file(Path(copy.name)):
+            for image in _read_file(Path(copy.name), spec_of):
                 yield dataclasses.replace(image, name=image.name.replace(copy.name, str(path), 1))
         except DataError as error:
             raise DataError(str(error).replace(copy.name, str(path))) from error
 
 
-def _read_file(path: Path) -> Iterator[PreparedImage]:
+def _read_file(path: Path, spec_of: SpecOf) -> Iterator[PreparedImage]:
     try:
         with path.open("rb") as file:
-            start = file.read(8)
+            start = file.read(HEAD)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {NEXT_STEP}") from error
     if not start:
         raise DataError(f"{path}: an empty file of 0 bytes; {NEXT_STEP}")
     if start[:3] == b"\0\0\x08" or start[:2] == GZIP_MAGIC:
-        yield from _read_idx_images(path)
-    elif start == b"\x89PNG\r\n\x1a\n":
-        yield _read_image(path, PngImageFile)
-    elif start[:3] == b"\xff\xd8\xff":
-        yield _read_image(path, JpegImageFile)
+        yield from _read_idx_images(path, spec_of())
+    elif image_opener(start) is not None:
+        spec = spec_of()
+        yield _read_image(path, start) if spec.is_digits else _fit(str(path), decode(path), spec)
     else:
-        raise DataError(f"{path}: no image that can be read, it begins with 0x{start.hex()}; {NEXT_STEP}")
+        raise DataError(f"{path}: no image that can be read, it begins with 0x{start[:8].hex()}; {NEXT_STEP}")
 
 
-def _read_idx_images(path: Path) -> Iterator[PreparedImage]:
+def _fit(name: str, image: Image.Image, spec: ImageSpec) -> PreparedImage:
+    """Make an image what the model's training images were made: of its colors, scaled, and its middle cut out."""
+    notes = []
+    mode = "L" if spec.channels == 1 else "RGB"
+    if image.mode != mode:
+        notes.append(f"made {'grey' if mode == 'L' else 'color'}, as the model takes it")
+        image = image.convert(mode)
+    if image.size != (spec.width, spec.height):
+        cut = "" if image.width * spec.height == image.height * spec.width else ", its middle cut out"
+        notes.append(f"scaled from {image.width} x {image.height} pixels{cut}")
+        image = resize(image, (spec.width, spec.height))
+    return PreparedImage(name, torch.from_numpy(np.array(image)), tuple(notes))
+
+
+def _read_idx_images(path: Path, spec: ImageSpec) -> Iterator[PreparedImage]:
     images = read_idx(path, MAX_PIXELS)
     if images.ndim not in (2, 3) or images.size == 0:
         shape = " x ".join(str(side) for side in images.shape)
@@ -117,23 +133,23 @@ def _read_idx_images(path: Path) -> Iterator[PreparedImage]:
     several = images.ndim == 3
     for position, image in enumerate(images if several else images[None]):
         name = f"{path}[{position}]" if several else str(path)
-        yield _prepare(name, _shrink(Image.fromarray(image)), [], lossy=False)
+        if spec.is_digits:
+            yield _prepare(name, _shrink(Image.fromarray(image)), [], lossy=False)
+        else:
+            yield _fit(name, Image.fromarray(image), spec)
 
 
-def _read_image(path: Path, opener: type[PngImageFile] | type[JpegImageFile]) -> PreparedImage:
+def _read_image(path: Path, head: bytes) -> PreparedImage:
     notes: list[str] = []
     try:
-        # Not through Image.open, whose guard against large images is a warning that says no width and
-        # height.
-        with opener(path) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise pixel_limit_problem(path, file.width, file.height, MAX_PIXELS)
+        with path.open("rb") as opened, open_image(path, opened, head) as file:
+            lossy = isinstance(file, JpegImageFile | WebPImageFile)
             image = _turn_upright(_eight_bits(file), notes)
     except DataError:
         raise
     except Exception as error:  # decoders meet damage with almost any exception
         raise DataError(f"{path}: a damaged image ({first_line(error)}); {NEXT_STEP}") from error
-    return _prepare(str(path), image, notes, lossy=opener is JpegImageFile)
+    return _prepare(str(path), image, notes, lossy=lossy)
 
 
 def _eight_bits(file: Image.Image) -> Image.Image:

@@ -54,4 +54,5 @@ def evaluate(
         early_features=early_features,
         late_features=late_features,
         seconds=seconds,
+        classes=model.spec.classes,
     )

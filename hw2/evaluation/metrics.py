@@ -1,5 +1,6 @@
 """Metrics of predictions: interval, loss, confusion, calibration. Arrays in, numbers and tables out."""
 
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -81,6 +82,67 @@ def confusion_matrix(labels: IntArray, predicted: IntArray, classes: int = NUM_C
     return cells.reshape(classes, classes).astype(np.int64)
 
 
+def class_accuracy_table(labels: IntArray, predicted: IntArray, classes: Sequence[str]) -> pd.DataFrame:
+    """Tabulate each class's accuracy, low and high (95 % Wilson interval), with label, class, images and right."""
+    images = np.bincount(labels, minlength=len(classes))
+    right = np.bincount(labels[labels == predicted], minlength=len(classes))
+    low, high = wilson_bounds(right, images)
+    with np.errstate(invalid="ignore"):
+        accuracy = right / images
+    return pd.DataFrame(
+        {
+            "label": np.arange(len(classes)),
+            "class": list(classes),
+            "images": images,
+            "right": right,
+            "accuracy": accuracy,
+            "low": low,
+            "high": high,
+        }
+    )
+
+
+def balanced_accuracy(labels: IntArray, predicted: IntArray) -> float:
+    """Average the accuracies of the classes that have images, each counted alike."""
+    images = np.bincount(labels)
+    right = np.bincount(labels[labels == predicted], minlength=len(images))
+    return float((right[images > 0] / images[images > 0]).mean())
+
+
+def differ_in_size(labels: IntArray) -> bool:
+    """Whether a class has twice as many images as another one, so that the plain accuracy says little of that."""
+    images = np.bincount(labels)
+    images = images[images > 0]
+    return bool(images.max() >= 2 * images.min())
+
+
+def top_accuracy(labels: IntArray, logits: ArrayLike, k: int) -> float:
+    """Compute the share of the images whose label is among the k classes with the largest logits [N, classes]."""
+    values = np.asarray(logits)
+    of_label = values[np.arange(len(labels)), labels]
+    return float(((values > of_label[:, None]).sum(axis=1) < k).mean())
+
+
+def largest_confusions_table(matrix: IntArray, classes: Sequence[str], rows: int = 20) -> pd.DataFrame:
+    """Tabulate what is mistaken most often: label, predicted, images, and their share of the label's images."""
+    mistakes = matrix.copy()
+    np.fill_diagonal(mistakes, 0)
+    order = np.argsort(-mistakes.ravel(), kind="stable")[:rows]
+    pairs = [divmod(int(cell), matrix.shape[1]) for cell in order if mistakes.ravel()[cell]]
+    return pd.DataFrame(
+        [
+            (
+                classes[label],
+                classes[predicted],
+                int(matrix[label, predicted]),
+                matrix[label, predicted] / matrix[label].sum(),
+            )
+            for label, predicted in pairs
+        ],
+        columns=["label", "predicted", "images", "share"],
+    )
+
+
 def auroc(digits: ArrayLike, outliers: ArrayLike) -> float:
     """Estimate the probability that an outlier scores above a digit, ties half: Mann & Whitney (1947).
 
@@ -94,10 +156,16 @@ def auroc(digits: ArrayLike, outliers: ArrayLike) -> float:
     return float(below / (2 * ascending.size * scores.size))
 
 
-def confusion_table(matrix: IntArray, row_names: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Tabulate a confusion matrix: the label's name, then a column of counts for each predicted class."""
+def confusion_table(
+    matrix: IntArray, row_names: Sequence[str] | None = None, column_names: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Tabulate a confusion matrix: the label's name, then a column of counts for each predicted class.
+
+    Without names, these are the numbers of the classes.
+    """
     names = row_names or tuple(str(row) for row in range(len(matrix)))
-    table = pd.DataFrame(matrix, columns=[f"predicted_{column}" for column in range(matrix.shape[1])])
+    columns = column_names or tuple(str(column) for column in range(matrix.shape[1]))
+    table = pd.DataFrame(matrix, columns=[f"predicted_{column}" for column in columns])
     table.insert(0, "label", list(names[: len(matrix)]))
     return table
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,24 +17,41 @@ from hw2.common.formatting import first_line
 from hw2.common.types import BoolArray, FloatArray, IntArray
 from hw2.evaluation.result import Evaluation
 
-LOGIT_COLUMNS = [f"logit_{digit}" for digit in DIGITS]
-PREDICTION_COLUMNS = ["index", "label", "predicted", *LOGIT_COLUMNS, "outlier_score", "rejected"]
+_LOGIT = re.compile(r"logit_(\d+)")
+
+
+def prediction_columns(classes: int = len(DIGITS)) -> list[str]:
+    """Name the columns of stored predictions into so many classes."""
+    return ["index", "label", "predicted", *logit_columns(classes), "outlier_score", "rejected"]
+
+
+def logit_columns(classes: int) -> list[str]:
+    """Name the columns of the logits."""
+    return [f"logit_{label}" for label in range(classes)]
+
+
+LOGIT_COLUMNS = logit_columns(len(DIGITS))
+PREDICTION_COLUMNS = prediction_columns()
+"""Of digits."""
 
 
 def predictions_frame(
     evaluation: Evaluation, outlier_score: FloatArray | None = None, rejected: BoolArray | None = None
 ) -> pd.DataFrame:
-    """Tabulate one row an image, in PREDICTION_COLUMNS; outlier_score and rejected are missing where None.
+    """Tabulate one row an image, in `prediction_columns`; outlier_score and rejected are missing where None.
 
-    The image set's name and SHA-256 are in the frame's `attrs`, which parquet keeps.
+    The image set's name and SHA-256 are in the frame's `attrs`, which parquet keeps, and the classes where they aren't
+    digits.
     """
-    frame = pd.DataFrame(evaluation.logits, columns=LOGIT_COLUMNS)
+    frame = pd.DataFrame(evaluation.logits, columns=logit_columns(evaluation.logits.shape[1]))
     frame.insert(0, "index", np.arange(evaluation.n))
     frame.insert(1, "label", evaluation.labels)
     frame.insert(2, "predicted", evaluation.predicted)
     frame["outlier_score"] = np.full(evaluation.n, np.nan) if outlier_score is None else outlier_score
     frame["rejected"] = pd.array([pd.NA] * evaluation.n if rejected is None else rejected, dtype="boolean")
     frame.attrs = {"name": evaluation.name, "sha256": evaluation.sha256}
+    if evaluation.classes != DIGITS:
+        frame.attrs["classes"] = list(evaluation.classes)
     return frame
 
 
@@ -42,7 +60,7 @@ class Predictions:
     """Stored predictions as arrays, whoever stored them.
 
     labels and predicted: int64 [N]; logits: float32 [N, K] or None; sha256: of the test set, of its images and labels
-    or, where `labels_only`, of its labels alone; classes: their names, () where the file has none.
+    or, where `labels_only`, of its labels alone; classes: their K names, numbers where the file has none.
     """
 
     name: str
@@ -53,7 +71,7 @@ class Predictions:
     outlier_score: FloatArray | None
     rejected: BoolArray | None
     labels_only: bool = False
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = DIGITS
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Self:
@@ -62,14 +80,14 @@ class Predictions:
         Raises:
             DataError: a column is missing, or isn't what it should be.
         """
-        logit_columns = _logit_columns(frame)
-        missing = [column for column in ("label", "predicted", *logit_columns) if column not in frame.columns]
+        columns = _present_logits(frame)
+        missing = [column for column in ("label", "predicted", *columns) if column not in frame.columns]
         if missing:
             raise DataError(
                 f"predictions without {', '.join(missing)}; expected the columns label and predicted, and where "
                 "there are logits logit_0, logit_1 and so on for all classes"
             )
-        labels, predicted = (_classes(frame, name, len(logit_columns)) for name in ("label", "predicted"))
+        labels, predicted = (_classes(frame, name, len(columns)) for name in ("label", "predicted"))
         attrs: dict[Any, Any] = frame.attrs
         sha256 = str(attrs.get("sha256") or "")
         return cls(
@@ -77,11 +95,13 @@ class Predictions:
             sha256=sha256 or labels_sha256(labels),
             labels=labels,
             predicted=predicted,
-            logits=frame[logit_columns].to_numpy(dtype=np.float32) if logit_columns else None,
+            logits=frame[columns].to_numpy(dtype=np.float32) if columns else None,
             outlier_score=_optional(frame, "outlier_score", np.float64),
             rejected=_optional(frame, "rejected", np.bool_),
             labels_only=not sha256 or attrs.get("sha256_of") == "labels",
-            classes=tuple(map(str, attrs.get("classes", ()))),
+            classes=tuple(
+                map(str, attrs.get("classes") or range(_count_classes(columns, labels, predicted)))
+            ),
         )
 
 
@@ -90,11 +110,15 @@ def labels_sha256(labels: IntArray) -> str:
     return hashlib.sha256(repr(labels.shape).encode() + labels.tobytes()).hexdigest()
 
 
-def _logit_columns(frame: pd.DataFrame) -> list[str]:
+def _present_logits(frame: pd.DataFrame) -> list[str]:
     """Return the names of all logits up to the last one that the frame has."""
-    numbers = [int(match[1]) for name in frame.columns if (match := re.fullmatch(r"logit_(\d+)", str(name)))]
+    numbers = [int(match[1]) for name in frame.columns if (match := _LOGIT.fullmatch(str(name)))]
     # One more than there are columns names one that is missing.
-    return [f"logit_{number}" for number in range(min(max(numbers, default=-1), len(frame.columns)) + 1)]
+    return logit_columns(min(max(numbers, default=-1), len(frame.columns)) + 1)
+
+
+def _count_classes(logits: Sequence[str], *labels: IntArray) -> int:
+    return len(logits) or max((int(values.max()) for values in labels if len(values)), default=-1) + 1
 
 
 def _classes(frame: pd.DataFrame, name: str, num_classes: int) -> IntArray:

@@ -6,8 +6,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hw2.common.constants import DIGITS
 from hw2.common.types import BoolArray, FloatArray, IntArray
-from hw2.evaluation.metrics import calibration_error, cross_entropy, softmax, wilson_interval
+from hw2.evaluation.metrics import (
+    balanced_accuracy,
+    calibration_error,
+    cross_entropy,
+    softmax,
+    top_accuracy,
+    wilson_interval,
+)
 
 
 class LabeledPredictions:
@@ -36,8 +44,9 @@ class LabeledPredictions:
 class Evaluation(LabeledPredictions):
     """One model's outputs for every image of one image set, in arrays that can't be written to.
 
-    labels: int64 [N]; logits: float32 [N, 10]; early_features and late_features: float32, of BaseCNN [N, 32] and
-    [N, 64], the channel means that outlier scores are computed from; seconds: the pass without suspensions.
+    labels: int64 [N]; logits: float32 [N, classes]; early_features and late_features: float32, of BaseCNN [N, 32] and
+    [N, 64], the channel means that outlier scores are computed from; seconds: the pass without suspensions;
+    classes: what the model's predictions mean.
     """
 
     name: str
@@ -47,6 +56,7 @@ class Evaluation(LabeledPredictions):
     early_features: NDArray[np.float32]
     late_features: NDArray[np.float32]
     seconds: float
+    classes: tuple[str, ...] = DIGITS
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -58,12 +68,12 @@ class Evaluation(LabeledPredictions):
 
     @cached_property
     def predicted(self) -> IntArray:  # type: ignore[override]  # nor is it set elsewhere
-        """The digit with the largest logit, int64 [N]."""
+        """The class with the largest logit, int64 [N]."""
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
     @cached_property
     def probabilities(self) -> FloatArray:
-        """Softmax of the logits, float64 [N, 10]."""
+        """Softmax of the logits, float64 [N, classes]."""
         return softmax(self.logits)
 
     @cached_property
@@ -75,6 +85,16 @@ class Evaluation(LabeledPredictions):
     def accuracy_interval(self) -> tuple[float, float]:
         """The accuracy's 95 % Wilson interval."""
         return wilson_interval(int(self.correct.sum()), self.n)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of the classes' accuracies, of those that have images."""
+        return balanced_accuracy(self.labels, self.predicted)
+
+    @property
+    def top5_accuracy(self) -> float:
+        """Share of the images whose label is among the five classes with the largest logits."""
+        return top_accuracy(self.labels, self.logits, 5)
 
     @property
     def loss(self) -> float:

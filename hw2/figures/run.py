@@ -13,7 +13,6 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from hw2.common.constants import IMAGE_SIZE
 from hw2.common.formatting import format_percent
 from hw2.common.types import IntArray
 from hw2.figures import style
@@ -78,16 +77,21 @@ def _spans_decades(losses: pd.DataFrame) -> bool:
 
 @style.with_style
 def confusion_matrix(table: pd.DataFrame) -> Figure:
-    """Labels against predictions with all counts, from a `confusion_table`; colors show mistakes only."""
-    figure = style.new_figure(7.6, 6.6)
+    """Labels against predictions, from a `confusion_table`; colors show mistakes only.
+
+    With all counts, and above 20 classes without: see the table of the largest confusions.
+    """
     counts = _counts(table)
-    axes = style.axes_at(figure, 0.95, 0.6, 5.1, 5.1)
-    _draw_confusion(axes, table, font=9)
-    for row, (right, total) in enumerate(zip(counts.diagonal(), counts.sum(axis=1), strict=True)):
-        share = format_percent(right / total) if total else "none"
-        axes.text(len(counts) - 0.35, row, share, va="center", fontsize=8, color=style.QUIET)
-    axes.text(len(counts) - 0.35, -0.75, "right", va="center", fontsize=8, color=style.QUIET)
-    _mistake_scale(figure, 6.85, 0.6, 5.1)
+    below, left = (0.6, 0.95) if _has_short_names(table) else (1.3, 1.5)
+    figure = style.new_figure(left + 6.65, below + 6.0)
+    axes = style.axes_at(figure, left, below, 5.1, 5.1)
+    _draw_confusion(axes, table, font=9 if len(counts) <= 10 else 7)
+    if len(counts) <= style.NUMBERED_CLASSES:
+        for row, (right, total) in enumerate(zip(counts.diagonal(), counts.sum(axis=1), strict=True)):
+            share = format_percent(right / total) if total else "none"
+            axes.text(len(counts) - 0.35, row, share, va="center", fontsize=8, color=style.QUIET)
+        axes.text(len(counts) - 0.35, -0.75, "right", va="center", fontsize=8, color=style.QUIET)
+    _mistake_scale(figure, left + 5.9, below, 5.1)
     right, total = int(counts.trace()), int(counts.sum())
     style.set_title(
         figure,
@@ -102,16 +106,19 @@ def confusion_matrices(tables: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     """Several confusion matrices, two in a row, on one scale; each with its title."""
     rows = -(-len(tables) // 2)
     side, step = 3.7, 4.7
-    figure = style.new_figure(9.9, 0.75 + rows * step)
+    short = all(_has_short_names(table) for _, table in tables)
+    bottom_margin, left_margin = (0.62, 0.75) if short else (1.2, 1.15)
+    step += bottom_margin - 0.62
+    figure = style.new_figure(9.9 + 2 * (left_margin - 0.75), 0.75 + rows * step)
     up = figure.get_size_inches()[1]
     for place, (title, table) in enumerate(tables):
         counts = _counts(table)
-        bottom = up - 0.75 - (place // 2 + 1) * step + 0.62
-        axes = style.axes_at(figure, 0.75 + (place % 2) * 4.4, bottom, side, side)
-        _draw_confusion(axes, table, font=7.5)
+        bottom = up - 0.75 - (place // 2 + 1) * step + bottom_margin
+        axes = style.axes_at(figure, left_margin + (place % 2) * (3.65 + left_margin), bottom, side, side)
+        _draw_confusion(axes, table, font=7.5 if len(counts) <= 10 else 5)
         right, total = int(counts.trace()), int(counts.sum())
         axes.set_title(f"{title}: {right:,} of {total:,} right", fontsize=9)
-    _mistake_scale(figure, 9.1, 0.62, up - 0.75 - 0.62 - 0.38)
+    _mistake_scale(figure, 9.1 + 2 * (left_margin - 0.75), 0.62, up - 0.75 - 0.62 - 0.38)
     style.set_title(figure, "Confusion matrices", "grey: right; colored: mistakes, one scale for all")
     return figure
 
@@ -134,19 +141,29 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, font: float) -> None:
     mistakes = np.where((counts == 0) | np.eye(n, dtype=bool), np.nan, shares)
     axes.imshow(np.where(np.eye(n, dtype=bool), 0.5, np.nan), cmap="Greys", vmin=0, vmax=4)
     axes.imshow(mistakes, cmap=style.MATRIX_COLORS, norm=MISTAKES)
-    for row, column in zip(*np.nonzero(counts), strict=True):
+    numbered = n <= style.NUMBERED_CLASSES
+    for row, column in zip(*np.nonzero(counts), strict=True) if numbered else ():
         on_diagonal = row == column
         axes.text(
             column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=font,
             color=style.INK if on_diagonal else style.text_color_on(float(MISTAKES(shares[row, column]))),
             fontweight="bold" if on_diagonal else "normal",
         )  # fmt: skip
-    axes.set_xticks(range(n), [str(digit) for digit in range(n)])
-    axes.set_yticks(range(n), table["label"].astype(str).tolist())
-    style.cell_borders(axes, n, n)
+    style.name_columns(axes, _predicted_names(table))
+    style.name_rows(axes, table["label"].astype(str).tolist())
+    if numbered:
+        style.cell_borders(axes, n, n)
     style.hide_frame(axes)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
+
+
+def _predicted_names(table: pd.DataFrame) -> list[str]:
+    return [str(column).removeprefix("predicted_") for column in table if str(column) != "label"]
+
+
+def _has_short_names(table: pd.DataFrame) -> bool:
+    return max(map(len, _predicted_names(table))) <= 2
 
 
 def _worst_mistake(table: pd.DataFrame, counts: IntArray) -> str:
@@ -156,7 +173,10 @@ def _worst_mistake(table: pd.DataFrame, counts: IntArray) -> str:
     row, column = np.unravel_index(mistakes.argmax(), mistakes.shape)
     often = int(mistakes[row, column])
     times = "once" if often == 1 else f"{often:,} times"
-    return f"most frequent mistake: {table['label'].iloc[int(row)]} taken for {column}, {times}; grey: right"
+    predicted = _predicted_names(table)[int(column)]
+    return (
+        f"most frequent mistake: {table['label'].iloc[int(row)]} taken for {predicted}, {times}; grey: right"
+    )
 
 
 @style.with_style
@@ -166,7 +186,8 @@ def dataset_examples(table: pd.DataFrame, image_set: ImageSet) -> Figure:
     columns = min(10, len(classes))
     rows = int(table.groupby("label").size().max())
     bands = -(-len(classes) // columns)
-    cell, names, step = 0.84, 0.3, IMAGE_SIZE + 2
+    side = style.side_of(image_set)
+    cell, names, step = 0.84, 0.3, side + max(2, side // 14)
     band_height = rows * cell + names
     figure = style.new_figure(max(columns * cell + 0.24, 5.2), 0.76 + bands * band_height)
     up = figure.get_size_inches()[1]
@@ -177,15 +198,18 @@ def dataset_examples(table: pd.DataFrame, image_set: ImageSet) -> Figure:
             [None if index is None else image_set.images[index].numpy() for index in row]
             for row in zip_longest(*indices)
         ]
-        whole = style.image_grid(images, step, step)
-        wide, high = (side / step * cell for side in reversed(whole.shape))
+        whole = style.image_grid(images, step, step, side)
+        high, wide = (length / step * cell for length in whole.shape[:2])
         axes = style.axes_at(figure, 0.12, up - 0.66 - band * band_height - names - high, wide, high)
         axes.imshow(whole, cmap="gray", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(
-            [column * step + IMAGE_SIZE / 2 for column in range(len(shown))], [str(n) for _, n in shown]
+            [column * step + side / 2 for column in range(len(shown))],
+            [style.shorten(n, 13) for _, n in shown],
         )
         axes.set_yticks([])
         axes.xaxis.tick_top()
+        if max(len(str(n)) for _, n in shown) > 9:
+            axes.tick_params(axis="x", labelsize=6.5)
         style.hide_frame(axes)
     style.set_title(
         figure,

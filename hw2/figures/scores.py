@@ -77,15 +77,15 @@ def roc_curves(table: pd.DataFrame) -> Figure:
     axes.yaxis.set_major_formatter(style.plain_percent)
     axes.set(xlim=(floor, 1), ylim=(0, 1.02))
     axes.set(
-        xlabel="share of digits rejected (logarithmic; the left edge is 0.01 % or less)",
+        xlabel="share of inliers rejected (logarithmic; the left edge is 0.01 % or less)",
         ylabel="share of outliers rejected",
     )
     axes.grid()
     axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), labelspacing=0.8, handlelength=3.2)
     style.set_title(
         figure,
-        "Outliers rejected, against digits rejected",
-        "markers: 95 % of digits are accepted (on the vertical line), 95 % of outliers rejected (on the other)",
+        "Outliers rejected, against inliers rejected",
+        "markers: 95 % of inliers are accepted (on the vertical line), 95 % of outliers rejected (on the other)",
     )
     return figure
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -16,10 +16,14 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hw2.common.constants import IMAGE_SIZE
 from hw2.common.types import FloatArray
 
+if TYPE_CHECKING:  # a figure can be drawn again from its table without PyTorch
+    from hw2.data.image_set import ImageSet
+
 DPI = 120
+# Of more classes than these, a matrix is drawn without numbers.
+NUMBERED_CLASSES = 20
 INK = "#222222"
 QUIET = "#6b6b6b"
 PAPER = "#ffffff"
@@ -148,6 +152,26 @@ def legend_above(axes: Axes, columns: int = 4) -> None:
     )  # fmt: skip
 
 
+def name_columns(axes: Axes, names: Sequence[str]) -> None:
+    """Name the columns of a matrix: slanted where the names are long, some of them where there are many."""
+    step = -(-len(names) // 40)
+    shown = [shorten(name) for name in names[::step]]
+    slanted = max(map(len, shown), default=0) > 2
+    axes.set_xticks(
+        range(0, len(names), step), shown, rotation=60 if slanted else 0, ha="right" if slanted else "center"
+    )
+    if slanted:
+        axes.tick_params(axis="x", labelsize=8.5 if len(names) <= NUMBERED_CLASSES else 6)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a matrix, some of them where there are many."""
+    step = -(-len(names) // 40)
+    axes.set_yticks(range(0, len(names), step), [shorten(name) for name in names[::step]])
+    if len(names) > NUMBERED_CLASSES:
+        axes.tick_params(axis="y", labelsize=6)
+
+
 def hide_frame(axes: Axes) -> None:
     """Without spines and ticks; labels stay."""
     axes.spines[:].set_visible(False)
@@ -187,16 +211,32 @@ def plain_percent(share: float, _: object = None) -> str:
     return f"{100 * share:g} %"
 
 
-def image_grid(rows: Sequence[Sequence[ImageArray | None]], down: int, across: int) -> FloatArray:
-    """Rows of images, uint8 [28, 28], as one image, 0 to 1, with NaN where there is None.
+def side_of(image_set: "ImageSet") -> int:
+    """The longer side of a set's images in pixels: the square in which each is drawn."""
+    return max(image_set.images.shape[1:3])
 
-    down, across: pixels from one image to the next. One image is drawn in a tenth of the time of N axes.
+
+def image_grid(rows: Sequence[Sequence[ImageArray | None]], down: int, across: int, side: int) -> FloatArray:
+    """Rows of images, uint8 [H, W] or [H, W, 3], as one image, 0 to 1, with NaN (white in color) where there is None.
+
+    Each is in the middle of a square of `side` pixels. down, across: pixels from one image to the next. One image is
+    drawn in a tenth of the time of N axes.
     """
     columns = max(len(row) for row in rows)
-    side = IMAGE_SIZE
-    whole = np.full(((len(rows) - 1) * down + side, (columns - 1) * across + side), np.nan)
+    first = next(image for row in rows for image in row if image is not None)
+    colors = first.shape[2:]
+    shape = ((len(rows) - 1) * down + side, (columns - 1) * across + side, *colors)
+    whole = np.full(shape, 1.0 if colors else np.nan)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
             if image is not None:
-                whole[i * down : i * down + side, j * across : j * across + side] = image / 255
+                top, left = ((side - length) // 2 for length in image.shape[:2])
+                top, left = i * down + top, j * across + left
+                whole[top : top + image.shape[0], left : left + image.shape[1]] = image / 255
     return whole
+
+
+def shorten(name: object, length: int = 16) -> str:
+    """A name that has room in a figure: its beginning and its end, where it is longer."""
+    text = str(name)
+    return text if len(text) <= length else f"{text[: length - 6]}…{text[-5:]}"

@@ -1,7 +1,8 @@
 """A custom net: a user's class, with all else that a registered model needs.
 
-The class is an `nn.Module` created without arguments, whose `forward` takes images as BaseCNN's first layer
-sees them (float32 [N, 1, 28, 28], see `preprocess`) and returns logits [N, 10]. The two kinds of channel means that
+The class is an `nn.Module` created without arguments, or with those of `classes`, `channels` and `size` (height and
+width) that its constructor names. Its `forward` takes images as BaseCNN's first layer sees them (float32
+[N, channels, height, width], see `preprocess`) and returns logits [N, classes]. The two kinds of channel means that
 outlier scores are computed from are taken from its layers as they are called:
 
     strokes   the first activation layer (nn.ReLU and its like), else the first layer
@@ -11,6 +12,7 @@ A class says otherwise by the names of layers in its attributes `strokes` and `s
 """
 
 import hashlib
+import inspect
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,16 +26,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import activation
 
-from hw2.common.constants import IMAGE_SIZE, NUM_CLASSES
 from hw2.common.errors import ConfigurationError, Hw2Error, NetError
 from hw2.common.formatting import first_line
-from hw2.models.net import ModelOutputs, Net, preprocess
+from hw2.common.image_spec import STUDY, ImageSpec
+from hw2.models.net import ModelOutputs, Net
 
 MAX_CHANNELS = 1024  # channels whose covariance is still estimated from a few thousand images
 _ADVICE: dict[type[Hw2Error], tuple[str, str]] = {
     ConfigurationError: (  # while it is tried out
         "can't be used",
-        f"it is made without arguments and given float32 [N, 1, {IMAGE_SIZE}, {IMAGE_SIZE}]",
+        "it is made without arguments (or with classes, channels, size) and given float32 {}",
     ),
     NetError: ("failed at work", "mend the class and start again"),  # once it is trained or evaluated
 }
@@ -47,14 +49,14 @@ class CustomNet(Net):
         ConfigurationError: it is no net for these images, with what was found.
     """
 
-    def __init__(self, name: str, source: str) -> None:
-        super().__init__()
+    def __init__(self, name: str, source: str, spec: ImageSpec = STUDY) -> None:
+        super().__init__(spec)
         self.name, self.source = name, source
-        with one_line_errors(name, ConfigurationError):
-            self.net = _instantiate(name, source)
+        with one_line_errors(name, ConfigurationError, spec):
+            self.net = _instantiate(name, source, spec)
             calls = self._probe()
         _check_parameters(name, self.net)
-        self._layers = _layer_rows(self.net, calls)
+        self._layers = _layer_rows(self.net, calls, spec)
         self._early, self._late = _feature_layers(name, self.net, calls)
 
     def forward_preprocessed(self, pixels: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ class CustomNet(Net):
             for layer, hook in ((self._early, first_call), (self._late, last_call))
         ]
         try:
-            logits = self.forward_preprocessed(preprocess(images))
+            logits = self.forward_preprocessed(self.preprocess(images))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -105,15 +107,16 @@ class CustomNet(Net):
         self.net.eval()
         hooks = [module.register_forward_hook(record) for module in names if names[module]]
         try:
-            logits = self.net(preprocess(torch.zeros(_PROBE, IMAGE_SIZE, IMAGE_SIZE)))
+            logits = self.net(self.preprocess(torch.zeros(_PROBE, *self.spec.shape)))
         finally:
             for hook in hooks:
                 hook.remove()
             self.net.train()
-        expected = f"expected a tensor [N, {NUM_CLASSES}] of logits"
+        classes = self.spec.num_classes
+        expected = f"expected a tensor [N, {classes}] of logits"
         if not isinstance(logits, Tensor):
             raise ConfigurationError(f"{self.name}'s forward returned {type(logits).__name__}; {expected}")
-        if logits.shape != (_PROBE, NUM_CLASSES) or not logits.is_floating_point():
+        if logits.shape != (_PROBE, classes) or not logits.is_floating_point():
             raise ConfigurationError(
                 f"{self.name}'s forward returned {str(logits.dtype).rpartition('.')[2]} {list(logits.shape)} for "
                 f"{_PROBE} images; {expected}"
@@ -129,7 +132,7 @@ def source_beside(folder: Path) -> tuple[str, str] | None:
 
 
 @contextmanager
-def one_line_errors(name: str, error_class: type[Hw2Error]) -> Iterator[None]:
+def one_line_errors(name: str, error_class: type[Hw2Error], spec: ImageSpec = STUDY) -> Iterator[None]:
     """Raise what the user's code raises as an error of one line, of a class of `_ADVICE`."""
     try:
         yield
@@ -141,6 +144,7 @@ def one_line_errors(name: str, error_class: type[Hw2Error]) -> Iterator[None]:
         ) from error
     except Exception as error:
         problem, advice = _ADVICE[error_class]
+        advice = advice.format(f"[N, {spec.channels}, {spec.height}, {spec.width}]")
         raise error_class(
             f"{name} {problem}: {type(error).__name__}: {first_line(error)}; {advice}"
         ) from error
@@ -154,11 +158,13 @@ def _load_class(name: str, source: str) -> Any:
     return getattr(module, name)
 
 
-def _instantiate(name: str, source: str) -> nn.Module:
+def _instantiate(name: str, source: str, spec: ImageSpec) -> nn.Module:
     net_class = _load_class(name, source)
     if not (isinstance(net_class, type) and issubclass(net_class, nn.Module)):
         raise ConfigurationError(f"{name} is no torch.nn.Module; derive the class from it")
-    return net_class()
+    known = {"classes": spec.num_classes, "channels": spec.channels, "size": (spec.height, spec.width)}
+    taken = inspect.signature(net_class).parameters
+    return net_class(**{key: value for key, value in known.items() if key in taken})
 
 
 def _check_parameters(name: str, net: nn.Module) -> None:
@@ -213,8 +219,10 @@ def _feature_layers(
     return chosen[0], chosen[1]
 
 
-def _layer_rows(net: nn.Module, calls: list[tuple[str, Tensor]]) -> list[tuple[str, str, int]]:
-    rows = [("input, 1/255, minus mean, over scale", f"1 x {IMAGE_SIZE} x {IMAGE_SIZE}", 0)]
+def _layer_rows(
+    net: nn.Module, calls: list[tuple[str, Tensor]], spec: ImageSpec
+) -> list[tuple[str, str, int]]:
+    rows = [("input, 1/255, minus mean, over scale", f"{spec.channels} x {spec.height} x {spec.width}", 0)]
     seen: set[str] = set()
     for name, output in calls:
         module = net.get_submodule(name)

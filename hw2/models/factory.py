@@ -7,6 +7,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.base_cnn import BaseCNN
 from hw2.models.custom_net import CustomNet
 from hw2.models.net import CustomNetSource, Net
@@ -15,24 +16,29 @@ from hw2.models.net import CustomNetSource, Net
 @overload
 def new_model(seed: int) -> BaseCNN: ...
 @overload
-def new_model(seed: int, custom: CustomNetSource | None) -> Net: ...
-def new_model(seed: int, custom: CustomNetSource | None = None) -> Net:
-    """Create BaseCNN, or the net of `custom`, with PyTorch's default initialization.
+def new_model(seed: int, custom: CustomNetSource | None, spec: ImageSpec = STUDY) -> Net: ...
+def new_model(seed: int, custom: CustomNetSource | None = None, spec: ImageSpec = STUDY) -> Net:
+    """Create BaseCNN, or the net of `custom`, for the images of `spec`, with PyTorch's default initialization.
 
     Its weights are a pure function of `seed`; the global generator is left alone.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BaseCNN() if custom is None else CustomNet(*custom)
+        return BaseCNN(spec) if custom is None else CustomNet(*custom, spec)
 
 
-def model_from_weights(weights: Mapping[str, Tensor], custom: CustomNetSource | None = None) -> Net:
-    """Create BaseCNN, or the net of `custom`, with the weights of a `state_dict`, ready to predict."""
+def model_from_weights(
+    weights: Mapping[str, Tensor], custom: CustomNetSource | None = None, spec: ImageSpec = STUDY
+) -> Net:
+    """Create BaseCNN, or the net of `custom`, for the images of `spec`, with the weights of a `state_dict`.
+
+    It is ready to predict.
+    """
     if custom is None:
         with torch.device("meta"):
-            model: Net = BaseCNN()
+            model: Net = BaseCNN(spec)
     else:
-        model = new_model(0, custom)
+        model = new_model(0, custom, spec)
     model.load_state_dict(dict(weights), assign=True)
     return model.eval().requires_grad_(False)
 

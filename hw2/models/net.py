@@ -5,34 +5,37 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hw2.common.constants import IMAGE_SIZE
-
-# MNIST's mean pixel and a scale, both in units of [0, 1]. 0.5 instead of MNIST's deviation of 0.3081: at that
-# scale a learning rate of 0.1 diverges, at this one it is stable and meets the study's accuracies.
-MEAN = 0.1307
-SCALE = 0.5
+from hw2.common.image_spec import STUDY, ImageSpec
 
 
 class ModelOutputs(NamedTuple):
     """Logits and channel means of N images, from one pass; outlier scores need no more."""
 
-    logits: Tensor  # float32 [N, 10]
+    logits: Tensor  # float32 [N, classes]
     early_features: Tensor  # float32 [N, 32], each channel's mean after the first ReLU
     late_features: Tensor  # float32 [N, 64], each channel's mean after pooling
     # Of a custom net: of an early and of a late layer, of any widths.
 
 
-def preprocess(images: Tensor) -> Tensor:
+def preprocess(images: Tensor, spec: ImageSpec = STUDY) -> Tensor:
     """Normalize raw images.
 
     Args:
-        images: uint8 or float, 0 to 255, [N, 28, 28] or [N, 1, 28, 28].
+        images: uint8 or float, 0 to 255: grey [N, H, W] or [N, 1, H, W], color [N, H, W, 3].
+        spec: What the images are, with mean and scale of each channel.
 
     Returns:
-        float32 [N, 1, 28, 28].
+        float32 [N, channels, H, W].
     """
-    scaled = images.reshape(-1, 1, IMAGE_SIZE, IMAGE_SIZE).to(torch.float32)
-    return (scaled * (1 / 255) - MEAN) * (1 / SCALE)
+    if spec.channels == 1:
+        scaled = images.reshape(-1, 1, spec.height, spec.width).to(torch.float32)
+        return (scaled * (1 / 255) - spec.mean[0]) * (1 / spec.scale[0])
+    scaled = images.reshape(-1, *spec.shape).permute(0, 3, 1, 2).to(torch.float32)
+    mean, factor = (
+        torch.tensor(values, device=images.device).reshape(-1, 1, 1)
+        for values in (spec.mean, [1 / scale for scale in spec.scale])
+    )
+    return (scaled * (1 / 255) - mean) * factor
 
 
 # A custom net: its class, and the Python text that has it.
@@ -40,14 +43,22 @@ CustomNetSource = tuple[str, str]
 
 
 class Net(nn.Module):
-    """A classifier of raw images (see `preprocess`) into ten classes."""
+    """A classifier of raw images (see `preprocess`), which `spec` describes with their classes."""
+
+    def __init__(self, spec: ImageSpec = STUDY) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Normalize raw images as this net's were in training."""
+        return preprocess(images, self.spec)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute logits, float32 [N, 10], of raw images."""
-        return self.forward_preprocessed(preprocess(images))
+        """Compute logits, float32 [N, classes], of raw images."""
+        return self.forward_preprocessed(self.preprocess(images))
 
     def forward_preprocessed(self, pixels: Tensor) -> Tensor:
-        """Compute logits [N, 10] of preprocessed images; all that training needs."""
+        """Compute logits [N, classes] of preprocessed images; all that training needs."""
         raise NotImplementedError
 
     def forward_features(self, images: Tensor) -> ModelOutputs:

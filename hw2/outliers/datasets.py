@@ -1,5 +1,6 @@
 """Sets of images that are no digits."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hw2.common.constants import IMAGE_SIZE
+from hw2.common.constants import DIGITS, IMAGE_SIZE
 from hw2.common.errors import DataError
-from hw2.data.catalog import DATASETS
-from hw2.data.files import expanded, is_folder
+from hw2.data.files import is_folder
+from hw2.data.formats.decode import resize
+from hw2.data.formats.locations import expanded
 from hw2.data.image_set import ImageSet, load_folder, load_split
+from hw2.data.lookup import KNOWN
 from hw2.data.mnist_layout import center_like_mnist
 
 NUM_IMAGES = 10_000
@@ -51,20 +54,64 @@ def load_outliers(
         DataError: an unknown name, or damaged files.
     """
     if name_or_dir in GENERATED:
-        return GENERATED[name_or_dir](digits, seed)
-    if name_or_dir.removesuffix("-sample") in DATASETS:
+        made = GENERATED[name_or_dir](digits, seed)
+    elif name_or_dir.removesuffix("-sample") in KNOWN:
         sibling = data_dir is not None and Path(digits.source).is_relative_to(expanded(data_dir))
-        return load_split(name_or_dir, "test", data_dir, download, sibling)
-    folder = expanded(Path(name_or_dir))
-    if is_folder(folder):
-        return load_folder(folder)
-    names = ", ".join([*GENERATED, *DATASETS])
-    raise DataError(f"unknown outlier set {name_or_dir!r}: expected {names}, or a folder of IDX files")
+        made = load_split(name_or_dir, "test", data_dir, download, sibling)
+    else:
+        folder = expanded(Path(name_or_dir))
+        if not is_folder(folder):
+            names = ", ".join([*GENERATED, *KNOWN])
+            raise DataError(
+                f"unknown outlier set {name_or_dir!r}: expected {names}, or a folder of images or IDX files"
+            )
+        made = load_folder(folder, tuple(digits.images.shape[1:]))
+    return fit_images(made, tuple(digits.images.shape[1:]))
+
+
+def default_sets(digits: ImageSet) -> tuple[str, ...]:
+    """Name the outlier sets that suit images as these: of other data where there are such, else made of them."""
+    if digits.images.shape[1:] == (IMAGE_SIZE, IMAGE_SIZE):
+        return ("fashion-mnist",) if not digits.name.startswith("fashion-mnist") else ("mnist",)
+    return ("inverted", "noise", "patches")
+
+
+def fit_images(image_set: ImageSet, shape: tuple[int, ...]) -> ImageSet:
+    """Make images of the size and colors [H, W] or [H, W, 3] that a model takes; as they are where they have them."""
+    if tuple(image_set.images.shape[1:]) == shape:
+        return image_set
+    mode = "L" if len(shape) == 2 else "RGB"
+    size = shape[1], shape[0]
+    fitted = [
+        np.asarray(resize(Image.fromarray(image).convert(mode), size)) for image in image_set.images.numpy()
+    ]
+    return dataclasses.replace(image_set, images=torch.from_numpy(np.stack(fitted)))
+
+
+def patches(digits: ImageSet, seed: int = 0) -> ImageSet:
+    """Cut test images into 4 x 4 patches or so, and put these together in random order: all but the shape is theirs."""
+    random = np.random.RandomState(seed)
+    images = digits.images.numpy().copy()
+    rows, columns = (np.array_split(np.arange(side), 4) for side in images.shape[1:3])
+    # Of one size, so that each can take another's place.
+    high, wide = min(map(len, rows)), min(map(len, columns))
+    corners = [(row[0], column[0]) for row in rows for column in columns]
+    shuffled = images.copy()
+    for place, image in enumerate(images):
+        for (top, left), source in zip(corners, random.permutation(len(corners)), strict=True):
+            from_top, from_left = corners[source]
+            piece = image[from_top : from_top + high, from_left : from_left + wide]
+            shuffled[place, top : top + high, left : left + wide] = piece
+    source_text = f"{digits.name} {digits.split}, patches in random order with seed {seed}"
+    return dataclasses.replace(
+        digits, name="patches", split="test", images=torch.from_numpy(shuffled), source=source_text
+    )
 
 
 def rotated(digits: ImageSet, seed: int = 0) -> ImageSet:
     """Turn digits by 90 degrees to the left. All of them, though a 0 stays one and an 8 almost."""
     images = digits.images.rot90(1, (1, 2)).contiguous()
+    images = fit_images(dataclasses.replace(digits, images=images), tuple(digits.images.shape[1:])).images
     source = f"{digits.name} {digits.split}, turned by 90 degrees"
     return ImageSet("rotated", "test", images, digits.labels, digits.classes, source)
 
@@ -78,23 +125,31 @@ def inverted(digits: ImageSet, seed: int = 0) -> ImageSet:
 def noise(digits: ImageSet, seed: int = 0) -> ImageSet:
     """Draw 10,000 images of four kinds in turn, each a class.
 
-    uniform: each pixel any value; speckle: pixels white as often as a digit has ink, else black; clouds: a 7
-    x 7 uniform image enlarged; shuffled digit: the pixels of a digit in random order.
+    uniform: each value any; speckle: pixels white as often as an image has ink, else black; clouds: a 7
+    x 7 uniform image enlarged; shuffled digit (or image): the pixels of one in random order.
     """
     random = np.random.RandomState(seed)
     count = NUM_IMAGES // len(NOISES)
+    height, width = digits.images.shape[1:3]
+    channels = tuple(digits.images.shape[3:])
     ink = round(255 * float((digits.images > 127).float().mean()))
-    uniform = _bytes(random, count, IMAGE_SIZE)
-    speckle = np.where(_bytes(random, count, IMAGE_SIZE) < ink, 255, 0).astype(np.uint8)
-    coarse = _bytes(random, count, 7)
-    size = (IMAGE_SIZE, IMAGE_SIZE)
-    clouds = [np.asarray(Image.fromarray(c).resize(size, Image.Resampling.BILINEAR)) for c in coarse]
-    chosen = digits.images.numpy()[random.randint(0, len(digits), count)].reshape(count, -1)
-    shuffled = np.stack([values[random.permutation(IMAGE_SIZE * IMAGE_SIZE)] for values in chosen])
-    kinds = np.stack([uniform, speckle, np.stack(clouds), shuffled.reshape(count, *size)], axis=1)
-    images = torch.from_numpy(kinds.reshape(-1, IMAGE_SIZE, IMAGE_SIZE))
+    uniform = _bytes(random, count, height, width, *channels)
+    speckle = np.where(_bytes(random, count, height, width) < ink, 255, 0).astype(np.uint8)
+    coarse = _bytes(random, count, 7, 7, *channels)
+    clouds = [
+        np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BILINEAR)) for c in coarse
+    ]
+    chosen = digits.images.numpy()[random.randint(0, len(digits), count)].reshape(
+        count, height * width, *channels
+    )
+    shuffled = np.stack([values[random.permutation(height * width)] for values in chosen])
+    if channels:
+        speckle = np.repeat(speckle[..., None], channels[0], axis=-1)
+    kinds = np.stack([uniform, speckle, np.stack(clouds), shuffled.reshape(uniform.shape)], axis=1)
+    images = torch.from_numpy(kinds.reshape(-1, height, width, *channels))
     labels = torch.arange(len(NOISES)).repeat(count)
-    return ImageSet("noise", "test", images, labels, NOISES, f"drawn with seed {seed}")
+    classes = NOISES if digits.classes == DIGITS else (*NOISES[:-1], "shuffled image")
+    return ImageSet("noise", "test", images, labels, classes, f"drawn with seed {seed}")
 
 
 def letters(digits: ImageSet, seed: int = 0) -> ImageSet:
@@ -124,11 +179,12 @@ GENERATED: dict[str, Callable[[ImageSet, int], ImageSet]] = {
     "rotated": rotated,
     "inverted": inverted,
     "noise": noise,
+    "patches": patches,
 }
 
 
-def _bytes(random: np.random.RandomState, count: int, side: int) -> NDArray[np.uint8]:
-    return random.randint(0, 256, (count, side, side), dtype=np.uint8)
+def _bytes(random: np.random.RandomState, *shape: int) -> NDArray[np.uint8]:
+    return random.randint(0, 256, shape, dtype=np.uint8)
 
 
 def _draw_letters() -> dict[tuple[int, int], Image.Image]:

@@ -106,15 +106,15 @@ class OutlierDetector:
         """Compute the share of digits at least as strange, 0 to 1; below 1 / held_out an extrapolation."""
         return np.asarray(np.power(10.0, -np.asarray(score, dtype=np.float64)))
 
-    def describe(self, score: float) -> str:
+    def describe(self, score: float, noun: str = "digit") -> str:
         """Say a score in words: "1 digit in 2,000 looks as strange"; no number beyond the counted ones."""
         if score > math.log10(self.held_out):
-            return f"fewer than 1 digit in {self.held_out:,} looks as strange"
+            return f"fewer than 1 {noun} in {self.held_out:,} looks as strange"
         one_in = 10.0**score
         if one_in < 10:
-            return f"{round(100 / one_in)} digits in 100 look as strange"
+            return f"{round(100 / one_in)} {noun}s in 100 look as strange"
         two_digits = round(one_in, 2 - len(str(int(one_in))))
-        return f"1 digit in {two_digits:,.0f} looks as strange"
+        return f"1 {noun} in {two_digits:,.0f} looks as strange"
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the detector as tensors, for BaseCNN about 115 KB."""
@@ -154,11 +154,11 @@ class OutlierDetector:
 
 
 _SHAPES: dict[str, tuple[int | None, ...]] = {  # None: any number
-    "strokes_means": (10, None),
+    "strokes_means": (None, None),
     "strokes_whitening": (None, None),
-    "shapes_means": (10, None),
+    "shapes_means": (None, None),
     "shapes_whitening": (None, None),
-    "references": (None, 10),
+    "references": (None, None),
     "curve_values": (len(STATISTICS) + 1, NUM_KNOTS),
     "curve_rates": (len(STATISTICS) + 1,),
     **dict.fromkeys(("threshold", "keep", "held_out", "threshold_from_training"), ()),
@@ -167,6 +167,8 @@ _SHAPES: dict[str, tuple[int | None, ...]] = {  # None: any number
 
 def _check_shapes(state: Mapping[str, Tensor]) -> None:
     expected = dict(_SHAPES)
+    classes = state["strokes_means"].shape[:1] if "strokes_means" in state else (None,)
+    expected |= {"shapes_means": (*classes, None), "references": (None, *classes)}
     for kind in ("strokes", "shapes"):  # as many channels as the means have
         channels = state[f"{kind}_means"].shape[-1:] if f"{kind}_means" in state else (None,)
         expected[f"{kind}_whitening"] = (*channels, *channels)

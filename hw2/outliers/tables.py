@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hw2.common.constants import NUM_CLASSES
+from hw2.common.constants import DIGITS, NUM_CLASSES
 from hw2.common.formatting import plural
 from hw2.common.types import BoolArray, FloatArray
 from hw2.data.image_set import ImageSet
@@ -26,21 +26,35 @@ MEAN = f"mean_{DEFAULT_SCORE}"
 
 @dataclass(frozen=True, eq=False)
 class ScoredEvaluation:
-    """One model's answers on one image set. scores: by name, each float64 [N], DEFAULT_SCORE first."""
+    """One model's answers on one image set.
+
+    scores: by name, each float64 [N], DEFAULT_SCORE first; rejected: None for a model without a score of its own, which
+    has no DEFAULT_SCORE either.
+    """
 
     evaluation: Evaluation
     scores: Mapping[str, FloatArray]
-    rejected: BoolArray
+    rejected: BoolArray | None
 
     @classmethod
-    def of(cls, evaluation: Evaluation, detector: OutlierDetector, scorer: Scorer) -> ScoredEvaluation:
-        """With every score of one model."""
+    def of(cls, evaluation: Evaluation, detector: OutlierDetector | None, scorer: Scorer) -> ScoredEvaluation:
+        """With every score of one model; without its own where it has none."""
+        if detector is None:
+            return cls(evaluation, scorer.scores(evaluation), None)
         default = detector.score(evaluation)
         return cls(
             evaluation, {DEFAULT_SCORE: default, **scorer.scores(evaluation)}, detector.is_outlier(default)
         )
 
 
+THRESHOLD_COLUMNS = [
+    *("model", "outliers", "threshold", "digits", "pictures"),
+    *(
+        f"{share}{end}"
+        for share in ("digits_kept", "accuracy_on_kept", "outliers_rejected")
+        for end in ("", "_low", "_high")
+    ),
+]
 ScoredEvaluations = Mapping[str, ScoredEvaluation]  # by model
 
 
@@ -51,8 +65,13 @@ def ensemble_scores(evaluations: ScoredEvaluations) -> dict[str, FloatArray]:
     """
     if len(evaluations) < 2:
         return {}
-    mean = np.mean([scored.scores[DEFAULT_SCORE] for scored in evaluations.values()], axis=0)
-    return {MEAN: mean, **score_ensemble([scored.evaluation for scored in evaluations.values()])}
+    together = score_ensemble([scored.evaluation for scored in evaluations.values()])
+    if any(DEFAULT_SCORE not in scored.scores for scored in evaluations.values()):
+        return together
+    return {
+        MEAN: np.mean([scored.scores[DEFAULT_SCORE] for scored in evaluations.values()], axis=0),
+        **together,
+    }
 
 
 def metrics_table(
@@ -83,12 +102,14 @@ def thresholds_table(
 
     Columns: model, outliers, threshold, digits and images (how many), then digits_kept (share of all
     digits), accuracy_on_kept (accuracy of those) and outliers_rejected, each with the ends of its 95 %
-    Wilson interval. Where no digit is accepted, there is no accuracy on them.
+    Wilson interval. Where no digit is accepted, there is no accuracy on them. No row for a model without a threshold.
     """
     rows = []
     for name, evaluations in outliers.items():
         for model, scored in evaluations.items():
             of_digits = digits[model]
+            if of_digits.rejected is None or scored.rejected is None:
+                continue
             shares = threshold_shares(of_digits.evaluation.correct, of_digits.rejected, scored.rejected)
             row: dict[str, str | float] = {
                 "model": model,
@@ -100,7 +121,7 @@ def thresholds_table(
             for share, (value, low, high) in shares.items():
                 row |= {share: value, f"{share}_low": low, f"{share}_high": high}
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=None if rows else THRESHOLD_COLUMNS)
 
 
 def disagreements(table: pd.DataFrame) -> list[int]:
@@ -141,19 +162,23 @@ def outlier_table(
     evaluations: Mapping[str, Evaluation],
     image_set: ImageSet,
     indices: Sequence[int] = tuple(range(10)),
-    rejected: Mapping[str, BoolArray] | None = None,
+    rejected: Mapping[str, BoolArray | None] | None = None,
 ) -> pd.DataFrame:
     """Tabulate each model's predictions, by its name, for the images at `indices` of a set.
 
     One row a model and image: model, index, label, class, predicted, predicted_class (the class with the
     digit's number, as the study reads it; empty where there is none), matches (predicted = label),
-    confidence, rejected (empty where unknown), probability_0 to probability_9.
+    confidence, rejected (empty where unknown), probability_0 to probability_9. Of a model of other classes than
+    digits predicted_class is its own class, the probabilities are named by its classes, and there is nothing to match.
     """
     classes = image_set.classes
     rows = []
     for model, evaluation in evaluations.items():
+        of_model = (rejected or {}).get(model)
         for index in indices:
             label, predicted = int(evaluation.labels[index]), int(evaluation.predicted[index])
+            of_number = classes[predicted] if predicted < len(classes) else None
+            digits = evaluation.classes == DIGITS
             rows.append(
                 {
                     "model": model,
@@ -161,18 +186,22 @@ def outlier_table(
                     "label": label,
                     "class": classes[label],
                     "predicted": predicted,
-                    "predicted_class": classes[predicted] if predicted < len(classes) else None,
-                    "matches": label == predicted,
+                    "predicted_class": of_number if digits else evaluation.classes[predicted],
+                    **({"matches": label == predicted} if digits else {}),
                     "confidence": evaluation.confidence[index],
-                    "rejected": None if rejected is None else bool(rejected[model][index]),
-                    **{f"probability_{n}": p for n, p in enumerate(evaluation.probabilities[index])},
+                    "rejected": None if of_model is None else bool(of_model[index]),
+                    **{
+                        f"probability_{name}": p
+                        for name, p in zip(evaluation.classes, evaluation.probabilities[index], strict=True)
+                    },
                 }
             )
     return pd.DataFrame(rows)
 
 
 def outlier_matrix_table(evaluation: Evaluation, image_set: ImageSet) -> pd.DataFrame:
-    """Tabulate which digits each class is predicted as: a `confusion_table` with the set's classes as labels."""
-    size = max(len(image_set.classes), 10)
+    """Tabulate which of the model's classes each class is predicted as, a `confusion_table` with both names."""
+    size = max(len(image_set.classes), len(evaluation.classes))
     matrix = confusion_matrix(evaluation.labels, evaluation.predicted, size)
-    return confusion_table(matrix[: len(image_set.classes), :10], image_set.classes)
+    shown = matrix[: len(image_set.classes), : len(evaluation.classes)]
+    return confusion_table(shown, image_set.classes, evaluation.classes)

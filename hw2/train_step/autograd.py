@@ -13,7 +13,7 @@ from torch.nn import functional
 from hw2.common.errors import NetError
 from hw2.models.base_cnn import BaseCNN
 from hw2.models.custom_net import CustomNet, one_line_errors
-from hw2.models.net import Net, preprocess
+from hw2.models.net import Net
 
 
 class AutogradStep:
@@ -90,7 +90,7 @@ class AutogradStep:
     def _logits(self, images: Tensor) -> Tensor:
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             logits: Tensor = self._net.forward_preprocessed(
-                preprocess(images).contiguous(memory_format=torch.channels_last)
+                self._net.preprocess(images).contiguous(memory_format=torch.channels_last)
             )
         return logits.float()
 

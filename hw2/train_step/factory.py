@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.base_cnn import BaseCNN
 from hw2.models.net import Net
 
@@ -25,7 +26,7 @@ class TrainStep(Protocol):
     """The learning rate of the batches to come."""
 
     def prepare(self, images: Tensor) -> Any:
-        """Convert the whole set, uint8 [N, 28, 28], to the layout and precision that the step reads."""
+        """Convert the whole set, uint8 [N, H, W] or [N, H, W, 3], to the layout and precision that the step reads."""
         ...
 
     def __call__(self, prepared: Any, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,6 +50,16 @@ class TrainStep(Protocol):
         ...
 
 
+def has_kernels(model: Net) -> bool:
+    """Whether there are kernels for this net: for BaseCNN on images as the study's."""
+    return isinstance(model, BaseCNN) and fits_kernels(model.spec)
+
+
+def fits_kernels(spec: ImageSpec) -> bool:
+    """Whether BaseCNN has kernels for images of this size and so many classes, however they are normalized."""
+    return spec.shape == STUDY.shape and spec.num_classes == STUDY.num_classes
+
+
 def backend_name(device: str, custom_net: bool = False) -> str:
     """Name the backend of a step here, which decides the last bits. custom_net: for another net than BaseCNN."""
     if device != "cpu" or custom_net or find_spec("numba") is None:
@@ -70,10 +81,11 @@ def make_train_step(
 ) -> TrainStep:
     """Create a step that starts from a copy of `model`'s weights."""
     dtype = _DTYPES[precision]
-    if not isinstance(model, BaseCNN) or backend_name(device) == "autograd":
+    if not has_kernels(model) or backend_name(device) == "autograd":
         from hw2.train_step.autograd import AutogradStep
 
         return AutogradStep(model, lr=lr, momentum=momentum, dtype=dtype, device=device)
     from hw2.train_step.winograd import WinogradStep
 
+    assert isinstance(model, BaseCNN)
     return WinogradStep(model, lr=lr, momentum=momentum, dtype=dtype, batch_size=batch_size)

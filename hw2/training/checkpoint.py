@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hw2.common.errors import CheckpointError
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.training.trainer import EpochResult, TrainingState
 
 _MAGIC = b"hw2 state 1\n"
@@ -27,6 +28,8 @@ def save(path: Path, state: TrainingState) -> None:
     plain = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     plain["history"] = [dataclasses.asdict(result) for result in state.history]
     plain["own_net"] = plain.pop("custom_net")  # the key since the first version
+    if plain.pop("images") != STUDY:
+        plain["images"] = state.images.to_json()
     torch.save(plain, buffer)
     payload = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +87,8 @@ def _read(path: Path) -> TrainingState:
     plain: dict[str, Any] = torch.load(io.BytesIO(_payload(path)), weights_only=True)
     plain["history"] = [EpochResult(**row) for row in plain["history"]]
     plain["custom_net"] = plain.pop("own_net", None)
-    return TrainingState(**plain)
+    images = plain.pop("images", None)  # a state without it is of images as the study's
+    return TrainingState(**plain, images=ImageSpec.from_json(images) if images else STUDY)
 
 
 def _payload(path: Path) -> bytes:

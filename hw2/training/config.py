@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from hw2.common.constants import MAX_SIDE, MIN_SIDE
 from hw2.common.errors import ConfigurationError
 from hw2.common.formatting import format_float
 from hw2.models import net_source
@@ -32,7 +33,8 @@ class TrainingConfig:
     training set, or None for 5,000 (a twelfth of a set smaller than 60,000). epochs: 1 to 1,000,000. threads:
     processor threads, to 1,024; 0 for all cores, or for a custom net as many as are fastest. model: `base-cnn`, or
     FILE.py:CLASS for a custom net (see `hw2.models.custom_net`); model_source is that file's text, read when the
-    configuration is created and part of it from then on.
+    configuration is created and part of it from then on. image_size: side of the square that the images of class
+    folders are made into, 8 to 128; None to take them as they are.
 
     Raises:
         ConfigurationError: a value that can't be trained with.
@@ -51,6 +53,7 @@ class TrainingConfig:
     device: str = "auto"
     threads: int = 0
     model: str = net_source.BASE
+    image_size: int | None = None
     model_source: str = dataclasses.field(default="", repr=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +75,10 @@ class TrainingConfig:
             self.validation_size is None or self.validation_size >= 0,
             f"validation_size is {self.validation_size}; it must be a whole number from 0",
         )
+        _require(
+            self.image_size is None or MIN_SIDE <= self.image_size <= MAX_SIDE,
+            f"image_size is {self.image_size}; it must be a whole number from {MIN_SIDE} to {MAX_SIDE}",
+        )
         for name, choices in (("precision", PRECISIONS), ("device", DEVICES), ("optimizer", OPTIMIZERS)):
             value = getattr(self, name)
             _require(value in choices, f"{name} is {value!r}; it must be one of {', '.join(choices)}")
@@ -84,7 +91,7 @@ class TrainingConfig:
     def name(self) -> str:
         """The run's name: learning rate and epochs, and whatever else is not the default."""
         words = [f"lr={format_float(self.lr)}", f"epochs={self.epochs}"]
-        named = ("batch_size", "momentum", "warmup", "seed", "dataset", "precision")
+        named = ("batch_size", "momentum", "warmup", "seed", "dataset", "image_size", "precision")
         words += [f"{k}={getattr(self, k)}" for k in named if getattr(self, k) != _DEFAULTS[k]]
         words += [f"model={self.model_name}"] if self.model_source else []
         return " ".join(words)
@@ -99,9 +106,12 @@ class TrainingConfig:
         """Class and source of a custom net, as `new_model` takes them; None for BaseCNN."""
         return (net_source.class_name(self.model), self.model_source) if self.model_source else None
 
-    def for_training_set(self, images: int) -> "TrainingConfig":
-        """Return the configuration with its `validation_size` resolved for a training set of `images`."""
-        size = self.validation_size
+    def for_training_set(self, images: int, validation_size: int | None = None) -> "TrainingConfig":
+        """Return the configuration with its `validation_size` resolved for a training set of `images`.
+
+        validation_size: instead of the configuration's own, where it is not None.
+        """
+        size = self.validation_size if validation_size is None else validation_size
         if size is None:
             size = min(VALIDATION_SIZE, images // SMALL_VALIDATION_SHARE)
         left = images - size

@@ -18,6 +18,7 @@ from hw2.training.runtime import ResolvedRuntime
 # of an identity by its value, and so are the data.
 HASHED_SOURCES = (
     "common/constants.py",
+    "common/image_spec.py",
     "models/base_cnn.py",
     "models/custom_net.py",
     "models/factory.py",
@@ -109,9 +110,10 @@ def hash_sources(config: TrainingConfig) -> str:
 def _requested(config: TrainingConfig) -> dict[str, Any]:
     """The configuration without epochs and threads; a custom net by its class.
 
-    Its source is part of the code, and its file's place changes nothing.
+    Its source is part of the code, and its file's place changes nothing. The size that images are made into is part of
+    the data.
     """
-    left_out = ("epochs", "threads", "model_source")
+    left_out = ("epochs", "threads", "model_source", "image_size")
     requested = {k: v for k, v in dataclasses.asdict(config).items() if k not in left_out}
     return requested | {"model": net_source.class_name(config.model)}
 

@@ -31,13 +31,16 @@ def native_bfloat16() -> bool:
 
 
 def resolve_runtime(
-    config: TrainingConfig, threads: Callable[[TrainingConfig, int, str], int] | None = None
+    config: TrainingConfig,
+    threads: Callable[[TrainingConfig, int, str], int] | None = None,
+    by_autograd: bool | None = None,
 ) -> ResolvedRuntime:
     """Resolve the configuration's `auto` on this machine.
 
     Args:
-        threads: Chooses how many threads a custom net gets, of so many at most and in a precision, where it may have
-            all cores; `hw2.training.thread_count.fastest_threads` by default.
+        threads: Chooses how many threads a net without kernels gets, of so many at most and in a precision, where it
+            may have all cores; `hw2.training.thread_count.fastest_threads` by default.
+        by_autograd: Whether the net has no kernels; None: whether it is a custom net.
 
     Raises:
         ConfigurationError: it asks for a device or a precision that the machine lacks.
@@ -59,7 +62,8 @@ def resolve_runtime(
     )
     precision = "bfloat16" if native and config.precision != "float32" else "float32"
     most = config.threads or torch.get_num_threads()
-    if config.custom_net is not None and device == "cpu" and config.threads == 0 and most > 1:
+    by_autograd = config.custom_net is not None if by_autograd is None else by_autograd
+    if by_autograd and device == "cpu" and config.threads == 0 and most > 1:
         from hw2.training.thread_count import fastest_threads
 
         most = (threads or fastest_threads)(config, most, precision)

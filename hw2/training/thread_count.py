@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.factory import new_model
 from hw2.training.config import TrainingConfig
 from hw2.training.speed import least_seconds, noise_batch
@@ -14,14 +15,14 @@ from hw2.training.speed import least_seconds, noise_batch
 _GAIN = 0.1  # more threads must be so much faster
 
 
-def fastest_threads(config: TrainingConfig, most: int, precision: str) -> int:
+def fastest_threads(config: TrainingConfig, most: int, precision: str, spec: ImageSpec = STUDY) -> int:
     """From 1 to `most`, for the configuration's net and batch size on this processor; some seconds at most."""
     from hw2.train_step.autograd import AutogradStep
 
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    model = new_model(config.seed, config.custom_net)
+    model = new_model(config.seed, config.custom_net, spec)
     step = AutogradStep(model, lr=0.0, momentum=config.momentum, dtype=dtype, device="cpu")
-    return choose(noise_batch(step, config.batch_size), most)
+    return choose(noise_batch(step, config.batch_size, spec=spec), most)
 
 
 def choose(batch: Callable[[], object], most: int) -> int:

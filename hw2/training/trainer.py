@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hw2.common import active_time
 from hw2.common.errors import CheckpointError, DivergenceError
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.data.image_set import ImageSet
 from hw2.models.factory import model_from_weights, new_model
 from hw2.models.net import CustomNetSource, Net
@@ -73,11 +74,12 @@ class TrainingState:
     batch_losses: list[tuple[int, float]] = field(default_factory=list)  # all that `Progress` has reported
     history: list[EpochResult] = field(default_factory=list)
     custom_net: CustomNetSource | None = None  # as in the configuration
+    images: ImageSpec = STUDY  # those trained on
 
     def model(self) -> Net:
         """Create the net with these weights, ready to predict."""
         weights = {k: v for k, v in self.weights.items() if not k.startswith("momentum.")}
-        return model_from_weights(weights, self.custom_net)
+        return model_from_weights(weights, self.custom_net, self.images)
 
 
 def shuffled_indices(seed: int, epoch: int, images: int) -> Tensor:
@@ -112,7 +114,7 @@ class Trainer:
         self.fingerprint = fingerprint(config, dataset_sha256, runtime)
         self._on_gpu = runtime.device == "cuda"
         torch.set_num_threads(runtime.threads)
-        model = new_model(config.seed, config.custom_net)
+        model = new_model(config.seed, config.custom_net, train.spec)
         self._step = make_train_step(
             model,
             lr=config.lr,
@@ -122,7 +124,9 @@ class Trainer:
             batch_size=config.batch_size,
         )
         if state is None:
-            state = TrainingState(self.fingerprint, self._step.state(), custom_net=config.custom_net)
+            state = TrainingState(
+                self.fingerprint, self._step.state(), custom_net=config.custom_net, images=train.spec
+            )
         elif state.fingerprint != self.fingerprint:
             raise CheckpointError(
                 f"the saved state has fingerprint {state.fingerprint[:12]}, this training {self.fingerprint[:12]}: "
@@ -130,6 +134,7 @@ class Trainer:
             )
         else:
             self._step.load(state.weights)
+        self._spec = train.spec
         self.batches_per_epoch = math.ceil(len(train) / config.batch_size)
         self._images = self._step.prepare(train.images)
         self._labels = train.labels.to(runtime.device)
@@ -159,6 +164,7 @@ class Trainer:
             batch_losses=list(self.batch_losses),
             history=list(self.history),
             custom_net=self.config.custom_net,
+            images=self._spec,
         )
 
     def epochs(self, on_progress: Callable[[Progress], None] | None = None) -> Iterator[EpochResult]:

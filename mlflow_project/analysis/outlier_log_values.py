@@ -68,7 +68,7 @@ def files(test: "OutlierTest", folder: Path) -> Iterator[Artifact]:
     for set_name, judgements in sets.items():
         for model, judged in judgements.items():
             path = f"predictions/{set_name}_{model}.parquet"
-            frame = predictions_frame(judged.evaluation, judged.scores[DEFAULT_SCORE], judged.rejected)
+            frame = predictions_frame(judged.evaluation, judged.scores.get(DEFAULT_SCORE), judged.rejected)
             write_predictions(folder / path, frame)
             yield Artifact(path, folder / path)
     for stem, table, figure in render_plots(test):
@@ -85,9 +85,11 @@ def render_plots(test: "OutlierTest") -> "Iterator[tuple[str, pd.DataFrame, Figu
     coverage = {
         model: coverage_table(-judged.scores[DEFAULT_SCORE], judged.evaluation.correct)
         for model, judged in test.digits.items()
+        if DEFAULT_SCORE in judged.scores
     }
-    together = pd.concat([table.assign(model=model) for model, table in coverage.items()])
-    yield "accuracy_against_coverage", together, figures.accuracy_against_coverage(coverage)
+    if coverage:
+        together = pd.concat([table.assign(model=model) for model, table in coverage.items()])
+        yield "accuracy_against_coverage", together, figures.accuracy_against_coverage(coverage)
     for name in test.outlier_sets:
         yield from _plots_of_set(test, name)
 
@@ -102,9 +104,11 @@ def _plots_of_set(test: "OutlierTest", name: str) -> "Iterator[tuple[str, pd.Dat
         table = figures.outlier_matrix_table(judged.evaluation, image_set)
         yield f"outlier_matrix_{name}_{model}", table, figures.outlier_matrix(table, model)
         of_digits = test.digits[model].scores
-        pair = {test.digit_set.name: of_digits[DEFAULT_SCORE], name: judged.scores[DEFAULT_SCORE]}
-        table = figures.outlier_scores_table(pair, test.models[model].detector.threshold)
-        yield f"outlier_scores_{name}_{model}", table, figures.outlier_scores(table)
+        detector = test.models[model].detector
+        if detector is not None:
+            pair = {test.digit_set.name: of_digits[DEFAULT_SCORE], name: judged.scores[DEFAULT_SCORE]}
+            table = figures.outlier_scores_table(pair, detector.threshold)
+            yield f"outlier_scores_{name}_{model}", table, figures.outlier_scores(table)
         table = figures.roc_table({score: (of_digits[score], judged.scores[score]) for score in of_digits})
         yield f"roc_curves_{name}_{model}", table, figures.roc_curves(table)
     digits, outliers = ensemble_scores(test.digits), ensemble_scores(test.outliers[name])

@@ -8,12 +8,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_project.analysis.outlier_result import EXAMPLES, SETS, OutlierTest
+from hw2.common.constants import DIGITS
+from hw2.data.catalog import SAMPLE_SUFFIX
+from hw2.data.lookup import KNOWN
+from mlflow_project.analysis.outlier_result import EXAMPLES, OutlierTest
 from mlflow_project.analysis.run_selection import search
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.registry.registered_model import LoadedModel, RegisteredModel
-from mlflow_project.registry.stored_runs import RunRecord
+from mlflow_project.registry.stored_runs import RunRecord, fetch_or_none
 from mlflow_project.registry.versions import SEARCHABLE, Version
 from mlflow_project.tracking.active_run import ActiveRun
 from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_errors
@@ -33,7 +36,7 @@ EVALUATING, MEASURING = 0.6, 0.25
 def run_outlier_test(
     registry: RegisteredModel,
     models: Sequence[str],
-    sets: Sequence[str] = SETS,
+    sets: Sequence[str] | None = None,
     examples: int = EXAMPLES,
     data_dir: Path | None = None,
     listener: ProgressListener | None = None,
@@ -43,12 +46,12 @@ def run_outlier_test(
     params: Mapping[str, str] | None = None,
     shutdown: GracefulShutdown | None = None,
 ) -> OutlierTest:
-    """Evaluate models on all digits that they were tested on and on all images of the outlier sets, as one run.
+    """Evaluate models on all images that they were tested on and on all images of the outlier sets, as one run.
 
     Args:
         registry: Of the models.
         models: As `RegisteredModel.resolve` takes them.
-        sets: As `hw2.outliers.datasets.load_outliers` takes them.
+        sets: As `hw2.outliers.datasets.load_outliers` takes them; None for those that suit the models' images.
         examples: Images that are shown one by one.
         data_dir: Folder of the full data.
         listener: Receives progress.
@@ -62,9 +65,9 @@ def run_outlier_test(
         RegistryError, UsageError, DataError: Something can't be had, before there is a run.
         Interrupted: A signal came; the run is marked KILLED.
     """
+    from hw2.outliers.datasets import default_sets
     from mlflow_project.analysis import outlier_log_values
 
-    params = params or {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
     listener = listener or ProgressListener()
     with shutdown or GracefulShutdown() as shutdown:
 
@@ -74,8 +77,16 @@ def run_outlier_test(
 
         versions = registry.resolve_all(models)
         loaded = {name: registry.load(version) for name, version in versions.items()}
-        dataset = _digits(versions, data_dir, download)
+        dataset = _tested_on(registry, versions, data_dir, download, listener)
+        sets = default_sets(dataset.test) if sets is None else sets
+        shown = {"models": ",".join(models), "outliers": ",".join(sets), "examples": str(examples)}
+        params = shown | dict(params or {})
         outlier_sets = _outlier_sets(sets, dataset, data_dir, download, listener)
+        for name, model in loaded.items():
+            if model.detector is None:
+                listener.warning(
+                    f"{name} has no outlier score of its own: it had too few images to fit one on"
+                )
         for name, version in versions.items():
             config = " ".join(f"{key}={version.tags[key]}" for key in SEARCHABLE if key in version.tags)
             listener.info(f"{name}: {version.name} version {version.number}, {config}")
@@ -102,15 +113,18 @@ def run_outlier_test(
 def find_outlier_test(
     registry: RegisteredModel,
     models: Sequence[str],
-    sets: Sequence[str] = SETS,
+    sets: Sequence[str] | None = None,
     examples: int = EXAMPLES,
     data_dir: Path | None = None,
     *,
     download: bool = False,
 ) -> RunRecord | None:
     """Find the newest completed run of what `run_outlier_test` would do: these versions, images and examples."""
+    from hw2.outliers.datasets import default_sets
+
     versions = registry.resolve_all(models)
-    dataset = _digits(versions, data_dir, download)
+    dataset = _tested_on(registry, versions, data_dir, download, ProgressListener())
+    sets = default_sets(dataset.test) if sets is None else sets
     outlier_sets = _outlier_sets(sets, dataset, data_dir, download, ProgressListener())
     images = {(name, image_set.sha256) for name, image_set in outlier_sets.items()}
     with mlflow_errors():
@@ -130,7 +144,13 @@ def find_outlier_test(
     return None
 
 
-def _digits(versions: dict[str, Version], data_dir: Path | None, download: bool) -> "Dataset":
+def _tested_on(
+    registry: RegisteredModel,
+    versions: dict[str, Version],
+    data_dir: Path | None,
+    download: bool,
+    listener: ProgressListener,
+) -> "Dataset":
     """Load the data set that all these models were trained and tested on."""
     from hw2.data.image_set import load_dataset
 
@@ -144,17 +164,37 @@ def _digits(versions: dict[str, Version], data_dir: Path | None, download: bool)
         names[version.tags["dataset_sha256"]] = f"{name} on {version.tags['dataset']}"
     if len(names) > 1:
         raise UsageError(
-            f"the models were tested on different digits ({', '.join(names.values())}); test them apart"
+            f"the models were tested on different images ({', '.join(names.values())}); test them apart"
         )
     expected = next(iter(names))
-    wanted = next(iter(versions.values())).tags["dataset"]
-    dataset = load_dataset(wanted, data_dir, download)
+    version = next(iter(versions.values()))
+    wanted, image_size = _where_images_are(registry, version, data_dir)
+    dataset = load_dataset(wanted, data_dir, download, image_size, listener.task)
     if dataset.sha256 != expected:
         raise UsageError(
             f"{wanted} as read here ({dataset.name}, {dataset.test.source}) has SHA-256 {dataset.sha256[:12]}, "
             f"the models were trained on {expected[:12]}; give the folder of their images by --data-dir"
         )
     return dataset
+
+
+def _where_images_are(
+    registry: RegisteredModel, version: Version, data_dir: Path | None
+) -> tuple[str, int | None]:
+    """Return a known set's name, or the path that a version's run had its images from, with their --image-size.
+
+    Where they aren't there any more, `data_dir` is that path.
+    """
+    name = version.tags["dataset"]
+    if name.removesuffix(SAMPLE_SUFFIX) in KNOWN:
+        return name, None
+    run = fetch_or_none(lambda: registry.client.get_run(version.run_id)) if version.run_id else None
+    params = run.data.params if run is not None else {}
+    path = params.get("dataset", name)
+    if data_dir is not None and not Path(path).exists():
+        path = str(data_dir)
+    size = params.get("image_size")
+    return path, int(size) if size else None
 
 
 def _outlier_sets(
@@ -169,9 +209,9 @@ def _outlier_sets(
     loaded: dict[str, ImageSet] = {}
     for query in sets:
         image_set = load_outliers(query, data_dir, dataset.test, download=download)
-        if _are_the_digits(query, image_set, dataset.test):
+        if _are_the_tested(query, image_set, dataset.test):
             raise UsageError(
-                f"{query} are the digits that the models were tested on; name another outlier set"
+                f"{query} are the images that the models were tested on; name another outlier set"
             )
         if image_set.name == f"{query}-sample":
             listener.warning(
@@ -188,7 +228,7 @@ def _outlier_sets(
     return loaded
 
 
-def _are_the_digits(query: str, image_set: "ImageSet", digits: "ImageSet") -> bool:
+def _are_the_tested(query: str, image_set: "ImageSet", digits: "ImageSet") -> bool:
     """Return whether a set is the digits by name, also as a sample of them, or by its images, whatever its labels."""
     import torch
 
@@ -246,7 +286,11 @@ def _evaluate_models(
         )
         for name, image_set in outlier_sets.items()
     }
-    countable = [tables[name] for name, image_set in outlier_sets.items() if len(image_set.classes) == 10]
+    countable = [
+        tables[name]
+        for name, image_set in outlier_sets.items()
+        if len(image_set.classes) == len(DIGITS) and "matches" in tables[name]
+    ]
     return OutlierTest(
         models=loaded,
         digit_set=dataset.test,
@@ -255,7 +299,7 @@ def _evaluate_models(
         outliers=outliers,
         measures=outlier_tables.metrics_table(digits, outliers),
         thresholds=outlier_tables.thresholds_table(
-            digits, outliers, {name: model.detector.threshold for name, model in loaded.items()}
+            digits, outliers, {n: m.detector.threshold for n, m in loaded.items() if m.detector is not None}
         ),
         examples=tables,
         matches=LabelMatches.of(countable) if countable else None,

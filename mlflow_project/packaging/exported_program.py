@@ -19,9 +19,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from hw2.common import constants
-from hw2.common.constants import IMAGE_SIZE
+from hw2.common import constants, image_spec
 from hw2.common.errors import ConfigurationError
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models import base_cnn, custom_net, factory, net
 from hw2.models.factory import new_model
 from hw2.models.net import CustomNetSource
@@ -34,15 +34,15 @@ _TABLE = f"{_WEIGHTS}model_weights_config.json"
 _LAYOUT = {"archive_format": b"pt2", "archive_version": b"0"}
 
 
-def validate_custom_net(custom: CustomNetSource) -> None:
+def validate_custom_net(custom: CustomNetSource, spec: ImageSpec = STUDY) -> None:
     """Raise ConfigurationError where the net can't be made, has wrong outputs or can't be exported."""
-    new_model(0, custom)
+    new_model(0, custom, spec)
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     # PyTorch would warn and print the program; here it is one line.
     disabled, logger.disabled = logger.disabled, True
     try:
         with redirect_stderr(io.StringIO()):
-            _template(custom)
+            _template(custom, spec)
     except (Exception, SystemExit) as error:  # PyTorch raises a dozen kinds
         raise ConfigurationError(
             f"{custom[0]} can't be exported for MLflow by torch.export ({first_line(error)}); "
@@ -52,20 +52,24 @@ def validate_custom_net(custom: CustomNetSource) -> None:
         logger.disabled = disabled
 
 
-def exported_program(weights: Mapping[str, Tensor], custom: CustomNetSource | None = None) -> bytes:
+def exported_program(
+    weights: Mapping[str, Tensor], custom: CustomNetSource | None = None, spec: ImageSpec = STUDY
+) -> bytes:
     """Export a net with these weights.
 
     Args:
         weights: Of BaseCNN or of the custom net.
         custom: The custom net's name and source; None for BaseCNN.
+        spec: The images that it takes.
 
     Returns:
-        A `pt2` file's content: a program from uint8 [N, 28, 28] for any N to logits, float32 [N, 10].
+        A `pt2` file's content: a program from uint8 [N, 28, 28] (or as `spec` has them) for any N to logits, float32
+        [N, classes].
 
     Raises:
         ValueError: The weights' names or sizes are not those of the net.
     """
-    return _filled(_template(custom), weights) or _trace(custom, weights)
+    return _filled(_template(custom, spec), weights) or _trace(custom, spec, weights)
 
 
 def _filled(template: bytes, weights: Mapping[str, Tensor]) -> bytes | None:
@@ -100,10 +104,14 @@ def _filled(template: bytes, weights: Mapping[str, Tensor]) -> bytes | None:
 
 
 @cache
-def _template(custom: CustomNetSource | None) -> bytes:
+def _template(custom: CustomNetSource | None, spec: ImageSpec = STUDY) -> bytes:
     """Return a traced program with any weights: the cached one, else a new one, which is cached if the disk allows."""
-    texts = [inspect.getsource(module) for module in (constants, net, base_cnn, factory, custom_net)]
-    code = hashlib.sha256("\n".join([*texts, *(custom or ())]).encode()).hexdigest()
+    texts = [
+        inspect.getsource(module) for module in (constants, image_spec, net, base_cnn, factory, custom_net)
+    ]
+    code = hashlib.sha256(
+        "\n".join([*texts, *(custom or ()), *([] if spec == STUDY else [spec.to_json()])]).encode()
+    ).hexdigest()
     cached = state_dir.state_dir() / "exported" / f"{torch.__version__}-{code[:16]}.pt2"
     try:
         content = cached.read_bytes()
@@ -112,7 +120,7 @@ def _template(custom: CustomNetSource | None) -> bytes:
                 return content
     except (OSError, zipfile.BadZipFile):
         pass
-    content = _trace(custom)
+    content = _trace(custom, spec)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         part = cached.with_suffix(f".{os.getpid()}")
@@ -123,16 +131,18 @@ def _template(custom: CustomNetSource | None) -> bytes:
     return content
 
 
-def _trace(custom: CustomNetSource | None, weights: Mapping[str, Tensor] | None = None) -> bytes:
+def _trace(
+    custom: CustomNetSource | None, spec: ImageSpec = STUDY, weights: Mapping[str, Tensor] | None = None
+) -> bytes:
     """Trace a new program, of the weights if some are given; ValueError where they are not those of the net."""
-    base_cnn = new_model(0, custom).eval()
+    base_cnn = new_model(0, custom, spec).eval()
     if weights is not None:
         try:
             base_cnn.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"weights of another net: {' '.join(str(error).split())}") from error
     # Two images: of one, PyTorch would learn that there is always one.
-    example = torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)
+    example = torch.zeros(2, *spec.shape, dtype=torch.uint8)
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own, about its own modules

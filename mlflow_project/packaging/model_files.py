@@ -3,7 +3,8 @@
 MLmodel                     two flavours: pytorch, and python_function with our columns
 data/model.pt2              for pytorch: the exported program, which gives logits
 extra_files/weights.pt      for python_function and for ourselves: the class is rebuilt from these two,
-extra_files/detector.pt     which need no pickle
+extra_files/detector.pt     which need no pickle (no detector where there were too few images to fit one)
+extra_files/images.json     only of other images than MNIST's: their size, colors, classes and normalization
 extra_files/CLASS.py        only of another net than BaseCNN: the Python text that has the class
 extra_files/SHA256SUMS
 code/                       the modules that python_function needs
@@ -21,17 +22,26 @@ import torch
 from torch import Tensor
 
 from hw2.common.errors import CheckpointError, ConfigurationError
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.custom_net import CustomNet, source_beside
 from hw2.models.factory import model_from_weights, weights_sha256
 from hw2.models.net import Net
 from hw2.outliers.detector import OutlierDetector
 from mlflow_project.common.errors import RegistryError
 from mlflow_project.common.text import first_line
-from mlflow_project.packaging.pyfunc_model import CHECKSUMS_FILE, COLUMNS, DETECTOR_FILE, WEIGHTS_FILE
+from mlflow_project.packaging.pyfunc_model import (
+    CHECKSUMS_FILE,
+    DETECTOR_FILE,
+    IMAGES_FILE,
+    WEIGHTS_FILE,
+    columns,
+    read_spec,
+)
 
 EXTRA = "extra_files"
 WEIGHTS = f"{EXTRA}/{WEIGHTS_FILE}"
 DETECTOR = f"{EXTRA}/{DETECTOR_FILE}"
+IMAGES = f"{EXTRA}/{IMAGES_FILE}"
 CHECKSUMS = f"{EXTRA}/{CHECKSUMS_FILE}"
 PROGRAM = "data/model.pt2"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "torch")
@@ -42,14 +52,14 @@ DELIVERY_KEYS = ("artifact_path", "model_id", "model_uuid", "run_id")
 _UNHASHED = ("registered_model_meta", CHECKSUMS)
 
 
-def write_model_files(folder: Path, model: Net, detector: OutlierDetector, example: Tensor) -> int:
+def write_model_files(folder: Path, model: Net, detector: OutlierDetector | None, example: Tensor) -> int:
     """Write a model's files into `folder`, which must not exist.
 
     Args:
         folder: Where to.
         model: The trained net.
-        detector: Its outlier detector.
-        example: uint8 [N, 28, 28], stored as an example of a request.
+        detector: Its outlier detector; None where it has none.
+        example: Raw images, uint8, stored as an example of a request.
 
     Returns:
         The size of the weights' file in bytes.
@@ -63,11 +73,14 @@ def write_model_files(folder: Path, model: Net, detector: OutlierDetector, examp
     custom = (model.name, model.source) if isinstance(model, CustomNet) else None
     if custom is not None:
         (folder / EXTRA / f"{custom[0]}.py").write_text(custom[1], encoding="utf-8")
-    (folder / PROGRAM).write_bytes(exported_program(weights, custom))
+    (folder / PROGRAM).write_bytes(exported_program(weights, custom, model.spec))
     _save(weights, folder / WEIGHTS)
-    _save(detector.state_dict(), folder / DETECTOR)
+    if detector is not None:
+        _save(detector.state_dict(), folder / DETECTOR)
+    if model.spec != STUDY:
+        (folder / IMAGES).write_text(model.spec.to_json(), encoding="utf-8")
     _write_environment(folder)
-    _describe(folder, bundle_code(folder / "code"), example)
+    _describe(folder, bundle_code(folder / "code"), example, model.spec, detector is not None)
     (folder / CHECKSUMS).write_text(_sums(folder), encoding="utf-8")
     return (folder / WEIGHTS).stat().st_size
 
@@ -91,7 +104,7 @@ def _write_environment(folder: Path) -> None:
     (folder / "python_env.yaml").write_text(json.dumps(environment, indent=2), encoding="utf-8")
 
 
-def _describe(folder: Path, loader: str, example: Tensor) -> None:
+def _describe(folder: Path, loader: str, example: Tensor, spec: ImageSpec, scored: bool) -> None:
     """Write `MLmodel`, with its example of a request."""
     import numpy as np
 
@@ -108,7 +121,7 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
             # Lets everything pass: with bytes here, MLflow would cut fractions to 0 before anybody sees them.
             # `PyfuncModel.predict` checks.
             inputs=schema([types.TensorSpec(np.dtype(object), (-1,))]),
-            outputs=schema([types.ColSpec(kind, name) for name, kind in COLUMNS.items()]),
+            outputs=schema([types.ColSpec(kind, name) for name, kind in columns(spec, scored).items()]),
         ),
         saved_input_example_info={
             "artifact_path": names[0],
@@ -116,6 +129,7 @@ def _describe(folder: Path, loader: str, example: Tensor) -> None:
             "type": "ndarray",
             "format": "tf-serving",
         },
+        metadata=None if spec == STUDY else {"images": f"uint8 {spec.form}", "classes": list(spec.classes)},
     )
     card.add_flavor("pytorch", model_data="data", pytorch_version=str(torch.__version__), code=None)
     # As `mlflow.pyfunc.add_to_model` would, whose module warns of itself and takes a second to import.
@@ -185,10 +199,13 @@ def verify(folder: Path, recorded: dict[str, str], name: str) -> None:
         )
 
 
-def read_model(folder: Path, name: str) -> tuple[Net, OutlierDetector]:
-    """Load the class with its weights, and the detector. Verify first: a custom net's Python source is run."""
+def read_model(folder: Path, name: str) -> tuple[Net, OutlierDetector | None]:
+    """Load the class with its weights, and the detector if any. Verify first: a custom net's Python source is run."""
     try:
-        model = model_from_weights(_read_tensors(folder / WEIGHTS, name), source_beside(folder / EXTRA))
+        weights = _read_tensors(folder / WEIGHTS, name)
+        model = model_from_weights(weights, source_beside(folder / EXTRA), read_spec(folder / EXTRA))
+        if not (folder / DETECTOR).is_file():
+            return model, None
         return model, OutlierDetector.from_state_dict(_read_tensors(folder / DETECTOR, name))
     except (RuntimeError, CheckpointError, ConfigurationError) as error:
         raise RegistryError(f"{name} can't be loaded: {first_line(error)}") from error

@@ -27,11 +27,11 @@ _DIGITS = 9  # of a version's number; a longer one can't be looked up in a store
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A verified version as its class, with the detector that was registered with it."""
+    """A verified version as its class, with the detector that was registered with it; None where it has none."""
 
     version: Version
     model: "Net"
-    detector: "OutlierDetector"
+    detector: "OutlierDetector | None"
 
 
 class RegisteredModel:

@@ -38,6 +38,7 @@ TOPICS = {
     "schedules": "Short and aggressive against long and patient",
     "epochs": "What more epochs gain",
     "digits": "The digit with the most correct predictions",
+    "classes": "The class with the most correct predictions",
 }
 _STUDY_SETTINGS = {"batch_size": "64", "optimizer": "sgd", "momentum": "0.0"}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hw2.common.formatting import format_percent, format_ratio, join_names, plural
-from hw2.evaluation.metrics import confusion_matrix, confusion_table
+from hw2.data.catalog import SAMPLE_SUFFIX
 from hw2.models.net_source import BASE, class_name
 from mlflow_project.analysis.run_selection import IDENTITY
 from mlflow_project.common.names import LAYERS_TABLE
@@ -19,7 +19,6 @@ from mlflow_project.reports.elements import (
     ReportFigure,
     Table,
     count,
-    draw,
     format_loss,
     format_setting,
     frame_table,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from hw2.comparison.compare import Comparison
     from hw2.comparison.model_predictions import ModelPredictions
 
+BASE_SET = "mnist"
 EXAMPLES, LOSSES = "dataset_examples", "loss_curve"
 PATHS = (f"{LOSSES}.png", f"tables/{LOSSES}.csv")
 Row = Mapping[str, Any]
@@ -103,8 +103,22 @@ def required_artifacts(runs: Sequence[RunRecord]) -> Iterator[tuple[RunRecord, s
     yield runs[0], f"tables/{EXAMPLES}.csv"
     for run in runs:
         yield from ((run, path) for path in PATHS)
-        if "model" in run.parameters:
+        if "model" in run.parameters or not _is_study_set(run):
             yield run, LAYERS_TABLE
+
+
+def _is_study_set(run: RunRecord) -> bool:
+    """Whether a run's images are MNIST's, on which BaseCNN's layers are known."""
+    return run.tags.get("dataset", BASE_SET).removesuffix(SAMPLE_SUFFIX) == BASE_SET
+
+
+def image_form(data: ReportData) -> str:
+    """Say what one image is, by the table of the net's layers where it isn't one of the study's."""
+    frame = data.frame(data.runs[0].run_id, Path(LAYERS_TABLE).stem)
+    if frame is None or _is_study_set(data.runs[0]):
+        return "28 × 28 grey values, 0 to 255"
+    channels, height, width = str(frame["shape"].iloc[0]).split(" x ")
+    return f"{width} × {height} {'grey values' if channels == '1' else 'pixels in color'}, 0 to 255"
 
 
 def parts_of_data(data: ReportData) -> list[DatasetInputInfo]:
@@ -125,7 +139,7 @@ def total_images(run: RunRecord) -> int:
 def class_table(data: ReportData) -> Table:
     """Build the table of the test images of each class."""
     model = data.comparison.models[0]
-    counts = np.bincount(model.labels, minlength=10)
+    counts = np.bincount(model.labels, minlength=len(model.classes))
     names = class_names(data)
     rows = [
         {"class": names.get(label, str(label)), "images": int(n), "share": n / model.n}
@@ -239,11 +253,11 @@ def architectures(data: ReportData) -> list[Architecture]:
             if len(users) == 1 and not foreign
             else f"{join_names([run.name for run in runs])}:"
         )
-        if net == BASE:
+        stored = data.frame(runs[0].run_id, Path(LAYERS_TABLE).stem)
+        if net == BASE and stored is None:
             layers: Sequence[tuple[str, str, int]] | None = layer_table()
         else:
-            frame = data.frame(runs[0].run_id, Path(LAYERS_TABLE).stem)
-            layers = None if frame is None else list(frame.fillna("").itertuples(index=False, name=None))
+            layers = None if stored is None else list(stored.fillna("").itertuples(index=False, name=None))
         if layers is None:
             nets.append(Architecture(f"{who} {name}; the table of its layers is missing.", None))
             continue
@@ -273,6 +287,8 @@ _FACTS = (
     ("train_accuracy", "training accuracy, last epoch", share),
     ("validation_loss", "validation loss (nats)", format_loss),
     ("validation_accuracy", "validation accuracy", share),
+    ("test_balanced_accuracy", "balanced test accuracy (each class counts alike)", share),
+    ("test_top5_accuracy", "test accuracy among the five likeliest", share),
     ("test_loss", "test loss (nats)", format_loss),
     ("test_calibration_error", "calibration error", format_loss),
     ("train_seconds", "training time (s)", seconds),
@@ -313,6 +329,8 @@ def _facts(run: RunRecord, model: "ModelPredictions") -> Table:
         for key, heading, format_ in _FACTS
         if key in metrics
     ]
+    if "test_accuracy" in run.metrics and "outlier_auroc" not in run.metrics:
+        rows.append({"what": "outlier score", "value": "none: too few images to fit one on"})
     rows += [
         {"what": heading, "value": run.tags[key]}
         for key, heading in (
@@ -348,39 +366,3 @@ def _curve(data: ReportData, run: RunRecord) -> ReportFigure | None:
         return frame_table(f"{run.name}, epoch by epoch", frame, shown)
 
     return data.figure(run.run_id, LOSSES, caption, describe, tabulate)
-
-
-def confusion(data: ReportData) -> ReportFigure:
-    """Draw the confusion matrices of the grid's models on one scale."""
-    from hw2 import figures
-    from hw2.comparison.findings import grid_models
-
-    models = grid_models(data.comparison.models)
-    size = max(model.num_classes for model in models)
-    tables = {m.name: confusion_table(confusion_matrix(m.labels, m.predicted, size)) for m in models}
-    names = list(tables)
-    caption = (
-        f"Confusion matrices of {join_names(names)}, on one scale: labels in rows, predictions in columns"
-    )
-    alt = " ".join(_confusion_caption(model) for model in models)
-    return draw(
-        figures.confusion_matrices(list(tables.items())),
-        caption,
-        alt,
-        *(
-            frame_table(f"{name}: labels in rows, predictions in columns", frame)
-            for name, frame in tables.items()
-        ),
-    )
-
-
-def _confusion_caption(model: "ModelPredictions") -> str:
-    matrix = confusion_matrix(model.labels, model.predicted, model.num_classes)
-    diagonal = f"{model.name}: {int(matrix.trace()):,} of {model.n:,} on the diagonal"
-    np.fill_diagonal(matrix, 0)
-    if not matrix.any():
-        return f"{diagonal}, none misclassified."
-    label, predicted = np.unravel_index(int(matrix.argmax()), matrix.shape)
-    most = int(matrix.max())
-    times = "once" if most == 1 else f"{most:,} times"
-    return f"{diagonal}; its most frequent mistake is {label} predicted as {predicted}, {times}."

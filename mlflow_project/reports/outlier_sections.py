@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from hw2.common.constants import DIGITS
 from hw2.common.formatting import format_ci, format_percent, format_ratio, join_names
 from mlflow_project.analysis.run_selection import search
 from mlflow_project.registry.stored_runs import RunRecord
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _DEFAULT_SCORE = "outlier_score"
+_ENSEMBLE = "together"
+MOST_PROBABILITIES = 20
+"""Classes whose probabilities a table shows."""
 _ANSWERS = "outlier_predictions"
 
 
@@ -135,11 +139,21 @@ def outlier_section(data: ReportData, test: OutlierRun | None) -> OutlierSection
     ]
     return OutlierSection(
         f"Run {run.run_id}: {run.name}. Of the registered models, {join_names(versions)}.",
-        _as_study(run, models),
+        _as_study(run, models) if has_digits(data) else None,
         tuple(_threshold_sentences(data, run)),
         tuple(_set_section(data, run, name, models) for name in test.sets),
         own,
     )
+
+
+def has_digits(data: ReportData) -> bool:
+    """Whether the models tell digits apart."""
+    return data.comparison.models[0].classes == DIGITS
+
+
+def inliers(data: ReportData) -> str:
+    """Call the images that the models were tested on."""
+    return "digits" if has_digits(data) else "test images"
 
 
 def _here(name: str | None, model: str) -> str:
@@ -174,13 +188,18 @@ def _as_study(run: RunRecord, models: list[str]) -> str:
 
 
 def _threshold_sentences(data: ReportData, run: RunRecord) -> Iterator[str]:
-    yield (
-        "A Fashion-MNIST image has no digit, so no prediction of a digit model can be correct; a match is a "
-        "coincidence of numbering. The question that can be asked is whether a model rejects such an image."
-    )
+    if has_digits(data):
+        yield (
+            "A Fashion-MNIST image has no digit, so no prediction of a digit model can be correct; a match is a "
+            "coincidence of numbering. The question that can be asked is whether a model rejects such an image."
+        )
     measures, thresholds = (data.frame(run.run_id, stem) for stem in ("outlier_measures", "thresholds"))
     if measures is None or thresholds is None:
         return
+    scored = set(thresholds["model"])
+    for model in dict.fromkeys(measures["model"]):
+        if model not in scored and model != _ENSEMBLE:
+            yield f"{model} has no outlier score of its own: it had too few images to fit one on."
     for row in thresholds.to_dict("records"):
         own = measures[
             (measures["outliers"] == row["outliers"])
@@ -195,7 +214,7 @@ def _threshold_sentences(data: ReportData, run: RunRecord) -> Iterator[str]:
         yield (
             f"{row['model']} by its own score and threshold: outlier rejection rate {rejection} of "
             f"{row['pictures']:,} images of {row['outliers']}; inlier acceptance {acceptance} of {row['digits']:,} "
-            f"digits; selective accuracy {accuracy}.{auroc}"
+            f"{inliers(data)}; selective accuracy {accuracy}.{auroc}"
         )
 
 
@@ -213,7 +232,7 @@ def _set_section(data: ReportData, run: RunRecord, name: str, models: list[str])
     examples.append(
         figure(
             f"probability_vectors_{name}",
-            f"The ten probabilities of each image of {name}",
+            f"The probabilities of each image of {name}",
             _confidence,
             lambda frame: frame_table(f"Probabilities for {name}", frame, _probability_columns(frame)),
         )
@@ -221,10 +240,10 @@ def _set_section(data: ReportData, run: RunRecord, name: str, models: list[str])
     whole = []
     captions = {
         "outlier_matrix": (
-            f"All of {name} shown to {{}}: which digit each class is predicted as",
+            f"All of {name} shown to {{}}: which {'digit' if has_digits(data) else 'class'} each class is predicted as",
             _strongest,
         ),
-        "outlier_scores": (f"Outlier scores of {{}}: digits against {name}", _overlap),
+        "outlier_scores": (f"Outlier scores of {{}}: {inliers(data)} against {name}", _overlap),
     }
     for kind, (text, describe) in captions.items():
         for model in models:
@@ -237,16 +256,18 @@ def _set_section(data: ReportData, run: RunRecord, name: str, models: list[str])
 
 
 def _taken(frame: pd.DataFrame, name: str, model: str) -> str:
-    answers = ", ".join(f"{row['class']} predicted as {row['predicted']}" for row in frame.to_dict("records"))
+    name_of = "predicted" if "matches" in frame else "predicted_class"
+    answers = ", ".join(f"{row['class']} predicted as {row[name_of]}" for row in frame.to_dict("records"))
     return f"{len(frame)} images of {name} shown to {model}: {answers}."
 
 
 def _answers(frame: pd.DataFrame, model: str) -> Table:
+    of_digits = "matches" in frame
     columns = [
         Column("class", "Label"),
-        Column("predicted", "Predicted digit", count),
-        Column("predicted_class", "Class of that number"),
-        Column("matches", "Numbers match"),
+        Column("predicted", "Predicted digit" if of_digits else "Number", count),
+        Column("predicted_class", "Class of that number" if of_digits else "Predicted class"),
+        *([Column("matches", "Numbers match")] if of_digits else []),
         Column("confidence", format=share),
         Column("rejected", "Rejected as an outlier"),
     ]
@@ -254,20 +275,25 @@ def _answers(frame: pd.DataFrame, model: str) -> Table:
 
 
 def _probability_columns(frame: pd.DataFrame) -> list[Column]:
-    digits = [Column(f"probability_{n}", str(n), lambda value: f"{value:.3f}") for n in range(10)]
-    return [Column("class", "Label"), Column("model"), *(c for c in digits if c.key in frame)]
+    names = [str(name).removeprefix("probability_") for name in frame if str(name).startswith("probability_")]
+    shown = [
+        Column(f"probability_{name}", name, lambda value: f"{value:.3f}")
+        for name in names[:MOST_PROBABILITIES]
+    ]
+    return [Column("class", "Label"), Column("model"), *shown]
 
 
 def _confidence(frame: pd.DataFrame) -> str:
     means = frame.groupby("model", sort=False)["confidence"].mean()
     text = ", ".join(f"{model} {format_percent(value, 0)}" for model, value in means.items())
-    return f"A row of ten probabilities for each image and model. Mean confidence: {text}."
+    return f"A row of probabilities for each image and model. Mean confidence: {text}."
 
 
 def _strongest(frame: pd.DataFrame, model: str) -> str:
     counts = frame.drop(columns="label").to_numpy()
+    classes = [str(column).removeprefix("predicted_") for column in frame if column != "label"]
     parts = [
-        f"{label} mostly as {row.argmax()} ({format_percent(row.max() / row.sum(), 0)})"
+        f"{label} mostly as {classes[row.argmax()]} ({format_percent(row.max() / row.sum(), 0)})"
         for label, row in zip(frame["label"], counts, strict=True)
         if row.sum()
     ]

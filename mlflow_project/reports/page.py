@@ -13,6 +13,7 @@ from mlflow_project.common.errors import UsageError
 from mlflow_project.common.ui_links import comparison_page, experiment_page, ui_address
 from mlflow_project.registry.stored_runs import RunRecord, download_artifacts
 from mlflow_project.reports import (
+    class_sections,
     comparison_sections,
     configuration_sections,
     model_sections,
@@ -144,6 +145,7 @@ def _content(
         "dataset": data.dataset,
         "total": model_sections.total_images(runs[0]),
         "study_data": reference_study.StudyData() if study else None,
+        "image_form": model_sections.image_form(data),
         "classes": model_sections.class_table(data),
         "examples": model_sections.examples(data),
         "split": model_sections.split(data),
@@ -151,7 +153,7 @@ def _content(
         "common": common,
         "nets": model_sections.architectures(data),
         "models": model_sections.model_sections(data),
-        "confusion": model_sections.confusion(data),
+        "confusion": class_sections.confusion(data),
         "outliers": outlier_sections.outlier_section(data, outliers),
         "side_by_side": comparison_sections.side_by_side(data),
         "accuracies": comparison_sections.accuracies(data),

@@ -129,7 +129,9 @@ def prepare(spec: SearchSpec, listener: ProgressListener) -> PreparedSearch:
         from mlflow_project.sweeps.ray_executor import require_cluster
 
         require_cluster(spec.address)
-    config, loaded = inputs.load(divide_threads(spec.base, spec.workers), spec.data_dir, spec.download)
+    config, loaded = inputs.load(
+        divide_threads(spec.base, spec.workers), spec.data_dir, spec.download, listener
+    )
     if loaded.dataset.is_sample:
         listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
     if loaded.validation is None:

@@ -206,15 +206,18 @@ def lock_path(sha256: str) -> Path:
 
 def _images(config: TrainingConfig, data_dir: Path | None) -> "TrainingInputs":
     assert config.validation_size is not None
-    loaded = _load(config.dataset, data_dir, config.validation_size)
-    return dataclasses.replace(loaded, runtime=inputs.runtime_of(config))
+    loaded = _load(config.dataset, data_dir, config.validation_size, config.image_size)
+    return dataclasses.replace(loaded, runtime=inputs.runtime_of(config, loaded.train.spec))
 
 
 @lru_cache(maxsize=1)
-def _load(dataset: str, data_dir: Path | None, validation_size: int) -> "TrainingInputs":
-    return inputs.load(
-        TrainingConfig(dataset=dataset, validation_size=validation_size, batch_size=1), data_dir
-    )[1]
+def _load(
+    dataset: str, data_dir: Path | None, validation_size: int, image_size: int | None
+) -> "TrainingInputs":
+    config = TrainingConfig(
+        dataset=dataset, validation_size=validation_size, batch_size=1, image_size=image_size
+    )
+    return inputs.load(config, data_dir)[1]
 
 
 def label(spec: JobSpec) -> str:

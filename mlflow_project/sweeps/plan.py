@@ -24,7 +24,7 @@ from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.existing_runs import COMPLETED, ELSEWHERE, RESUMABLE, ExistingRun, LocalRunInfo
 from mlflow_project.training import ui_views
-from mlflow_project.training.inputs import runtime_of
+from mlflow_project.training.inputs import resolve_validation_size, runtime_of
 from mlflow_project.training.run_spec import read_run_spec, registered_name
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def make_plan(
     """
     trials = {}
     for requested in configs:
-        config = requested.for_training_set(dataset.training_images)
+        config = resolve_validation_size(requested, dataset)
         sha256 = config_hash(config, dataset.sha256)
         trials[sha256] = Trial(config, sha256, aliases=(aliases or {}).get(requested, ()))
     local = tuple(existing_runs.local_runs())
@@ -193,7 +193,7 @@ def make_plan(
             run = None
         trials[sha256] = dataclasses.replace(trial, existing=run)
     to_do = [trial for trial in trials.values() if trial.state in (MISSING, RESUMABLE)]
-    jobs = _training_jobs(to_do, dataset.sha256, local, dry_run)
+    jobs = _training_jobs(to_do, dataset, local, dry_run)
     return SweepPlan(tuple(trials.values()), tuple(jobs), frozenset(ignored), local)
 
 
@@ -228,7 +228,7 @@ def _best_local_run(
 
 
 def _training_jobs(
-    trials: Sequence[Trial], dataset_sha256: str, local: Iterable[LocalRunInfo], dry_run: bool
+    trials: Sequence[Trial], dataset: "DatasetInfo", local: Iterable[LocalRunInfo], dry_run: bool
 ) -> list[TrainingJob]:
     families: dict[TrainingConfig, list[Trial]] = defaultdict(list)
     for trial in trials:
@@ -248,7 +248,7 @@ def _training_jobs(
         if dry_run and not any(map(partial(_same_config, config), named[_without_epochs(config.name)])):
             jobs += _chains(family, "", {})
             continue
-        identity = fingerprint(config, dataset_sha256, runtime_of(config))
+        identity = fingerprint(config, dataset.sha256, runtime_of(config, dataset.spec))
         jobs += _chains(family, identity, positions(folders[identity], identity))
     return jobs
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.common.formatting import plural
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import DestinationError, StoreError, UsageError
 from mlflow_project.sweeps import existing_runs
@@ -85,30 +86,30 @@ def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
         from mlflow_project.sweeps.ray_executor import require_cluster
 
         require_cluster(request.address)
-    configs = [divide_threads(config, request.workers) for config in request.configs]
-    _, loaded = inputs.load(configs[0], request.data_dir, request.download)
+    _, loaded = inputs.load(request.configs[0], request.data_dir, request.download, listener)
     dataset = loaded.dataset.identity
+    configs = [divide_threads(config, request.workers, dataset.spec) for config in request.configs]
     return PreparedSweep(request, dataset, *_plan(request, configs, dataset, listener), loaded)
 
 
 def preview(request: SweepSpec, listener: "ProgressListener") -> SweepPreview:
     """Make the plan alone; nothing imports PyTorch for it, unless this host has no run by which to tell the time."""
-    configs = [divide_threads(config, request.workers) for config in request.configs]
-    _, dataset = inputs.resolve_inputs(configs[0], request.data_dir, request.download)
+    _, dataset = inputs.resolve_inputs(request.configs[0], request.data_dir, request.download)
+    configs = [divide_threads(config, request.workers, dataset.spec) for config in request.configs]
     planned = SweepPreview(request, dataset, *_plan(request, configs, dataset, listener, dry_run=True))
     if planned.seconds() is not None:
         return planned
-    speed = _measure(planned.plan.jobs[0].trials[0].config, listener)
+    speed = _measure(planned.plan.jobs[0].trials[0].config, dataset, listener)
     return dataclasses.replace(planned, measured_speed=speed)
 
 
-def _measure(config: TrainingConfig, listener: "ProgressListener") -> float:
+def _measure(config: TrainingConfig, dataset: "DatasetInfo", listener: "ProgressListener") -> float:
     from hw2.training.speed import images_per_second
 
-    runtime = inputs.runtime_of(config)
-    if compilation := inputs.compilation_note(config, runtime):
+    runtime = inputs.runtime_of(config, dataset.spec)
+    if compilation := inputs.compilation_note(config, runtime, dataset.spec):
         listener.info(compilation)
-    return images_per_second(config, runtime.precision, runtime.device, runtime.threads)
+    return images_per_second(config, runtime.precision, runtime.device, runtime.threads, dataset.spec)
 
 
 def _plan(
@@ -135,15 +136,15 @@ def _plan(
         return store, make_plan(configs, dataset, None, aliases, dry_run, request.register)
 
 
-def divide_threads(config: TrainingConfig, workers: int) -> TrainingConfig:
+def divide_threads(config: TrainingConfig, workers: int, spec: ImageSpec = STUDY) -> TrainingConfig:
     """Return the configuration with a worker's share of the threads, where it doesn't say how many."""
     if config.threads or workers == 1:
         return config
     import torch
 
     share = max(1, torch.get_num_threads() // workers)
-    if config.custom_net is not None:
-        share = min(share, inputs.runtime_of(config).threads)
+    if inputs.by_autograd(config, spec):
+        share = min(share, inputs.runtime_of(config, spec).threads)
     return dataclasses.replace(config, threads=share)
 
 

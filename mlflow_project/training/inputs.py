@@ -1,43 +1,64 @@
 """Load all the images that a run needs, and resolve the machine that it trains on."""
 
+import dataclasses
 import hashlib
 import os
 import platform
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.common.constants import MIN_FIT_IMAGES
 from hw2.common.errors import ConfigurationError
+from hw2.common.formatting import plural
+from hw2.common.image_spec import STUDY
 from hw2.data.lookup import DatasetInfo, find_split, identify_dataset
 from hw2.training.config import TrainingConfig
 from hw2.training.fingerprint import hash_sources
 from hw2.training.runtime import ResolvedRuntime, resolve_runtime
 from mlflow_project.tracking.journal import state_dir
+from mlflow_project.training.progress import ProgressListener
 
 if TYPE_CHECKING:
+    from hw2.common.image_spec import ImageSpec
     from hw2.data.image_set import Dataset, ImageSet
 
 OUTLIERS = "fashion-mnist"
 OTHER_OUTLIERS = "mnist"  # for models of garments
+GENERATED_OUTLIERS = "patches"  # for models of images in color or of another size
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingInputs:
-    """A run's images. train, validation: the data set's training part as divided. outliers: of another data set."""
+    """A run's images.
+
+    train, validation: the data set's training part as divided, or its own validation part. outliers: of another data
+    set, or made of the test images. no_score: why the model gets no outlier score; empty where it gets one.
+    """
 
     dataset: "Dataset"
     train: "ImageSet"
     validation: "ImageSet | None"
     outliers: "ImageSet"
     runtime: ResolvedRuntime
+    no_score: str = ""
 
 
 def load(
-    config: TrainingConfig, data_dir: Path | None = None, download: bool = False
+    config: TrainingConfig,
+    data_dir: Path | None = None,
+    download: bool = False,
+    listener: "ProgressListener | None" = None,
 ) -> tuple[TrainingConfig, TrainingInputs]:
     """Load a configuration's images, and try out its net.
+
+    Args:
+        config: What is to be trained.
+        data_dir: Folder of the full data of a known set.
+        download: Whether a known set may be downloaded.
+        listener: Receives how far the decoding of files is, and what was changed or left out.
 
     Returns:
         The configuration with its validation_size decided, and the images.
@@ -45,17 +66,29 @@ def load(
     Raises:
         DataError, ConfigurationError: They can't be had, or this machine can't train the configuration.
     """
-    from hw2.data.image_set import load_dataset, load_split
+    from hw2.data.image_set import load_dataset
     from hw2.training.split import split_validation
 
-    _try_out(config)
-    runtime = runtime_of(config)
-    dataset = load_dataset(config.dataset, data_dir, download)
-    config = _with_validation_size(config, len(dataset.train))
+    if config.device == "cuda" or config.precision == "bfloat16":  # before images are decoded or downloaded
+        resolve_runtime(dataclasses.replace(config, threads=1))
+    dataset = load_dataset(
+        config.dataset, data_dir, download, config.image_size, None if listener is None else listener.task
+    )
+    listener = listener or ProgressListener()
+    for note in dataset.notes:
+        listener.info(f"{dataset.name}: {note}")
+    train, validation = dataset.train, dataset.validation
+    _try_out(config, train.spec)
+    runtime = runtime_of(config, train.spec)
+    config = resolve_validation_size(config, dataset.identity)
     assert config.validation_size is not None
-    train, validation = split_validation(dataset.train, config.validation_size)
-    outliers = load_split(_outliers(dataset.name), "test", data_dir, sibling=True)
-    return config, TrainingInputs(dataset, train, validation, outliers, runtime)
+    if validation is None or config.validation_size == 0:
+        train, validation = split_validation(train, config.validation_size)
+    no_score = score_problem(len(train), config.validation_size)
+    if no_score:
+        listener.warning(f"the model gets no outlier score: {no_score}")
+    outliers = _load_outliers(dataset, data_dir)
+    return config, TrainingInputs(dataset, train, validation, outliers, runtime, no_score)
 
 
 def resolve_inputs(
@@ -73,32 +106,53 @@ def resolve_inputs(
     """
     if config.device == "cuda" or config.precision == "bfloat16":
         runtime_of(config)
-    _try_out(config)
-    dataset = identify_dataset(config.dataset, data_dir, download)
-    find_split(_outliers(dataset.name), "test", data_dir, sibling=True).read("test")
-    return _with_validation_size(config, dataset.training_images), dataset
+    dataset = identify_dataset(config.dataset, data_dir, download, config.image_size)
+    _try_out(config, dataset.spec)
+    if dataset.image_shape == STUDY.shape:
+        find_split(_outliers(dataset.name), "test", data_dir, sibling=True).read("test")
+    return resolve_validation_size(config, dataset), dataset
 
 
-def runtime_of(config: TrainingConfig) -> ResolvedRuntime:
+def runtime_of(config: TrainingConfig, spec: "ImageSpec | None" = None) -> ResolvedRuntime:
     """What the configuration's `auto` means here; as before, where that was measured before.
 
     A state can be continued only with as many threads as it was begun with.
+
+    Args:
+        config: The configuration.
+        spec: The images that a net without kernels is measured on for its threads; None for the study's.
     """
-    return resolve_runtime(config, _threads)
+    spec = spec or STUDY
+    return resolve_runtime(config, partial(_threads, spec=spec), by_autograd(config, spec))
 
 
-def _threads(config: TrainingConfig, most: int, precision: str) -> int:
+def by_autograd(config: TrainingConfig, spec: "ImageSpec") -> bool:
+    """Whether the net has no compiled kernels for these images."""
+    from hw2.train_step.factory import fits_kernels
+
+    return config.custom_net is not None or not fits_kernels(spec)
+
+
+def _threads(config: TrainingConfig, most: int, precision: str, spec: "ImageSpec") -> int:
     import torch
 
     from hw2.training.thread_count import fastest_threads
 
-    decisive = (hash_sources(config), config.model_name, config.batch_size, most, precision)
+    decisive: tuple[object, ...] = (
+        hash_sources(config),
+        config.model_name,
+        config.batch_size,
+        most,
+        precision,
+    )
+    if (spec.shape, spec.num_classes) != (STUDY.shape, STUDY.num_classes):
+        decisive = (*decisive, str((spec.shape, spec.num_classes)))
     place = (torch.__version__, platform.node())
     key = hashlib.sha256(repr((decisive, place)).encode()).hexdigest()[:32]
     path = state_dir.state_dir() / "threads" / key
     with suppress(OSError, ValueError):
         return min(most, max(1, int(path.read_text(encoding="utf-8"))))
-    threads = fastest_threads(config, most, precision)
+    threads = fastest_threads(config, most, precision, spec)
     part = path.with_suffix(f".{os.getpid()}")
     with suppress(OSError):  # then it is measured each time
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,11 +161,13 @@ def _threads(config: TrainingConfig, most: int, precision: str) -> int:
     return threads
 
 
-def compilation_note(config: TrainingConfig, runtime: ResolvedRuntime) -> str:
+def compilation_note(
+    config: TrainingConfig, runtime: ResolvedRuntime, spec: "ImageSpec | None" = None
+) -> str:
     """What a person should know who waits for the first training step; empty where nothing is compiled."""
     from hw2.train_step.factory import needs_compilation
 
-    if not needs_compilation(runtime.device, config.custom_net is not None):
+    if not needs_compilation(runtime.device, by_autograd(config, spec or STUDY)):
         return ""
     return "compiling the training step for this processor: some 20 s, only the first time"
 
@@ -124,32 +180,46 @@ def sample_warning(images: int) -> str:
     )
 
 
-def _try_out(config: TrainingConfig) -> None:
+def _try_out(config: TrainingConfig, spec: "ImageSpec") -> None:
     if config.custom_net is not None:
         from mlflow_project.packaging.exported_program import validate_custom_net
 
-        validate_custom_net(config.custom_net)
+        validate_custom_net(config.custom_net, spec)
 
 
-def _with_validation_size(config: TrainingConfig, images: int) -> TrainingConfig:
-    """Decide the configuration's validation_size, which must leave enough images on both sides."""
-    config = config.for_training_set(images)
-    assert config.validation_size is not None
-    check_fit_sizes(images - config.validation_size, config.validation_size)
-    return config
+def resolve_validation_size(config: TrainingConfig, dataset: DatasetInfo) -> TrainingConfig:
+    """Decide the configuration's validation_size: that of the set's own validation part, where it has one."""
+    own = dataset.validation_images
+    if own is None or config.validation_size == 0:
+        return config.for_training_set(dataset.training_images)
+    if config.validation_size not in (None, own):
+        raise ConfigurationError(
+            f"validation_size is {config.validation_size}, but {dataset.name} has a validation part of its own, of "
+            f"{plural(own, 'image')}; leave it out, or give 0 to train without"
+        )
+    config.for_training_set(dataset.training_images, 0)
+    return dataclasses.replace(config, validation_size=own)
+
+
+def _load_outliers(dataset: "Dataset", data_dir: Path | None) -> "ImageSet":
+    """Load the outliers that a model is shown at the end of its training: of another set where that has such images."""
+    from hw2.data.image_set import load_split
+    from hw2.outliers.datasets import load_outliers
+
+    if dataset.identity.image_shape == STUDY.shape:
+        return load_split(_outliers(dataset.name), "test", data_dir, sibling=True)
+    return load_outliers(GENERATED_OUTLIERS, None, dataset.test)
 
 
 def _outliers(dataset: str) -> str:
     return OTHER_OUTLIERS if dataset.startswith(OUTLIERS) else OUTLIERS
 
 
-def check_fit_sizes(training: int, validation: int) -> None:
-    """Raise ConfigurationError where these are too few images to fit the outlier score at the end."""
+def score_problem(training: int, validation: int) -> str:
+    """Say why these are too few images to fit the outlier score on at the end; empty where they are enough."""
     held_out = validation or training // 2
     rest = training if validation else training - held_out
     for images, kind in ((held_out, "held-out"), (rest, "training")):
         if images < MIN_FIT_IMAGES:
-            raise ConfigurationError(
-                f"{images} {kind} images for the outlier score, expected at least {MIN_FIT_IMAGES}; "
-                f"use a larger data set, or a validation_size that leaves {MIN_FIT_IMAGES} on either side"
-            )
+            return f"{images} {kind} images, at least {MIN_FIT_IMAGES} are needed"
+    return ""

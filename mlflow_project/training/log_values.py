@@ -9,8 +9,16 @@ from pathlib import Path
 import pandas as pd
 
 from hw2 import figures
+from hw2.common.constants import DIGITS
+from hw2.common.image_spec import STUDY
 from hw2.data.image_set import Dataset, ImageSet
-from hw2.evaluation.metrics import confusion_matrix, confusion_table, reliability_table
+from hw2.evaluation.metrics import (
+    class_accuracy_table,
+    confusion_matrix,
+    confusion_table,
+    largest_confusions_table,
+    reliability_table,
+)
 from hw2.evaluation.predictions import write_predictions
 from hw2.models.base_cnn import BaseCNN
 from hw2.models.net import Net
@@ -56,12 +64,14 @@ VERSION_PARAMS = (
     "optimizer",
     "momentum",
 )
+NO_SCORE = "none: too few images"  # where a threshold would stand
 DIGEST_LENGTH = 36  # the longest that MLflow keeps
 
 
 def parameters(config: TrainingConfig) -> list[Param]:
     """Return the configuration as parameters; the net only where it isn't BaseCNN."""
     left_out = ("model_source",) if config.custom_net else ("model", "model_source")
+    left_out = left_out if config.image_size else (*left_out, "image_size")
     return [Param(k, str(value)) for k, value in dataclasses.asdict(config).items() if k not in left_out]
 
 
@@ -91,7 +101,13 @@ def dataset_inputs(dataset: Dataset, train: ImageSet, validation: ImageSet | Non
 
 def dataset_input(part: ImageSet, name: str, context: str) -> DatasetInput:
     """Describe one set of images as MLflow's UI shows it."""
-    shape = [{"name": "images", "type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, 28, 28]}}]
+    shape = [
+        {
+            "name": "images",
+            "type": "tensor",
+            "tensor-spec": {"dtype": "uint8", "shape": [-1, *part.images.shape[1:]]},
+        }
+    ]
     return DatasetInput(
         name=name,
         digest=part.sha256[:DIGEST_LENGTH],
@@ -150,6 +166,10 @@ def version_tags(
     """
     trained_on = {"precision": runtime.precision, "device": runtime.device} if runtime else {}
     detector = assessment.detector
+    threshold = {
+        "outlier_threshold": NO_SCORE if detector is None else str(detector.threshold),
+        **({} if detector is None else {"outlier_threshold_from": detector.threshold_from}),
+    }
     validated = {} if validation_accuracy is None else {"validation_accuracy": str(validation_accuracy)}
     return {
         **{key: str(getattr(config, key)) for key in VERSION_PARAMS},
@@ -161,8 +181,7 @@ def version_tags(
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
         "fingerprint": identity,
-        "outlier_threshold": str(detector.threshold),
-        "outlier_threshold_from": detector.threshold_from,
+        **threshold,
         **assessment.threshold_summary(),
     }
 
@@ -184,11 +203,17 @@ def files(
         yield Artifact(f"{stem}.png", folder / f"{stem}.png")
         if stem in IMAGE_GRID:
             yield LoggedImage(stem, IMAGE_STEP, folder / f"{stem}.png")
+    for stem, table in class_tables(assessment):
+        table.to_csv(folder / "tables" / f"{stem}.csv", index=False)
+        yield Artifact(f"tables/{stem}.csv", folder / "tables" / f"{stem}.csv")
 
 
 def layer_table_files(folder: Path, model: Net) -> Iterator[Artifact]:
-    """Write the layers of a net that isn't BaseCNN as a table."""
-    if not isinstance(model, BaseCNN):
+    """Write the layers of a net as a table, unless it is BaseCNN on images as the study's."""
+    if not isinstance(model, BaseCNN) or (model.spec.shape, model.spec.classes) != (
+        STUDY.shape,
+        STUDY.classes,
+    ):
         frame = pd.DataFrame(model.layers(), columns=["layer", "shape", "parameters"])
         frame.to_csv(folder / LAYERS_TABLE, index=False)
         yield Artifact(LAYERS_TABLE, folder / LAYERS_TABLE)
@@ -201,9 +226,10 @@ def render_plots(
     test = assessment.test
     table = history_table(history)
     yield "loss_curve", table, figures.png(figures.loss_curve(table))
-    table = confusion_table(confusion_matrix(test.labels, test.predicted))
+    matrix = confusion_matrix(test.labels, test.predicted, len(test.classes))
+    table = confusion_table(matrix, test.classes, test.classes)
     yield "confusion_matrix", table, figures.png(figures.confusion_matrix(table))
-    rejected = assessment.detector.is_outlier(assessment.outlier_scores)
+    rejected = assessment.rejected(assessment.outlier_scores)
     table = figures.outlier_table(
         {MODEL: assessment.outliers}, outliers, range(min(EXAMPLES, len(outliers))), {MODEL: rejected}
     )
@@ -212,6 +238,17 @@ def render_plots(
     yield "dataset_examples", table, figures.png(figures.dataset_examples(table, dataset.train))
     table = reliability_table(test.confidence, test.correct)
     yield "reliability", table, figures.png(figures.reliability(table))
+    if assessment.detector is None or assessment.test_scores is None or assessment.outlier_scores is None:
+        return
     scores = {dataset.test.name: assessment.test_scores, outliers.name: assessment.outlier_scores}
     table = figures.outlier_scores_table(scores, assessment.detector.threshold)
     yield "outlier_scores", table, figures.png(figures.outlier_scores(table))
+
+
+def class_tables(assessment: Assessment) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the accuracy of each class and the largest confusions, for models of other classes than digits."""
+    test = assessment.test
+    if test.classes != DIGITS:
+        yield "class_accuracy", class_accuracy_table(test.labels, test.predicted, test.classes)
+        matrix = confusion_matrix(test.labels, test.predicted, len(test.classes))
+        yield "largest_confusions", largest_confusions_table(matrix, test.classes)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hw2.common.constants import DIGITS
 from hw2.common.formatting import format_ratio
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.net_source import BASE, class_name
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.names import NOTE_TAG
@@ -48,13 +50,18 @@ def view_links(experiment_id: str, table: ui_views.View, run_ids: Sequence[str] 
     return " | ".join(f"[{text}]({address})" for text, address in links.items())
 
 
-def registered_model(name: str) -> str:
+def registered_model(name: str, spec: ImageSpec = STUDY) -> str:
     """Describe a registered model, whatever its versions are."""
+    from hw2.models.base_cnn import layer_table
+
     net = "a custom net, whose source lies in `extra_files` of each version"
     if name.endswith(f"-{BASE}"):
-        net = "BaseCNN, two 3 x 3 convolutions, 144,266 parameters"
+        parameters = sum(row[2] for row in layer_table(spec))
+        net = f"BaseCNN, two 3 x 3 convolutions, {parameters:,} parameters"
+    color = "color " if spec.channels > 1 else ""
+    count = "ten" if spec.num_classes == len(DIGITS) else f"{spec.num_classes:,}"
     return (
-        f"Classifiers of 28 x 28 images into ten classes: {net}. "
+        f"Classifiers of {spec.height} x {spec.width} {color}images into {count} classes: {net}. "
         f"Each version is one run and carries an outlier score with its own threshold.\n\n"
         f"`champion` is the version to use: chosen on validation accuracy, never on test "
         f"(`mlflow-project models promote --best --name {name}`). "
@@ -78,7 +85,7 @@ class ModelCard:
         if self.config.custom_net is not None:
             parts.insert(1, self._net())
         if registered_name is not None:
-            parts.append(_loading(registered_name))
+            parts.append(_loading(registered_name, self.model.spec))
         return "\n\n".join([*parts, self._limits()])
 
     def _headline(self) -> str:
@@ -103,7 +110,7 @@ class ModelCard:
         held_out = "none" if validation is None else f"{len(validation):,}"
         return (
             f"**Data.** {dataset.name}: {len(self.images.train):,} images to train, {held_out} for validation, "
-            f"{len(dataset.test):,} to test; classes {', '.join(dataset.train.classes)}; "
+            f"{len(dataset.test):,} to test; classes {_listed(dataset.train.classes)}; "
             f"SHA-256 `{dataset.sha256[:16]}`."
         )
 
@@ -125,11 +132,18 @@ class ModelCard:
             f"95 % interval {low:.2%} to {high:.2%} (Wilson); mean loss {test.loss:.4f} nats; calibration error "
             f"{test.calibration_error:.4f}."
         )
+        metrics = self.assessment.metrics()
+        if "test_balanced_accuracy" in metrics:
+            text += f" Classes differ in size: balanced accuracy {metrics['test_balanced_accuracy']:.2%}."
+        if "test_top5_accuracy" in metrics:
+            text += f" Among the five likeliest classes: {metrics['test_top5_accuracy']:.2%}."
         return text if validation is None else f"{text} Validation accuracy {validation:.2%}."
 
     def _outliers(self) -> str:
         metrics, outliers = self.assessment.metrics(), self.images.outliers
         detector, shares = self.assessment.detector, self.assessment.threshold_summary()
+        if detector is None:
+            return f"**Outliers.** This model has no outlier score: {self.images.no_score}."
         return (
             f"**Outliers.** On {len(outliers):,} images of {outliers.name} the default score has an AUROC of "
             f"{format_ratio(metrics['outlier_auroc'])}. "
@@ -141,11 +155,15 @@ class ModelCard:
 
     def _limits(self) -> str:
         dataset, outliers = self.images.dataset, self.images.outliers
-        accepted = 1 - self.assessment.metrics()["outlier_rejected"]
+        rejected = self.assessment.metrics().get("outlier_rejected")
+        spec = self.model.spec
+        look = "in color" if spec.channels > 1 else "grey, light on dark" if spec.is_digits else "grey"
+        passed = (
+            "" if rejected is None else f"; {1 - rejected:.1%} of {outliers.name} also pass the threshold"
+        )
         limits = [
-            f"It names one of {len(dataset.train.classes)} classes for every image, whatever is in it; "
-            f"{accepted:.1%} of {outliers.name} also pass the threshold.",
-            f"It has seen images like those of {dataset.name} alone: 28 x 28, grey, light on dark. "
+            f"It names one of {len(dataset.train.classes)} classes for every image, whatever is in it{passed}.",
+            f"It has seen images like those of {dataset.name} alone: {spec.height} x {spec.width}, {look}. "
             "The interval says nothing about others.",
             "It is one training with one seed; another seed makes other mistakes.",
         ]
@@ -154,16 +172,22 @@ class ModelCard:
         return "**Limits.**\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
-def add_loading(text: str, name: str) -> str:
+def _listed(classes: Sequence[str]) -> str:
+    some = ", ".join(classes[:20])
+    return some if len(classes) <= 20 else f"{some} and {len(classes) - 20:,} more"
+
+
+def add_loading(text: str, name: str, spec: ImageSpec = STUDY) -> str:
     """Return the card of a model that is registered only now, with how to load it."""
-    return f"{text}\n\n{_loading(name)}"
+    return f"{text}\n\n{_loading(name, spec)}"
 
 
-def _loading(name: str) -> str:
+def _loading(name: str, spec: ImageSpec) -> str:
+    meaning = "0 is background" if spec.is_digits else "0 to 255"
     address = f"models:/{name}/{VERSION_PLACE}"
     return (
         "**Load.**\n\n```python\n"
-        f'answers = mlflow.pyfunc.load_model("{address}").predict(images)  # uint8 [N, 28, 28], 0 is background\n'
+        f'answers = mlflow.pyfunc.load_model("{address}").predict(images)  # uint8 {spec.form}, {meaning}\n'
         f'logits = mlflow.pytorch.load_model("{address}")(torch.from_numpy(images))\n'
         "```\n\n"
         f"Or `mlflow-project predict --model {address} FILE...`"

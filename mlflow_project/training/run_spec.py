@@ -42,6 +42,8 @@ class RunSpec:
     def to_json(self) -> str:
         """Serialize the specification."""
         plain = dataclasses.asdict(self)
+        if self.config.image_size is None:  # as in what was written before there was one
+            del plain["config"]["image_size"]
         plain["data_dir"] = None if self.data_dir is None else str(self.data_dir.expanduser().absolute())
         return json.dumps(plain, indent=1)
 

@@ -126,7 +126,7 @@ class SharedTraining:
         from mlflow_project.training.inputs import compilation_note
 
         images = self._images
-        if compilation := compilation_note(self._open[-1].plan.config, images.runtime):
+        if compilation := compilation_note(self._open[-1].plan.config, images.runtime, images.train.spec):
             self._listener.info(compilation)
         training = Trainer(
             self._open[-1].plan.config,

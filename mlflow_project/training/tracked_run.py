@@ -173,7 +173,14 @@ class TrackedRun(ActiveRun):
 
         model = state_.model()
         digest = weights_sha256(model.state_dict())
-        assessment = assess(model, images.train, images.validation, images.dataset.test, images.outliers)
+        assessment = assess(
+            model,
+            images.train,
+            images.validation,
+            images.dataset.test,
+            images.outliers,
+            fit_detector=not images.no_score,
+        )
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             folder = Path(scratch)
             files = folder / "model"
@@ -208,7 +215,7 @@ class TrackedRun(ActiveRun):
                     ),
                     aliases=self.plan.aliases,
                     description=card.text(name),
-                    registered_description=name and model_card.registered_model(name),
+                    registered_description=name and model_card.registered_model(name, model.spec),
                 )
             )
             # While the files are still here: what the disk doesn't take is lost with them.

@@ -60,7 +60,7 @@ def train(
     )
     with shutdown or GracefulShutdown() as shutdown:
         checked_uri()
-        config, loaded = inputs.load(config, data_dir, download)
+        config, loaded = inputs.load(config, data_dir, download, listener)
         if loaded.dataset.is_sample:
             listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
         shutdown.check()
@@ -107,7 +107,7 @@ def resume(
         if local.state == "finished":
             raise RunError(f"run {run_id} is finished; start a new one to train more")
         plan = read_run_spec(local.folder)
-        config, loaded = inputs.load(plan.config, data_dir or plan.data_dir)
+        config, loaded = inputs.load(plan.config, data_dir or plan.data_dir, listener=listener)
         identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
         recorded = local.header.tags["fingerprint"]
         if identity != recorded:
@@ -142,8 +142,12 @@ def resume(
 
 def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressListener) -> None:
     """Tell at once what is trained, and where it is as soon as the server has named it."""
+    from mlflow_project.training import inputs
+
     config, runtime, where = run.plan.config, loaded.runtime, redact(run.journal.header.tracking_uri)
-    measured = config.custom_net is not None and config.threads == 0 and runtime.device == "cpu"
+    measured = (
+        inputs.by_autograd(config, loaded.train.spec) and config.threads == 0 and runtime.device == "cpu"
+    )
     listener.info(
         f"{config.name} on {loaded.dataset.name} ({plural(len(loaded.train), 'image')}), "
         f"{runtime.device}, {runtime.precision}, {plural(runtime.threads, 'thread')}"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow_project.common.signals import GracefulShutdown
 
 MODELS = "champion"
+INSTEAD = "max_softmax"
+"""Of the published scores, the one that is shown of a model without a score of its own."""
 MOST_EXAMPLES = 100  # one figure shows them all
 _THRESHOLD_COLUMNS = ("digits_kept", "accuracy_on_kept", "outliers_rejected")
 _TABLE_COLUMNS = ("outliers", "model", "auroc", "outliers_accepted", *_THRESHOLD_COLUMNS, "matched")
@@ -32,10 +34,10 @@ _TABLE_COLUMNS = ("outliers", "model", "auroc", "outliers_accepted", *_THRESHOLD
 @option(
     "--outliers",
     "sets",
-    default=",".join(SETS),
-    show_default=True,
-    help="Several with commas: fashion-mnist, letters, rotated, inverted, noise, another data set's name, or a "
-    "folder of IDX files.",
+    default=None,
+    help="Several with commas: fashion-mnist, letters, rotated, inverted, noise, patches, another data set's name, "
+    f"or a folder of images or IDX files.  [default: {','.join(SETS)}; inverted,noise,patches for images of another "
+    "size or in color]",
 )
 @option(
     "--examples",
@@ -53,7 +55,7 @@ def outliers(
     shutdown: "GracefulShutdown",
     /,
     models: str,
-    sets: str,
+    sets: str | None,
     examples: int,
     name: str,
     data_dir: Path | None,
@@ -62,7 +64,7 @@ def outliers(
 ) -> int:
     """Evaluate registered models on outlier images, all of them, as one MLflow run.
 
-    Each model is verified before. Its default score and threshold are evaluated against all digits that it was
+    Each model is verified before. Its default score and threshold are evaluated against all images that it was
     tested on, and every other score beside them.
 
     \b
@@ -82,13 +84,17 @@ def outliers(
         result = run_outlier_test(
             RegisteredModel(connect(), name),
             split_models(models),
-            [name.strip() for name in sets.split(",") if name.strip()],
+            None if sets is None else [name.strip() for name in sets.split(",") if name.strip()],
             examples,
             data_dir,
             console,
             download=download,
             run_id=os.environ.get("MLFLOW_RUN_ID"),
-            params={"models": models, "outliers": sets, "examples": str(examples)},
+            params={
+                "models": models,
+                "examples": str(examples),
+                **({} if sets is None else {"outliers": sets}),
+            },
             shutdown=shutdown,
         )
     return _report(result, format_)
@@ -148,10 +154,12 @@ def _summary(result: "OutlierTest") -> list[dict[str, Any]]:
                 name: format_ci(*(at_threshold[f"{name}{end}"] for end in ("", "_low", "_high")))
                 for name in _THRESHOLD_COLUMNS
             }
-            if len(result.outlier_sets[row["outliers"]].classes) == 10:
+            if "matches" in examples and len(result.outlier_sets[row["outliers"]].classes) == 10:
                 row["matched"] = f"{int(examples['matches'].sum())} of {len(examples)}"
         elif row["model"] == ENSEMBLE:
             row["model"] = f"together: {row['score']}"
+        elif row["score"] == INSTEAD and result.models[row["model"]].detector is None:
+            row["model"] += f" (no score of its own; {INSTEAD})"
         else:
             continue
         rows.append(row | {"auroc": format_ratio(row["auroc"])})

@@ -127,7 +127,19 @@ CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
     "momentum": _option("momentum", float, "Momentum of SGD, from 0 to below 1."),
     "warmup": _option("warmup", IntLike(), "Batches over which the rate rises to lr; 0 for lr at once."),
     "seed": _option("seed", IntLike(), "Random seed (weights and shuffling)."),
-    "dataset": _option("dataset", str, "mnist, fashion-mnist, kmnist, emnist-*, or a folder of IDX files."),
+    "dataset": _option(
+        "dataset",
+        str,
+        "mnist, fashion-mnist, kmnist, qmnist, emnist-*, cifar10, cifar100, svhn, or the path of class folders, of IDX "
+        "files or of an .npz.",
+    ),
+    "image_size": option(
+        "--image-size",
+        type=IntLike(),
+        default=None,
+        help="Side of the square that the images of class folders are made into: shorter side scaled, middle cut out. "
+        "Without it they are taken as they are.",
+    ),
     "validation_size": _option("validation_size", IntLike(), "Training images held out for validation."),
     "precision": _option("precision", click.Choice(PRECISIONS), "Floating-point precision."),
     "device": _option("device", click.Choice(DEVICES), "Where to train."),

@@ -21,6 +21,10 @@ def _labels(folder: Path, labels: list[int]) -> None:
     idx.write_idx(folder / "train-labels-idx1-ubyte.gz", torch.tensor(labels, dtype=torch.uint8))
 
 
+def _test_labels(folder: Path, labels: list[int]) -> None:
+    idx.write_idx(folder / "t10k-labels-idx1-ubyte.gz", torch.tensor(labels, dtype=torch.uint8))
+
+
 def _images(folder: Path, images: Tensor) -> None:
     idx.write_idx(folder / "train-images-idx3-ubyte.gz", images.to(torch.uint8))
 
@@ -28,9 +32,13 @@ def _images(folder: Path, images: Tensor) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "fewer labels than images": (lambda f: _labels(f, [1] * 29), "labels.*: found 29 labels, expected 30"),
     "more labels than images": (lambda f: _labels(f, [1] * 31), "labels.*: found 31 labels, expected 30"),
-    "a label 10": (
-        lambda f: _labels(f, [9] * 29 + [10]),
-        "labels.*: found label 10 at position 29, expected 0 to 9",
+    "labels that skip numbers": (
+        lambda f: _labels(f, [*range(9), 10] * 3),
+        "the class 9 is in the test part only, expected it among the training images",
+    ),
+    "labels from 3": (
+        lambda f: (_labels(f, [3, 4] * 15), _test_labels(f, [3, 4] * 10)),
+        "found labels from 3, expected them to run from 0 or from 1",
     ),
     "images as labels": (
         lambda f: (f / "train-labels-idx1-ubyte.gz").write_bytes(
@@ -42,11 +50,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(
             (f / "train-labels-idx1-ubyte.gz").read_bytes()
         ),
-        "images.*: found values of shape 30, expected images, N x 28 x 28",
+        "images.*: found values of shape 30, expected images, N x height x width",
     ),
     "images of 27 by 28": (
         lambda f: _images(f, torch.zeros(30, 27, 28)),
-        "images.*: found values of shape 30 x 27 x 28",
+        "the test images are 28 x 28 pixels, those to train on 28 x 27 pixels",
     ),
     "no image": (lambda f: _images(f, torch.zeros(0, 28, 28)), "images.*: holds no image"),
     "a wrong count": (

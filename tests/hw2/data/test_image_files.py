@@ -273,7 +273,8 @@ def _jpeg() -> bytes:
 REFUSED = {
     "no bytes": (b"", "an empty file of 0 bytes"),
     "a text": (b"not an image at all", "it begins with 0x6e6f7420616e2069"),
-    "a GIF": (b"GIF89a" + bytes(20), "it begins with 0x474946383961"),
+    "a PDF": (b"%PDF-1.7" + bytes(20), "it begins with 0x255044462d312e37"),
+    "half a GIF": (b"GIF89a" + bytes(20), "a damaged image"),
     "20,000 x 20,000 pixels": (_png(20_000, 20_000, zlib.compress(b"")), "found 20,000 x 20,000 pixels"),
     "20,000 x 20,000 values": (idx.header((20_000, 20_000)), "found 20,000 x 20,000 pixels"),
     "one of them in gzip": (gzip.compress(idx.header((2, 20_000, 30_000))), "found 30,000 x 20,000 pixels"),

@@ -165,15 +165,16 @@ def test_emnist_is_turned_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found.test.images.is_contiguous()
 
 
-def test_a_set_of_too_many_classes_can_be_shown_but_not_trained_on(
+def test_a_known_set_whose_labels_run_from_1_has_its_first_class_at_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    letters = catalog.DatasetSpec("EMNIST", ("N/A", *"abcdefghijklmnopqrstuvwxyz"), (3, 2), prefix="letters-")
+    letters = catalog.DatasetSpec("EMNIST", tuple("abcdefghi"), (9, 9), prefix="letters-", first_label=1)
     monkeypatch.setitem(catalog.DATASETS, "emnist-letters", letters)
-    write_set(tmp_path, 3, 2, "letters-", "test")
-    assert len(load_split("emnist-letters", "test", tmp_path).classes) == 27
-    with pytest.raises(DataError, match="found 27 classes, expected 10"):
-        load_dataset("emnist-letters", tmp_path)
+    write_set(tmp_path, 9, 9, "letters-", "test", labels_from=1)
+    found = load_dataset("emnist-letters", tmp_path)
+    assert found.test.labels.tolist() == list(range(9))
+    assert found.test.classes[0] == "a"
+    assert torch.equal(load_split("emnist-letters", "test", tmp_path).labels, found.test.labels)
 
 
 def test_outliers_come_from_the_sample_where_the_folder_lacks_them(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_a_batch_is_not_larger_than_what_is_trained_on() -> None:
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(TrainingConfig)])
 def test_each_field_but_threads_makes_another_configuration(field: str) -> None:
+    # The size that images are made into is part of the data.
     Path("net.py").write_text("class Net: ...", encoding="utf-8")
     other: Any = {
         "model": "net.py:Net",
@@ -126,10 +127,11 @@ def test_each_field_but_threads_makes_another_configuration(field: str) -> None:
         "device": "cpu",
         "momentum": 0.9,
         "lr": 0.5,
+        "image_size": 16,
     }.get(field, 3)
     changed = dataclasses.replace(TrainingConfig(), **{field: other})
     same = config_hash(changed, "data") == config_hash(TrainingConfig(), "data")
-    assert same == (changed == TrainingConfig() or field == "threads")
+    assert same == (changed == TrainingConfig() or field in ("threads", "image_size"))
 
 
 def test_data_and_code_are_part_of_both_identities(monkeypatch: pytest.MonkeyPatch) -> None:

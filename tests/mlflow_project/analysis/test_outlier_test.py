@@ -124,7 +124,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--models", ","], "no model is named"),
         (["--outliers", "garments"], "unknown outlier set 'garments'"),
         (["--outliers", ","], "no outlier set is named"),
-        (["--outliers", "mnist"], "are the digits that the models were tested on"),
+        (["--outliers", "mnist"], "are the images that the models were tested on"),
         (["--examples", "0"], "--examples is 0"),
         (["--examples", "101"], "--examples is 101; it must be a whole number from 1 to 100"),
     ],
@@ -163,7 +163,7 @@ def test_the_digits_themselves_are_no_outliers_under_any_name_or_labels(
 ) -> None:
     digits = load_dataset("mnist-sample").test
     folder = folder_of(tmp_path / "strange", digits.images, torch.zeros(len(digits)))
-    assert "are the digits that the models were tested on" in refused(["--outliers", folder], capsys)
+    assert "are the images that the models were tested on" in refused(["--outliers", folder], capsys)
 
 
 def test_a_model_is_found_under_another_name_too(
@@ -224,7 +224,7 @@ def test_a_model_is_not_tested_on_other_digits_than_its_own(
 
     client = MlflowClient(registered.uri, registry_uri=registered.uri)
     client.set_model_version_tag("mnist-base-cnn", "2", "dataset_sha256", "f" * 64)
-    assert "different digits (m1 on mnist-sample, m2 on mnist-sample)" in refused(
+    assert "different images (m1 on mnist-sample, m2 on mnist-sample)" in refused(
         ["--models", "m1,m2"], capsys
     )
     assert "has SHA-256" in refused(["--models", "m2"], capsys)

@@ -108,14 +108,16 @@ def test_an_archive_laid_out_otherwise_is_traced_with_the_weights_themselves(
 def test_the_graph_is_traced_once_and_a_damaged_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = new_model(1).state_dict()
     expected = exported_program.exported_program(weights)
-    template = exported_program._template(None)
+    template = exported_program._template(None, exported_program.STUDY)
     traced: list[int] = []
 
-    def trace(own: object) -> bytes:
+    def trace(*_: object) -> bytes:
         traced.append(1)
         return template
 
     monkeypatch.setattr(exported_program, "_trace", trace)
+    for cached in (Path("state") / "exported").glob("*"):  # whatever was traced before this test
+        cached.unlink()
     for damage, calls in ((None, 1), (None, 1), (b"PK", 2), (template[:-2000], 3)):
         exported_program._template.cache_clear()
         saved = list((Path("state") / "exported").glob("*"))
@@ -188,7 +190,7 @@ def test_two_models_of_different_code_are_each_answered_by_their_own(
         )
     module = older / "code" / "base_cnn_older" / MODULE
     module.write_text(
-        module.read_text(encoding="utf-8").replace('"label": logits', '"label": -logits'), encoding="utf-8"
+        module.read_text(encoding="utf-8").replace("label = logits", "label = -logits"), encoding="utf-8"
     )
     card = older / "MLmodel"
     card.write_text(
@@ -323,7 +325,7 @@ class Notes:
 sys.meta_path.insert(0, Notes())
 import torch
 with tempfile.TemporaryDirectory() as folder:
-    model_files._describe(Path(folder), "loader", torch.zeros(2, 28, 28, dtype=torch.uint8))
+    model_files._describe(Path(folder), "loader", torch.zeros(2, 28, 28, dtype=torch.uint8), model_files.STUDY, True)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, encoding="utf-8"

@@ -86,7 +86,7 @@ def test_images_are_answered_with_our_columns(server: str, size: int) -> None:
     [
         [[0] * 28] * 28,
         [[[0] * 27] * 28],
-        [[[[0] * 28] * 28]],
+        [[[[0]] * 28] * 28],
         [[[0] * 28] * 27 + [[0] * 27]],
         [0],
         [],
@@ -99,7 +99,7 @@ def test_images_are_answered_with_our_columns(server: str, size: int) -> None:
         [[[True] * 28] * 28],
     ],
     ids=[
-        "no batch", "27 wide", "with a channel", "ragged", "a number", "nothing", "text", "too white", "too black",
+        "no batch", "27 wide", "with a channel last", "ragged", "a number", "nothing", "text", "too white", "too black",
         "halves", "one fraction", "null", "true",
     ],
 )  # fmt: skip

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hw2.common.errors import ConfigurationError
 from hw2.data import catalog
 from hw2.training.config import TrainingConfig
-from mlflow_project.cli import main
 from mlflow_project.training import inputs
+from mlflow_project.training.progress import ProgressListener
 from tests.support.tiny import TEST, TRAIN, make_tiny
 
 LAYOUTS = ("{set}/raw", "raw", ".")
@@ -76,19 +75,21 @@ def test_the_outlier_test_finds_digits_and_outliers_in_a_flat_folder_too(
     [(50, "50 held-out images"), (501, "99 training images"), (None, "50 held-out images")],
 )
 def test_too_few_images_for_the_outlier_score_are_said_before_the_training(
-    size: int | None, named: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    size: int | None, named: str, tmp_path: Path
 ) -> None:
-    arguments = ["--dataset", str(make_tiny(tmp_path / "tiny")), "--threads", "1"]
-    assert main.run(["train", *arguments, *([] if size is None else ["--validation-size", str(size)])]) == 2
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith(f"Error: {named} for the outlier score, expected at least 100; ")
+    class Heard(ProgressListener):
+        def warning(self, text: str) -> None:
+            warnings.append(text)
+
+    warnings: list[str] = []
+    config = TrainingConfig(dataset=str(make_tiny(tmp_path / "tiny")), validation_size=size, threads=1)
+    loaded = inputs.load(config, listener=Heard())[1]
+    assert loaded.no_score == f"{named}, at least 100 are needed"
+    assert warnings == [f"the model gets no outlier score: {loaded.no_score}"]
 
 
 def test_without_validation_images_both_halves_of_the_training_set_must_suffice(tmp_path: Path) -> None:
     data = str(make_tiny(tmp_path / "tiny"))
     inputs.load(TrainingConfig(dataset=data, validation_size=0))
-    from mlflow_project.training.inputs import check_fit_sizes
-
-    check_fit_sizes(200, 0)
-    with pytest.raises(ConfigurationError, match="99 held-out images"):
-        check_fit_sizes(199, 0)
+    assert inputs.score_problem(200, 0) == ""
+    assert inputs.score_problem(199, 0).startswith("99 held-out images")
