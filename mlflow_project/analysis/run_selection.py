@@ -36,6 +36,7 @@ from mlflow_project.registry.stored_runs import (
     stored_predictions,
 )
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
+from mlflow_project.tracking.delivery.program_session import real_run_id
 from mlflow_project.tracking.experiment import experiment_name
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _comparable(client: "MlflowClient", run_id: str) -> RunRecord:
 
 def get_run(client: "MlflowClient", run_id: str) -> Any:
     """Return MLflow's run; RunError where there is none of that id, or it is deleted."""
-    run = fetch_or_none(lambda: client.get_run(run_id), (GONE, NO_ID))
+    run = fetch_or_none(lambda: client.get_run(real_run_id(client, run_id)), (GONE, NO_ID))
     if run is None:
         raise RunError(
             f"there is not a run {run_id} in this store; `mlflow-project models list` shows runs with models"

@@ -92,7 +92,7 @@ def _needs_attention(run: "LocalRun") -> bool:
 def _local_row(run: "LocalRun") -> dict[str, Any]:
     from mlflow_project.common.names import SEARCH_TAG, SWEEP_TAG
 
-    name = run.run_id or run.key
+    name = run.run_id or run.header.provisional_id or run.key
     actions = []
     if run.state == "interrupted":
         again = ""

@@ -13,6 +13,7 @@ from mlflow_project.tracking.delivery.session import DeliverySession
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.format import Cursor
 from mlflow_project.tracking.journal.locks import FileLock
+from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.addresses import replace_addresses
 from mlflow_project.tracking.programs.ids import Promise, is_provisional
@@ -142,6 +143,15 @@ class ProgramSession(DeliverySession):
 def _real(cursor: Cursor, provisional: str) -> str | None:
     version = cursor.versions.get(provisional)
     return cursor.models.get(provisional) or (version.rsplit("/", 1)[1] if version else None)
+
+
+def real_run_id(client: Any, run_id: str) -> str:
+    """Return the ID in MLflow of a run that a program knows by a provisional one; any other ID as it is."""
+    if not is_provisional(run_id):
+        return run_id
+    promise = Promise.load(run_id)
+    known = Cursor.load(runs_folder() / promise.key).run_id if promise is not None else None
+    return known or find_real_id(client, run_id) or run_id
 
 
 def find_real_id(client: Any, provisional: str) -> str | None:

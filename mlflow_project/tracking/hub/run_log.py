@@ -72,9 +72,10 @@ class RunLog:
 
     @property
     def uploader(self) -> ProgramUploader:
-        if self._uploader is None:
-            self._uploader = ProgramUploader(self.folder, self._connect, may_create_store=True)
-        return self._uploader
+        with self.guard:
+            if self._uploader is None:
+                self._uploader = ProgramUploader(self.folder, self._connect, may_create_store=True)
+            return self._uploader
 
     @property
     def size(self) -> int:

@@ -16,10 +16,9 @@ from mlflow_project.cli import main
 from mlflow_project.common import names
 from mlflow_project.common.errors import RunBusyError, RunError
 from mlflow_project.tracking import stale_runs
-from mlflow_project.tracking.delivery import status
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.delivery.client import open_client
-from mlflow_project.tracking.journal import format, local_runs, state_dir
+from mlflow_project.tracking.journal import delivery_status, format, local_runs, state_dir
 from mlflow_project.tracking.journal.entities import Metric, RunEnded, Tag
 from mlflow_project.tracking.journal.writer import Journal
 
@@ -182,7 +181,7 @@ def test_sync_asks_a_server_that_is_away_once(
         journal.close()
     calls: list[Path] = []
 
-    def counted(folder: Path, **more: Any) -> status.DeliveryStatus:
+    def counted(folder: Path, **more: Any) -> delivery_status.DeliveryStatus:
         calls.append(folder)
         return deliver(folder, **more)
 
