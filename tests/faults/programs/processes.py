@@ -25,7 +25,7 @@ def work(run_id: str, rank: int, way: str) -> None:
     client = MlflowClient()
     for step in range(STEPS):
         client.log_metric(run_id, f"{way}/rank-{rank}", rank + step / 10, step=step)
-        client.log_metric(run_id, f"{way}/shared", float(rank), step=step)
+        client.log_metric(run_id, f"{way}/shared", float(rank), step=step * RANKS + rank)
         time.sleep(0.02)
     client.log_text(run_id, f"{way} {rank}", f"ranks/{way}-{rank}.txt")
     client.set_tag(run_id, f"{way}.{rank}", "done")
