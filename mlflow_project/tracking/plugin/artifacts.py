@@ -63,6 +63,9 @@ class DurableArtifactRepository(ArtifactRepository):
         place = self._place(path)
         found: dict[str, FileInfo] = {}
         reachable = self._deliver(place)
+        pending = list(
+            self._pending(place)
+        )  # before the server is asked: what is uploaded meanwhile is in its answer
         try:
             if not reachable and self._hub(place).reachability.is_down:
                 raise self._hub(place).reachability.error()
@@ -73,12 +76,12 @@ class DurableArtifactRepository(ArtifactRepository):
         except Unreachable:
             if self._find_log(place) is None:
                 raise
-        for artifact in self._pending(place):
+        for artifact in pending:
             below = _below(artifact.path, place.path)
             if below is None or below == "":
                 continue
             name, _, rest = below.partition("/")
-            with suppress(FileNotFoundError):  # uploaded meanwhile, so the server has listed it or will
+            with suppress(FileNotFoundError):  # uploaded meanwhile: the server has listed it
                 size = None if rest else artifact.file.stat().st_size
                 found[name] = FileInfo(posixpath.join(path or "", name), bool(rest), size)
         return [found[name] for name in sorted(found)]
