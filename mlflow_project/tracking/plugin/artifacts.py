@@ -5,6 +5,7 @@ import os
 import posixpath
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ class DurableArtifactRepository(ArtifactRepository):
         place = self._place(path)
         found: dict[str, FileInfo] = {}
         reachable = self._deliver(place)
+        pending = list(
+            self._pending(place)
+        )  # before the server is asked: what is uploaded meanwhile is in its answer
         try:
             if not reachable and self._hub(place).reachability.is_down:
                 raise self._hub(place).reachability.error()
@@ -72,21 +76,23 @@ class DurableArtifactRepository(ArtifactRepository):
         except Unreachable:
             if self._find_log(place) is None:
                 raise
-        for artifact in self._pending(place):
+        for artifact in pending:
             below = _below(artifact.path, place.path)
             if below is None or below == "":
                 continue
             name, _, rest = below.partition("/")
-            size = None if rest else artifact.file.stat().st_size
-            found[name] = FileInfo(posixpath.join(path or "", name), bool(rest), size)
+            with suppress(FileNotFoundError):  # uploaded meanwhile: the server has listed it
+                size = None if rest else artifact.file.stat().st_size
+                found[name] = FileInfo(posixpath.join(path or "", name), bool(rest), size)
         return [found[name] for name in sorted(found)]
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         place = self._place(remote_file_path)
         for artifact in reversed(list(self._pending(place))):
             if artifact.path == place.path:
-                shutil.copyfile(artifact.file, local_path)
-                return
+                with suppress(FileNotFoundError):  # uploaded meanwhile
+                    shutil.copyfile(artifact.file, local_path)
+                    return
         real = self._real(place)
         hub = self._hub(place)
         hub.ask(lambda: real._download_file(place.path, local_path))
