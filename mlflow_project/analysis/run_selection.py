@@ -250,7 +250,7 @@ def _read_sweep_table(client: "MlflowClient", parent: Any) -> tuple[list[tuple[s
             return [], 0
         with table.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    trials = [(row["run"], row["run_id"]) for row in rows if row["state"] != RunState.STOPPED]
+    trials = [(row["run"], row["run_id"]) for row in rows if row.get("state") != RunState.STOPPED]
     return trials, len(rows) - len(trials)
 
 

@@ -11,7 +11,7 @@ from tests.support.tiny import make_tiny, options
 
 NAME = "tiny-base-cnn"
 EXPERIMENT = "mnist-base-cnn"
-GRID = ["--lr", "0.001,0.03", "--epochs", "1,2"]
+GRID = ["--lr", "0.001,0.3", "--epochs", "1,2"]
 
 
 @dataclass(frozen=True)

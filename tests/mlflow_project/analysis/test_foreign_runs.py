@@ -12,7 +12,7 @@ import pytest
 
 from mlflow_project.cli.main import run
 from mlflow_project.tracking import log_predictions
-from tests.support.stored import SHA, Kept, frame
+from tests.support.stored import SHA, StoredRuns, frame
 
 Capture = pytest.CaptureFixture[str]
 N = 120
@@ -107,7 +107,7 @@ def test_runs_on_other_images_are_left_out_unless_they_are_named(capsys: Capture
 
 
 def test_the_newest_run_says_which_images_are_meant_whoever_made_it(store: str, capsys: Capture) -> None:
-    Kept(store).training([1])
+    StoredRuns(store).training([1])
     for wrong in (2, 3):
         foreign(wrong, experiment="mnist-base-cnn", name=f"{wrong} wrong")
     comparison, err = compared(capsys)
@@ -134,7 +134,7 @@ def digits(wrong: Sequence[int], sha256: str = SHA) -> str:
 def test_a_training_of_ours_is_compared_with_any_program_on_the_same_images(
     store: str, capsys: Capture
 ) -> None:
-    ours = Kept(store).training(range(30))
+    ours = StoredRuns(store).training(range(30))
     theirs = digits([])
     comparison, _ = compared(capsys, "--runs", f"{ours},{theirs}")
     assert comparison["pairs"][0]["better"] == "by hand"
@@ -166,7 +166,7 @@ def test_the_report_knows_what_other_programs_do_not_say(capsys: Capture) -> Non
 
 
 def test_the_report_of_both_tells_them_apart(store: str) -> None:
-    ours = Kept(store).training([1], files=True)
+    ours = StoredRuns(store).training([1], files=True)
     assert run(["report", "--runs", f"{ours},{digits([2])}", "--output", "page.html"]) == 0
     page = Path("page.html").read_text(encoding="utf-8")
     assert "lr=0.1 epochs=5: a BaseCNN" in page

@@ -76,7 +76,7 @@ def test_a_grid_that_begins_at_no_earlier_state_is_shown_without_pytorch(
     ("arguments", "message"),
     [
         (["--dataset", "minst"], "unknown data set 'minst'"),
-        (["--validation-size", "501"], "99 training images for the outlier score"),
+        (["--validation-size", "600"], "validation_size is 600"),
         (["--batch-size", "501"], "batch_size is 501"),
         (["--device", "cuda"], "device is cuda but PyTorch sees no GPU here"),
     ],

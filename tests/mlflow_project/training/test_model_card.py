@@ -51,7 +51,7 @@ def test_a_versions_card_says_how_that_version_is_loaded(client: MlflowClient) -
 
 def test_a_cards_first_line_reads_well_in_a_table(client: MlflowClient) -> None:
     first = (client.get_model_version(NAME, "3").description or "").splitlines()[0]
-    assert first.startswith("BaseCNN, lr=0.03 epochs=1: ")
+    assert first.startswith("BaseCNN, lr=0.3 epochs=1: ")
     assert "/" not in first
 
 

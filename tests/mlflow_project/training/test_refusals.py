@@ -133,7 +133,7 @@ class TestBadInput:
         assert (run.info.status, run.data.tags["reason"]) == ("FAILED", line.removeprefix("Error: "))
 
     @pytest.mark.parametrize(
-        "damage", ["empty", "truncated", "magic", "fewer labels", "a label 10", "unreadable"]
+        "damage", ["empty", "truncated", "magic", "fewer labels", "labels that skip 10", "unreadable"]
     )
     def test_a_folder_that_is_no_data_set_is_named(
         self, tiny: Path, damage: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -150,8 +150,8 @@ class TestBadInput:
             images.write_bytes(b"\0\0\7\3" + images.read_bytes()[4:])
         elif damage == "fewer labels":
             labels.write_bytes(struct.pack(">II", 0x801, 599) + labels.read_bytes()[8:-1])
-        elif damage == "a label 10":
-            labels.write_bytes(labels.read_bytes()[:-1] + b"\x0a")
+        elif damage == "labels that skip 10":
+            labels.write_bytes(labels.read_bytes()[:-1] + b"\x0b")
         else:
             images.unlink()
             images.mkdir()

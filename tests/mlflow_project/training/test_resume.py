@@ -123,10 +123,10 @@ def test_a_run_that_another_process_has_or_finishes_meanwhile_is_left_to_it(
     assert "owned by another process" in said_error(capfd)
     load = inputs.load
 
-    def finish(*arguments: Any) -> Any:
+    def finish(*arguments: Any, **more: Any) -> Any:
         owner.append(RunEnded("FINISHED"))
         owner.close()
-        return load(*arguments)
+        return load(*arguments, **more)
 
     monkeypatch.setattr(inputs, "load", finish)
     assert main.run(["train", "--resume", unfinished]) == 1

@@ -30,7 +30,7 @@ def out_of_reach(patch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Connection refused")
 
     patch.setattr(JournalUploader, "step", away)
-    for place in ("training.shared_training", "sweeps.parent_run"):
+    for place in ("training.shared_training", "sweeps.group_run"):
         patch.setattr(f"mlflow_project.{place}.KILLED_DELIVERY_SECONDS", 0.1)
 
 
