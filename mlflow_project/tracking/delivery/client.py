@@ -93,6 +93,14 @@ def adopt_mlflow() -> None:
             _imported.append(mlflow)
 
 
+def request_timeout() -> float:
+    """Return how many seconds one request of this process may take."""
+    try:
+        return float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
+    except (KeyError, ValueError):
+        return REQUEST_SECONDS
+
+
 def open_client(tracking_uri: str) -> "MlflowClient":
     """Open a client; a SQLite store is created or migrated by one process, while the others wait.
 

@@ -49,8 +49,11 @@ class ProgramUploader(JournalUploader):
         connect: "Callable[[str], MlflowClient]" = open_client,
         *,
         may_create_store: bool = False,
+        on_uploaded: "Callable[[Artifact], None] | None" = None,
     ) -> None:
+        """`on_uploaded` decides on the copy of a file that is uploaded, which otherwise goes at once."""
         super().__init__(folder, connect, may_create_store=may_create_store)
+        self._on_uploaded = on_uploaded or remove_copy
         self.session = ProgramSession(folder, connect, may_create_store=may_create_store)
         self.guard = threading.RLock()
         self.outcomes: dict[int, Any] = {}
@@ -94,9 +97,7 @@ class ProgramUploader(JournalUploader):
             cursor.files_position = entry.end
             cursor.delivered += 1
             self.session.save()
-        file.file.unlink(missing_ok=True)
-        with suppress(OSError):
-            file.file.parent.rmdir()
+        self._on_uploaded(file)
         return True
 
     def _next(self) -> list[Entry | CorruptSpan]:
@@ -205,6 +206,10 @@ class ProgramUploader(JournalUploader):
                 self._tracking.delete_tag(run_id, tag)
         self._tracking.update_run_info(run_id, self._status(end.status), end.timestamp_ms, None)
         cursor.ended = end.status
+        # Copies that a process which was killed had kept for its reads.
+        for entry in format.read_artifacts(session.folder, 0, cursor.files_position):
+            if isinstance(entry.value, Artifact):
+                remove_copy(entry.value)
 
     def _resolve_references(self, text: str) -> str:
         return str(replace_ids(text, self.session.resolve))
@@ -245,6 +250,13 @@ class ProgramUploader(JournalUploader):
             uri = self.session.artifact_uri(owner, is_model=is_model)
             self._repositories[owner] = open_repository(uri, self.session.header.tracking_uri)
         return self._repositories[owner]
+
+
+def remove_copy(artifact: Artifact) -> None:
+    """Remove the copy of a file that is uploaded."""
+    artifact.file.unlink(missing_ok=True)
+    with suppress(OSError):
+        artifact.file.parent.rmdir()
 
 
 def open_uploader(

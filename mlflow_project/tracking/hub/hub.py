@@ -11,8 +11,14 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_project.common.errors import JournalError
 from mlflow_project.tracking.delivery.background import deliver, upload_pending_runs
-from mlflow_project.tracking.delivery.client import adopt_mlflow, open_client, real_stores
-from mlflow_project.tracking.hub.reachability import Reachability, is_answer, require_port
+from mlflow_project.tracking.delivery.client import (
+    REQUEST_SECONDS,
+    adopt_mlflow,
+    open_client,
+    real_stores,
+    request_timeout,
+)
+from mlflow_project.tracking.hub.reachability import Reachability, is_answer, is_certain, require_port
 from mlflow_project.tracking.hub.run_log import RunLog
 from mlflow_project.tracking.hub.worker import Worker
 from mlflow_project.tracking.journal import local_runs
@@ -76,14 +82,21 @@ class Hub:
         """Return the real model registry."""
         return real_stores(self.connect())[1]
 
-    def ask(self, action: Callable[[], Result], seconds: float = WAIT_SECONDS) -> Result:
+    def ask(self, action: Callable[[], Result], *, patient: bool = False) -> Result:
         """Return the server's answer to a question, which is asked again after a passing failure.
+
+        Args:
+            action: The request.
+            patient: Wait for a server that is known to be unreachable, as where nobody else has the answer.
 
         Raises:
             Unreachable: It gives none.
         """
-        deadline, pause = time.monotonic() + seconds, 0.1
-        if self.reachability.is_down:
+        # One request that is late is no outage: another is made if it can end in time.
+        deadline, pause = time.monotonic() + max(WAIT_SECONDS, REQUEST_SECONDS - request_timeout()), 0.1
+        if self.reachability.is_down and not (
+            patient and self.worker.wait(lambda: not self.reachability.is_down, WAIT_SECONDS)
+        ):
             raise self.reachability.error()
         while True:
             try:
@@ -94,7 +107,7 @@ class Hub:
                     self.reachability.note_answer()
                     raise
                 self.reachability.note_failure(error)
-                if self.reachability.is_down or time.monotonic() + pause > deadline:
+                if is_certain(error) or time.monotonic() + pause > deadline:
                     raise self.reachability.error(error) from error
                 time.sleep(pause)
                 pause *= 2

@@ -45,6 +45,11 @@ def is_answer(error: BaseException) -> bool:
     return error.error_code not in _OUTAGE_CODES and not bare
 
 
+def is_certain(error: Exception) -> bool:
+    """Return whether asking again at once makes no sense: nobody listens, or this user is refused."""
+    return describe_error(error, "").endswith(UNREACHABLE[0]) or is_access_denied(error)
+
+
 def require_port(uri: str) -> None:
     """Check that a database's server is there, whose driver would try it again for minutes.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_project.tracking.delivery.program_uploader import ProgramUploader
+from mlflow_project.tracking.hub.uploaded_copies import UploadedCopies
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.entities import Call, Entity, RunResumed
 from mlflow_project.tracking.journal.format import Cursor
@@ -44,6 +45,7 @@ class RunLog:
         self.retry_at = 0.0
         self.next_heartbeat = 0.0
         self.synced = -1
+        self.copies = UploadedCopies()
         self._owns_state = self.header.origin == "program"
         self._connect = connect
         self._journal: Journal | None = journal
@@ -74,7 +76,9 @@ class RunLog:
     def uploader(self) -> ProgramUploader:
         with self.guard:
             if self._uploader is None:
-                self._uploader = ProgramUploader(self.folder, self._connect, may_create_store=True)
+                self._uploader = ProgramUploader(
+                    self.folder, self._connect, may_create_store=True, on_uploaded=self.copies.add
+                )
             return self._uploader
 
     @property
@@ -180,6 +184,7 @@ class RunLog:
         with self.guard:
             self._released_at = self.position
             self._uploader = None
+            self.copies.clear()
             self._sending.release()
 
     def abandon(self) -> None:

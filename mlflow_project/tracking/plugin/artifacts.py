@@ -5,7 +5,6 @@ import os
 import posixpath
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ class DurableArtifactRepository(ArtifactRepository):
     ) -> None:
         super().__init__(artifact_uri)
         self._named = tracking_uri
+        self._opened: Any = None
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         verify_artifact_path(artifact_path)
@@ -62,40 +62,46 @@ class DurableArtifactRepository(ArtifactRepository):
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         place = self._place(path)
         found: dict[str, FileInfo] = {}
-        reachable = self._deliver(place)
-        pending = list(
-            self._pending(place)
-        )  # before the server is asked: what is uploaded meanwhile is in its answer
+        self._deliver(place)
+        # Before the server is asked: what is uploaded meanwhile is in its answer.
+        own = list(self._logged(place))
+        if any(artifact.path == place.path for artifact in own):
+            return []  # a file
         try:
-            if not reachable and self._hub(place).reachability.is_down:
-                raise self._hub(place).reachability.error()
             real = self._real(place)
             for info in self._hub(place).ask(lambda: real.list_artifacts(place.path or None)):
                 name = posixpath.basename(info.path)
                 found[name] = FileInfo(posixpath.join(path or "", name), info.is_dir, info.file_size)
         except Unreachable:
-            if self._find_log(place) is None:
-                raise
-        for artifact in pending:
+            # What is uploaded counts, too: a program that doesn't see its table would begin a new one.
+            own = list(self._logged(place, uploaded=True))
+            if any(artifact.path == place.path for artifact in own):
+                return []
+            log = self._find_log(place)
+            if log is None or log.header.origin == "addition":
+                raise  # others have logged to it as well
+        for artifact in own:
             below = _below(artifact.path, place.path)
-            if below is None or below == "":
+            if below is None:
                 continue
             name, _, rest = below.partition("/")
-            with suppress(FileNotFoundError):  # uploaded meanwhile: the server has listed it
-                size = None if rest else artifact.file.stat().st_size
+            size = None if rest else _size(artifact.file)
+            if size is not None or name not in found:
                 found[name] = FileInfo(posixpath.join(path or "", name), bool(rest), size)
         return [found[name] for name in sorted(found)]
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         place = self._place(remote_file_path)
-        for artifact in reversed(list(self._pending(place))):
-            if artifact.path == place.path:
-                with suppress(FileNotFoundError):  # uploaded meanwhile
-                    shutil.copyfile(artifact.file, local_path)
-                    return
-        real = self._real(place)
-        hub = self._hub(place)
-        hub.ask(lambda: real._download_file(place.path, local_path))
+        if self._copy_own(place, local_path):
+            return
+        try:
+            real = self._real(place)
+            self._hub(place).ask(
+                lambda: real._download_file(place.path, local_path), patient=self._find_log(place) is None
+            )
+        except Unreachable:
+            if not self._copy_own(place, local_path, uploaded=True):
+                raise
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
         place = self._place(artifact_path)
@@ -148,36 +154,55 @@ class DurableArtifactRepository(ArtifactRepository):
         log = self._find_log(place)
         return log is None or self._hub(place).deliver(log, files=True)
 
-    def _pending(self, place: Place) -> Iterator[Artifact]:
-        """Yield the files of a run or model that are still beside the journal."""
+    def _model_id(self, place: Place) -> str | None:
+        """Return by which ID the journal knows the model whose files a place names, None for a run's."""
+        if place.kind != "models":
+            return None
+        owned = self._hub(place).find_model(place.owner)
+        return owned[1] if owned is not None else place.owner
+
+    def _logged(self, place: Place, *, uploaded: bool = False) -> Iterator[Artifact]:
+        """Yield the files that this process has logged to a run or model and that wait, or all of them."""
         log = self._find_log(place)
-        if log is None or log.is_delivered:
+        if log is None or (log.is_delivered and not uploaded):
             return
-        model_id = None
-        if place.kind == "models":
-            owned = self._hub(place).find_model(place.owner)
-            model_id = owned[1] if owned is not None else place.owner
-        for entry in format.read_artifacts(log.folder, log.files_position, log.size):
+        model_id = self._model_id(place)
+        start = 0 if uploaded else log.files_position
+        for entry in format.read_artifacts(log.folder, start, log.size):
             artifact = entry.value
-            if isinstance(artifact, Artifact) and artifact.model_id == model_id and artifact.file.is_file():
+            if isinstance(artifact, Artifact) and artifact.model_id == model_id:
                 yield artifact
+
+    def _copy_own(self, place: Place, target: str, *, uploaded: bool = False) -> bool:
+        """Copy what this process has logged to a place last; return False where that isn't here (any more)."""
+        own = [each.file for each in self._logged(place, uploaded=uploaded) if each.path == place.path]
+        try:
+            return bool(own) and bool(shutil.copyfile(own[-1], target))
+        except FileNotFoundError:
+            return False
 
     def _real(self, place: Place) -> Any:
         """Return the server's own repository of a run's or a model's files."""
+        if self._opened is not None:
+            return self._opened
         hub = self._hub(place)
 
-        def ask() -> str:
-            if place.kind == "at":
-                return place.owner
-            if place.kind == "runs":
-                return str(hub.tracking.get_run(runs.real_run_id(hub, place.owner)).info.artifact_uri)
-            return str(
-                hub.tracking.get_logged_model(models.real_model_id(hub, place.owner)).artifact_location
+        uri = place.owner
+        if place.kind != "at":
+            if hub.real_id(place.owner) is None and self._find_log(place) is not None:
+                raise Unreachable(f"{place.owner} isn't on the server yet")
+            of_run = place.kind == "runs"
+            real = (runs.real_run_id if of_run else models.real_model_id)(hub, place.owner)
+            uri = hub.ask(
+                lambda: str(
+                    hub.tracking.get_run(real).info.artifact_uri
+                    if of_run
+                    else hub.tracking.get_logged_model(real).artifact_location
+                )
             )
-
-        uri = hub.ask(ask)
         with delivering():
-            return open_repository(uri, hub.uri)
+            self._opened = open_repository(uri, hub.uri)
+            return self._opened
 
 
 def _append(log: RunLog, *artifacts: Artifact) -> None:
@@ -185,6 +210,14 @@ def _append(log: RunLog, *artifacts: Artifact) -> None:
         log.append(*artifacts)
     except JournalError as error:  # a file vanished
         raise MlflowException(str(error)) from error
+
+
+def _size(file: Path) -> int | None:
+    """Return a file's size, None where it is uploaded and gone."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
 
 def _below(path: str, folder: str) -> str | None:

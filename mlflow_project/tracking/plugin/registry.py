@@ -266,7 +266,7 @@ def _straight(name: str) -> Callable[..., Any]:
         hub.deliver()
         real = [runs.with_real_ids(hub, value) for value in arguments]
         real_named = {key: runs.with_real_ids(hub, value) for key, value in named.items()}
-        return hub.ask(lambda: getattr(hub.registry, name)(*real, **real_named))
+        return hub.ask(lambda: getattr(hub.registry, name)(*real, **real_named), patient=True)
 
     method.__name__ = name
     return method

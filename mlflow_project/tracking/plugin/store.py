@@ -280,7 +280,7 @@ class DurableTrackingStore(AbstractStore):
 
     def _asked(self, ask: Callable[[Any], Any]) -> Any:
         hub = self._hub
-        return answers.with_our_addresses(hub.ask(lambda: ask(hub.tracking)), hub.uri)
+        return answers.with_our_addresses(hub.ask(lambda: ask(hub.tracking), patient=True), hub.uri)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

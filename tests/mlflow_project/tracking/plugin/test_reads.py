@@ -1,0 +1,189 @@
+"""What a program reads of its own while its server is late or away."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+
+from mlflow_project.tracking.hub import hub as hub_module
+from mlflow_project.tracking.hub import lifecycle
+from mlflow_project.tracking.hub.hub import Hub
+from mlflow_project.tracking.hub.reachability import Unreachable
+from mlflow_project.tracking.hub.uploaded_copies import UploadedCopies
+from mlflow_project.tracking.journal.entities import Artifact, RunEnded
+from mlflow_project.tracking.journal.state_dir import runs_folder
+from mlflow_project.tracking.journal.writer import Journal
+from tests.support.durable import deliver_all, end_program, sync_to
+
+
+class Clock:
+    """A time that passes only when somebody sleeps or takes long."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time by which a hub waits for an answer."""
+    clock = Clock()
+    monkeypatch.setattr(hub_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def hub(durable: str) -> Hub:
+    mlflow.search_experiments()
+    (hub,) = lifecycle.hubs()
+    return hub
+
+
+def go_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server answer no question of the program any more, though it takes what is delivered."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Unreachable("away")
+
+    monkeypatch.setattr(Hub, "ask", refuse)
+
+
+def read_table() -> list[int]:
+    run = mlflow.active_run()
+    assert run is not None
+    path = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="table.json")
+    return list(pd.read_json(Path(path), orient="split")["label"])
+
+
+def test_a_request_that_is_late_is_made_again(
+    hub: Hub, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    requests = []
+
+    def answer_the_second() -> str:
+        requests.append(clock.now)
+        if len(requests) == 1:
+            clock.sleep(2.1)
+            raise OSError("Read timed out")
+        return "answer"
+
+    assert hub.ask(answer_the_second) == "answer"
+
+
+def test_no_question_takes_longer_than_15_seconds(
+    hub: Hub, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for timeout in (1, 4, 12):
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
+        began = clock.now
+
+        def be_late(timeout: float = timeout) -> None:
+            clock.sleep(timeout)
+            raise OSError("Read timed out")
+
+        hub.reachability.note_answer()
+        with pytest.raises(Unreachable):
+            hub.ask(be_late)
+        assert clock.now - began <= 15
+
+
+@pytest.mark.parametrize("deliver", [deliver_all, lambda: None], ids=["uploaded", "waiting"])
+def test_a_table_grows_while_the_server_is_away(
+    durable: str, store: str, deliver: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mlflow.start_run() as run:
+        mlflow.log_table({"label": [1]}, "table.json")
+        deliver()
+        with monkeypatch.context() as patch:
+            go_away(patch)
+            mlflow.log_table({"label": [2]}, "table.json")
+            assert read_table() == [1, 2]
+            assert [file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)] == [
+                "table.json"
+            ]
+        deliver_all()
+        with monkeypatch.context() as patch:
+            go_away(patch)
+            mlflow.log_table({"label": [3]}, "table.json")
+    deliver_all()
+    end_program()
+    found = mlflow.MlflowClient(store).download_artifacts(run.info.run_id, "table.json")
+    assert list(pd.read_json(Path(found), orient="split")["label"]) == [1, 2, 3]
+
+
+def test_what_is_uploaded_and_not_here_any_more_is_no_missing_file(
+    durable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UploadedCopies, "add", lambda self, artifact: artifact.file.unlink())
+    with mlflow.start_run():
+        mlflow.log_table({"label": [1]}, "table.json")
+        deliver_all()
+        go_away(monkeypatch)
+        with pytest.raises(MlflowException):  # rather than a table without its first part
+            mlflow.log_table({"label": [2]}, "table.json")
+
+
+def test_a_run_of_which_others_know_more_is_not_listed_without_the_server(
+    durable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mlflow.start_run() as run:
+        mlflow.log_text("first", "first.txt")
+    lifecycle.finish(60)
+    with mlflow.start_run(run_id=run.info.run_id):
+        mlflow.log_text("second", "second.txt")
+        go_away(monkeypatch)
+        with pytest.raises(MlflowException):
+            mlflow.MlflowClient().list_artifacts(run.info.run_id)
+        assert mlflow.artifacts.load_text(f"{mlflow.get_artifact_uri()}/second.txt") == "second"
+
+
+def test_copies_of_uploaded_files_go_with_the_end_of_their_run(durable: str) -> None:
+    with mlflow.start_run():
+        mlflow.log_text("text", "a.txt")
+        deliver_all()
+        (copy,) = runs_folder().glob("*/files/*/a.txt")
+        assert copy.read_text(encoding="utf-8") == "text"
+    deliver_all()
+    assert not copy.parent.exists()
+
+
+def test_copies_that_a_killed_process_has_kept_go_with_the_end_of_its_run(durable: str) -> None:
+    mlflow.start_run()
+    mlflow.log_text("text", "a.txt")
+    deliver_all()
+    (copy,) = runs_folder().glob("*/files/*/a.txt")
+    content = copy.read_bytes()
+    lifecycle.finish(60)
+    copy.parent.mkdir()
+    copy.write_bytes(content)
+    with closing(Journal.open(copy.parents[2])) as journal:  # as `status --repair` does
+        journal.append(RunEnded("KILLED"))
+    sync_to(durable.removeprefix("durable+"))
+    assert not copy.parent.exists()
+
+
+def test_the_newest_copies_stay_within_a_bound(tmp_path: Path) -> None:
+    copies = UploadedCopies(limit=10)
+
+    def add(number: int, path: str, size: int) -> Path:
+        file = tmp_path / str(number) / "file"
+        file.parent.mkdir()
+        file.write_bytes(bytes(size))
+        copies.add(Artifact(path, file, None))
+        return file
+
+    first, again, second = add(1, "a", 6), add(2, "a", 6), add(3, "b", 4)
+    assert [file.exists() for file in (first, again, second)] == [False, True, True]
+    third, huge = add(4, "c", 5), add(5, "d", 11)
+    assert [file.exists() for file in (again, second, third, huge)] == [False, False, False, False]
