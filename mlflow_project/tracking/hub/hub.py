@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 2.0
 """How long a creation waits for the real ID, and a read for what is to be uploaded before it."""
 
+SEARCH_SECONDS = 8.0
+"""How long a search waits for a server that takes what is pending: an answer without it would be wrong."""
+
 Result = TypeVar("Result")
 
 
@@ -82,21 +85,15 @@ class Hub:
         """Return the real model registry."""
         return real_stores(self.connect())[1]
 
-    def ask(self, action: Callable[[], Result], *, patient: bool = False) -> Result:
+    def ask(self, action: Callable[[], Result]) -> Result:
         """Return the server's answer to a question, which is asked again after a passing failure.
-
-        Args:
-            action: The request.
-            patient: Wait for a server that is known to be unreachable, as where nobody else has the answer.
 
         Raises:
             Unreachable: It gives none.
         """
         # One request that is late is no outage: another is made if it can end in time.
         deadline, pause = time.monotonic() + max(WAIT_SECONDS, REQUEST_SECONDS - request_timeout()), 0.1
-        if self.reachability.is_down and not (
-            patient and self.worker.wait(lambda: not self.reachability.is_down, WAIT_SECONDS)
-        ):
+        if self.reachability.is_down:
             raise self.reachability.error()
         while True:
             try:
@@ -241,6 +238,13 @@ class Hub:
             lambda: all((each.position if files else each.values_position) >= goal for each, goal in goals),
             seconds,
         )
+
+    def deliver_for_search(self) -> None:
+        """Wait until all is uploaded: a short while for a server that is away, longer for one that takes it."""
+        if self.reachability.is_down:
+            self.worker.wait(lambda: not self.reachability.is_down, WAIT_SECONDS)
+        if not self.deliver(seconds=SEARCH_SECONDS) and not self.reachability.is_down:
+            _tell("the server answers a search before all that this process has logged is there")
 
     def running(self) -> list[RunLog]:
         """List the journals of runs that this process has begun or resumed, and not ended."""

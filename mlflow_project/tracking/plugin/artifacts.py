@@ -96,9 +96,7 @@ class DurableArtifactRepository(ArtifactRepository):
             return
         try:
             real = self._real(place)
-            self._hub(place).ask(
-                lambda: real._download_file(place.path, local_path), patient=self._find_log(place) is None
-            )
+            self._hub(place).ask(lambda: real._download_file(place.path, local_path))
         except Unreachable:
             if not self._copy_own(place, local_path, uploaded=True):
                 raise

@@ -263,10 +263,10 @@ def _straight(name: str) -> Callable[..., Any]:
 
     def method(self: DurableRegistryStore, *arguments: Any, **named: Any) -> Any:
         hub = self._hub
-        hub.deliver()
+        hub.deliver_for_search() if name.startswith("search") else hub.deliver()
         real = [runs.with_real_ids(hub, value) for value in arguments]
         real_named = {key: runs.with_real_ids(hub, value) for key, value in named.items()}
-        return hub.ask(lambda: getattr(hub.registry, name)(*real, **real_named), patient=True)
+        return hub.ask(lambda: getattr(hub.registry, name)(*real, **real_named))
 
     method.__name__ = name
     return method

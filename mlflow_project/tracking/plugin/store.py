@@ -219,7 +219,7 @@ class DurableTrackingStore(AbstractStore):
 
     def search_runs(self, experiment_ids: Any, *arguments: Any, **named: Any) -> Any:
         hub = self._hub
-        hub.deliver()
+        hub.deliver_for_search()
         real = [runs.real_experiment_id(hub, str(each)) for each in experiment_ids]
         return self._asked(lambda store: store.search_runs(real, *arguments, **named))
 
@@ -265,13 +265,13 @@ class DurableTrackingStore(AbstractStore):
         self, experiment_ids: Any, filter_string: str | None = None, *rest: Any, **named: Any
     ) -> Any:
         hub = self._hub
-        hub.deliver()
+        # What MLflow asks before it reads `runs:/<run ID>/<name>`.
+        named_so = re.fullmatch(r"name = '([^']*)'", filter_string or "")
+        hub.deliver() if named_so else hub.deliver_for_search()
         try:
             real = [runs.real_experiment_id(hub, str(each)) for each in experiment_ids]
             return self._asked(lambda store: store.search_logged_models(real, filter_string, *rest, **named))
         except Unreachable:
-            # What MLflow asks before it reads `runs:/<run ID>/<name>`.
-            named_so = re.fullmatch(r"name = '([^']*)'", filter_string or "")
             if named_so is None:
                 raise
             return PagedList(models.local_models(hub, named_so[1]), None)
@@ -280,7 +280,7 @@ class DurableTrackingStore(AbstractStore):
 
     def _asked(self, ask: Callable[[Any], Any]) -> Any:
         hub = self._hub
-        return answers.with_our_addresses(hub.ask(lambda: ask(hub.tracking), patient=True), hub.uri)
+        return answers.with_our_addresses(hub.ask(lambda: ask(hub.tracking)), hub.uri)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

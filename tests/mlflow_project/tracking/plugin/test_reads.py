@@ -187,3 +187,40 @@ def test_the_newest_copies_stay_within_a_bound(tmp_path: Path) -> None:
     assert [file.exists() for file in (first, again, second)] == [False, True, True]
     third, huge = add(4, "c", 5), add(5, "d", 11)
     assert [file.exists() for file in (again, second, third, huge)] == [False, False, False, False]
+
+
+def test_a_search_waits_for_a_server_that_has_come_back(
+    durable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mlflow.start_run():
+        mlflow.log_param("fold", 1)
+        deliver_all()
+        (hub,) = lifecycle.hubs()
+        uploaded, waited = [], []
+
+        def wait(done: Callable[[], bool], seconds: float) -> bool:
+            waited.append(seconds)
+            if len(waited) == 1:
+                hub.reachability.problem = None  # it is back, though nothing of what waits is there
+            else:
+                uploaded.append(True)
+            return True
+
+        hub.worker.stop()
+        hub.reachability.problem = "away"
+        monkeypatch.setattr(hub.worker, "wait", wait)
+        mlflow.log_metric("loss", 1)
+        mlflow.search_runs()
+        assert uploaded
+        assert waited[0] < waited[1] <= 15
+
+
+def test_a_search_that_misses_something_says_so(durable: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with mlflow.start_run():
+        deliver_all()
+        (hub,) = lifecycle.hubs()
+        hub.worker.stop()
+        hub.worker.wait = lambda done, seconds: False  # type: ignore[method-assign]
+        mlflow.log_metric("loss", 1)
+        mlflow.search_runs()
+        assert "before all that this process has logged is there" in capsys.readouterr().err
