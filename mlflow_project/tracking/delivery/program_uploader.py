@@ -17,9 +17,9 @@ from mlflow_project.tracking.delivery.client import import_mlflow, open_client, 
 from mlflow_project.tracking.delivery.error_policy import describe_error, is_missing_endpoint, is_permanent
 from mlflow_project.tracking.delivery.program_session import ProgramSession, Waiting
 from mlflow_project.tracking.delivery.session import parent_folder
-from mlflow_project.tracking.delivery.uploader import BATCH_LIMITS, JournalUploader
+from mlflow_project.tracking.delivery.uploader import BATCH_LIMITS, BATCH_SIZE, JournalUploader
 from mlflow_project.tracking.journal import format
-from mlflow_project.tracking.journal.entities import Artifact, Call, RunEnded, RunResumed
+from mlflow_project.tracking.journal.entities import Artifact, Call, Metric, RunEnded, RunResumed
 from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Entry, Header
 from mlflow_project.tracking.journal.spool import file_sha256
 from mlflow_project.tracking.programs.calls import BARRIERS, Target, make_call
@@ -102,7 +102,7 @@ class ProgramUploader(JournalUploader):
 
     def _next(self) -> list[Entry | CorruptSpan]:
         batch: list[Entry | CorruptSpan] = []
-        capacity: dict[type[Any], int] = dict(BATCH_LIMITS)
+        capacity: dict[type[Any], int] = dict(BATCH_LIMITS) | {Metric: BATCH_SIZE}
         durable = self._durable_size()
         for item in format.read_entries(self.session.folder, self.session.cursor.position):
             if item.end > durable:
@@ -111,7 +111,7 @@ class ProgramUploader(JournalUploader):
                 kind: Any = type(item.value)
                 if kind not in capacity:
                     return batch or ([] if self._must_wait(item) else [item])
-                if capacity[kind] == 0:
+                if capacity[kind] == 0 or len(batch) >= BATCH_SIZE:
                     return batch
                 capacity[kind] -= 1
             batch.append(item)

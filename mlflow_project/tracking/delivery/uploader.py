@@ -40,8 +40,10 @@ from mlflow_project.tracking.journal.spool import file_sha256
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+BATCH_SIZE = 1_000
+"""Entities that MLflow takes in one request, of them at most 100 parameters and 100 tags."""
+
 BATCH_LIMITS = {Metric: 800, Param: 100, Tag: 100}
-"""Entities in one request: MLflow takes 1,000, of them at most 100 parameters and 100 tags."""
 
 TRANSIENT_TRIES = 5
 

@@ -65,14 +65,15 @@ class Worker:
         deadline = time.monotonic() + seconds
         self.hurried += 1
         try:
+            notified = False
             while not done():
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     return False
-                self.hurry()
+                if not notified:  # else this thread and the others would keep waking each other
+                    self.hurry()
                 with self.progress:
-                    if not done():
-                        self.progress.wait(min(remaining, 0.2))
+                    notified = done() or self.progress.wait(min(remaining, 0.2))
             return True
         finally:
             self.hurried -= 1
@@ -119,6 +120,7 @@ class Worker:
             log.sync()
             if log.values_position < log.size or log.run_id is None:
                 fine = self._try(log, log.uploader.step_values) and fine
+                self._wake["files"].set()
             if fine and log.header.origin == "program" and log.record.status == "RUNNING" and log.run_id:
                 fine = self._try(log, partial(self._send_heartbeat, log))
             if not fine and self._reachability.is_down:

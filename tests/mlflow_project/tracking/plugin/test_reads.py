@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
+from mlflow_project.tracking.delivery.program_uploader import ProgramUploader
 from mlflow_project.tracking.hub import hub as hub_module
 from mlflow_project.tracking.hub import lifecycle
 from mlflow_project.tracking.hub.hub import Hub
-from mlflow_project.tracking.hub.reachability import Unreachable
+from mlflow_project.tracking.hub.reachability import Reachability, Unreachable
+from mlflow_project.tracking.hub.run_log import RunLog
 from mlflow_project.tracking.hub.uploaded_copies import UploadedCopies
+from mlflow_project.tracking.hub.worker import Worker
 from mlflow_project.tracking.journal.entities import Artifact, RunEnded
 from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.journal.writer import Journal
@@ -224,3 +227,33 @@ def test_a_search_that_misses_something_says_so(durable: str, capsys: pytest.Cap
         mlflow.log_metric("loss", 1)
         mlflow.search_runs()
         assert "before all that this process has logged is there" in capsys.readouterr().err
+
+
+def test_who_waits_does_not_keep_the_upload_busy() -> None:
+    rounds = []
+
+    def logs() -> list[RunLog]:
+        rounds.append(1)
+        return []
+
+    worker = Worker(logs, Reachability("http://127.0.0.1:9", ""), lambda log: None, lambda: None)
+    assert not worker.wait(lambda: False, 0.5)
+    worker.stop()
+    assert len(rounds) < 50  # thousands, where each wakes the other
+
+
+def test_a_batch_is_as_large_as_mlflow_takes_it(away: str) -> None:
+    with mlflow.start_run():
+        mlflow.log_params({f"p{number}": number for number in range(100)})
+        client, run = mlflow.MlflowClient(), mlflow.active_run()
+        assert run is not None
+        for step in range(1500):
+            client.log_metric(run.info.run_id, "loss", 0, step=step)
+        (hub,) = lifecycle.hubs()
+        (log,) = hub.running()
+        uploader = ProgramUploader(log.folder)
+        sizes = []
+        while batch := uploader._next():
+            sizes.append(len(batch))
+            uploader.session.cursor.position = batch[-1].end
+    assert sizes[:2] == [1000, 601]  # with the header
