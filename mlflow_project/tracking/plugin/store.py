@@ -221,7 +221,10 @@ class DurableTrackingStore(AbstractStore):
         hub = self._hub
         hub.deliver_for_search()
         real = [runs.real_experiment_id(hub, str(each)) for each in experiment_ids]
-        return self._asked(lambda store: store.search_runs(real, *arguments, **named))
+        # A filter may name a parent run.
+        rest = [runs.with_real_ids(hub, value) for value in arguments]
+        named = {key: runs.with_real_ids(hub, value) for key, value in named.items()}
+        return self._asked(lambda store: store.search_runs(real, *rest, **named))
 
     def _search_runs(self, *arguments: Any, **named: Any) -> Any:
         return self._asked(lambda store: store._search_runs(*arguments, **named))
@@ -270,7 +273,8 @@ class DurableTrackingStore(AbstractStore):
         hub.deliver() if named_so else hub.deliver_for_search()
         try:
             real = [runs.real_experiment_id(hub, str(each)) for each in experiment_ids]
-            return self._asked(lambda store: store.search_logged_models(real, filter_string, *rest, **named))
+            wanted = runs.with_real_ids(hub, filter_string)
+            return self._asked(lambda store: store.search_logged_models(real, wanted, *rest, **named))
         except Unreachable:
             if named_so is None:
                 raise

@@ -229,6 +229,19 @@ def test_a_search_that_misses_something_says_so(durable: str, capsys: pytest.Cap
         assert "before all that this process has logged is there" in capsys.readouterr().err
 
 
+def test_a_search_takes_the_provisional_id_of_a_parent(durable: str) -> None:
+    with mlflow.start_run():
+        (hub,) = lifecycle.hubs()
+        (log,) = hub.running()
+        parent = log.header.provisional_id
+        with mlflow.start_run(run_name="child", tags={"mlflow.parentRunId": str(parent)}, nested=True):
+            deliver_all()
+        found = mlflow.search_runs(
+            filter_string=f"tags.mlflow.parentRunId = '{parent}'", output_format="list"
+        )
+    assert [run.info.run_name for run in found] == ["child"]
+
+
 def test_who_waits_does_not_keep_the_upload_busy() -> None:
     rounds = []
 
