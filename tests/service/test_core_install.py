@@ -108,7 +108,7 @@ def test_it_has_mlflow_at_an_end_of_the_range_and_no_torch(core: Core) -> None:
 
 @pytest.mark.parametrize("command", ["train", "reproduce", "sweep --lr 0.1", "predict image.png"])
 def test_a_command_that_needs_the_training_names_the_extra(core: Core, command: str) -> None:
-    done = core.command(*command.split(), uri="sqlite:///mlflow.db")
+    done = core.command(*command.split(), uri="sqlite:///none.db")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line == "Error: this needs the extra train (torch is not installed): pip install '.[train]'"

@@ -38,7 +38,7 @@ def assert_shows_outliers(page: str, sets: list[str], models: list[str]) -> None
     """The page has each set's figures and measures, of all these models."""
     for name in sets:
         assert f"<caption>Every score against {name}</caption>" in page
-        assert f"<figcaption>The ten probabilities of each image of {name}." in page
+        assert f"<figcaption>The probabilities of each image of {name}." in page
         for model in models:
             assert f"<figcaption>Images of {name} shown to {model}, and " in page
             assert f"<figcaption>All of {name} shown to {model}: " in page
