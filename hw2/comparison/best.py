@@ -12,7 +12,7 @@ from hw2.common.errors import ComparisonError
 from hw2.common.formatting import ALPHA, format_p, format_percent, join_names
 from hw2.common.types import BoolArray
 from hw2.comparison.seed_variance import Difference, compare_means
-from hw2.comparison.significance import best_correction, mcnemar, paired_difference_ci
+from hw2.comparison.significance import best_correction, paired_test
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +81,8 @@ def compare_with_best(correct: Mapping[str, BoolArray]) -> BestVerdict:
 def _difference(first: BoolArray, second: BoolArray) -> Difference:
     if len(first) > 1:
         return compare_means(first, second)
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    n = first.shape[1]
-    low, high = paired_difference_ci(only_first, only_second, n)
-    return Difference((only_first - only_second) / n, low, high, mcnemar(only_first, only_second))
+    test = paired_test(first[0], second[0])
+    return Difference(test.difference, test.low, test.high, test.p)
 
 
 def _require_comparable(arrays: Mapping[str, BoolArray]) -> None:

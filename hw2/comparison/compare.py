@@ -20,8 +20,7 @@ from hw2.comparison.significance import (
     CochranQ,
     cochran_q,
     holm_correction,
-    mcnemar,
-    paired_difference_ci,
+    paired_test,
 )
 from hw2.evaluation.metrics import wilson_bounds
 
@@ -149,13 +148,9 @@ PAIR_COLUMNS = [
 def _pairs(models: Sequence[ModelPredictions]) -> pd.DataFrame:
     rows = []
     for first, second in combinations(models, 2):
-        only_first = int((first.correct & ~second.correct).sum())
-        only_second = int((second.correct & ~first.correct).sum())
+        only_first, only_second, *difference = paired_test(first.correct, second.correct)
         same_answer = int((first.predicted == second.predicted).sum())
-        difference = (only_first - only_second) / first.n
-        interval = paired_difference_ci(only_first, only_second, first.n)
-        p = mcnemar(only_first, only_second)
-        rows.append((first.name, second.name, only_first, only_second, same_answer, difference, *interval, p))
+        rows.append((first.name, second.name, only_first, only_second, same_answer, *difference))
     table = pd.DataFrame(rows, columns=PAIR_COLUMNS)
     table["p_holm"] = holm_correction(table["p"].tolist())
     verdicts = [_pair_verdict(row, models[0].n, len(table)) for row in table.to_dict("records")]

@@ -13,6 +13,7 @@ from hw2.common.formatting import ALPHA, format_p, format_percent, join_names, p
 from hw2.comparison.compare import Comparison
 from hw2.comparison.configurations import ConfigurationComparison
 from hw2.comparison.model_predictions import REPEATED, SEED, ModelPredictions, Setting
+from hw2.comparison.significance import count_discordant
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _described(model: ModelPredictions) -> str:
 
 
 def _against(first: ModelPredictions, second: ModelPredictions) -> str:
-    return _counts(int((first.correct & ~second.correct).sum()), int((second.correct & ~first.correct).sum()))
+    return _counts(*count_discordant(first.correct, second.correct))
 
 
 def _counts(first: int, second: int) -> str:

@@ -20,6 +20,36 @@ class CochranQ(NamedTuple):
     p: float
 
 
+class PairedTest(NamedTuple):
+    """Two models on the same images: how many only one has right, and what the first one's lead is.
+
+    difference: of the accuracies, with its 95 % interval; p: of McNemar's exact test.
+    """
+
+    only_first: int
+    only_second: int
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_test(first: BoolArray, second: BoolArray) -> PairedTest:
+    """Compare two models by the images that only one of them has right.
+
+    first, second: whether each answer is right, bool [N].
+    """
+    only_first, only_second = count_discordant(first, second)
+    low, high = paired_difference_ci(only_first, only_second, len(first))
+    difference = (only_first - only_second) / len(first)
+    return PairedTest(only_first, only_second, difference, low, high, mcnemar(only_first, only_second))
+
+
+def count_discordant(first: BoolArray, second: BoolArray) -> tuple[int, int]:
+    """Count the images that only the first has right, and those that only the second has."""
+    return int((first & ~second).sum()), int((second & ~first).sum())
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """Compute the exact two-sided p-value: Q. McNemar, Psychometrika 12 (1947), by the binomial distribution.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hw2.common.errors import CheckpointError, Hw2Error
 from hw2.common.formatting import ALPHA, format_p, format_percent, join_names, plural
 from hw2.comparison.model_predictions import ModelPredictions
-from hw2.comparison.significance import best_correction, mcnemar, paired_difference_ci
+from hw2.comparison.significance import best_correction, paired_test
 from hw2.evaluation.metrics import wilson_interval
 from mlflow_project.common.errors import JournalError, RunBusyError, SweepError
 from mlflow_project.common.names import CHECKPOINT, REASON_TAG
@@ -172,13 +172,11 @@ def compare_with_best(
     Returns:
         For each: its accuracy, the best one's lead with its 95 % interval, and the corrected p-value.
     """
-    counts = [
-        (int((best.correct & ~o.correct).sum()), int((o.correct & ~best.correct).sum())) for o in others
-    ]
-    p_values = best_correction([mcnemar(*pair) for pair in counts]) if counts else []
+    tests = [paired_test(best.correct, other.correct) for other in others]
+    corrected = best_correction([test.p for test in tests])
     return [
-        (o.accuracy, (first - second) / best.n, *paired_difference_ci(first, second, best.n), p)
-        for o, (first, second), p in zip(others, counts, p_values, strict=True)
+        (other.accuracy, test.difference, test.low, test.high, p)
+        for other, test, p in zip(others, tests, corrected, strict=True)
     ]
 
 
