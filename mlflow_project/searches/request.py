@@ -4,13 +4,13 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import UsageError
 from mlflow_project.searches.halving import Budget, make_rungs
 from mlflow_project.searches.space import Choices, Interval, SearchSpace, Value, parse_axis
+from mlflow_project.sweeps.request import ExecutionSpec
 
 SAMPLERS = ("tpe", "random")
 VARIED = ("lr", "batch_size", "momentum")
@@ -19,7 +19,7 @@ _UNITS = {"s": 1, "sec": 1, "min": 60, "h": 3600}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSpec:
+class SearchSpec(ExecutionSpec):
     """What to search. UsageError where fields don't fit.
 
     base: what all trials have in common, with the most epochs. epochs: of the first and the last rung. budget: what
@@ -36,12 +36,6 @@ class SearchSpec:
     sampler: str = SAMPLERS[0]
     sampler_seed: int = 0
     study: str | None = None
-    data_dir: Path | None = None
-    download: bool = False
-    register: bool = True
-    engine: str = "local"
-    workers: int = 1
-    address: str | None = None
 
     @classmethod
     def of(
@@ -116,10 +110,7 @@ class SearchSpec:
             raise UsageError("--validation-size is 0; a search chooses by validation images: leave some")
         if self.sampler not in SAMPLERS:
             raise UsageError(f"--sampler is {self.sampler!r}; it must be one of {', '.join(SAMPLERS)}")
-        if self.workers < 1:
-            raise UsageError(f"--workers is {self.workers}; it must be at least 1")
-        if self.address and self.engine != "ray":
-            raise UsageError("--address names a Ray cluster; add --engine ray")
+        super().__post_init__()
 
     @property
     def rungs(self) -> tuple[int, ...]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hw2.common.errors import Hw2Error
 from hw2.common.formatting import format_percent, plural
 from hw2.training.config import TrainingConfig
 from hw2.training.fingerprint import config_hash
-from mlflow_project.common.errors import DestinationError, Interrupted, ServiceError, StoreError, UsageError
+from mlflow_project.common.errors import DestinationError, Interrupted, StoreError, UsageError
 from mlflow_project.common.names import PARENT_TAG
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import absolute_uri, redact, tracking_uri
@@ -31,7 +30,6 @@ from mlflow_project.sweeps.request import divide_threads
 from mlflow_project.sweeps.sweep import make_executor
 from mlflow_project.tracking.experiment import experiment_name
 from mlflow_project.tracking.journal.delivery_status import DeliveryStatus, require_taken
-from mlflow_project.tracking.new_run import checked_uri
 from mlflow_project.training import inputs
 from mlflow_project.training.progress import ProgressListener
 
@@ -124,11 +122,7 @@ def prepare(spec: SearchSpec, listener: ProgressListener) -> PreparedSearch:
     """
     from mlflow_project.tracking.delivery.client import connect
 
-    checked_uri()
-    if spec.engine == "ray":
-        from mlflow_project.sweeps.ray_executor import require_cluster
-
-        require_cluster(spec.address)
+    spec.check_destination()
     config, loaded = inputs.load(
         divide_threads(spec.base, spec.workers), spec.data_dir, spec.download, listener
     )
@@ -334,14 +328,5 @@ def _add_report(
     prepared: PreparedSearch, parent: SearchRun, runs: Sequence[str], listener: ProgressListener
 ) -> None:
     """Add the report on the models that were tested, where they are uploaded."""
-    from mlflow_project.analysis.run_selection import Selection
-    from mlflow_project.reports import page
-
-    if prepared.store is None or not runs or not parent.wait_for_upload(REPORT_SECONDS):
-        return
-    try:
-        html, _ = page.make_report(Selection(runs=tuple(runs)), prepared.store.client)
-    except (Hw2Error, ServiceError) as error:
-        listener.warning(f"the search has no report: {error}")
-        return
-    parent.attach(page.NAME, html)
+    if prepared.store is not None and runs and parent.wait_for_upload(REPORT_SECONDS):
+        parent.attach_report(prepared.store.client, runs, listener)

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mlflow_project.common.errors import DestinationError, RunBusyError
+from hw2.common.errors import Hw2Error
+from mlflow_project.common.errors import DestinationError, RunBusyError, ServiceError
 from mlflow_project.common.names import JOURNAL_REFERENCE, PARENT_TAG, RESUMED_TAG
 from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.existing_runs import LocalRunInfo
@@ -25,6 +26,8 @@ from mlflow_project.training import model_card, ui_views
 from mlflow_project.training.tracked_run import redirect_run
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from mlflow_project.training.progress import ProgressListener
 
 
@@ -114,6 +117,20 @@ class GroupRun(ActiveRun):
             file = Path(scratch) / "artifact"
             file.write_bytes(content if isinstance(content, bytes) else content.encode())
             self.log(Artifact(path, file))
+
+    def attach_report(
+        self, client: "MlflowClient", runs: Iterable[str], listener: "ProgressListener"
+    ) -> None:
+        """Log the report on these runs; where it can't be made, a warning says why."""
+        from mlflow_project.analysis.run_selection import Selection
+        from mlflow_project.reports import page
+
+        try:
+            html, _ = page.make_report(Selection(runs=tuple(runs)), client)
+        except (Hw2Error, ServiceError) as error:
+            listener.warning(f"the {self.kind} has no report: {error}")
+            return
+        self.attach(page.NAME, html)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

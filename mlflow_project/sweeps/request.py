@@ -25,24 +25,42 @@ COMPLETION_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepSpec:
-    """What to run. aliases: of each configuration's registered version. UsageError where fields don't fit."""
+class ExecutionSpec:
+    """How the trials of a sweep or a search are trained. UsageError where fields don't fit."""
 
-    name: str
-    configs: Sequence[TrainingConfig]
     data_dir: Path | None = None
     download: bool = False
     register: bool = True
     engine: str = "local"
     workers: int = 1
     address: str | None = None
-    aliases: Mapping[TrainingConfig, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"--workers is {self.workers}; it must be at least 1")
         if self.address and self.engine != "ray":
             raise UsageError("--address names a Ray cluster; add --engine ray")
+
+    def check_destination(self) -> None:
+        """Check, before anything is loaded, that the store is of a kind that MLflow knows, and that a cluster answers.
+
+        Raises:
+            UsageError, SweepError: It isn't, or doesn't.
+        """
+        checked_uri()
+        if self.engine == "ray":
+            from mlflow_project.sweeps.ray_executor import require_cluster
+
+            require_cluster(self.address)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSpec(ExecutionSpec):
+    """What to run. aliases: of each configuration's registered version."""
+
+    name: str
+    configs: Sequence[TrainingConfig]
+    aliases: Mapping[TrainingConfig, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +99,7 @@ class PreparedSweep(SweepPreview):
 
 def prepare(request: SweepSpec, listener: "ProgressListener") -> PreparedSweep:
     """Load the images and make the plan."""
-    checked_uri()
-    if request.engine == "ray":
-        from mlflow_project.sweeps.ray_executor import require_cluster
-
-        require_cluster(request.address)
+    request.check_destination()
     _, loaded = inputs.load(request.configs[0], request.data_dir, request.download, listener)
     dataset = loaded.dataset.identity
     configs = [divide_threads(config, request.workers, dataset.spec) for config in request.configs]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hw2.common.errors import Hw2Error
 from hw2.common.formatting import plural
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import Interrupted, ServiceError, StoreError, SweepError
@@ -193,9 +192,6 @@ def run_sweep(
 
 def add_report(prepared: PreparedSweep, parent: ParentRun, listener: ProgressListener) -> None:
     """Add the report on the sweep's trials to its run, where it can be made: several trials, all uploaded."""
-    from mlflow_project.analysis.run_selection import Selection
-    from mlflow_project.reports import page
-
     results = [parent.results[trial.sha256] for trial in prepared.plan.trials]
     runs = [result.run_id for result in results if "test_accuracy" in result.metrics and result.run_id]
     late = any(result.undelivered for result in results)
@@ -210,12 +206,7 @@ def add_report(prepared: PreparedSweep, parent: ParentRun, listener: ProgressLis
             f"no report added to the sweep: {why}; make one with: mlflow-project report --sweep {name}"
         )
         return
-    try:
-        html, _ = page.make_report(Selection(runs=tuple(runs)), prepared.store.client)
-    except (Hw2Error, ServiceError) as error:
-        listener.warning(f"the sweep has no report: {error}")
-        return
-    parent.attach(page.NAME, html)
+    parent.attach_report(prepared.store.client, runs, listener)
 
 
 def failure(plan: SweepPlan, results: Mapping[str, TrialResult]) -> str | None:
