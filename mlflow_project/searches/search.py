@@ -123,9 +123,8 @@ def prepare(spec: SearchSpec, listener: ProgressListener) -> PreparedSearch:
     from mlflow_project.tracking.delivery.client import connect
 
     spec.check_destination()
-    config, loaded = inputs.load(
-        divide_threads(spec.base, spec.workers), spec.data_dir, spec.download, listener
-    )
+    config, loaded = inputs.load(spec.base, spec.data_dir, spec.download, listener)
+    config = divide_threads(config, spec.workers, loaded.dataset.identity.spec)
     if loaded.dataset.is_sample:
         listener.warning(inputs.sample_warning(len(loaded.dataset.train)))
     if loaded.validation is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.common.formatting import plural
-from hw2.common.image_spec import STUDY, ImageSpec
+from hw2.common.image_spec import ImageSpec
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.errors import DestinationError, StoreError, UsageError
 from mlflow_project.sweeps import existing_runs
@@ -150,7 +150,7 @@ def _plan(
         return store, make_plan(configs, dataset, None, aliases, dry_run, request.register)
 
 
-def divide_threads(config: TrainingConfig, workers: int, spec: ImageSpec = STUDY) -> TrainingConfig:
+def divide_threads(config: TrainingConfig, workers: int, spec: ImageSpec) -> TrainingConfig:
     """Return the configuration with a worker's share of the threads, where it doesn't say how many."""
     if config.threads or workers == 1:
         return config

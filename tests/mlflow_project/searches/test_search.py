@@ -9,12 +9,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from hw2.training.config import TrainingConfig
 from mlflow_project.cli.main import run
-from mlflow_project.searches.search import search
+from mlflow_project.searches.request import SearchSpec
+from mlflow_project.searches.search import prepare, search
+from mlflow_project.sweeps import request
+from mlflow_project.training.progress import ProgressListener
 from tests.support.sweeps import start
 from tests.support.tiny import VALIDATION, move, options, weights
 
@@ -229,3 +233,20 @@ def test_a_ray_cluster_searches_as_one_process_does(
     there = move(tmp_path / "ray", migrated_store, monkeypatch)
     assert run([*SEARCH, "--engine", "ray", *options(tiny)]) == 0
     assert results(there) == results(store)
+
+
+def test_threads_are_divided_for_the_images_at_hand(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random_ = np.random.default_rng(0)
+    parts = {"train": 120, "test": 30}
+    arrays = {
+        f"{part}_images": random_.integers(0, 256, (n, 12, 16), dtype=np.uint8) for part, n in parts.items()
+    }
+    arrays |= {f"{part}_labels": np.arange(n, dtype=np.uint8)[:, None] % 3 for part, n in parts.items()}
+    np.savez(tmp_path / "set.npz", **arrays)
+    shapes = []
+    monkeypatch.setattr(request.inputs, "by_autograd", lambda _, spec: shapes.append(spec.shape))
+    base = TrainingConfig(dataset=str(tmp_path / "set.npz"), validation_size=30)
+    prepare(SearchSpec.of(base, lr="0.01..0.3", workers=2), ProgressListener())
+    assert set(shapes) == {(12, 16)}
