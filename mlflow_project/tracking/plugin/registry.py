@@ -10,12 +10,12 @@ from mlflow.utils import validation
 from mlflow_project.tracking.hub.lifecycle import hub_of
 from mlflow_project.tracking.hub.reachability import Unreachable, rejection
 from mlflow_project.tracking.journal.entities import now_ms
-from mlflow_project.tracking.plugin import answers, models, runs
+from mlflow_project.tracking.plugin import answers, models
+from mlflow_project.tracking.plugin.delegation import complete, real_call
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.addresses import parse
 from mlflow_project.tracking.programs.calls import pairs
 from mlflow_project.tracking.programs.ids import is_provisional
-from mlflow_project.tracking.programs.passing import is_delivering
 
 VERSION_SECONDS = 10.0
 """How long a new version waits for the upload of its model, while the server answers."""
@@ -264,32 +264,11 @@ def _straight(name: str) -> Callable[..., Any]:
     def method(self: DurableRegistryStore, *arguments: Any, **named: Any) -> Any:
         hub = self._hub
         hub.deliver_for_search() if name.startswith("search") else hub.deliver()
-        real = [runs.with_real_ids(hub, value) for value in arguments]
-        real_named = {key: runs.with_real_ids(hub, value) for key, value in named.items()}
-        return hub.ask(lambda: getattr(hub.registry, name)(*real, **real_named))
+        call = real_call(hub, name, arguments, named)
+        return hub.ask(lambda: call(hub.registry))
 
-    method.__name__ = name
     return method
 
 
-def _while_delivering(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method that goes to the real registry where delivery itself calls it."""
-
-    def passing(self: DurableRegistryStore, *arguments: Any, **named: Any) -> Any:
-        if is_delivering():
-            return getattr(self._hub.registry, name)(*arguments, **named)
-        return method(self, *arguments, **named)
-
-    passing.__name__ = name
-    return passing
-
-
-for _name, _member in list(vars(DurableRegistryStore).items()):
-    if callable(_member) and not _name.startswith("_"):
-        if _name == "create_model_version":
-            continue  # MLflow reads its signature
-        setattr(DurableRegistryStore, _name, _while_delivering(_name, _member))
-for _name in dir(AbstractStore):
-    _member = getattr(AbstractStore, _name)
-    if callable(_member) and not _name.startswith("_") and _name not in vars(DurableRegistryStore):
-        setattr(DurableRegistryStore, _name, _while_delivering(_name, _straight(_name)))
+# MLflow reads the signature of `create_model_version`.
+complete(DurableRegistryStore, AbstractStore, lambda hub: hub.registry, _straight, ("create_model_version",))

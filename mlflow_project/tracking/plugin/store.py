@@ -16,10 +16,10 @@ from mlflow_project.tracking.hub.reachability import Unreachable
 from mlflow_project.tracking.journal import entities
 from mlflow_project.tracking.journal.entities import Param, RunEnded, RunResumed, Tag
 from mlflow_project.tracking.plugin import answers, checks, models, runs
+from mlflow_project.tracking.plugin.delegation import complete, real_call
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.calls import pairs
 from mlflow_project.tracking.programs.ids import Promise
-from mlflow_project.tracking.programs.passing import is_delivering
 
 _ENDS = ("FINISHED", "FAILED", "KILLED")
 
@@ -224,13 +224,13 @@ class DurableTrackingStore(AbstractStore):
         # A filter may name a parent run.
         rest = [runs.with_real_ids(hub, value) for value in arguments]
         named = {key: runs.with_real_ids(hub, value) for key, value in named.items()}
-        return self._asked(lambda store: store.search_runs(real, *rest, **named))
+        return self._from_server(lambda store: store.search_runs(real, *rest, **named))
 
     def _search_runs(self, *arguments: Any, **named: Any) -> Any:
-        return self._asked(lambda store: store._search_runs(*arguments, **named))
+        return self._from_server(lambda store: store._search_runs(*arguments, **named))
 
     def search_experiments(self, view_type: int = ViewType.ACTIVE_ONLY, *arguments: Any, **named: Any) -> Any:
-        return self._asked(lambda store: store.search_experiments(view_type, *arguments, **named))
+        return self._from_server(lambda store: store.search_experiments(view_type, *arguments, **named))
 
     # Logged models.
 
@@ -274,7 +274,7 @@ class DurableTrackingStore(AbstractStore):
         try:
             real = [runs.real_experiment_id(hub, str(each)) for each in experiment_ids]
             wanted = runs.with_real_ids(hub, filter_string)
-            return self._asked(lambda store: store.search_logged_models(real, wanted, *rest, **named))
+            return self._from_server(lambda store: store.search_logged_models(real, wanted, *rest, **named))
         except Unreachable:
             if named_so is None:
                 raise
@@ -282,7 +282,7 @@ class DurableTrackingStore(AbstractStore):
 
     # What is the server's alone.
 
-    def _asked(self, ask: Callable[[Any], Any]) -> Any:
+    def _from_server(self, ask: Callable[[Any], Any]) -> Any:
         hub = self._hub
         return answers.with_our_addresses(hub.ask(lambda: ask(hub.tracking)), hub.uri)
 
@@ -310,37 +310,11 @@ def _straight(name: str) -> Callable[..., Any]:
     def method(self: DurableTrackingStore, *arguments: Any, **named: Any) -> Any:
         hub = self._hub
         hub.deliver()
-        real = [runs.with_real_ids(hub, value) for value in arguments]
-        real_named = {key: runs.with_real_ids(hub, value) for key, value in named.items()}
-        return self._asked(lambda store: getattr(store, name)(*real, **real_named))
+        return self._from_server(real_call(hub, name, arguments, named))
 
-    method.__name__ = name
     return method
-
-
-def _while_delivering(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method that goes to the real store where delivery itself calls it."""
-
-    def passing(self: DurableTrackingStore, *arguments: Any, **named: Any) -> Any:
-        if is_delivering():
-            return getattr(self._hub.tracking, name)(*arguments, **named)
-        return method(self, *arguments, **named)
-
-    passing.__name__ = name
-    return passing
 
 
 _LOCAL = ("log_metric_async", "log_param_async", "set_tag_async", "end_async_logging", "flush_async_logging",
           "shut_down_async_logging", "set_model_versions_tags")  # fmt: skip
-for _name, _member in list(vars(DurableTrackingStore).items()):
-    if callable(_member) and not _name.startswith("_"):
-        setattr(DurableTrackingStore, _name, _while_delivering(_name, _member))
-for _name in dir(AbstractStore):
-    _member = getattr(AbstractStore, _name)
-    if (
-        callable(_member)
-        and not _name.startswith("_")
-        and _name not in vars(DurableTrackingStore)
-        and _name not in _LOCAL
-    ):
-        setattr(DurableTrackingStore, _name, _while_delivering(_name, _straight(_name)))
+complete(DurableTrackingStore, AbstractStore, lambda hub: hub.tracking, _straight, _LOCAL)
