@@ -12,15 +12,10 @@ from mlflow_project.tracking.delivery.error_policy import is_permanent
 from mlflow_project.tracking.delivery.session import DeliverySession
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.format import Cursor
-from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.addresses import replace_addresses
 from mlflow_project.tracking.programs.ids import Promise, is_provisional
-
-
-class Waiting(StoreError):
-    """What comes before isn't in MLflow yet; nothing is wrong."""
 
 
 class ProgramSession(DeliverySession):
@@ -98,7 +93,7 @@ class ProgramSession(DeliverySession):
         """Return the real ID of a provisional one, or itself where nobody knows it any more.
 
         Raises:
-            Waiting: It isn't in MLflow yet.
+            StoreError: It isn't in MLflow yet.
         """
         if provisional == self.header.provisional_id:
             return self.open_run()
@@ -111,23 +106,15 @@ class ProgramSession(DeliverySession):
         folder = self.folder.parent / promise.key if promise is not None else None
         if folder is None or not (folder / format.JOURNAL).exists():
             return find_real_id(self.client, provisional) or provisional
-        real = _real(Cursor.load(folder), provisional)
+        cursor = Cursor.load(folder)
+        real = _real(cursor, provisional)
         if real is not None:
             return real
-        header = format.read_header(folder)
-        cursor = Cursor.load(folder)
-        if header.provisional_id != provisional:
-            raise Waiting(f"{provisional} of journal {folder.name} isn't in MLflow yet")
+        if format.read_header(folder).provisional_id != provisional:
+            raise StoreError(f"{provisional} of journal {folder.name} isn't in MLflow yet")
         if cursor.run_id is not None:
             return cursor.run_id
-        # Runs may refer to each other: one of them is created before the other is uploaded.
-        lock = FileLock(folder / format.SENDING_LOCK)
-        if not lock.acquire():
-            raise Waiting(f"the run of journal {folder.name} isn't in MLflow yet")
-        try:
-            return ProgramSession(folder, self._connect).open_run()
-        finally:
-            lock.release()
+        return self.open_run_of(folder)
 
     @contextmanager
     def store_of_models(self) -> Iterator[None]:

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.common.errors import DeliveryError
+from mlflow_project.common.errors import DeliveryError, StoreError
 from mlflow_project.tracking.delivery.client import import_mlflow, open_client, open_repository, real_stores
 from mlflow_project.tracking.delivery.error_policy import describe_error, is_missing_endpoint, is_permanent
-from mlflow_project.tracking.delivery.program_session import ProgramSession, Waiting
+from mlflow_project.tracking.delivery.program_session import ProgramSession
 from mlflow_project.tracking.delivery.session import parent_folder
 from mlflow_project.tracking.delivery.uploader import BATCH_LIMITS, BATCH_SIZE, JournalUploader
 from mlflow_project.tracking.journal import format
@@ -186,7 +186,7 @@ class ProgramUploader(JournalUploader):
             return  # forgotten here, by a person
         cursor = Cursor.load(folder)
         if min(cursor.position, cursor.files_position) < place:
-            raise Waiting(f"what journal {key} logged before it isn't in MLflow yet")
+            raise StoreError(f"what journal {key} logged before it isn't in MLflow yet")
 
     def _send(self, values: list[Any]) -> None:
         if len(values) == 1 and isinstance(values[0], RunResumed):

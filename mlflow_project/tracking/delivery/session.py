@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
-from mlflow_project.common.errors import DestinationError, RunError
+from mlflow_project.common.errors import DestinationError, RunError, StoreError
 from mlflow_project.common.names import KEY_TAG
 from mlflow_project.common.store_uri import is_missing_sqlite, redact
 from mlflow_project.tracking.delivery.client import import_mlflow, open_client
@@ -16,6 +16,7 @@ from mlflow_project.tracking.identity.store_identity import ensure_store_id, has
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.entities import Param
 from mlflow_project.tracking.journal.format import Cursor, Entry, Header
+from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.store_record import StoreRecord
 
 if TYPE_CHECKING:
@@ -166,6 +167,22 @@ class DeliverySession:
                 self._remember_store(self.client, self.experiment_id)
             self.save()
         return self.cursor.run_id
+
+    def open_run_of(self, folder: Path) -> str:
+        """Return the ID of another journal's run; runs may refer to each other, so it is created before its upload.
+
+        Raises:
+            StoreError: Another thread or process is uploading that journal, and has no ID yet.
+        """
+        lock = FileLock(folder / format.SENDING_LOCK)
+        if not lock.acquire():
+            raise StoreError(
+                f"the run of journal {folder.name}, to which this one refers, isn't in MLflow yet"
+            )
+        try:
+            return type(self)(folder, self._connect).open_run()
+        finally:
+            lock.release()
 
     def _claim(self, run_id: str) -> "Run":
         key, start = self.header.key, self.header.start_time_ms

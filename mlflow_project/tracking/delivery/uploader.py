@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from mlflow_project.common.errors import DeliveryError, StoreError
+from mlflow_project.common.errors import DeliveryError
 from mlflow_project.common.names import CONTEXT_TAG, JOURNAL_REFERENCE, LIVE_TAGS, REASON_TAG
 from mlflow_project.common.text import same_value
 from mlflow_project.tracking.delivery.client import artifact_exists, import_mlflow, open_client
@@ -34,7 +34,6 @@ from mlflow_project.tracking.journal.entities import (
     Tag,
 )
 from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Entry, Header
-from mlflow_project.tracking.journal.locks import FileLock
 from mlflow_project.tracking.journal.spool import file_sha256
 
 if TYPE_CHECKING:
@@ -61,7 +60,6 @@ class JournalUploader:
         may_create_store: bool = False,
     ) -> None:
         self.session = DeliverySession(folder, connect, may_create_store=may_create_store)
-        self._connect = connect
         self._params: dict[str, str] | None = None
         self._tags: dict[str, str] = {}
         self._synced = -1
@@ -191,14 +189,7 @@ class JournalUploader:
         run_id = Cursor.load(other).run_id or format.read_header(other).run_id
         if run_id is not None:
             return run_id
-        # Runs may refer to each other: one of them is created before the other is uploaded.
-        lock = FileLock(other / format.SENDING_LOCK)
-        if not lock.acquire():
-            raise StoreError(f"the run of journal {key}, to which this one refers, isn't in MLflow yet")
-        try:
-            return DeliverySession(other, self._connect).open_run()
-        finally:
-            lock.release()
+        return self.session.open_run_of(other)
 
     def _known_params(self) -> dict[str, str]:
         if self._params is None:
