@@ -55,11 +55,11 @@ class SearchSpec(ExecutionSpec):
             UsageError, ConfigurationError: It can't be searched.
         """
         base = base or TrainingConfig()
-        given = {"lr": lr, "batch_size": batch_size, "momentum": momentum}
+        texts = {"lr": lr, "batch_size": batch_size, "momentum": momentum}
         axes = {
             name: parse_axis(name, text)
             for name in VARIED
-            if (text := given[name] or DEFAULTS.get(name)) is not None
+            if (text := texts[name] or DEFAULTS.get(name)) is not None
         }
         span = parse_axis("epochs", epochs or DEFAULTS["epochs"])
         if not isinstance(span, Interval):

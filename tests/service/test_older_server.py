@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -82,6 +82,21 @@ def older_server(
         server.wait(60)
 
 
+Use = Callable[[str], int]
+
+
+@pytest.fixture
+def older_store(programs: Path, variables: dict[str, str], tmp_path: Path) -> tuple[str, Use]:
+    """The address of a store, and what fills it or looks at it with MLflow 2.22; that returns its exit status."""
+    uri = f"sqlite:///{tmp_path}/older.db"
+
+    def use(verb: str) -> int:
+        command = [programs / "python", "-c", USE, uri, verb]
+        return subprocess.run(command, env=variables, capture_output=True, timeout=300).returncode
+
+    return uri, use
+
+
 def test_a_training_ends_and_its_model_is_registered_from_the_run_s_artifacts(
     older_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,15 +129,13 @@ def test_a_training_ends_and_its_model_is_registered_from_the_run_s_artifacts(
 
 
 def test_its_store_is_migrated_only_when_that_is_wanted(
-    programs: Path,
-    variables: dict[str, str],
+    older_store: tuple[str, Use],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/older.db"
-    older = [programs / "python", "-c", USE, uri]
-    subprocess.run([*older, "fill"], env=variables, check=True, timeout=300)
+    uri, use = older_store
+    assert use("fill") == 0
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     before = (tmp_path / "older.db").read_bytes()
     for command in ("models list", "models show 1", "compare", "train --epochs 1", "sweep --dry-run"):
@@ -133,27 +146,24 @@ def test_its_store_is_migrated_only_when_that_is_wanted(
     assert run(["status"]) == 0
     assert "can't list runs of other hosts" in capsys.readouterr().err
     assert (tmp_path / "older.db").read_bytes() == before
-    subprocess.run([*older, "look"], env=variables, check=True, timeout=300)
+    assert use("look") == 0
 
     assert run(["models", "list", "--format", "csv", "--migrate"]) == 0
     assert "mnist-base-cnn,1," in capsys.readouterr().out
     assert run(["models", "list"]) == 0
-    assert subprocess.run([*older, "look"], env=variables, capture_output=True, timeout=300).returncode
+    assert use("look") != 0
 
 
 def test_what_was_trained_for_it_before_mlflow_was_renewed_is_delivered_when_it_is_migrated(
-    programs: Path,
-    variables: dict[str, str],
-    tmp_path: Path,
+    older_store: tuple[str, Use],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/older.db"
+    uri, use = older_store
     journal = Journal.create(uri, "mnist-base-cnn", "kept")
     journal.append(Metric("m", 1.0), RunEnded())
     journal.close()
-    older = [programs / "python", "-c", USE, uri]
-    subprocess.run([*older, "fill"], env=variables, check=True, timeout=300)
+    assert use("fill") == 0
     assert run(["sync"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert "then add --migrate" in last

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import struct
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def make_tiny(folder: Path) -> Path:
 def options(data: Path) -> list[str]:
     """By which a command trains on that data, on one thread."""
     return ["--dataset", str(data), "--validation-size", str(VALIDATION), "--threads", "1"]
+
+
+def train_command(data: Path, lr: float = 0.03, epochs: int = 1) -> list[str]:
+    """The command of a training on that data, for a process of its own."""
+    training = ["train", "--lr", str(lr), "--epochs", str(epochs), *options(data)]
+    return [sys.executable, "-m", "mlflow_project", *training]
 
 
 @dataclass(frozen=True)

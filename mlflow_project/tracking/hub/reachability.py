@@ -70,7 +70,7 @@ class Reachability:
         """Why the server gives no answers, in one line; None while it does."""
         self.failures = 0
         self._folder = folder
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
         self._answered = time.monotonic()
 
     @property
@@ -92,11 +92,11 @@ class Reachability:
         # One error among answers is no outage, but a server that isn't there is.
         if problem.endswith(UNREACHABLE) or is_access_denied(error) or time.monotonic() - self._answered > 2:
             self.problem = problem
-            self._tell(problem)
+            self._report(problem)
 
-    def _tell(self, problem: str) -> None:
-        if problem not in self._told:
-            self._told.add(problem)
+    def _report(self, problem: str) -> None:
+        if problem not in self._printed:
+            self._printed.add(problem)
             print(f"durable tracking: {problem}; what is logged waits in {self._folder}", file=sys.stderr)
 
     def error(self, error: Exception | None = None) -> Unreachable:

@@ -17,6 +17,21 @@ from tests.support.tiny import VALIDATION, make_tiny
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def mlflow_run_command(data: Path, **parameters: float) -> tuple[list[str], dict[str, str]]:
+    """`mlflow run` on that data with these parameters, and its environment.
+
+    As after `. scripts/activate`: the ID that `mlflow run` hands on counts before the name.
+    """
+    arguments = {**parameters, "dataset": data, "threads": 1, "validation_size": VALIDATION}
+    words = [word for name, value in arguments.items() for word in ("-P", f"{name}={value}")]
+    programs = Path(sys.executable).parent
+    environment = os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_EXPERIMENT_NAME": "mnist-base-cnn",
+    }
+    return [str(programs / "mlflow"), "run", str(ROOT), "--env-manager", "local", *words], environment
+
+
 @pytest.mark.parametrize(
     ("tag", "status"), [("interrupted", "KILLED"), ("completed", "FINISHED"), ("failed", "FAILED")]
 )
@@ -47,15 +62,7 @@ def test_a_training_that_is_stopped_under_mlflow_run_stays_killed(
     client = MlflowClient(store)
     # Made ahead: `mlflow run .` would keep the artifacts of a new experiment in the checkout.
     experiment = client.create_experiment("mnist-base-cnn", (tmp_path / "artifacts").as_uri())
-    arguments = {"epochs": "2000", "dataset": str(make_tiny(tmp_path / "tiny")), "threads": "1"}
-    arguments["validation_size"] = str(VALIDATION)
-    parameters = [word for name, value in arguments.items() for word in ("-P", f"{name}={value}")]
-    programs = Path(sys.executable).parent
-    environment = os.environ | {
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_EXPERIMENT_NAME": "mnist-base-cnn",
-    }
-    command = [programs / "mlflow", "run", str(ROOT), "--env-manager", "local", *parameters]
+    command, environment = mlflow_run_command(make_tiny(tmp_path / "tiny"), epochs=2000)
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=environment, encoding="utf-8"
     ) as process:
@@ -85,18 +92,9 @@ def test_all_runs_of_a_sweep_are_in_the_experiment_that_mlflow_run_was_told(
     client = MlflowClient(store)
     artifacts = tmp_path / "elsewhere"
     experiment = client.create_experiment("foo", artifacts.as_uri())
-    arguments = {"lr": "0.1", "epochs": "1", "dataset": str(make_tiny(tmp_path / "tiny")), "threads": "1"}
-    arguments["validation_size"] = str(VALIDATION)
-    parameters = [word for name, value in arguments.items() for word in ("-P", f"{name}={value}")]
-    programs = Path(sys.executable).parent
-    # As after `. scripts/activate`: the id that `mlflow run` hands on counts before the name.
-    environment = os.environ | {
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_EXPERIMENT_NAME": "mnist-base-cnn",
-    }
-    command = [programs / "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", "sweep", *parameters]
+    command, environment = mlflow_run_command(make_tiny(tmp_path / "tiny"), lr=0.1, epochs=1)
     done = subprocess.run(
-        [*command, "--experiment-name", "foo"],
+        [*command, "-e", "sweep", "--experiment-name", "foo"],
         capture_output=True,
         text=True,
         env=environment,

@@ -1,4 +1,4 @@
-"""Who goes on, within which budget, and in which order results are told."""
+"""Who goes on, within which budget, and in which order results are reported."""
 
 import math
 from collections.abc import Callable
@@ -20,14 +20,14 @@ def new(
 
 
 def carry_out(halving: Halving, accuracy: Callable[[Step], float], workers: int = 1) -> list[Step]:
-    """The steps in the order in which they were told."""
-    told: list[Step] = []
+    """The steps in the order in which they were reported."""
+    steps: list[Step] = []
 
     def find(step: Step) -> Outcome:
         return Outcome(accuracy(step), 1.0, seconds=10.0 * halving.cost(step))
 
-    run_in_order(halving, workers, find, lambda step: None, find, told.append)
-    return told
+    run_in_order(halving, workers, find, lambda step: None, find, steps.append)
+    return steps
 
 
 def test_rungs_are_powers_of_the_reduction_and_the_last_is_at_least_a_rung_higher() -> None:
@@ -39,22 +39,22 @@ def test_rungs_are_powers_of_the_reduction_and_the_last_is_at_least_a_rung_highe
 
 def test_one_in_three_goes_on_and_the_best_reaches_the_end() -> None:
     halving = new((1, 3, 9), 9, Budget(epochs=1000))
-    told = carry_out(halving, lambda step: step.number / 10)
-    assert sum(step.rung == 0 for step in told) == 9
+    steps = carry_out(halving, lambda step: step.number / 10)
+    assert sum(step.rung == 0 for step in steps) == 9
     assert halving.leader is not None
     assert (halving.leader.number, halving.leader.rung) == (8, 2)
     # Each that went on was among the best third of those that were there at that moment.
-    for place, step in enumerate(told):
+    for place, step in enumerate(steps):
         if step.rung:
-            there = [s.number for s in told[:place] if s.rung == step.rung - 1]
-            assert step.number in sorted(there, reverse=True)[: len(there) // 3] or place == len(told) - 1
+            there = [s.number for s in steps[:place] if s.rung == step.rung - 1]
+            assert step.number in sorted(there, reverse=True)[: len(there) // 3] or place == len(steps) - 1
 
 
 def test_the_budget_is_never_exceeded_and_keeps_what_takes_the_leader_to_the_end() -> None:
     for budget in (28, 40, 60, 100):
         halving = new((1, 3, 9, 27), 40, Budget(epochs=budget))
-        told = carry_out(halving, lambda step: math.sin(step.number * 7.3 + 1) / 2 + 0.5)
-        assert sum(map(halving.cost, told)) == halving.epochs <= budget
+        steps = carry_out(halving, lambda step: math.sin(step.number * 7.3 + 1) / 2 + 0.5)
+        assert sum(map(halving.cost, steps)) == halving.epochs <= budget
         assert halving.leader is not None
         assert halving.leader.rung == 3
 
@@ -99,11 +99,11 @@ def test_a_stopped_trial_says_where_and_why() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_decisions_depend_on_no_clock(workers: int) -> None:
-    """Whatever really ends first, each result is told when its epochs are over."""
+    """Whatever really ends first, each result is reported when its epochs are over."""
 
     def decide(patience: int) -> list[tuple[int, int]]:
         halving = new((1, 3, 9), 12, Budget(epochs=60), workers)
-        told: list[tuple[int, int]] = []
+        steps: list[tuple[int, int]] = []
         arrived: dict[Step, Outcome] = {}
         queue: list[Step] = []
 
@@ -119,8 +119,8 @@ def test_decisions_depend_on_no_clock(workers: int) -> None:
             arrived.get,
             queue.append,
             wait,
-            lambda step: told.append((step.number, step.rung)),
+            lambda step: steps.append((step.number, step.rung)),
         )
-        return told
+        return steps
 
     assert decide(0) == decide(1) == decide(2)

@@ -2,10 +2,6 @@
 
 import csv
 import json
-import os
-import random
-import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,7 @@ from mlflow_project.searches.request import SearchSpec
 from mlflow_project.searches.search import prepare, search
 from mlflow_project.sweeps import request
 from mlflow_project.training.progress import ProgressListener
-from tests.support.sweeps import start
+from tests.support.sweeps import kill_three_times
 from tests.support.tiny import VALIDATION, move, options, weights
 
 SEARCH = ["search", "--lr", "0.01..0.3", "--epochs", "1..3", "--trials", "4", "--budget", "7epochs"]
@@ -101,8 +97,8 @@ def test_the_best_on_validation_is_tested_and_the_others_are_stopped_in_runs_of_
     assert "All trials, the best first" in page
 
     straight = move(tmp_path / "straight", migrated_store, monkeypatch)
-    given = ["--lr", rows[0]["lr"], "--batch-size", rows[0]["batch_size"], "--epochs", "3"]
-    assert run(["train", *given, *options(tiny)]) == 0
+    configuration = ["--lr", rows[0]["lr"], "--batch-size", rows[0]["batch_size"], "--epochs", "3"]
+    assert run(["train", *configuration, *options(tiny)]) == 0
     assert list(weights(straight).values()) == [tested[0].data.tags["weights_sha256"]]
 
 
@@ -166,12 +162,12 @@ def test_a_stopped_trial_is_completed_by_resuming_it(
     assert (completed.data.tags["status"], completed.info.status) == ("completed", "FINISHED")
     assert "test_accuracy" in completed.data.metrics
     straight = move(tmp_path / "straight", migrated_store, monkeypatch)
-    given = [
+    configuration = [
         text
         for key in ("lr", "batch_size")
         for text in (f"--{key.replace('_', '-')}", stopped.data.params[key])
     ]
-    assert run(["train", *given, "--epochs", "3", *options(tiny)]) == 0
+    assert run(["train", *configuration, "--epochs", "3", *options(tiny)]) == 0
     assert list(weights(straight).values()) == [completed.data.tags["weights_sha256"]]
 
 
@@ -192,26 +188,7 @@ def test_a_search_that_is_killed_three_times_ends_like_one_that_was_not(
     tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [*SEARCH, "--epochs", "1..9", "--trials", "9", "--budget", "30epochs", *options(tiny)]
-    seed = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-    print(f"KILL_SEED={seed}")
-    chance = random.Random(seed)
-    kills, longest = 0, 20.0
-    while kills < 3:
-        wait = chance.uniform(0, longest)
-        with start(command) as process:
-            try:
-                process.communicate(timeout=wait)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-        if process.returncode == -signal.SIGKILL:
-            kills += 1
-            continue
-        # It was done before. What is left to be killed is a search of which nothing is there.
-        assert process.returncode == 0
-        longest = wait
-        store = move(tmp_path / f"after {wait}", migrated_store, monkeypatch)
-        kills = 0
+    store = kill_three_times(command, store, lambda name: move(tmp_path / name, migrated_store, monkeypatch))
     assert run(command) == 0
     assert run(["sync"]) == 0
     (parent,), _ = stored(store)

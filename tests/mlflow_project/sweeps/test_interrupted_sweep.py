@@ -1,9 +1,6 @@
 """A sweep ends the same however often it was killed, stopped, or found its state damaged."""
 
 import os
-import random
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,7 @@ from hw2.training.config import TrainingConfig
 from mlflow_project.cli.main import run
 from mlflow_project.sweeps.plan import Grid, SweepPlan, make_plan
 from mlflow_project.tracking.journal.spool import FileSpool
-from tests.support.sweeps import begin, start
+from tests.support.sweeps import begin, kill_three_times
 from tests.support.tiny import VALIDATION, full, move, options, sweep_runs, table, weights
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -54,27 +51,8 @@ def test_a_sweep_that_is_killed_three_times_ends_like_one_that_was_not(
 ) -> None:
     from mlflow import MlflowClient
 
-    seed = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-    print(f"KILL_SEED={seed}")
-    chance = random.Random(seed)
     command = ["sweep", "--lr", "0.03,0.02", "--epochs", "3,12", *options(tiny)]
-    kills, longest = 0, 20.0
-    while kills < 3:
-        wait = chance.uniform(0, longest)
-        with start(command) as process:
-            try:
-                process.communicate(timeout=wait)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-        if process.returncode == -signal.SIGKILL:
-            kills += 1
-            continue
-        # It was done before. What is left to be killed is a sweep of which nothing is kept.
-        assert process.returncode == 0
-        longest = wait
-        store = move(tmp_path / f"after {wait}", migrated_store, monkeypatch)
-        kills = 0
+    store = kill_three_times(command, store, lambda name: move(tmp_path / name, migrated_store, monkeypatch))
     assert run(command) == 0
     assert run(["sync"]) == 0
     # Where a kill met a sweep that had said all and was only about to exit, the next is a run of its own.

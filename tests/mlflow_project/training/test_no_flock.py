@@ -3,13 +3,12 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mlflow_project.tracking.journal import local_runs
-from tests.support.tiny import only_run, options
+from tests.support.tiny import only_run, train_command
 
 SOURCE = """
 #include <errno.h>
@@ -35,18 +34,9 @@ def preloaded(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.process
 def test_a_whole_training_where_flock_fails(preloaded: Path, tiny: Path, store: str) -> None:
     variables = {**os.environ, "LD_PRELOAD": str(preloaded)}
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow_project",
-        "train",
-        "--lr",
-        "0.03",
-        "--epochs",
-        "1",
-        *options(tiny),
-    ]
-    run = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", check=False)
+    run = subprocess.run(
+        train_command(tiny), env=variables, capture_output=True, encoding="utf-8", check=False
+    )
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("has no flock") == 1
     assert only_run(store).info.status == "FINISHED"

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from mlflow_project.tracking.journal.spool import FileSpool
 from mlflow_project.tracking.journal.writer import Journal
 from mlflow_project.training import inputs
 from tests.support.synced import watch_syncs
-from tests.support.tiny import FIGURES, full, only_run, options
+from tests.support.tiny import FIGURES, full, only_run, options, train_command
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -31,17 +30,7 @@ pytestmark = pytest.mark.usefixtures("unrendered")
 def test_a_signal_ends_the_run_as_killed_and_the_run_goes_on_from_there(
     number: signal.Signals, tiny: Path, store: str, tmp_path: Path
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow_project",
-        "train",
-        "--lr",
-        "0.01",
-        "--epochs",
-        "2000",
-        *options(tiny),
-    ]
+    command = train_command(tiny, lr=0.01, epochs=2000)
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=dict(os.environ), encoding="utf-8"
     ) as process:

@@ -31,17 +31,17 @@ def test_a_resumed_run_says_no_step_twice() -> None:
 def test_a_loss_is_said_when_it_happens_and_after_it_the_run_says_all_when_it_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said: list[str] = []
+    problems: list[str] = []
     disk = Disk(monkeypatch)
     monkeypatch.setattr(writer, "MAX_BACKLOG", 10)
-    journal = create(on_problem=said.append)
+    journal = create(on_problem=problems.append)
     disk.room = 0
     journal.append(*(Metric("m", i, i) for i in range(12)))
-    assert "2 values of the run are lost" in said[-1]
+    assert "2 values of the run are lost" in problems[-1]
     disk.room = 1 << 30
     journal.append(Metric("m", 12, 12), Metric("other", 0, 12))
     journal.close()
-    assert "3 values of the run are lost" in said[-1]
+    assert "3 values of the run are lost" in problems[-1]
     again = TrainingJournal.open(journal.folder)
     again.append(*(Metric("m", i, i) for i in range(13)))
     assert [v.step for v in values_of(again.folder) if isinstance(v, Metric)] == [*range(10), 12, 10, 11, 12]
