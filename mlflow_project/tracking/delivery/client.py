@@ -109,7 +109,7 @@ def open_client(tracking_uri: str) -> "MlflowClient":
     Raises:
         StoreError: A database can't be opened, or MLflow would migrate it.
     """
-    registry_uri = inner_uri(os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri)
+    registry_uri = registry_of(tracking_uri)
     for uri in (tracking_uri, registry_uri):
         require_current_store(uri)
     mlflow = import_mlflow()
@@ -137,6 +137,11 @@ def _no_misread_folder(uri: str) -> Iterator[None]:
                 literal.rmdir()
 
 
+def registry_of(tracking_uri: str) -> str:
+    """Return the address of the model registry that goes with a store: MLflow's variable, else the store's own."""
+    return inner_uri(os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri)
+
+
 def migrate_store(uri: str | None = None) -> bool:
     """Bring the store at `uri`, or where runs go, up to this MLflow; an older one can't open it then.
 
@@ -147,11 +152,7 @@ def migrate_store(uri: str | None = None) -> bool:
         StoreError: It can't be opened or migrated.
     """
     tracking = absolute_uri(uri or tracking_uri())
-    older = [
-        address
-        for address in dict.fromkeys((tracking, os.environ.get("MLFLOW_REGISTRY_URI") or tracking))
-        if _is_older(address)
-    ]
+    older = [address for address in dict.fromkeys((tracking, registry_of(tracking))) if _is_older(address)]
     for address in older:
         with mlflow_errors(address):
             import_mlflow()

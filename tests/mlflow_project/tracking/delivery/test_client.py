@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mlflow_project.common.errors import StoreError
+from mlflow_project.tracking.delivery import client
 from mlflow_project.tracking.delivery.client import mlflow_errors, pages
 
 
@@ -70,3 +71,11 @@ print(problems)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, encoding="utf-8"
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_registry_of_its_own_is_migrated_too_also_under_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    monkeypatch.setattr(client, "_is_older", looked_at.append)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "durable+sqlite:////models.db")
+    assert client.migrate_store("sqlite:////runs.db") is False
+    assert looked_at == ["sqlite:////runs.db", "sqlite:////models.db"]
