@@ -56,7 +56,8 @@ def copy_store(source: Path, folder: Path) -> str:
     Returns:
         The address of the copied store.
     """
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("state"))
+    # Without what Python compiled where another test served one of its models.
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("state", "__pycache__"))
     connection = sqlite3.connect(folder / "mlflow.db")
     with connection:
         for table, column in _PLACES:
