@@ -88,7 +88,8 @@ class Budget:
 class Halving:
     """The state of a search, told of each result in a fixed order, and asked for the next step.
 
-    What it takes the leader to the last rung is never spent on anything else.
+    What it takes the leader to the last rung is never spent on anything else. What is left of the budget when nothing
+    else may go on takes the next best further.
 
     Args:
         rungs: Epochs of each rung.
@@ -192,11 +193,23 @@ class Halving:
         return not self._exhausted
 
     def _finish(self) -> Step | None:
-        """Take the leader to the last rung when nothing else is left to do, whatever the budget."""
-        leader = self.leader
-        if leader is None or leader.rung == len(self.rungs) - 1:
+        """When nothing else is left to do, take the leader to the last rung whatever the budget, then the next best.
+
+        A quota of one in `reduction` stands for trials still to come; with none, what is left of the budget would
+        be lost.
+        """
+        leader, last = self.leader, len(self.rungs) - 1
+        if leader is None:
             return None
-        return Step(leader.number, leader.rung + 1)
+        if leader.rung < last:
+            return Step(leader.number, leader.rung + 1)
+        left = (
+            Step(t.number, rung + 1)
+            for rung in reversed(range(last))
+            for t in self.ranking(rung)
+            if t.rung == rung
+        )
+        return next((step for step in left if not self.trials[step.number].failed and self._fits(step)), None)
 
     def _fits(self, step: Step) -> bool:
         """Return whether the budget has room for a step, for all that run, and for the leader's way to the end."""

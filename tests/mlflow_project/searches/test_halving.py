@@ -43,11 +43,26 @@ def test_one_in_three_goes_on_and_the_best_reaches_the_end() -> None:
     assert sum(step.rung == 0 for step in steps) == 9
     assert halving.leader is not None
     assert (halving.leader.number, halving.leader.rung) == (8, 2)
-    # Each that went on was among the best third of those that were there at that moment.
-    for place, step in enumerate(steps):
+    # Each that went on was among the best third of those that were there at that moment, until the best is at the end.
+    end = next(place for place, step in enumerate(steps) if (step.number, step.rung) == (8, 2))
+    for place, step in enumerate(steps[:end]):
         if step.rung:
             there = [s.number for s in steps[:place] if s.rung == step.rung - 1]
-            assert step.number in sorted(there, reverse=True)[: len(there) // 3] or place == len(steps) - 1
+            assert step.number in sorted(there, reverse=True)[: len(there) // 3]
+
+
+def test_what_is_left_of_the_budget_takes_the_next_best_further() -> None:
+    halving = new((1, 3), 4, Budget(epochs=9))  # 4 + 2 for the best leave 3, enough for one more
+    steps = carry_out(halving, lambda step: 0.9 - step.number / 10)
+    assert sorted((step.number, step.rung) for step in steps) == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+        (2, 0),
+        (3, 0),
+    ]
+    assert halving.epochs == 8
 
 
 def test_the_budget_is_never_exceeded_and_keeps_what_takes_the_leader_to_the_end() -> None:
@@ -85,12 +100,12 @@ def test_what_diverges_goes_no_further_and_the_next_best_is_taken() -> None:
 def test_earlier_work_costs_nothing() -> None:
     halving = new((1, 3), 4, Budget(epochs=4), free=lambda number: number > 0)
     carry_out(halving, lambda step: step.number / 10)
-    assert halving.epochs == 1
+    assert halving.epochs == 3  # of the one that wasn't
     assert len(halving.trials) == 4
 
 
 def test_a_stopped_trial_says_where_and_why() -> None:
-    halving = new((1, 3), 4, Budget(epochs=100))
+    halving = new((1, 3), 4, Budget(epochs=6))
     carry_out(halving, lambda step: 0.9 - step.number / 10)
     assert halving.describe_end(halving.trials[1]) == (
         "2nd of 4 after 1 epoch with 80.00 % of the validation images; 1 went on"
