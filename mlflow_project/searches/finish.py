@@ -12,17 +12,21 @@ from hw2.common.formatting import ALPHA, format_p, format_percent, join_names, p
 from hw2.comparison.model_predictions import ModelPredictions
 from hw2.comparison.significance import best_correction, paired_test
 from hw2.evaluation.metrics import wilson_interval
-from mlflow_project.common.errors import JournalError, RunBusyError, SweepError
+from mlflow_project.common.errors import JournalError, RunBusyError, ServiceError, SweepError
 from mlflow_project.common.names import CHECKPOINT, REASON_TAG
 from mlflow_project.searches.halving import TrialState
 from mlflow_project.searches.trials import Trials
+from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.executors import Executor
+from mlflow_project.sweeps.existing_runs import ExistingRun
 from mlflow_project.sweeps.job_spec import FAILED, TrialResult
+from mlflow_project.sweeps.plan import is_registered
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.journal import local_runs
 from mlflow_project.tracking.journal.entities import Tag
 from mlflow_project.tracking.journal.writer import Journal
+from mlflow_project.training.run_spec import registered_name
 
 if TYPE_CHECKING:
     from hw2.data.image_set import ImageSet
@@ -213,6 +217,7 @@ def run_tests(
         completed = trials.find_completed(trials.config(number)) if trials.is_reused(number) else None
         if completed is not None:
             results[number] = TrialResult.of_existing(trials.sha256(number), completed[0])
+            _register_reused(trials, number, completed[0], listener)
         else:
             by_sha256[trials.sha256(number)] = number
             jobs.append(trials.job(number, None, tags))
@@ -225,6 +230,22 @@ def run_tests(
                 "search again"
             )
     return results
+
+
+def _register_reused(trials: Trials, number: int, run: ExistingRun, listener: "ProgressListener") -> None:
+    """Register the model of a reused run that was trained without it."""
+    prepared, config = trials.prepared, trials.config(number)
+    name = registered_name(config, prepared.inputs.dataset)
+    if not prepared.spec.register or is_registered(name, run, prepared.store):
+        return
+    same = [local for local in prepared.local if local.sha256 == trials.sha256(number)]
+    folder = existing_runs.left_unregistered(run, same)
+    if folder is None:
+        return
+    try:
+        existing_runs.register(folder, name, aliases=())
+    except ServiceError as error:
+        listener.warning(f"the model of {config.name} isn't registered: {error}; start the same search again")
 
 
 def explain_stops(reasons: Mapping[Path, str], listener: "ProgressListener") -> None:

@@ -185,9 +185,9 @@ def make_plan(
         name = registered_name(trial.config, dataset)
         wanted = run is not None and run.state == COMPLETED and (register or trial.aliases)
         left = existing_runs.left_unregistered(run, by_trial[sha256]) if run and wanted else None
-        if run and left is not None and (store is None or not _is_registered(name, run, store)):
+        if run and left is not None and (store is None or not is_registered(name, run, store)):
             run = dataclasses.replace(run, unregistered=left)
-        elif run and wanted and trial.aliases and not _is_registered(name, run, store):
+        elif run and wanted and trial.aliases and not is_registered(name, run, store):
             # Its state is still of use: the new run begins, and ends, at its end.
             ignored.update(local_run.folder.name for local_run in by_trial[sha256])
             run = None
@@ -197,7 +197,8 @@ def make_plan(
     return SweepPlan(tuple(trials.values()), tuple(jobs), frozenset(ignored), local)
 
 
-def _is_registered(name: str, run: ExistingRun, store: "existing_runs.ExperimentIndex | None") -> bool:
+def is_registered(name: str, run: ExistingRun, store: "existing_runs.ExperimentIndex | None") -> bool:
+    """Return whether a completed run has made a version of the registered model `name`, or will at its delivery."""
     if store is None:
         return True  # nobody can tell
     if run.run_id is not None and store.version(name, run.run_id) is not None:

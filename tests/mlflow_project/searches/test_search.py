@@ -127,7 +127,7 @@ def test_the_same_search_again_trains_nothing_and_stays_in_its_run(
 def test_finished_configurations_are_used_and_what_diverges_is_reported(
     tiny: Path, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["train", "--lr", "0.2", "--epochs", "3", *options(tiny)]) == 0
+    assert run(["train", "--lr", "0.2", "--epochs", "3", "--no-register", *options(tiny)]) == 0
     capsys.readouterr()
     command = ["search", "--lr", "0.2,0.01,1e30", "--batch-size", "64", "--epochs", "1..3", *options(tiny)]
     assert run([*command, "--format", "json"]) == 0
@@ -137,6 +137,10 @@ def test_finished_configurations_are_used_and_what_diverges_is_reported(
     assert rows[1e30]["state"] == "failed"
     assert "not a number" in rows[1e30]["reason"] or "nan" in rows[1e30]["reason"]
     assert "lr=0.2 epochs=3" not in [line for line in err.splitlines() if "epoch 1/3" in line]
+    client = MlflowClient(store)
+    (reused,) = client.search_runs(["1"], "params.lr = '0.2'")
+    # It was trained without being registered; among the best, it is now.
+    assert reused.info.run_id in {version.run_id for version in client.search_model_versions()}
     (parent,), trials = stored(store)
     assert (parent.data.metrics["trials_reused"], parent.data.metrics["trials_failed"]) == (1, 1)
     assert {t.data.params["lr"]: t.info.status for t in trials} == {"0.01": "FINISHED", "1e+30": "FAILED"}
