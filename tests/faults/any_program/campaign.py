@@ -151,10 +151,11 @@ def play_programs(
             for number in range(count):
                 path = paths[number % len(paths)]
                 if path not in campaign.references:
-                    reference, seconds = campaign.refer(path)
+                    reference, lines = campaign.refer(path)
                     facts, varying = len(reference.facts), len(reference.varying | reference.optional)
                     print(
-                        f"{path.stem} undisturbed: {facts} facts, {varying} vary, {seconds:.0f} s", flush=True
+                        f"{path.stem} undisturbed: {facts} facts, {varying} vary, {lines} calls recorded",
+                        flush=True,
                     )
                 rounds.append(campaign.play(path, seed + number, fault, killed))
                 print(rounds[-1], flush=True)
