@@ -140,7 +140,9 @@ def listing(folder: Path, empty_is_wrong: bool = True) -> list[str]:
     except OSError as error:
         raise _unreadable(folder, error) from error
     if empty_is_wrong and not names:
-        raise DatasetNotFoundError(f"{folder}: an empty folder, expected class folders or IDX files; name another")
+        raise DatasetNotFoundError(
+            f"{folder}: an empty folder, expected class folders or IDX files; name another"
+        )
     return names
 
 
