@@ -52,6 +52,12 @@ class ImageSpec:
         """The shape of an array of images: "[N, 28, 28]"."""
         return f"[{', '.join(['N', *map(str, self.shape)])}]"
 
+    @property
+    def forms(self) -> str:
+        """Every shape that raw images may have: "[N, 28, 28] or [N, 1, 28, 28]"."""
+        channel = f"[N, 1, {self.height}, {self.width}]"
+        return f"{self.form} or {channel}" if self.channels == 1 else self.form
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hw2.common.errors import DataError
 from hw2.common.image_spec import STUDY, ImageSpec
 
 
@@ -14,7 +15,7 @@ class ModelOutputs(NamedTuple):
     logits: Tensor  # float32 [N, classes]
     early_features: Tensor  # float32 [N, 32], each channel's mean after the first ReLU
     late_features: Tensor  # float32 [N, 64], each channel's mean after pooling
-    # Of a custom net: of an early and of a late layer, of any widths.
+    # Of another net: of an early and of a late layer, of any widths.
 
 
 def preprocess(images: Tensor, spec: ImageSpec = STUDY) -> Tensor:
@@ -38,20 +39,30 @@ def preprocess(images: Tensor, spec: ImageSpec = STUDY) -> Tensor:
     return (scaled * (1 / 255) - mean) * factor
 
 
-# A custom net: its class, and the Python text that has it.
+# Another net than BaseCNN: a custom net's class and the Python text that has it, or a name of `net_source` and "".
 CustomNetSource = tuple[str, str]
 
 
 class Net(nn.Module):
     """A classifier of raw images (see `preprocess`), which `spec` describes with their classes."""
 
+    custom: CustomNetSource | None = None
+    """What makes this net anew by `new_model`; None for BaseCNN."""
+
     def __init__(self, spec: ImageSpec = STUDY) -> None:
         super().__init__()
         self.spec = spec
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Normalize raw images as this net's were in training."""
-        return preprocess(images, self.spec)
+        """Normalize raw images as this net's were in training.
+
+        Raises:
+            DataError: They are of another size or have other channels.
+        """
+        spec = self.spec
+        if images.shape[1:] != spec.shape and (spec.channels > 1 or images.shape[1:] != (1, *spec.shape)):
+            raise DataError(f"images of shape {list(images.shape)}; this net takes {spec.forms}")
+        return preprocess(images, spec)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits, float32 [N, classes], of raw images."""

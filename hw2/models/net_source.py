@@ -1,7 +1,7 @@
-"""A custom net: a class in a Python file, named as FILE.py:CLASS.
+"""What `--model` names: a net of this package, one of torchvision's, or a custom net, a class in a Python file.
 
-What is stored and trained is the file's text, so that no later change of the file is taken for the net that was
-trained. It must stand alone, because it travels with the trained model. PyTorch isn't imported here.
+Of a custom net, FILE.py:CLASS, the file's text is stored and trained, so that no later change of the file is taken for
+the net that was trained. It must stand alone, because it travels with the trained model. PyTorch isn't imported here.
 """
 
 import ast
@@ -14,18 +14,46 @@ from pathlib import Path
 from hw2.common.errors import ConfigurationError
 
 BASE = "base-cnn"
+RESNET20 = "resnet20"
+TORCHVISION = "torchvision:"
+"""How one of torchvision's nets is named: torchvision:resnet18."""
+FORMS = f"{BASE}, {RESNET20}, {TORCHVISION}NAME or FILE.py:CLASS"
+_CLASSES = {BASE: "BaseCNN", RESNET20: "ResNet20"}
 # What is installed wherever a model is loaded; see the requirements among a model's files.
 IMPORTABLE = frozenset({*sys.stdlib_module_names, "torch", "numpy"})
 
 
+def is_custom(spec: str) -> bool:
+    """Whether this names a custom net; all that is no known name is taken for one."""
+    return spec not in _CLASSES and not is_torchvision(spec)
+
+
+def is_torchvision(spec: str) -> bool:
+    """Whether this names one of torchvision's nets, known there or not."""
+    return spec.startswith(TORCHVISION) and not spec.partition(":")[2].endswith(".py")
+
+
 def class_name(spec: str) -> str:
-    """CLASS of FILE.py:CLASS; "BaseCNN" for `base-cnn`."""
-    return "BaseCNN" if spec == BASE else spec.rpartition(":")[2]
+    """CLASS of FILE.py:CLASS; "BaseCNN" for `base-cnn`, and torchvision:NAME as it is."""
+    if is_torchvision(spec):
+        return spec
+    return _CLASSES.get(spec) or spec.rpartition(":")[2]
 
 
 def short_name(spec: str) -> str:
-    """The class name as `base-cnn` is written: small-net for SmallNet. Part of run and model names."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", class_name(spec)).lower()
+    """The net's name in run and model names; of a custom net its file and class, small-net for SmallNet.
+
+    A file that is named like its class, small_net.py, isn't repeated: `small-net`, but `nets.small-net` for nets.py.
+    """
+    if not is_custom(spec):
+        return spec.replace(":", "-")
+    name = _dashed(class_name(spec))
+    stem = re.sub(r"[^\w.-]+", "-", Path(spec.rpartition(":")[0]).stem)
+    return name if stem.replace("_", "-") == name else f"{stem}.{name}"
+
+
+def _dashed(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
 def read(spec: str) -> str:
@@ -36,9 +64,7 @@ def read(spec: str) -> str:
     """
     file, _, requested = spec.rpartition(":")
     if not file.endswith(".py"):
-        raise ConfigurationError(
-            f"model is {spec!r}; it must be {BASE} or FILE.py:CLASS{_spec_suggestion(spec)}"
-        )
+        raise ConfigurationError(f"model is {spec!r}; it must be {FORMS}{_spec_suggestion(spec)}")
     path = Path(file)
     try:
         text = path.read_text(encoding="utf-8")
@@ -57,9 +83,9 @@ def read(spec: str) -> str:
         raise ConfigurationError(
             f"{path} has no class {requested!r}{_suggestion(f'{path}:{name}' for name in near)}"
         )
-    if short_name(spec) == BASE:
+    if _dashed(requested) in _CLASSES:
         raise ConfigurationError(
-            f"{requested} in {path} would go by the name {BASE}, which is taken; call the class otherwise"
+            f"{requested} in {path} would go by the name {_dashed(requested)}, which is taken; call the class otherwise"
         )
     strange = sorted(imported - IMPORTABLE)
     if strange:
@@ -90,7 +116,7 @@ def _spec_suggestion(spec: str) -> str:
             )
         except (OSError, SyntaxError, ValueError):
             return ""
-    return _suggestion(difflib.get_close_matches(spec.lower(), [BASE]))
+    return _suggestion(difflib.get_close_matches(spec.lower(), [*_CLASSES, f"{TORCHVISION}NAME"]))
 
 
 def _suggestion(names: Iterable[str]) -> str:

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from hw2.common.errors import NetError
 from hw2.models.base_cnn import BaseCNN
-from hw2.models.custom_net import CustomNet, one_line_errors
 from hw2.models.net import Net
+from hw2.models.wrapped_net import WrappedNet
 
 
 class AutogradStep:
@@ -83,9 +83,7 @@ class AutogradStep:
                 self._optimizer.state[parameter]["momentum_buffer"] = velocity
 
     def _net_errors(self) -> AbstractContextManager[None]:
-        return (
-            one_line_errors(self._net.name, NetError) if isinstance(self._net, CustomNet) else nullcontext()
-        )
+        return self._net.one_line_errors(NetError) if isinstance(self._net, WrappedNet) else nullcontext()
 
     def _logits(self, images: Tensor) -> Tensor:
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):

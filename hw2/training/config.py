@@ -31,9 +31,10 @@ class TrainingConfig:
     lr: finite, above 0. momentum: 0 to below 1. warmup: batches over which the rate rises linearly to lr, counted
     from the beginning of the training; 0 is lr from the first batch on. validation_size: images taken from the
     training set, or None for 5,000 (a twelfth of a set smaller than 60,000). epochs: 1 to 1,000,000. threads:
-    processor threads, to 1,024; 0 for all cores, or for a custom net as many as are fastest. model: `base-cnn`, or
-    FILE.py:CLASS for a custom net (see `hw2.models.custom_net`); model_source is that file's text, read when the
-    configuration is created and part of it from then on. image_size: side of the square that the images of class
+    processor threads, to 1,024; 0 for all cores, or for a net without kernels as many as are fastest. model:
+    `base-cnn`, `resnet20`, torchvision:NAME (see `hw2.models.torchvision_net`), or FILE.py:CLASS for a custom net (see
+    `hw2.models.custom_net`); model_source is that file's text, read when the configuration is created and part of it
+    from then on. image_size: side of the square that the images of class
     folders are made into, 8 to 128; None to take them as they are.
 
     Raises:
@@ -57,9 +58,8 @@ class TrainingConfig:
     model_source: str = dataclasses.field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        source = (
-            "" if self.model == net_source.BASE else self.model_source or net_source.read(str(self.model))
-        )
+        custom = net_source.is_custom(str(self.model))
+        source = (self.model_source or net_source.read(str(self.model))) if custom else ""
         object.__setattr__(self, "model_source", source)
         _require(
             math.isfinite(self.lr) and self.lr > 0, f"lr is {self.lr}; it must be a finite number above 0"
@@ -93,18 +93,23 @@ class TrainingConfig:
         words = [f"lr={format_float(self.lr)}", f"epochs={self.epochs}"]
         named = ("batch_size", "momentum", "warmup", "seed", "dataset", "image_size", "precision")
         words += [f"{k}={getattr(self, k)}" for k in named if getattr(self, k) != _DEFAULTS[k]]
-        words += [f"model={self.model_name}"] if self.model_source else []
+        words += [f"model={self.model_name}"] if self.custom_net else []
         return " ".join(words)
 
     @property
     def model_name(self) -> str:
-        """The net's name in run and model names: `base-cnn`, or a custom net's class written like that."""
+        """The net's name in run and model names: `base-cnn`, or a custom net's file and class written like that."""
         return net_source.short_name(self.model)
 
     @property
     def custom_net(self) -> tuple[str, str] | None:
-        """Class and source of a custom net, as `new_model` takes them; None for BaseCNN."""
-        return (net_source.class_name(self.model), self.model_source) if self.model_source else None
+        """Class and source of a custom net, or the name of another one and "", as `new_model` takes them.
+
+        None for BaseCNN.
+        """
+        if self.model == net_source.BASE:
+            return None
+        return (net_source.class_name(self.model) if self.model_source else self.model), self.model_source
 
     def for_training_set(self, images: int, validation_size: int | None = None) -> "TrainingConfig":
         """Return the configuration with its `validation_size` resolved for a training set of `images`.

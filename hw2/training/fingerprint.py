@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,24 @@ from hw2.models import net_source
 from hw2.training.config import TrainingConfig
 from hw2.training.runtime import ResolvedRuntime
 
-# The modules whose code decides the weights: changing it makes another configuration. What this module decides is part
-# of an identity by its value, and so are the data.
+# The modules whose code decides the weights of any net: changing it makes another configuration. What this module
+# decides is part of an identity by its value, and so are the data.
 HASHED_SOURCES = (
     "common/constants.py",
     "common/image_spec.py",
-    "models/base_cnn.py",
-    "models/custom_net.py",
     "models/factory.py",
     "models/net.py",
     "train_step/*.py",
     "training/split.py",
     "training/trainer.py",
 )
+# And those of one kind of net, by `_kind`.
+NET_SOURCES = {
+    "base-cnn": ("models/base_cnn.py",),
+    "resnet20": ("models/resnet20.py",),
+    "torchvision": ("models/torchvision_net.py", "models/wrapped_net.py"),
+    "custom": ("models/custom_net.py", "models/wrapped_net.py"),
+}
 
 
 def config_hash(config: TrainingConfig, dataset_sha256: str) -> str:
@@ -52,6 +58,8 @@ def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: ResolvedRu
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "step": backend_name(runtime.device, config.custom_net is not None),
     }
+    if net_source.is_torchvision(config.model):
+        machine["torchvision"] = version("torchvision")
     if runtime.device == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
     used = {**dataclasses.asdict(runtime), **machine, "data": dataset_sha256, "code": hash_sources(config)}
@@ -59,11 +67,12 @@ def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: ResolvedRu
 
 
 @cache
-def code_hash() -> str:
-    """Hash the code of HASHED_SOURCES (SHA-256)."""
+def code_hash(kind: str = net_source.BASE) -> str:
+    """Hash the code that decides the weights of a kind of net, of HASHED_SOURCES and NET_SOURCES (SHA-256)."""
     package = Path(__file__).parent.parent
+    patterns = (*HASHED_SOURCES, *NET_SOURCES[kind])
     return syntax_sha256(
-        path.read_text(encoding="utf-8") for pattern in HASHED_SOURCES for path in package.glob(pattern)
+        path.read_text(encoding="utf-8") for pattern in patterns for path in package.glob(pattern)
     )
 
 
@@ -102,9 +111,16 @@ def _is_silent(node: ast.AST) -> bool:
 
 def hash_sources(config: TrainingConfig) -> str:
     """Hash all source that decides this configuration's weights (SHA-256), a custom net's included."""
+    code = code_hash(_kind(config.model))
     if not config.model_source:
-        return code_hash()
-    return hashlib.sha256(f"{code_hash()}\n{config.model_source}".encode()).hexdigest()
+        return code
+    return hashlib.sha256(f"{code}\n{config.model_source}".encode()).hexdigest()
+
+
+def _kind(model: str) -> str:
+    if net_source.is_torchvision(model):
+        return "torchvision"
+    return "custom" if net_source.is_custom(model) else model
 
 
 def _requested(config: TrainingConfig) -> dict[str, Any]:

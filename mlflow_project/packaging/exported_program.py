@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import redirect_stderr
 from functools import cache
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
@@ -22,9 +23,10 @@ from torch import Tensor
 from hw2.common import constants, image_spec
 from hw2.common.errors import ConfigurationError
 from hw2.common.image_spec import STUDY, ImageSpec
-from hw2.models import base_cnn, custom_net, factory, net
+from hw2.models import base_cnn, custom_net, factory, net, resnet20, torchvision_net, wrapped_net
 from hw2.models.factory import new_model
 from hw2.models.net import CustomNetSource
+from hw2.models.net_source import is_torchvision
 from mlflow_project.common.text import first_line
 from mlflow_project.tracking.journal import state_dir
 
@@ -34,7 +36,7 @@ _TABLE = f"{_WEIGHTS}model_weights_config.json"
 _LAYOUT = {"archive_format": b"pt2", "archive_version": b"0"}
 
 
-def validate_custom_net(custom: CustomNetSource, spec: ImageSpec = STUDY) -> None:
+def validate_net(custom: CustomNetSource, spec: ImageSpec = STUDY) -> None:
     """Raise ConfigurationError where the net can't be made, has wrong outputs or can't be exported."""
     new_model(0, custom, spec)
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
@@ -46,7 +48,11 @@ def validate_custom_net(custom: CustomNetSource, spec: ImageSpec = STUDY) -> Non
     except (Exception, SystemExit) as error:  # PyTorch raises a dozen kinds
         raise ConfigurationError(
             f"{custom[0]} can't be exported for MLflow by torch.export ({first_line(error)}); "
-            "let its forward take the same way whatever is in the images"
+            + (
+                "let its forward take the same way whatever is in the images"
+                if custom[1]
+                else "choose another net"
+            )
         ) from error
     finally:
         logger.disabled = disabled
@@ -58,8 +64,8 @@ def exported_program(
     """Export a net with these weights.
 
     Args:
-        weights: Of BaseCNN or of the custom net.
-        custom: The custom net's name and source; None for BaseCNN.
+        weights: Of BaseCNN or of the other net.
+        custom: Another net's name and source; None for BaseCNN.
         spec: The images that it takes.
 
     Returns:
@@ -106,9 +112,20 @@ def _filled(template: bytes, weights: Mapping[str, Tensor]) -> bytes | None:
 @cache
 def _template(custom: CustomNetSource | None, spec: ImageSpec = STUDY) -> bytes:
     """Return a traced program with any weights: the cached one, else a new one, which is cached if the disk allows."""
-    texts = [
-        inspect.getsource(module) for module in (constants, image_spec, net, base_cnn, factory, custom_net)
-    ]
+    modules = (
+        constants,
+        image_spec,
+        net,
+        base_cnn,
+        factory,
+        custom_net,
+        resnet20,
+        torchvision_net,
+        wrapped_net,
+    )
+    texts = [inspect.getsource(module) for module in modules]
+    if custom is not None and is_torchvision(custom[0]):
+        texts.append(version("torchvision"))
     code = hashlib.sha256(
         "\n".join([*texts, *(custom or ()), *([] if spec == STUDY else [spec.to_json()])]).encode()
     ).hexdigest()

@@ -5,7 +5,8 @@ data/model.pt2              for pytorch: the exported program, which gives logit
 extra_files/weights.pt      for python_function and for ourselves: the class is rebuilt from these two,
 extra_files/detector.pt     which need no pickle (no detector where there were too few images to fit one)
 extra_files/images.json     only of other images than MNIST's: their size, colors, classes and normalization
-extra_files/CLASS.py        only of another net than BaseCNN: the Python text that has the class
+extra_files/CLASS.py        only of a custom net: the Python text that has the class
+extra_files/net.txt         only of resnet20 and torchvision's nets: the net's name
 extra_files/SHA256SUMS
 code/                       the modules that python_function needs
 """
@@ -23,9 +24,10 @@ from torch import Tensor
 
 from hw2.common.errors import CheckpointError, ConfigurationError
 from hw2.common.image_spec import STUDY, ImageSpec
-from hw2.models.custom_net import CustomNet, source_beside
+from hw2.models.custom_net import NET_FILE, net_beside
 from hw2.models.factory import model_from_weights, weights_sha256
 from hw2.models.net import Net
+from hw2.models.torchvision_net import TorchvisionNet
 from hw2.outliers.detector import OutlierDetector
 from mlflow_project.common.errors import RegistryError
 from mlflow_project.common.text import first_line
@@ -70,16 +72,16 @@ def write_model_files(folder: Path, model: Net, detector: OutlierDetector | None
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     for path in (PROGRAM, WEIGHTS):
         (folder / path).parent.mkdir(parents=True)
-    custom = (model.name, model.source) if isinstance(model, CustomNet) else None
-    if custom is not None:
-        (folder / EXTRA / f"{custom[0]}.py").write_text(custom[1], encoding="utf-8")
-    (folder / PROGRAM).write_bytes(exported_program(weights, custom, model.spec))
+    if model.custom is not None:
+        name, source = model.custom
+        (folder / EXTRA / (f"{name}.py" if source else NET_FILE)).write_text(source or name, encoding="utf-8")
+    (folder / PROGRAM).write_bytes(exported_program(weights, model.custom, model.spec))
     _save(weights, folder / WEIGHTS)
     if detector is not None:
         _save(detector.state_dict(), folder / DETECTOR)
     if model.spec != STUDY:
         (folder / IMAGES).write_text(model.spec.to_json(), encoding="utf-8")
-    _write_environment(folder)
+    _write_environment(folder, model)
     _describe(folder, bundle_code(folder / "code"), example, model.spec, detector is not None)
     (folder / CHECKSUMS).write_text(_sums(folder), encoding="utf-8")
     return (folder / WEIGHTS).stat().st_size
@@ -92,9 +94,10 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     path.write_bytes(content.getvalue())
 
 
-def _write_environment(folder: Path) -> None:
+def _write_environment(folder: Path, model: Net) -> None:
     """Write the files from which MLflow makes an environment, with conda or without."""
-    pins = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
+    more = ("torchvision",) if isinstance(model, TorchvisionNet) else ()
+    pins = [f"{name}=={version(name).partition('+')[0]}" for name in (*REQUIREMENTS, *more)]
     python = platform.python_version()
     conda = {"name": "mlflow-env", "dependencies": [f"python={python}", "pip", {"pip": pins}]}
     environment = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
@@ -129,7 +132,7 @@ def _describe(folder: Path, loader: str, example: Tensor, spec: ImageSpec, score
             "type": "ndarray",
             "format": "tf-serving",
         },
-        metadata=None if spec == STUDY else {"images": f"uint8 {spec.form}", "classes": list(spec.classes)},
+        metadata={"images": f"uint8 {spec.forms}", "classes": list(spec.classes)},
     )
     card.add_flavor("pytorch", model_data="data", pytorch_version=str(torch.__version__), code=None)
     # As `mlflow.pyfunc.add_to_model` would, whose module warns of itself and takes a second to import.
@@ -203,7 +206,7 @@ def read_model(folder: Path, name: str) -> tuple[Net, OutlierDetector | None]:
     """Load the class with its weights, and the detector if any. Verify first: a custom net's Python source is run."""
     try:
         weights = _read_tensors(folder / WEIGHTS, name)
-        model = model_from_weights(weights, source_beside(folder / EXTRA), read_spec(folder / EXTRA))
+        model = model_from_weights(weights, net_beside(folder / EXTRA), read_spec(folder / EXTRA))
         if not (folder / DETECTOR).is_file():
             return model, None
         return model, OutlierDetector.from_state_dict(_read_tensors(folder / DETECTOR, name))

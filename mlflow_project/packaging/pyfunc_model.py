@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hw2.common.errors import CheckpointError
 from hw2.common.image_spec import STUDY, ImageSpec
-from hw2.models.custom_net import source_beside
+from hw2.models.custom_net import net_beside
 from hw2.models.factory import model_from_weights
 from hw2.models.net import ModelOutputs, Net
 from hw2.outliers.detector import OutlierDetector
@@ -97,7 +97,7 @@ def _load_pyfunc(folder: str) -> PyfuncModel:
         CheckpointError: One of them doesn't fit the checksums beside it.
     """
     place = Path(folder)
-    model = model_from_weights(_tensors(place, WEIGHTS_FILE), source_beside(place), read_spec(place))
+    model = model_from_weights(_tensors(place, WEIGHTS_FILE), net_beside(place), read_spec(place))
     if not (place / DETECTOR_FILE).is_file():
         return PyfuncModel(model, None)
     return PyfuncModel(model, OutlierDetector.from_state_dict(_tensors(place, DETECTOR_FILE)))
@@ -114,7 +114,7 @@ def _checked(images: Any, spec: ImageSpec = STUDY) -> NDArray[np.uint8]:
     from mlflow.exceptions import MlflowException
 
     meaning = "0 (background) to 255 (ink)" if spec.is_digits else "0 to 255"
-    expected = f"expected images {spec.form} of whole numbers from {meaning}"
+    expected = f"expected images {spec.forms} of whole numbers from {meaning}"
     try:
         # MLflow hands over as objects what was written as JSON.
         values = np.array(images.tolist() if getattr(images, "dtype", None) == np.dtype(object) else images)

@@ -15,6 +15,7 @@ from hw2.common.errors import ConfigurationError
 from hw2.common.formatting import plural
 from hw2.common.image_spec import STUDY
 from hw2.data.lookup import DatasetInfo, find_split, identify_dataset
+from hw2.models.net_source import RESNET20
 from hw2.training.config import TrainingConfig
 from hw2.training.fingerprint import hash_sources
 from hw2.training.runtime import ResolvedRuntime, resolve_runtime
@@ -181,10 +182,16 @@ def sample_warning(images: int) -> str:
 
 
 def _try_out(config: TrainingConfig, spec: "ImageSpec") -> None:
-    if config.custom_net is not None:
-        from mlflow_project.packaging.exported_program import validate_custom_net
+    if config.custom_net is None or config.model == RESNET20:
+        return  # they take all images
+    from mlflow_project.packaging.exported_program import validate_net
 
-        validate_custom_net(config.custom_net, spec)
+    try:
+        validate_net(config.custom_net, spec)
+    except ConfigurationError as error:
+        if not config.model_source:
+            raise
+        raise ConfigurationError(f"{config.model.rpartition(':')[0]}: {error}") from error
 
 
 def resolve_validation_size(config: TrainingConfig, dataset: DatasetInfo) -> TrainingConfig:

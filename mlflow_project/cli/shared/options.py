@@ -144,7 +144,7 @@ CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
     "precision": _option("precision", click.Choice(PRECISIONS), "Floating-point precision."),
     "device": _option("device", click.Choice(DEVICES), "Where to train."),
     "threads": _option("threads", IntLike(), "Processor threads; 0 for all cores."),
-    "model": _option("model", str, "Architecture: base-cnn or FILE.py:CLASS."),
+    "model": _option("model", str, "Architecture: base-cnn, resnet20, torchvision:NAME or FILE.py:CLASS."),
 }
 
 

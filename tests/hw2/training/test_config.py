@@ -13,7 +13,14 @@ from hw2.data.image_set import load_dataset
 from hw2.training import fingerprint as fingerprint_module
 from hw2.training import runtime as runtime_module
 from hw2.training.config import TrainingConfig
-from hw2.training.fingerprint import HASHED_SOURCES, code_hash, config_hash, fingerprint, syntax_sha256
+from hw2.training.fingerprint import (
+    HASHED_SOURCES,
+    NET_SOURCES,
+    code_hash,
+    config_hash,
+    fingerprint,
+    syntax_sha256,
+)
 from hw2.training.runtime import ResolvedRuntime, native_bfloat16, resolve_runtime
 from hw2.training.trainer import Trainer
 
@@ -139,7 +146,7 @@ def test_data_and_code_are_part_of_both_identities(monkeypatch: pytest.MonkeyPat
     before = config_hash(config, "data"), fingerprint(config, "data", RUNTIME)
     assert config_hash(config, "other") != before[0]
     assert fingerprint(config, "other", RUNTIME) != before[1]
-    monkeypatch.setattr(fingerprint_module, "code_hash", lambda: "changed")
+    monkeypatch.setattr(fingerprint_module, "code_hash", lambda _: "changed")
     assert config_hash(config, "data") != before[0]
     assert fingerprint(config, "data", RUNTIME) != before[1]
 
@@ -203,7 +210,8 @@ def test_the_name_of_a_file_is_not_part_of_the_code_s_identity(
 
 def test_every_module_that_decides_is_there() -> None:
     package = Path(fingerprint_module.__file__).parent.parent
-    assert all(list(package.glob(pattern)) for pattern in HASHED_SOURCES)
+    patterns = [*HASHED_SOURCES, *(pattern for kind in NET_SOURCES.values() for pattern in kind)]
+    assert all(list(package.glob(pattern)) for pattern in patterns)
 
 
 def test_a_fingerprint_is_equal_for_other_epochs_and_differs_by_what_auto_became() -> None:

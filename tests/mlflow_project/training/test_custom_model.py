@@ -70,9 +70,9 @@ def test_a_net_of_ones_own_goes_through_every_command_of_the_page(
     garden: Path, store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the second command on without the file: what was registered stands alone, and needs no pickle."""
-    file = garden.parent / "small.py"
+    file = garden.parent / "small_net.py"
     file.write_text(block("class SmallNet"), encoding="utf-8")
-    own, base, *after = block("--model small.py:SmallNet").splitlines()
+    own, base, *after = block("--model small_net.py:SmallNet").splitlines()
     carry_out(own + SMALL)
     file.unlink()
     carry_out(base + SMALL)
@@ -89,7 +89,7 @@ def test_a_net_of_ones_own_goes_through_every_command_of_the_page(
     assert version.description.startswith("SmallNet, lr=0.05 epochs=2: ")
     assert "SmallNet, 5,402 parameters" in version.description
     params = client.get_run(version.run_id).data.params
-    assert params["model"] == "small.py:SmallNet"
+    assert params["model"] == "small_net.py:SmallNet"
     assert "model_source" not in params
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     with warnings.catch_warnings():
@@ -110,22 +110,24 @@ def test_a_net_of_ones_own_goes_through_every_command_of_the_page(
 def test_the_same_net_is_not_trained_again_and_a_changed_one_is(
     garden: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = garden.parent / "small.py"
+    file = garden.parent / "small_net.py"
     file.write_text(block("class SmallNet"), encoding="utf-8")
     line = (
-        "mlflow-project sweep --dataset garden --lr 0.05 --epochs 1 --model small.py:SmallNet --dry-run"
+        "mlflow-project sweep --dataset garden --lr 0.05 --epochs 1 --model small_net.py:SmallNet --dry-run"
         + SMALL
     )
     carry_out(line.replace(" --dry-run", ""))
     folder = garden.parent / "elsewhere"
     folder.mkdir()
-    file.rename(folder / "small.py")
+    file.rename(folder / "small_net.py")
     for changed, missing in ((False, 0), (True, 1)):
         if changed:
-            text = (folder / "small.py").read_text(encoding="utf-8")
-            (folder / "small.py").write_text(text.replace("Dropout(0.1)", "Dropout(0.2)"), encoding="utf-8")
+            text = (folder / "small_net.py").read_text(encoding="utf-8")
+            (folder / "small_net.py").write_text(
+                text.replace("Dropout(0.1)", "Dropout(0.2)"), encoding="utf-8"
+            )
         capsys.readouterr()
-        carry_out(line.replace("small.py", "elsewhere/small.py"))
+        carry_out(line.replace("small_net.py", "elsewhere/small_net.py"))
         assert f"in {missing} job" in capsys.readouterr().err
 
 
@@ -144,7 +146,7 @@ GOOD = NET.format(outputs=10, answer="self.last(images.flatten(1))")
 @pytest.mark.parametrize(
     ("text", "message", "named"),
     [
-        (GOOD, "base-cmn", "it must be base-cnn or FILE.py:CLASS; did you mean base-cnn?"),
+        (GOOD, "base-cmn", "torchvision:NAME or FILE.py:CLASS; did you mean base-cnn?"),
         (GOOD, "net.py", "did you mean net.py:Net?"),
         (GOOD, "nets.py:Net", "nets.py can't be read (No such file or directory); did you mean net.py?"),
         (GOOD, "net.py:Nett", "net.py has no class 'Nett'; did you mean net.py:Net?"),
@@ -154,7 +156,10 @@ GOOD = NET.format(outputs=10, answer="self.last(images.flatten(1))")
         ("class Net: pass", "net.py:Net", "Net is no torch.nn.Module"),
         (GOOD.replace("__init__(self)", "__init__(self, width)"), "net.py:Net", "Net can't be used: TypeError"),
         (GOOD.replace("784", "100"), "net.py:Net", "Net can't be used: RuntimeError: mat1 and mat2"),
-        (GOOD.replace(", 10)", ", 7)"), "net.py:Net", "float32 [3, 7] for 3 images; expected a tensor [N, 10]"),
+        (GOOD.replace(", 10)", ", 7)"), "net.py:Net", "net.py: Net's forward returned float32 [3, 7] for 3 images; "
+         "expected a tensor [N, 10] of logits; let its constructor take `classes`"),
+        (GOOD, "torchvision:resnet81", "torchvision has no such classifier; did you mean torchvision:resnet18"),
+        (GOOD, "torchvision:vgg11", "torchvision:vgg11 can't be used: RuntimeError: Given input size: (512x1x1)"),
         (NET.format(outputs=10, answer="None"), "net.py:Net", "Net's forward returned NoneType"),
         (GOOD.replace("class Net(torch.nn.Module):", "class Net(torch.nn.Module):\n    shapes = 'nowhere'"),
          "net.py:Net", "Net.shapes is 'nowhere', no layer that its forward calls; it calls last"),
@@ -279,7 +284,7 @@ def test_the_number_of_threads_is_measured_once(garden: Path, monkeypatch: pytes
 
 
 def test_the_study_is_reproduced_with_its_own_net_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["reproduce", "--model", "small.py:SmallNet"]) == 2
+    assert run(["reproduce", "--model", "small_net.py:SmallNet"]) == 2
     assert "No such option" in capsys.readouterr().err
 
 
