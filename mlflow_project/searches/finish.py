@@ -243,7 +243,7 @@ def _register_reused(trials: Trials, number: int, run: ExistingRun, listener: "P
     if folder is None:
         return
     try:
-        existing_runs.register(folder, name, aliases=())
+        existing_runs.register(folder, name, prepared.inputs.dataset.train.spec, aliases=())
     except ServiceError as error:
         listener.warning(f"the model of {config.name} isn't registered: {error}; start the same search again")
 

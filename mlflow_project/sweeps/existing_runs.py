@@ -28,6 +28,7 @@ from mlflow_project.training.tracked_run import RUN_SPEC_FILE
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from hw2.common.image_spec import ImageSpec
     from hw2.training.config import TrainingConfig
 
 COMPLETED, ELSEWHERE, RESUMABLE = "completed", "running elsewhere", "resumable"
@@ -126,27 +127,34 @@ def left_unregistered(run: ExistingRun, runs: Collection[LocalRunInfo]) -> Path 
     return None
 
 
-def register(folder: Path, name: str, aliases: tuple[str, ...]) -> None:
+def register(folder: Path, name: str, spec: "ImageSpec", aliases: tuple[str, ...]) -> None:
     """Register the model of a completed run that was trained without; the run stays the same.
+
+    Args:
+        folder: The run's.
+        name: The registered model.
+        spec: The images that it was trained on.
+        aliases: That the version gets.
 
     Raises:
         StoreError, DeliveryError, RunBusyError: It can't be done now.
     """
+    run_spec = read_run_spec(folder)
 
     def registered(model: ModelArtifact) -> ModelArtifact:
         return dataclasses.replace(
             model,
             registered_name=name,
             aliases=aliases,
-            description=model_card.add_loading(model.description or "", name),
-            registered_description=model_card.registered_model(name),
+            description=model_card.add_loading(model.description or "", name, spec),
+            registered_description=model_card.registered_model(name, run_spec.config.model, spec),
         )
 
     with mlflow_errors():
         register_uploaded_model(folder, registered)
-    spec = dataclasses.replace(read_run_spec(folder), register=True, aliases=aliases)
+    run_spec = dataclasses.replace(run_spec, register=True, aliases=aliases)
     with suppress(OSError):  # it is seen to be registered all the same
-        fsio.replace(folder / RUN_SPEC_FILE, spec.to_json().encode(), durable=True)
+        fsio.replace(folder / RUN_SPEC_FILE, run_spec.to_json().encode(), durable=True)
 
 
 def last_metrics(folder: Path) -> dict[str, float]:

@@ -296,7 +296,8 @@ def _register_reused(
         try:
             if prepared.store is None or result.undelivered:
                 raise StoreError("not all of it is uploaded yet")
-            existing_runs.register(folder, registered_name(trial.config, prepared.dataset), trial.aliases)
+            name = registered_name(trial.config, prepared.dataset)
+            existing_runs.register(folder, name, prepared.dataset.spec, trial.aliases)
         except ServiceError as error:
             failed[trial.sha256] = dataclasses.replace(result, unregistered=str(error))
     return failed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hw2.common.constants import DIGITS
 from hw2.common.formatting import format_ratio
 from hw2.common.image_spec import STUDY, ImageSpec
-from hw2.models.net_source import BASE, class_name
+from hw2.models.net_source import BASE, RESNET20, TORCHVISION, class_name, is_torchvision
 from hw2.training.config import TrainingConfig
 from mlflow_project.common.names import NOTE_TAG
 from mlflow_project.common.ui_links import comparison_page, experiment_page
@@ -50,14 +50,15 @@ def view_links(experiment_id: str, table: ui_views.View, run_ids: Sequence[str] 
     return " | ".join(f"[{text}]({address})" for text, address in links.items())
 
 
-def registered_model(name: str, spec: ImageSpec = STUDY) -> str:
-    """Describe a registered model, whatever its versions are."""
+def registered_model(name: str, model: str = BASE, spec: ImageSpec = STUDY) -> str:
+    """Describe a registered model, whatever its versions are. model: as the configuration names the net."""
     from hw2.models.base_cnn import layer_table
 
-    net = "a custom net, whose source lies in `extra_files` of each version"
-    if name.endswith(f"-{BASE}"):
+    if model == BASE:
         parameters = sum(row[2] for row in layer_table(spec))
         net = f"BaseCNN, two 3 x 3 convolutions, {parameters:,} parameters"
+    else:
+        net = _origin(model)
     color = "color " if spec.channels > 1 else ""
     count = "ten" if spec.num_classes == len(DIGITS) else f"{spec.num_classes:,}"
     return (
@@ -99,9 +100,12 @@ class ModelCard:
 
     def _net(self) -> str:
         name, layers = class_name(self.config.model), self.model.layers()
+        parameters = f"{sum(row[2] for row in layers):,} parameters"
+        if not self.config.model_source:
+            return f"**Net.** {parameters}, {_origin(self.config.model)}."
         listed = ", ".join(row[0] for row in layers[1:])
         return (
-            f"**Net.** {name}, {sum(row[2] for row in layers):,} parameters: {listed}. Its source is "
+            f"**Net.** {name}, {parameters}: {listed}. Its source is "
             f"`extra_files/{name}.py` among the model's files, and is run where the model is loaded."
         )
 
@@ -172,12 +176,22 @@ class ModelCard:
         return "**Limits.**\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
+def _origin(model: str) -> str:
+    """Say what a net other than BaseCNN is, and what it needs."""
+    if model == RESNET20:
+        return "a residual net of 20 layers (He et al., CVPR 2016, section 4.2)"
+    if is_torchvision(model):
+        net = model.removeprefix(TORCHVISION)
+        return f"torchvision's {net} with first layers for small images, which needs torchvision where it is loaded"
+    return "a custom net, whose source lies in `extra_files` of each version"
+
+
 def _listed(classes: Sequence[str]) -> str:
     some = ", ".join(classes[:20])
     return some if len(classes) <= 20 else f"{some} and {len(classes) - 20:,} more"
 
 
-def add_loading(text: str, name: str, spec: ImageSpec = STUDY) -> str:
+def add_loading(text: str, name: str, spec: ImageSpec) -> str:
     """Return the card of a model that is registered only now, with how to load it."""
     return f"{text}\n\n{_loading(name, spec)}"
 
@@ -187,8 +201,9 @@ def _loading(name: str, spec: ImageSpec) -> str:
     address = f"models:/{name}/{VERSION_PLACE}"
     return (
         "**Load.**\n\n```python\n"
-        f'answers = mlflow.pyfunc.load_model("{address}").predict(images)  # uint8 {spec.form}, {meaning}\n'
-        f'logits = mlflow.pytorch.load_model("{address}")(torch.from_numpy(images))\n'
+        f'answers = mlflow.pyfunc.load_model("{address}").predict(images)  # uint8 {spec.forms}, {meaning}\n'
+        f'logits = mlflow.pytorch.load_model("{address}")(torch.from_numpy(images))  # {spec.form}\n'
         "```\n\n"
-        f"Or `mlflow-project predict --model {address} FILE...`"
+        f"Or `mlflow-project predict --model {address} FILE...`, or over HTTP "
+        f"`mlflow models serve -m {address}`, which takes the same images as `inputs`."
     )

@@ -215,7 +215,8 @@ class TrackedRun(ActiveRun):
                     ),
                     aliases=self.plan.aliases,
                     description=card.text(name),
-                    registered_description=name and model_card.registered_model(name, model.spec),
+                    registered_description=name
+                    and model_card.registered_model(name, self.plan.config.model, model.spec),
                 )
             )
             # While the files are still here: what the disk doesn't take is lost with them.
