@@ -137,7 +137,7 @@ def _template(custom: CustomNetSource | None, spec: ImageSpec = STUDY) -> bytes:
                 return content
     except (OSError, zipfile.BadZipFile):
         pass
-    content = _trace(custom, spec)
+    content = _emptied(_trace(custom, spec))
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         part = cached.with_suffix(f".{os.getpid()}")
@@ -146,6 +146,18 @@ def _template(custom: CustomNetSource | None, spec: ImageSpec = STUDY) -> bytes:
     except OSError:
         pass  # then the next process traces again
     return content
+
+
+def _emptied(program: bytes) -> bytes:
+    """Make the weights, which are replaced anyway, zeros that take no space: a large net has hundreds of megabytes."""
+    emptied = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(program)) as archive, zipfile.ZipFile(emptied, "w") as target:
+        for record in archive.infolist():
+            data = archive.read(record)
+            if f"/{_WEIGHTS}" in record.filename and not record.filename.endswith(".json"):
+                data = bytes(len(data))
+            target.writestr(zipfile.ZipInfo(record.filename), data, zipfile.ZIP_DEFLATED)
+    return emptied.getvalue()
 
 
 def _trace(
