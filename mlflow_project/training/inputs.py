@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.common.constants import MIN_FIT_IMAGES
-from hw2.common.errors import ConfigurationError
-from hw2.common.formatting import plural
+from hw2.common.errors import ConfigurationError, Hw2Error
+from hw2.common.formatting import first_line, plural
 from hw2.common.image_spec import STUDY
 from hw2.data.lookup import DatasetInfo, find_split, identify_dataset
 from hw2.models.net_source import RESNET20
@@ -85,6 +85,7 @@ def load(
     assert config.validation_size is not None
     if validation is None or config.validation_size == 0:
         train, validation = split_validation(train, config.validation_size)
+    _check_last_batch(config, train)
     no_score = score_problem(len(train), config.validation_size)
     if no_score:
         listener.warning(f"the model gets no outlier score: {no_score}")
@@ -192,6 +193,27 @@ def _try_out(config: TrainingConfig, spec: "ImageSpec") -> None:
         if not config.model_source:
             raise
         raise ConfigurationError(f"{config.model.rpartition(':')[0]}: {error}") from error
+
+
+def _check_last_batch(config: TrainingConfig, train: "ImageSet") -> None:
+    """Raise ConfigurationError where the last batch is one image and the net can't be trained on one."""
+    if config.custom_net is None or len(train) % config.batch_size != 1 % config.batch_size:
+        return
+    import torch
+
+    from hw2.models.factory import new_model
+
+    net = new_model(config.seed, config.custom_net, train.spec).train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), suppress(Hw2Error, SystemExit):
+            net.forward_preprocessed(net.preprocess(train.images[:1]))
+    except ValueError as error:  # batch norm's, of one value a channel
+        raise ConfigurationError(
+            f"{config.model} can't be trained on one image at a time ({first_line(error)}), and the last batch of "
+            f"{len(train):,} images by {config.batch_size} has one; use another --batch-size"
+        ) from error
+    except Exception:  # whatever it is, the training says so
+        return
 
 
 def resolve_validation_size(config: TrainingConfig, dataset: DatasetInfo) -> TrainingConfig:

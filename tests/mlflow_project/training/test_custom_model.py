@@ -179,6 +179,22 @@ def test_a_net_that_cannot_be_trained_is_refused_in_one_line_before_any_run(
     assert [experiment.name for experiment in MlflowClient().search_experiments()] == ["Default"]
 
 
+def test_batch_norm_over_a_last_batch_of_one_image_is_refused_before_any_run(
+    garden: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = GOOD.replace("self.last(", "self.norm(self.last(").replace("flatten(1))", "flatten(1)))")
+    text = text.replace(
+        "        self.last", "        self.norm = torch.nn.BatchNorm1d(10)\n        self.last"
+    )
+    (garden.parent / "net.py").write_text(text, encoding="utf-8")
+    line = ["train", "--dataset", "garden", "--model", "net.py:Net", "--epochs", "1", *SMALL.split()]
+    assert run([*line, "--batch-size", "499"]) == 2
+    message = capfd.readouterr().err.splitlines()[-1]
+    assert "net.py:Net can't be trained on one image at a time" in message
+    assert "the last batch of 500 images by 499 has one; use another --batch-size" in message
+    assert run([*line, "--batch-size", "498"]) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "named", "runs"),
     [
