@@ -1,10 +1,15 @@
 """The net of the study: its layers, its preprocessing, its identity."""
 
+import pytest
 import torch
 
+from hw2.common.errors import DataError
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.base_cnn import BaseCNN, layer_table
 from hw2.models.factory import model_from_weights, new_model, weights_sha256
 from hw2.models.net import preprocess
+
+COLOR = ImageSpec(("a", "b"), 3, 9, 12, (0.5,) * 3, (0.5,) * 3)
 
 
 def raw_images(count: int = 5) -> torch.Tensor:
@@ -43,6 +48,23 @@ def test_every_shape_and_type_of_raw_images_gives_the_same_logits() -> None:
     logits = model(images)
     torch.testing.assert_close(model(images.unsqueeze(1)), logits)
     torch.testing.assert_close(model(images.float()), logits)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "forms"),
+    [
+        (STUDY, (2, 3, 28, 28), r"\[N, 28, 28\] or \[N, 1, 28, 28\]"),
+        (STUDY, (4, 14, 28), r"\[N, 28, 28\] or \[N, 1, 28, 28\]"),
+        (STUDY, (28, 28), r"\[N, 28, 28\] or"),
+        (COLOR, (2, 3, 9, 12), r"\[N, 9, 12, 3\]$"),
+        (COLOR, (2, 1, 9, 12, 3), r"\[N, 9, 12, 3\]$"),
+    ],
+)
+def test_images_of_another_shape_are_refused_and_never_taken_for_other_images(
+    spec: ImageSpec, shape: tuple[int, ...], forms: str
+) -> None:
+    with pytest.raises(DataError, match=f"this net takes {forms}"):
+        new_model(0, None, spec)(torch.zeros(shape, dtype=torch.uint8))
 
 
 def test_the_second_convolution_has_no_activation_behind_it() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hw2.common.errors import ConfigurationError, NetError
+from hw2.common.image_spec import ImageSpec
 from hw2.data.image_set import ImageSet, load_dataset
 from hw2.evaluation.evaluate import evaluate
 from hw2.models.custom_net import CustomNet
@@ -110,6 +111,48 @@ def test_a_class_may_name_its_layers(images: ImageSet) -> None:
     outputs = new_model(1, ("Net", named)).eval().forward_features(images.images[:5])
     assert torch.equal(outputs.late_features, outputs.logits)
     assert (outputs.early_features < 0).any()
+
+
+FITTING = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, {arguments}):
+        super().__init__()
+        self.size = size
+        self.conv = nn.Conv2d(channels, 4, 3, padding=1)
+        self.last = nn.Linear(4, classes)
+    def forward(self, x):
+        return self.last(self.conv(x).mean(dim=(2, 3)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(8, 8, 8), (8, 10, (8, 10))], ids=["square", "not square"]
+)
+def test_a_constructor_gets_what_it_names_of_classes_channels_and_size(
+    height: int, width: int, size: object
+) -> None:
+    spec = ImageSpec(("a", "b", "c"), 3, height, width, (0.5,) * 3, (0.5,) * 3)
+    for arguments in ("classes, channels, size", "size, *, channels=1, classes=10, dropout=0.5"):
+        net = new_model(0, ("Net", FITTING.format(arguments=arguments)), spec).eval()
+        assert isinstance(net, CustomNet)
+        assert net.net.size == size
+        assert net(torch.zeros(2, *spec.shape, dtype=torch.uint8)).shape == (2, 3)
+    with pytest.raises(
+        ConfigurationError, match=r"expected a tensor \[N, 3\] of logits; let its constructor take"
+    ):
+        new_model(
+            0, ("Net", FITTING.format(arguments="channels, size, outputs=7").replace("classes)", "7)")), spec
+        )
+
+
+def test_of_layers_too_wide_for_the_outlier_score_the_last_narrow_one_is_taken(images: ImageSet) -> None:
+    wide = SOURCE.replace("self.pool(self.relu", "self.wide(self.relu").replace("self.pool, ", "self.wide, ")
+    wide = wide.replace("nn.MaxPool2d(2)", "nn.Conv2d(6, 1025, 6, stride=6)").replace(
+        "Linear(54", "Linear(1025"
+    )
+    outputs = new_model(0, ("Net", wide)).eval().forward_features(images.images[:5])
+    assert outputs.late_features.shape == (5, 6)
 
 
 def test_layers_are_listed_with_all_parameters() -> None:

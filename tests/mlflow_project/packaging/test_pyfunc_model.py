@@ -7,15 +7,21 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import requests
+import torch
 
+from hw2.common.image_spec import ImageSpec
 from hw2.data.image_set import load_dataset
+from hw2.models.factory import new_model
+from mlflow_project.packaging.model_files import write_model_files
 from mlflow_project.packaging.pyfunc_model import COLUMNS
 from tests.support.ports import free_port
 from tests.support.registered import Registered
@@ -27,20 +33,19 @@ HIDDEN = "import sys\nsys.modules['hw2'] = sys.modules['mlflow_project'] = None\
 READY_SECONDS = 240
 
 
-@pytest.fixture(scope="module")
-def server(registered_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of the champion."""
-    folder = tmp_path_factory.mktemp("serving")
+@contextmanager
+def serve(model: str, store: str, folder: Path) -> Iterator[str]:
+    """The address of a server of that model."""
     (folder / "sitecustomize.py").write_text(HIDDEN, encoding="utf-8")
     address = f"http://127.0.0.1:{(port := free_port())}"
-    command = ["models", "serve", "-m", "models:/mnist-base-cnn@champion", "--env-manager", "local"]
+    command = ["models", "serve", "-m", model, "--env-manager", "local"]
     with (folder / "log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *command, "-p", str(port)],
             cwd=folder,
             env={
                 **os.environ,
-                "MLFLOW_TRACKING_URI": f"sqlite:///{registered_once}/mlflow.db",
+                "MLFLOW_TRACKING_URI": store,
                 "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
                 "PYTHONPATH": str(folder),
                 # MLflow starts uvicorn by its name.
@@ -64,6 +69,14 @@ def server(registered_once: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server(registered_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of the champion."""
+    store = f"sqlite:///{registered_once}/mlflow.db"
+    with serve("models:/mnist-base-cnn@champion", store, tmp_path_factory.mktemp("serving")) as address:
+        yield address
 
 
 def ask(server: str, content: dict[str, Any]) -> requests.Response:
@@ -142,3 +155,29 @@ def test_in_python_whole_numbers_of_any_type_are_taken_and_fractions_never(regis
 @pytest.mark.parametrize("content", [{}, {"pictures": []}])
 def test_a_request_without_images_gets_a_400(server: str, content: dict[str, Any]) -> None:
     assert ask(server, content).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("model", "channels", "wrong"),
+    [(None, 3, [[[0] * 12] * 9]), (("resnet20", ""), 1, [[[[0] * 3] * 12] * 9])],
+    ids=["color", "grey"],
+)
+def test_images_in_color_and_grey_ones_of_another_size_are_served_with_their_classes(
+    model: tuple[str, str] | None, channels: int, wrong: Any, store: str, tmp_path: Path
+) -> None:
+    spec = ImageSpec(("ash", "beech", "oak"), channels, 9, 12, (0.5,) * channels, (0.5,) * channels)
+    images = np.random.default_rng(3).integers(0, 256, (4, *spec.shape)).astype(np.uint8)
+    net = new_model(1, model, spec).eval()
+    write_model_files(tmp_path / "model", net, None, torch.from_numpy(images[:2]))
+    described = mlflow.models.Model.load(tmp_path / "model")
+    assert described.metadata == {"images": f"uint8 {spec.forms}", "classes": ["ash", "beech", "oak"]}
+    (tmp_path / "serving").mkdir()
+    with serve(str(tmp_path / "model"), store, tmp_path / "serving") as address, torch.no_grad():
+        expected = [spec.classes[label] for label in net(torch.from_numpy(images)).argmax(1)]
+        for given in (images, images[:, None]) if channels == 1 else (images,):
+            response = ask(address, {"inputs": given.tolist()})
+            assert response.status_code == 200, response.text
+            assert [answer["class"] for answer in response.json()["predictions"]] == expected
+        response = ask(address, {"inputs": wrong})
+        assert response.status_code == 400
+        assert f"expected images {spec.forms} of whole numbers from 0 to 255" in response.text
