@@ -60,8 +60,8 @@ def test_initial_weights_are_those_of_kaiming_and_a_function_of_the_seed() -> No
     assert digests[0] == digests[1] != digests[2]
     net = new_model(0, NET, COLOR)
     assert isinstance(net, ResNet20)
-    # Of a last convolution, 64 x 64 x 9: sqrt(2 / (64 x 9)).
-    weight = net.stages[2][2].conv2.weight  # type: ignore[index, union-attr]
+    # From 32 to 64 channels: sqrt(2 / (64 x 9)).
+    weight = net.stages[2][0].conv1.weight  # type: ignore[index, union-attr]
     assert float(weight.detach().std()) == pytest.approx((2 / 576) ** 0.5, rel=0.02)
 
 

@@ -95,6 +95,11 @@ def test_a_resnet_keeps_every_pixel_up_to_its_second_stage_and_scores_what_its_l
     torch.testing.assert_close(outputs.early_features, first.mean(dim=(2, 3)))
 
 
+def test_a_shufflenet_keeps_every_pixel_up_to_its_second_stage() -> None:
+    rows = {row[0].partition(" ")[0]: row[1] for row in make("shufflenet_v2_x0_5", GREY).layers()}
+    assert rows["conv1.0"] == rows["maxpool"] == "24 x 8 x 8"
+
+
 def test_weights_are_a_function_of_the_seed_and_go_back_into_the_net() -> None:
     torch.manual_seed(5)
     drawn = torch.rand(1)
