@@ -30,7 +30,7 @@ def is_custom(spec: str) -> bool:
 
 def is_torchvision(spec: str) -> bool:
     """Whether this names one of torchvision's nets, known there or not."""
-    return spec.startswith(TORCHVISION) and not spec.partition(":")[2].endswith(".py")
+    return spec.startswith(TORCHVISION)
 
 
 def class_name(spec: str) -> str:

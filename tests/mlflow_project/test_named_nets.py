@@ -12,9 +12,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from hw2.training.config import TrainingConfig
 from mlflow_project.cli.main import run
 from mlflow_project.packaging import model_files
 from mlflow_project.registry.registered_model import RegisteredModel
+from mlflow_project.training.run_spec import RunSpec
 from tests.mlflow_project.any_images import KINDS
 
 SHORT = ("--batch-size", "50", "--threads", "1", "--precision", "float32", "--epochs", "1", "--warmup", "0")
@@ -115,6 +117,14 @@ def assert_loads_alone(registered: str, folder: Path) -> None:
     assert loaded.detector is not None
     expected = loaded.detector.score(outputs)
     np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, rtol=1e-3)
+
+
+def test_a_run_s_specification_comes_back_with_its_net() -> None:
+    for model in ("resnet20", "torchvision:resnet18"):
+        spec = RunSpec(config=TrainingConfig(model=model))
+        again = RunSpec.from_json(spec.to_json())
+        assert again == spec
+        assert again.config.custom_net == (model, "")
 
 
 def test_files_of_torchvision_s_nets_require_torchvision_and_others_don_t(tmp_path: Path) -> None:

@@ -179,6 +179,22 @@ def test_a_net_that_cannot_be_trained_is_refused_in_one_line_before_any_run(
     assert [experiment.name for experiment in MlflowClient().search_experiments()] == ["Default"]
 
 
+def test_two_files_with_one_class_name_have_two_registered_models(
+    garden: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stem in ("net", "another"):
+        (garden.parent / f"{stem}.py").write_text(GOOD, encoding="utf-8")
+        carry_out(f"mlflow-project train --dataset garden --epochs 1 --model {stem}.py:Net" + SMALL)
+    names = {model.name for model in MlflowClient().search_registered_models()}
+    assert names == {"garden-net", "garden-another.net"}
+    capsys.readouterr()
+    carry_out("mlflow-project models verify models:/garden-another.net/1")
+    carry_out("mlflow-project predict --model models:/garden-another.net/1 image.png")
+    text = capsys.readouterr().out
+    assert re.search(r"garden-another\.net +1 +verified", text)
+    assert "image.png" in text
+
+
 def test_batch_norm_over_a_last_batch_of_one_image_is_refused_before_any_run(
     garden: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
