@@ -30,6 +30,7 @@ from hw2.common.errors import DivergenceError
 from hw2.data.image_set import Dataset, ImageSet, load_dataset
 from hw2.models.factory import new_model
 from hw2.train_step.factory import make_train_step
+from hw2.train_step.options import UpdateRule
 from hw2.training.config import TrainingConfig
 from hw2.training.runtime import native_bfloat16, resolve_runtime
 from hw2.training.split import split_validation
@@ -243,7 +244,7 @@ def _epochs_of_step(
     dataset: Dataset, precision: str, size: int, order: torch.Tensor
 ) -> Callable[[int], None]:
     step = make_train_step(
-        new_model(0), lr=0.05, momentum=0.0, precision=precision, device="cpu", batch_size=size
+        new_model(0), lr=0.05, rule=UpdateRule(), precision=precision, device="cpu", batch_size=size
     )
     images = step.prepare(dataset.train.images)
 

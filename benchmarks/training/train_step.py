@@ -14,6 +14,7 @@ from benchmarks.common import Cell, Report, alternate, median_and_spread
 from hw2.data.image_set import Dataset, load_dataset
 from hw2.models.factory import new_model
 from hw2.train_step.factory import make_train_step
+from hw2.train_step.options import UpdateRule
 from hw2.training.runtime import native_bfloat16
 
 BATCH_SIZE = 64
@@ -34,7 +35,7 @@ class FastStep:
     def __init__(self, dataset: Dataset, precision: str) -> None:
         model = new_model(0)
         self._step = make_train_step(
-            model, lr=LR, momentum=0.0, precision=precision, device="cpu", batch_size=BATCH_SIZE
+            model, lr=LR, rule=UpdateRule(), precision=precision, device="cpu", batch_size=BATCH_SIZE
         )
         self._train = self._step.prepare(dataset.train.images)
         self._train_labels = dataset.train.labels

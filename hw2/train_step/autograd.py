@@ -1,4 +1,4 @@
-"""SGD through autograd, for any net on any device; data, weights and results stay on the device."""
+"""Any update through autograd, for any net on any device; data, weights and results stay on the device."""
 
 import copy
 import hashlib
@@ -14,20 +14,28 @@ from hw2.common.errors import NetError
 from hw2.models.base_cnn import BaseCNN
 from hw2.models.net import Net
 from hw2.models.wrapped_net import WrappedNet
+from hw2.train_step.augment import Transform
+from hw2.train_step.optimizer import (
+    net_weights,
+    new_optimizer,
+    read_optimizer_state,
+    restore_optimizer_state,
+)
+from hw2.train_step.options import UpdateRule
 
 
 class AutogradStep:
     """A `TrainStep` that, with BaseCNN, never waits for the device within an epoch."""
 
-    def __init__(self, model: Net, *, lr: float, momentum: float, dtype: torch.dtype, device: str) -> None:
+    def __init__(self, model: Net, *, lr: float, rule: UpdateRule, dtype: torch.dtype, device: str) -> None:
         self._device = torch.device(device)
         self._dtype = dtype
-        self._momentum = momentum
+        self._rule = rule
         # A custom net may draw random numbers (dropout); BaseCNN doesn't.
         self._draws = not isinstance(model, BaseCNN)
         self._net = copy.deepcopy(model).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        trained = [parameter for parameter in self._net.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum, fused=True)
+        self._trained = [parameter for parameter in self._net.parameters() if parameter.requires_grad]
+        self._optimizer = new_optimizer(rule, self._trained, lr)
 
     @property
     def lr(self) -> float:
@@ -41,15 +49,21 @@ class AutogradStep:
     def prepare(self, images: Tensor) -> Tensor:
         return images.to(self._device)
 
-    def __call__(self, prepared: Any, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        y = labels[index]
+    def __call__(
+        self, prepared: Any, labels: Tensor, index: Tensor, transform: Transform | None = None
+    ) -> tuple[Tensor, Tensor]:
+        x, y = prepared[index], labels[index]
+        if transform is not None:
+            x = transform(x)
         self._net.train()
         seeded = _seeded_by(index, self._device) if self._draws else nullcontext()
         with self._net_errors(), _deterministic(), seeded:
-            logits = self._logits(prepared[index])
-            loss = functional.cross_entropy(logits, y)
+            logits = self._logits(x)
+            loss = functional.cross_entropy(logits, y, label_smoothing=self._rule.label_smoothing)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
+        if self._rule.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._trained, self._rule.clip_norm)
         self._optimizer.step()
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
@@ -66,21 +80,12 @@ class AutogradStep:
         return float(loss) / len(labels), int(correct) / len(labels)
 
     def state(self) -> dict[str, Tensor]:
-        state = {name: _copy(tensor) for name, tensor in self._net.state_dict().items()}
-        if self._momentum:
-            for name, parameter in self._net.named_parameters():
-                velocity = self._optimizer.state[parameter].get("momentum_buffer")
-                state[f"momentum.{name}"] = (
-                    torch.zeros_like(state[name]) if velocity is None else _copy(velocity)
-                )
-        return state
+        own = read_optimizer_state(self._optimizer, self._rule, self._net.named_parameters())
+        return {name: _copy(tensor) for name, tensor in {**self._net.state_dict(), **own}.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        self._net.load_state_dict({k: v for k, v in state.items() if not k.startswith("momentum.")})
-        if self._momentum:
-            for name, parameter in self._net.named_parameters():
-                velocity = torch.empty_like(parameter).copy_(state[f"momentum.{name}"])
-                self._optimizer.state[parameter]["momentum_buffer"] = velocity
+        self._net.load_state_dict(net_weights(state))
+        restore_optimizer_state(self._optimizer, self._rule, self._net.named_parameters(), state)
 
     def _net_errors(self) -> AbstractContextManager[None]:
         return self._net.one_line_errors(NetError) if isinstance(self._net, WrappedNet) else nullcontext()

@@ -19,6 +19,7 @@ from hw2.common.image_spec import STUDY
 from hw2.models.base_cnn import BaseCNN, flat_features
 from hw2.models.net import ModelOutputs, preprocess
 from hw2.train_step import winograd_kernels as kernels
+from hw2.train_step.augment import Transform
 from hw2.train_step.winograd_kernels import PLACES, TILES
 from hw2.train_step.worker_pool import WorkerPool, raise_malloc_threshold
 
@@ -67,10 +68,14 @@ class WinogradStep:
     def prepare(self, images: Tensor) -> Tensor:
         return images.contiguous()
 
-    def __call__(self, prepared: Tensor, labels: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        images, indices = _flat(prepared), index.numpy()
+    def __call__(
+        self, prepared: Tensor, labels: Tensor, index: Tensor, transform: Transform | None = None
+    ) -> tuple[Tensor, Tensor]:
         targets = _target_labels(prepared, labels, index)
-        size = len(indices)
+        size = len(index)
+        if transform is not None:
+            prepared, index = transform(prepared[index]).contiguous(), torch.arange(size)
+        images, indices = _flat(prepared), index.numpy()
         if size > len(self._batch.losses):
             self._batch = _Batch(size, self._dtype)
         chunks = -(-size // MICRO_BATCH)

@@ -30,6 +30,8 @@ def save(path: Path, state: TrainingState) -> None:
     plain["own_net"] = plain.pop("custom_net")  # the key since the first version
     if plain.pop("images") != STUDY:
         plain["images"] = state.images.to_json()
+    if plain["best_weights"] is None:  # as in what was written before there were any
+        del plain["best_weights"]
     torch.save(plain, buffer)
     payload = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)

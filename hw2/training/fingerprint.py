@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hw2.models import net_source
-from hw2.training.config import TrainingConfig
+from hw2.training.config import TrainingConfig, without_later_defaults
 from hw2.training.runtime import ResolvedRuntime
 
 # The modules whose code decides the weights of any net: changing it makes another configuration. What this module
@@ -23,6 +23,8 @@ HASHED_SOURCES = (
     "models/factory.py",
     "models/net.py",
     "train_step/*.py",
+    "training/early_stopping.py",
+    "training/schedule.py",
     "training/split.py",
     "training/trainer.py",
 )
@@ -47,7 +49,10 @@ def config_hash(config: TrainingConfig, dataset_sha256: str) -> str:
 
 
 def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: ResolvedRuntime) -> str:
-    """Hash all that decides the weights to the last bit, but the epochs: a state is resumed only under an equal one."""
+    """Hash all that decides the weights to the last bit: a state is resumed only under an equal one.
+
+    The epochs are part of it only where each batch's rate depends on them.
+    """
     import torch
 
     from hw2.train_step.factory import backend_name
@@ -56,14 +61,15 @@ def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: ResolvedRu
         "torch": torch.__version__,
         "processor": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "step": backend_name(runtime.device, config.custom_net is not None),
+        "step": backend_name(runtime.device, config.by_autograd),
     }
     if net_source.is_torchvision(config.model):
         machine["torchvision"] = version("torchvision")
     if runtime.device == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
     used = {**dataclasses.asdict(runtime), **machine, "data": dataset_sha256, "code": hash_sources(config)}
-    return _sha256({**_requested(config), "used": used})
+    epochs = {"epochs": config.epochs} if config.counts_epochs else {}
+    return _sha256({**_requested(config), **epochs, "used": used})
 
 
 @cache
@@ -130,7 +136,8 @@ def _requested(config: TrainingConfig) -> dict[str, Any]:
     the data.
     """
     left_out = ("epochs", "threads", "model_source", "image_size")
-    requested = {k: v for k, v in dataclasses.asdict(config).items() if k not in left_out}
+    later = without_later_defaults(dataclasses.asdict(config))
+    requested = {k: v for k, v in later.items() if k not in left_out}
     return requested | {"model": net_source.class_name(config.model)}
 
 

@@ -40,7 +40,7 @@ def resolve_runtime(
     Args:
         threads: Chooses how many threads a net without kernels gets, of so many at most and in a precision, where it
             may have all cores; `hw2.training.thread_count.fastest_threads` by default.
-        by_autograd: Whether the net has no kernels; None: whether it is a custom net.
+        by_autograd: Whether the net has no kernels; None: whether it has none for any images.
 
     Raises:
         ConfigurationError: it asks for a device or a precision that the machine lacks.
@@ -62,7 +62,7 @@ def resolve_runtime(
     )
     precision = "bfloat16" if native and config.precision != "float32" else "float32"
     most = config.threads or torch.get_num_threads()
-    by_autograd = config.custom_net is not None if by_autograd is None else by_autograd
+    by_autograd = config.by_autograd if by_autograd is None else by_autograd
     if by_autograd and device == "cpu" and config.threads == 0 and most > 1:
         from hw2.training.thread_count import fastest_threads
 

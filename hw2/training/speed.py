@@ -25,7 +25,7 @@ def images_per_second(
         step = make_train_step(
             new_model(config.seed, config.custom_net, spec),
             lr=0.0,
-            momentum=config.momentum,
+            rule=config.update_rule,
             precision=precision,
             device=device,
             batch_size=config.batch_size,

@@ -1,4 +1,4 @@
-"""How many threads a net of one's own is trained on fastest: a few batches decide.
+"""How many threads a net without kernels is trained on fastest: a few batches decide.
 
 A tiny net is slower on two threads than on one, on cores that others use by up to ten times.
 """
@@ -21,7 +21,7 @@ def fastest_threads(config: TrainingConfig, most: int, precision: str, spec: Ima
 
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     model = new_model(config.seed, config.custom_net, spec)
-    step = AutogradStep(model, lr=0.0, momentum=config.momentum, dtype=dtype, device="cpu")
+    step = AutogradStep(model, lr=0.0, rule=config.update_rule, dtype=dtype, device="cpu")
     return choose(noise_batch(step, config.batch_size, spec=spec), most)
 
 

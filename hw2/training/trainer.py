@@ -14,8 +14,11 @@ from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.data.image_set import ImageSet
 from hw2.models.factory import model_from_weights, new_model
 from hw2.models.net import CustomNetSource, Net
+from hw2.train_step.augment import transform_of
 from hw2.train_step.factory import make_train_step
+from hw2.train_step.optimizer import net_weights
 from hw2.training.config import TrainingConfig
+from hw2.training.early_stopping import is_stopped, kept_result
 from hw2.training.fingerprint import fingerprint
 from hw2.training.runtime import ResolvedRuntime
 
@@ -27,10 +30,10 @@ PROGRESS_INTERVAL = 1.0  # a training of large batches that is to stop needn't f
 class EpochResult:
     """One epoch's metrics. Losses are mean cross-entropies in nats, accuracies shares of 1.
 
-    train_* are taken while the epoch trains, each image with the weights of its batch; validation_* after it,
-    None without validation images. `epoch_seconds` is the training alone, without the validation and without what
-    `on_progress` takes. suspended_seconds: for which the process was stopped during the epoch, None where it wasn't;
-    they are in no other figure.
+    train_* are taken while the epoch trains, each image with the weights of its batch, as it was changed (augment) and
+    with its smoothed label; validation_* after it, as they are, None without validation images. `epoch_seconds` is the
+    training alone, without the validation and without what `on_progress` takes. suspended_seconds: for which the
+    process was stopped during the epoch, None where it wasn't; they are in no other figure.
     """
 
     epoch: int  # from 1
@@ -64,7 +67,9 @@ class TrainingState:
     """All that a training needs to resume exactly: the data order is a function of (seed, epoch) alone."""
 
     fingerprint: str
-    weights: dict[str, Tensor]  # float32, standard layout; with momentum also "momentum.<name>"
+    weights: dict[
+        str, Tensor
+    ]  # float32, standard layout; the optimizer's own as "momentum.<name>" and the like
     epoch: int = 0  # complete epochs
     batch: int = 0  # batches done in the one after
     seconds: float = 0.0  # spent on those batches
@@ -75,10 +80,11 @@ class TrainingState:
     history: list[EpochResult] = field(default_factory=list)
     custom_net: CustomNetSource | None = None  # as in the configuration
     images: ImageSpec = STUDY  # those trained on
+    best_weights: dict[str, Tensor] | None = None  # the net's, of the epoch that patience keeps
 
     def model(self) -> Net:
-        """Create the net with these weights, ready to predict."""
-        weights = {k: v for k, v in self.weights.items() if not k.startswith("momentum.")}
+        """Create the net with the weights that the training results in so far, ready to predict."""
+        weights = net_weights(self.weights) if self.best_weights is None else self.best_weights
         return model_from_weights(weights, self.custom_net, self.images)
 
 
@@ -118,7 +124,7 @@ class Trainer:
         self._step = make_train_step(
             model,
             lr=config.lr,
-            momentum=config.momentum,
+            rule=config.update_rule,
             precision=runtime.precision,
             device=runtime.device,
             batch_size=config.batch_size,
@@ -149,6 +155,7 @@ class Trainer:
         self._correct = torch.tensor(state.correct, device=runtime.device)
         self.history = list(state.history)
         self.batch_losses = list(state.batch_losses)
+        self._best_weights = state.best_weights
 
     def state(self) -> TrainingState:
         """Copy the present state; exact after an epoch and inside `on_progress`."""
@@ -165,26 +172,33 @@ class Trainer:
             history=list(self.history),
             custom_net=self.config.custom_net,
             images=self._spec,
+            best_weights=self._best_weights,
         )
 
     def epochs(self, on_progress: Callable[[Progress], None] | None = None) -> Iterator[EpochResult]:
-        """Train, and yield each epoch as it ends. What `on_progress` raises ends the training where it stands.
+        """Train, and yield each epoch as it ends, the last or the one where patience does.
+
+        What `on_progress` raises ends the training where it stands.
 
         Raises:
             DivergenceError: the loss is not finite any more.
         """
-        while self._epoch < self.config.epochs:
+        patience = self.config.patience
+        while self._epoch < self.config.epochs and not is_stopped(self.history, patience):
             result = self._train_epoch(self._epoch + 1, on_progress)
             self._epoch += 1
             self._batch = 0
             self._seconds = self._suspended = 0.0
             self._correct.zero_()
             self.history.append(result)
+            if patience is not None and kept_result(self.history, patience) is result:
+                self._best_weights = net_weights(self._step.state())
             yield result
 
     def _train_epoch(self, epoch: int, on_progress: Callable[[Progress], None] | None) -> EpochResult:
         images = len(self._labels)
         before = (epoch - 1) * self.batches_per_epoch
+        batches_in_all = self.config.epochs * self.batches_per_epoch
         order = shuffled_indices(self.config.seed, epoch, images).to(self._labels.device)
         batches = order.split(self.config.batch_size)
         reported = self._batch
@@ -192,8 +206,9 @@ class Trainer:
         started = last_report = active_time.seconds()
         suspended_before = active_time.suspended() - self._suspended
         while self._batch < len(batches):
-            self._step.lr = self.config.rate(before + self._batch + 1)
-            loss, correct = self._step(self._images, self._labels, batches[self._batch])
+            self._step.lr = self.config.rate(before + self._batch + 1, batches_in_all)
+            transform = transform_of(self.config.augment, self.config.seed, epoch, self._batch + 1)
+            loss, correct = self._step(self._images, self._labels, batches[self._batch], transform)
             self._losses[self._batch] = loss
             self._correct += correct
             self._batch += 1

@@ -13,6 +13,7 @@ from hw2.models.base_cnn import BaseCNN
 from hw2.models.factory import new_model
 from hw2.train_step.autograd import AutogradStep
 from hw2.train_step.factory import TrainStep, backend_name, make_train_step, needs_compilation
+from hw2.train_step.options import UpdateRule
 from hw2.train_step.winograd import WinogradStep
 from hw2.training.runtime import native_bfloat16
 
@@ -43,7 +44,12 @@ def _images(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def _step(precision: str = "float32", lr: float = 0.05, momentum: float = 0.0, seed: int = 0) -> TrainStep:
     return make_train_step(
-        new_model(seed), lr=lr, momentum=momentum, precision=precision, device="cpu", batch_size=64
+        new_model(seed),
+        lr=lr,
+        rule=UpdateRule(momentum=momentum),
+        precision=precision,
+        device="cpu",
+        batch_size=64,
     )
 
 
@@ -108,7 +114,7 @@ def test_each_batch_has_the_rate_that_was_set_before_it() -> None:
     images, labels = _images(64)
     ways = [
         _step(lr=1.0),
-        AutogradStep(new_model(0), lr=1.0, momentum=0.0, dtype=torch.float32, device="cpu"),
+        AutogradStep(new_model(0), lr=1.0, rule=UpdateRule(), dtype=torch.float32, device="cpu"),
     ]
     for step in ways:
         prepared = step.prepare(images)
@@ -169,7 +175,7 @@ def test_the_state_is_a_standard_state_dict_and_a_copy() -> None:
 def test_the_model_that_a_step_starts_from_is_left_alone() -> None:
     images, labels = _images(64)
     model = new_model(0)
-    step = make_train_step(model, lr=0.1, momentum=0.0, precision="float32", device="cpu", batch_size=64)
+    step = make_train_step(model, lr=0.1, rule=UpdateRule(), precision="float32", device="cpu", batch_size=64)
     step(step.prepare(images), labels, torch.arange(64))
     for name, weight in new_model(0).state_dict().items():
         assert torch.equal(model.state_dict()[name], weight)
@@ -269,7 +275,7 @@ def _kernels() -> list[tuple[str, Any]]:
 def test_the_way_of_a_gpu_gives_the_same_weights(momentum: float) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images, labels = _images(100)
-    options = {"lr": 0.05, "momentum": momentum}
+    options: Any = {"lr": 0.05, "rule": UpdateRule(momentum=momentum)}
     here = make_train_step(new_model(0), precision="float32", device="cpu", batch_size=64, **options)
     there = AutogradStep(new_model(0), dtype=torch.float32, device=device, **options)
     prepared, moved = here.prepare(images), there.prepare(images)
@@ -297,7 +303,9 @@ def test_the_way_of_a_gpu_repeats_its_bits_also_from_a_state(precision: str, mom
 
     def step() -> AutogradStep:
         dtype = getattr(torch, precision)
-        return AutogradStep(new_model(0), lr=0.05, momentum=momentum, dtype=dtype, device=device)
+        return AutogradStep(
+            new_model(0), lr=0.05, rule=UpdateRule(momentum=momentum), dtype=dtype, device=device
+        )
 
     one, same, other = step(), step(), step()
     prepared = one.prepare(images)
@@ -315,7 +323,7 @@ def test_the_way_of_a_gpu_repeats_its_bits_also_from_a_state(precision: str, mom
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_is_never_waited_for_within_an_epoch() -> None:
     images, labels = _images(128)
-    step = AutogradStep(new_model(0), lr=0.05, momentum=0.0, dtype=torch.bfloat16, device="cuda")
+    step = AutogradStep(new_model(0), lr=0.05, rule=UpdateRule(), dtype=torch.bfloat16, device="cuda")
     prepared, moved, order = step.prepare(images), labels.cuda(), torch.arange(128).cuda()
     step(prepared, moved, order[:64])
     torch.cuda.set_sync_debug_mode("error")

@@ -59,6 +59,21 @@ class Net(nn.Module):
         {"precision": "float16"},
         {"device": "tpu"},
         {"optimizer": "adam"},
+        {"weight_decay": -0.1},
+        {"weight_decay": float("inf")},
+        {"label_smoothing": 1.0},
+        {"label_smoothing": -0.1},
+        {"clip_norm": 0.0},
+        {"clip_norm": float("nan")},
+        {"schedule": "linear"},
+        {"augment": "mirror"},
+        {"augment": "flip,flip"},
+        {"augment": "flip,,shift"},
+        {"patience": 0},
+        {"patience": 2, "validation_size": 0},
+        {"nesterov": True},
+        {"nesterov": True, "momentum": 0.9, "optimizer": "adamw"},
+        {"momentum": 0.9, "optimizer": "adamw"},
     ],
     ids=str,
 )
@@ -92,12 +107,12 @@ def test_two_rates_never_share_a_name(lr: float, text: str) -> None:
 
 def test_the_rate_rises_over_the_warm_up_whatever_the_epochs_and_without_one_it_is_there_at_once() -> None:
     for epochs in (1, 50):
-        rate = TrainingConfig(lr=0.1, warmup=100, epochs=epochs).rate
-        assert [rate(batch) for batch in (1, 50, 99, 100, 101, 10**6)] == pytest.approx(
+        config = TrainingConfig(lr=0.1, warmup=100, epochs=epochs)
+        assert [config.rate(batch, 10**7) for batch in (1, 50, 99, 100, 101, 10**6)] == pytest.approx(
             [0.001, 0.05, 0.099, 0.1, 0.1, 0.1]
         )
-        assert rate(100) == 0.1
-    assert {TrainingConfig(lr=0.1, warmup=0).rate(batch) for batch in (1, 2, 500)} == {0.1}
+        assert config.rate(100, 10**7) == 0.1
+    assert {TrainingConfig(lr=0.1, warmup=0).rate(batch, 500) for batch in (1, 2, 500)} == {0.1}
 
 
 def test_a_name_says_what_is_varied_and_what_is_unusual() -> None:
@@ -107,6 +122,40 @@ def test_a_name_says_what_is_varied_and_what_is_unusual() -> None:
         TrainingConfig(lr=0.1, epochs=8, seed=2, batch_size=128).name
         == "lr=0.1 epochs=8 batch_size=128 seed=2"
     )
+
+
+def test_a_name_says_how_it_is_trained_where_that_is_unusual() -> None:
+    config = TrainingConfig(
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=5e-4,
+        schedule="one-cycle",
+        augment="shift, flip",
+        patience=3,
+    )
+    assert config.name == (
+        "lr=0.001 epochs=10 momentum=0.9 nesterov=True weight_decay=0.0005 schedule=one-cycle augment=flip,shift "
+        "patience=3"
+    )
+    assert TrainingConfig(optimizer="adamw", label_smoothing=0.1, clip_norm=1.0).name == (
+        "lr=0.001 epochs=10 optimizer=adamw label_smoothing=0.1 clip_norm=1.0"
+    )
+
+
+def test_the_order_of_augmentations_makes_no_other_configuration() -> None:
+    assert TrainingConfig(augment="rotate,flip") == TrainingConfig(augment="flip,rotate")
+
+
+def test_patience_has_validation_images_also_of_a_set_too_small_for_any() -> None:
+    with pytest.raises(ConfigurationError, match="patience is 2 but validation_size is 0"):
+        TrainingConfig(patience=2, batch_size=2).for_training_set(11)
+
+
+def test_a_configuration_without_later_options_has_the_identity_that_it_had_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fingerprint_module, "code_hash", lambda: "code")
+    assert config_hash(TrainingConfig(), "data")[:16] == "249c994397f90092"
 
 
 @pytest.mark.parametrize(("images", "expected"), [(60_000, 5_000), (4_000, 333), (600, 50)])
@@ -128,7 +177,12 @@ def test_each_field_but_threads_makes_another_configuration(field: str) -> None:
     Path("net.py").write_text("class Net: ...", encoding="utf-8")
     other: Any = {
         "model": "net.py:Net",
-        "optimizer": "sgd",
+        "optimizer": "adamw",
+        "nesterov": True,
+        "weight_decay": 0.1,
+        "label_smoothing": 0.1,
+        "schedule": "cosine",
+        "augment": "flip",
         "dataset": "fashion-mnist",
         "precision": "float32",
         "device": "cpu",
@@ -136,9 +190,12 @@ def test_each_field_but_threads_makes_another_configuration(field: str) -> None:
         "lr": 0.5,
         "image_size": 16,
     }.get(field, 3)
-    changed = dataclasses.replace(TrainingConfig(), **{field: other})
-    same = config_hash(changed, "data") == config_hash(TrainingConfig(), "data")
-    assert same == (changed == TrainingConfig() or field in ("threads", "image_size"))
+    usual = TrainingConfig(momentum=0.5) if field == "nesterov" else TrainingConfig()
+    changed = dataclasses.replace(usual, **{field: other})
+    same = config_hash(changed, "data") == config_hash(usual, "data")
+    assert same == (changed == usual or field in ("threads", "image_size"))
+    if field not in ("threads", "image_size", "epochs", "model_source"):
+        assert fingerprint(changed, "data", RUNTIME) != fingerprint(usual, "data", RUNTIME)
 
 
 def test_data_and_code_are_part_of_both_identities(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +275,10 @@ def test_a_fingerprint_is_equal_for_other_epochs_and_differs_by_what_auto_became
     config = TrainingConfig()
     identity = fingerprint(config, "data", RUNTIME)
     assert fingerprint(dataclasses.replace(config, epochs=99), "data", RUNTIME) == identity
+    for schedule in ("cosine", "one-cycle"):  # each of whose rates depends on the epochs
+        scheduled = dataclasses.replace(config, schedule=schedule)
+        longer = dataclasses.replace(scheduled, epochs=99)
+        assert fingerprint(scheduled, "data", RUNTIME) != fingerprint(longer, "data", RUNTIME)
     assert fingerprint(config, "data", dataclasses.replace(RUNTIME, threads=1)) != identity
     assert fingerprint(config, "data", dataclasses.replace(RUNTIME, precision="bfloat16")) != identity
 

@@ -11,6 +11,7 @@ from hw2.common.errors import CheckpointError, DivergenceError
 from hw2.data.image_set import Dataset, ImageSet, load_dataset
 from hw2.models.factory import new_model, weights_sha256
 from hw2.train_step.factory import make_train_step
+from hw2.train_step.options import UpdateRule
 from hw2.training import checkpoint
 from hw2.training.config import TrainingConfig
 from hw2.training.runtime import ResolvedRuntime
@@ -91,7 +92,7 @@ def test_without_a_warm_up_the_weights_are_those_of_the_plain_rate_and_with_one_
         one = Trainer(config, RUNTIME, sample.sha256, sample.train.subset(torch.arange(400)), None)
         list(one.epochs())
         step = make_train_step(
-            new_model(0), lr=0.05, momentum=0.0, precision="float32", device="cpu", batch_size=8
+            new_model(0), lr=0.05, rule=UpdateRule(), precision="float32", device="cpu", batch_size=8
         )
         prepared = step.prepare(images)
         batches = [*shuffled_indices(0, 1, 400).split(8), *shuffled_indices(0, 2, 400).split(8)]
