@@ -32,6 +32,8 @@ TRIAL_TAG = "trial"
 """The number of a trial in its search, from 1."""
 RUNG_TAG = "rung"
 """Of a trial: after how many epochs it was stopped, or tested."""
+EARLY_STOPPING_TAG = "early_stopping"
+"""Of a training with patience: after which epoch it ended, and which one's weights were kept."""
 
 # MLflow's own tags, as text: importing MLflow for them takes seconds.
 NOTE_TAG = "mlflow.note.content"

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.names import CHAMPION, DEFAULT_NAME
 from mlflow_project.registry.stored_runs import GONE, NO_ID, fetch_or_none
-from mlflow_project.registry.versions import OF_RUN, Version, VersionFilter, parse_tags, stored_text
+from mlflow_project.registry.versions import (
+    OF_RUN,
+    SEARCHABLE,
+    Version,
+    VersionFilter,
+    parse_tags,
+    stored_text,
+)
 from mlflow_project.tracking.delivery.client import connect as open_store
 from mlflow_project.tracking.delivery.client import import_mlflow, mlflow_errors, pages
 
@@ -56,7 +63,7 @@ class RegisteredModel:
         conditions += [
             f"tags.`{key}` = '{stored_text(key, value)}'"
             for key, value in criteria.tags.items()
-            if key not in OF_RUN
+            if key in SEARCHABLE
         ]
         with mlflow_errors():
             aliases = self._aliases()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hw2.data.catalog import SAMPLE_SUFFIX
+from hw2.training.config import DEFAULTS, LATER
 from mlflow_project.common.errors import UsageError
 
 # Tags of a version by which it can be looked up, and how their text is compared.
@@ -15,8 +16,11 @@ OF_RUN: Mapping[str, str] = {
     "optimizer": "optimizer", "momentum": "momentum", "precision": "precision_used", "device": "device_used",
 }  # fmt: skip
 _COMPARED: Mapping[str, type] = {
-    **SEARCHABLE, "optimizer": str, "momentum": float, "precision": str, "device": str,
+    **SEARCHABLE, "optimizer": str, "momentum": float, "precision": str, "device": str, "nesterov": str,
+    "weight_decay": float, "label_smoothing": float, "clip_norm": float, "schedule": str, "augment": str,
 }  # fmt: skip
+_WITHOUT_TAG: Mapping[str, str] = {key: str(DEFAULTS[key]) for key in LATER}
+"""What a version was trained with that lacks the tag."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ class VersionFilter:
             return False
         if not version.tags.get("dataset_sha256", "").startswith((self.dataset_sha256 or "").lower()):
             return False
-        tags = version.tags
+        tags = {**_WITHOUT_TAG, **version.tags}
         return all(key in tags and _equal(key, tags[key], value) for key, value in self.tags.items())
 
 

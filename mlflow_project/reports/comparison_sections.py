@@ -8,6 +8,7 @@ import pandas as pd
 
 from hw2.common.formatting import join_names
 from hw2.comparison.findings import findings
+from hw2.training.config import LATER
 from mlflow_project.common.text import same_value
 from mlflow_project.registry.stored_runs import RunRecord
 from mlflow_project.reports import reference_study
@@ -56,6 +57,8 @@ def of_study(run: RunRecord) -> reference_study.StudyModel | None:
     """Return the study's model of the same configuration, whatever it was trained on."""
     params = run.parameters
     if not all(same_value(params.get(key, value), value) for key, value in _STUDY_SETTINGS.items()):
+        return None
+    if not params.keys().isdisjoint(LATER):  # which the study didn't have either
         return None
     for model in reference_study.STUDY:
         try:

@@ -106,6 +106,16 @@ class SearchSpec(ExecutionSpec):
             raise UsageError(
                 "nothing to search: each axis has one value; give one several, such as --lr 0.001..0.3"
             )
+        if self.base.counts_epochs:
+            raise UsageError(
+                f"--schedule is {self.base.schedule}, whose rates depend on the number of epochs; a search lets "
+                "trials go on from rung to rung: leave --schedule out (constant)"
+            )
+        if self.base.patience is not None:
+            raise UsageError(
+                f"--patience is {self.base.patience}; a search itself ends trials that are no better: leave "
+                "--patience out"
+            )
         if self.base.validation_size == 0:
             raise UsageError("--validation-size is 0; a search chooses by validation images: leave some")
         if self.sampler not in SAMPLERS:

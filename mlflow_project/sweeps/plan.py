@@ -1,6 +1,7 @@
 """A grid as a plan: which trials are done already, and which shared trainings do the rest.
 
-Trials that differ in `epochs` alone are one training, from which each trial takes the state after its last epoch.
+Trials that differ in `epochs` alone are one training, from which each trial takes the state after its last epoch;
+not where each batch's learning rate depends on their number.
 A training begins where the most advanced fitting state is that an earlier run has left on this machine.
 """
 
@@ -137,6 +138,22 @@ class SweepPlan:
         return sum(job.epochs for job in self.jobs)
 
     @property
+    def not_shared(self) -> str:
+        """Say why trials that differ in epochs alone share no training; empty where they do, or there are none."""
+        groups: dict[TrainingConfig, list[TrainingConfig]] = defaultdict(list)
+        for trial in self.trials:
+            groups[dataclasses.replace(trial.config, epochs=1)].append(trial.config)
+        schedules = {
+            group[0].schedule for group in groups.values() if len(group) > 1 and group[0].counts_epochs
+        }
+        if not schedules:
+            return ""
+        return (
+            f"schedule {' and '.join(sorted(schedules))} has other rates for each number of epochs, so those that "
+            "differ in epochs share no training"
+        )
+
+    @property
     def epochs_alone(self) -> int:
         """Return how many epochs the trials would train without sharing, each from the beginning."""
         return sum(trial.config.epochs for job in self.jobs for trial in job.trials)
@@ -233,7 +250,7 @@ def _training_jobs(
 ) -> list[TrainingJob]:
     families: dict[TrainingConfig, list[Trial]] = defaultdict(list)
     for trial in trials:
-        families[dataclasses.replace(trial.config, epochs=1)].append(trial)
+        families[_family(trial.config)].append(trial)
     folders, named = defaultdict(list), defaultdict(list)
     for run in local:
         folders[run.fingerprint].append(run.folder)
@@ -252,6 +269,15 @@ def _training_jobs(
         identity = fingerprint(config, dataset.sha256, runtime_of(config, dataset.spec))
         jobs += _chains(family, identity, positions(folders[identity], identity))
     return jobs
+
+
+def _family(config: TrainingConfig) -> TrainingConfig:
+    """Return what the configurations of one training have in common: all but the epochs, unless the rate counts them.
+
+    Patience looks at epochs that are over alone: what ends a training, and which weights it keeps, is for each of them
+    as if it were alone.
+    """
+    return config if config.counts_epochs else dataclasses.replace(config, epochs=1)
 
 
 def _without_epochs(name: str) -> str:

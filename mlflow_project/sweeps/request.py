@@ -177,6 +177,7 @@ def plan_line(planned: "SweepPreview") -> str:
     return (
         f"{plural(len(plan.trials), 'trial')}, {len(plan.trials) - to_do} done or running; to do: "
         f"{plural(plan.epochs, 'epoch')} in {plural(len(plan.jobs), 'job')}{alone}, {time}"
+        + (f"; {plan.not_shared}" if plan.not_shared else "")
     )
 
 

@@ -129,10 +129,10 @@ def runtime_of(config: TrainingConfig, spec: "ImageSpec | None" = None) -> Resol
 
 
 def by_autograd(config: TrainingConfig, spec: "ImageSpec") -> bool:
-    """Whether the net has no compiled kernels for these images."""
+    """Whether no compiled kernels can train the configuration on these images."""
     from hw2.train_step.factory import fits_kernels
 
-    return config.custom_net is not None or not fits_kernels(spec)
+    return config.by_autograd or not fits_kernels(spec)
 
 
 def _threads(config: TrainingConfig, most: int, precision: str, spec: "ImageSpec") -> int:
@@ -147,6 +147,8 @@ def _threads(config: TrainingConfig, most: int, precision: str, spec: "ImageSpec
         most,
         precision,
     )
+    if not config.update_rule.is_plain:
+        decisive = (*decisive, str(config.update_rule))
     if (spec.shape, spec.num_classes) != (STUDY.shape, STUDY.num_classes):
         decisive = (*decisive, str((spec.shape, spec.num_classes)))
     place = (torch.__version__, platform.node())

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +23,8 @@ from hw2.evaluation.predictions import write_predictions
 from hw2.models.base_cnn import BaseCNN
 from hw2.models.net import Net
 from hw2.outliers.assessment import Assessment
-from hw2.training.config import TrainingConfig
+from hw2.training.config import LATER, TrainingConfig, without_later_defaults
+from hw2.training.early_stopping import kept_result
 from hw2.training.fingerprint import config_hash, fingerprint, hash_sources
 from hw2.training.runtime import ResolvedRuntime
 from hw2.training.trainer import EpochResult
@@ -69,10 +70,13 @@ DIGEST_LENGTH = 36  # the longest that MLflow keeps
 
 
 def parameters(config: TrainingConfig) -> list[Param]:
-    """Return the configuration as parameters; the net only where it isn't BaseCNN."""
+    """Return the configuration as parameters; the net only where it isn't BaseCNN, later options where they're used.
+
+    So the same training has the same parameters as in earlier versions, which had no such options.
+    """
     left_out = ("model_source",) if config.custom_net else ("model", "model_source")
-    left_out = left_out if config.image_size else (*left_out, "image_size")
-    return [Param(k, str(value)) for k, value in dataclasses.asdict(config).items() if k not in left_out]
+    values = without_later_defaults(dataclasses.asdict(config))
+    return [Param(k, str(value)) for k, value in values.items() if k not in left_out]
 
 
 def initial_tags(config: TrainingConfig, runtime: ResolvedRuntime, dataset: Dataset) -> list[Tag]:
@@ -137,15 +141,23 @@ def history_table(history: Iterable[EpochResult]) -> pd.DataFrame:
 
 
 def final_metrics(
-    assessment: Assessment, history: Iterable[EpochResult], model_size_bytes: int, step: int
+    assessment: Assessment,
+    history: Sequence[EpochResult],
+    model_size_bytes: int,
+    step: int,
+    patience: int | None = None,
 ) -> list[Metric]:
-    """Return the metrics of a trained and tested model."""
+    """Return the metrics of a trained and tested model; with patience also which epoch's it is, and which was last."""
     when = now_ms()
+    kept = (
+        {} if patience is None else {"best_epoch": kept_result(history, patience).epoch, "last_epoch": step}
+    )
     known = {
         # As if trained alone.
         "train_seconds": sum(result.epoch_seconds for result in history),
         **assessment.metrics(),
         "model_size_bytes": float(model_size_bytes),
+        **{key: float(epoch) for key, epoch in kept.items()},
     }
     return [Metric(key, value, step, when) for key, value in known.items()]
 
@@ -173,6 +185,7 @@ def version_tags(
     validated = {} if validation_accuracy is None else {"validation_accuracy": str(validation_accuracy)}
     return {
         **{key: str(getattr(config, key)) for key in VERSION_PARAMS},
+        **{param.key: param.value for param in parameters(config) if param.key in LATER},
         **trained_on,
         **validated,
         "test_accuracy": str(assessment.test.accuracy),

@@ -9,7 +9,8 @@ from hw2.common.constants import DIGITS
 from hw2.common.formatting import format_ratio
 from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.net_source import BASE, RESNET20, TORCHVISION, class_name, is_torchvision
-from hw2.training.config import TrainingConfig
+from hw2.training.config import LATER, TrainingConfig, without_later_defaults
+from hw2.training.early_stopping import kept_result
 from mlflow_project.common.names import NOTE_TAG
 from mlflow_project.common.ui_links import comparison_page, experiment_page
 from mlflow_project.tracking.journal.entities import EXPERIMENT_PLACE, VERSION_PLACE
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hw2.training.trainer import EpochResult
     from mlflow_project.training.inputs import TrainingInputs
 
+_OPTIMIZER_NAMES = {"sgd": "SGD", "adamw": "AdamW"}
 _EXPERIMENT = (
     "Runs of mlflow-project: each is one configuration, trained and tested. Runs of a sweep stand below its own. "
     "Compare runs whose tag `dataset_sha256` is the same; their `test_accuracy` has a 95 % interval from "
@@ -122,14 +124,18 @@ class ModelCard:
         config, runtime = self.config, self.images.runtime
         epochs = f"{config.epochs} epoch{'' if config.epochs == 1 else 's'}"
         rising = f" (rising over the first {config.warmup:,} batches)" if config.warmup else ""
+        momentum = f" and momentum {config.momentum:g}" if config.optimizer == "sgd" else ""
+        others = {key: getattr(config, key) for key in LATER if key != "image_size"}
+        used = ", ".join(f"{key} {value}" for key, value in without_later_defaults(others).items())
         return (
-            f"**Configuration.** {config.optimizer.upper()} with learning rate {config.lr:g}{rising} and momentum "
-            f"{config.momentum:g}, {epochs} in batches of {config.batch_size}, seed {config.seed}; "
-            f"{runtime.precision} on {runtime.device}."
+            f"**Configuration.** {_OPTIMIZER_NAMES[config.optimizer]} with learning rate {config.lr:g}{rising}"
+            f"{momentum}, {epochs} in batches of {config.batch_size}, seed {config.seed}; "
+            f"{runtime.precision} on {runtime.device}." + (f" Beside that: {used}." if used else "")
         )
 
     def _accuracy(self) -> str:
-        test, validation = self.assessment.test, self.history[-1].validation_accuracy
+        kept = kept_result(self.history, self.config.patience)
+        test, validation = self.assessment.test, kept.validation_accuracy
         low, high = test.accuracy_interval
         text = (
             f"**Accuracy.** {int(test.correct.sum()):,} of {test.n:,} test images correct: {test.accuracy:.2%}, "
@@ -141,7 +147,13 @@ class ModelCard:
             text += f" Classes differ in size: balanced accuracy {metrics['test_balanced_accuracy']:.2%}."
         if "test_top5_accuracy" in metrics:
             text += f" Among the five likeliest classes: {metrics['test_top5_accuracy']:.2%}."
-        return text if validation is None else f"{text} Validation accuracy {validation:.2%}."
+        if validation is not None:
+            text += f" Validation accuracy {validation:.2%}."
+        if self.config.patience is not None:
+            text += (
+                f" The weights are those after epoch {kept.epoch} of {len(self.history)} that were trained."
+            )
+        return text
 
     def _outliers(self) -> str:
         metrics, outliers = self.assessment.metrics(), self.images.outliers

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw2.data.catalog import SAMPLE_SUFFIX
-from hw2.training.config import TrainingConfig
+from hw2.training.config import TrainingConfig, without_later_defaults
 from mlflow_project.common.errors import RunError
 from mlflow_project.tracking.journal.entities import ModelArtifact
 from mlflow_project.tracking.journal.local_runs import RUN_SPEC_FILE
@@ -42,8 +42,7 @@ class RunSpec:
     def to_json(self) -> str:
         """Serialize the specification."""
         plain = dataclasses.asdict(self)
-        if self.config.image_size is None:  # as in what was written before there was one
-            del plain["config"]["image_size"]
+        plain["config"] = without_later_defaults(plain["config"])
         plain["data_dir"] = None if self.data_dir is None else str(self.data_dir.expanduser().absolute())
         return json.dumps(plain, indent=1)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hw2.common.errors import CheckpointError, DivergenceError, Hw2Error
 from hw2.common.formatting import plural
+from hw2.training.early_stopping import is_stopped
 from mlflow_project.common.errors import Interrupted, ServiceError
 from mlflow_project.common.names import CHECKPOINT
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS, KILLED_DELIVERY_SECONDS
@@ -201,7 +202,9 @@ class SharedTraining:
     def _is_due(self, run: TrackedRun, state: "TrainingState") -> bool:
         if self._until is not None:
             return state.epoch >= self._until
-        return run.plan.config.epochs <= state.epoch and state.batch == 0
+        config = run.plan.config
+        ended = config.epochs <= state.epoch or is_stopped(state.history, config.patience)
+        return ended and state.batch == 0
 
     def _end_all(self, status: str, reason: str) -> None:
         while self._open:

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw2.common.formatting import plural
 from mlflow_project.common.errors import JournalError, RunError
 from mlflow_project.common.names import (
     CHECKPOINT,
+    EARLY_STOPPING_TAG,
     JOURNAL_REFERENCE,
     NAME_TAG,
     NOTE_TAG,
@@ -168,11 +170,14 @@ class TrackedRun(ActiveRun):
         """
         from hw2.models.factory import weights_sha256
         from hw2.outliers.assessment import assess
+        from hw2.training.early_stopping import kept_result
         from mlflow_project.packaging import model_files
         from mlflow_project.training import log_values
 
         model = state_.model()
         digest = weights_sha256(model.state_dict())
+        patience = self.plan.config.patience
+        kept = kept_result(state_.history, patience)
         assessment = assess(
             model,
             images.train,
@@ -187,11 +192,15 @@ class TrackedRun(ActiveRun):
             size = model_files.write_model_files(
                 files, model, assessment.detector, images.dataset.test.images[:2].clone()
             )
-            metrics = log_values.final_metrics(assessment, state_.history, size, state_.epoch)
+            metrics = log_values.final_metrics(assessment, state_.history, size, state_.epoch, patience)
             self.metrics = {metric.key: metric.value for metric in metrics}
             name = registered_name(self.plan.config, images.dataset) if self.plan.register else None
             card = model_card.ModelCard(self.plan.config, images, assessment, state_.history, model)
             self.journal.append(*metrics, Tag("weights_sha256", digest), Tag(NOTE_TAG, card.text()))
+            if patience is not None:
+                text = _describe_patience(state_.epoch, self.plan.config.epochs, kept.epoch)
+                self.journal.append(Tag(EARLY_STOPPING_TAG, text))
+                self.listener.info(text)
             self.journal.append(
                 *log_values.files(
                     folder / "files", images.dataset, images.outliers, assessment, state_.history
@@ -210,7 +219,7 @@ class TrackedRun(ActiveRun):
                         assessment,
                         digest,
                         model_files.files_sha256(files),
-                        state_.history[-1].validation_accuracy,
+                        kept.validation_accuracy,
                         images.runtime,
                     ),
                     aliases=self.plan.aliases,
@@ -253,6 +262,16 @@ def redirect_run(run_id: str, key: str, resumed: Header, listener: "ProgressList
         key=key,
         experiment_tags=model_card.experiment_tags(),
     )
+
+
+def _describe_patience(last: int, epochs: int, best: int) -> str:
+    """Say after which epoch a training ended, and which one's weights are its result."""
+    end = (
+        f"stopped after epoch {last} of {epochs}"
+        if last < epochs
+        else f"trained all {plural(epochs, 'epoch')}"
+    )
+    return f"{end}; the validation loss was least after epoch {best}, whose weights are kept"
 
 
 def _write(journal: Journal, name: str, text: str) -> None:

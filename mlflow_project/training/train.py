@@ -1,18 +1,22 @@
 """Train one configuration as one run, or resume an interrupted run."""
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hw2.common.errors import ConfigurationError
 from hw2.common.formatting import plural
-from hw2.training.config import TrainingConfig
+from hw2.training.config import LATER, TrainingConfig
 from mlflow_project.common.errors import RunError
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.common.store_uri import redact
 from mlflow_project.tracking.journal.delivery_status import pending_warning
 from mlflow_project.training.progress import ProgressListener
 from mlflow_project.training.run_spec import RunResult, RunSpec, read_run_spec
+
+_DECISIVE = ("lr", "epochs", "batch_size", "optimizer", "momentum", "warmup", "seed", *LATER)
 
 if TYPE_CHECKING:
     from mlflow_project.training.inputs import TrainingInputs
@@ -79,6 +83,7 @@ def resume(
     adopted_run_id: str | None = None,
     listener: ProgressListener | None = None,
     shutdown: GracefulShutdown | None = None,
+    **options: Any,
 ) -> RunResult:
     """Resume an interrupted run from its last checkpoint.
 
@@ -88,8 +93,10 @@ def resume(
         adopted_run_id: An MLflow run that was created for this resumption; it gets a reference to the resumed run.
         listener: Receives progress.
         shutdown: Receives signals.
+        options: Fields of the configuration; they must be the run's own.
 
     Raises:
+        ConfigurationError: An option is another than the run was begun with.
         RunError: The run is finished, can't be found, was computed otherwise, or didn't finish now either.
         Interrupted: A signal came; the run can be resumed again.
     """
@@ -107,6 +114,7 @@ def resume(
         if local.state == "finished":
             raise RunError(f"run {run_id} is finished; start a new one to train more")
         plan = read_run_spec(local.folder)
+        _require_same(run_id, plan.config, options)
         config, loaded = inputs.load(plan.config, data_dir or plan.data_dir, listener=listener)
         identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
         recorded = local.header.tags["fingerprint"]
@@ -138,6 +146,18 @@ def resume(
             if other is not None and result.status != "FINISHED":
                 other.problem = result.reason
         return _finished(result, listener)
+
+
+def _require_same(run_id: str, config: TrainingConfig, options: Mapping[str, Any]) -> None:
+    """Refuse options that would change what decides a run's weights; others are taken from the run as they are."""
+    for name in _DECISIVE:
+        begun = getattr(config, name)
+        value = options.get(name, begun)
+        if value != begun:
+            raise ConfigurationError(
+                f"{name} is {value} but run {run_id} was begun with {begun}, and is resumed as it was begun; leave "
+                f"{name} out, or start a new run"
+            )
 
 
 def _introduce(run: "TrackedRun", loaded: "TrainingInputs", listener: ProgressListener) -> None:

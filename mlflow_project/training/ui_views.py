@@ -22,13 +22,27 @@ MAX_TAG_LENGTH = 2_500
 TABLE, CHART = "TABLE", "CHART"
 PARAMETERS = ("lr", "epochs", "batch_size", "seed")
 METRICS = ("test_accuracy", "train_seconds", "outlier_rejected")
-VARIED = ("dataset", "model", "optimizer", "momentum", "warmup", "precision", "validation_size")
+VARIED = (
+    *(
+        "dataset",
+        "model",
+        "optimizer",
+        "momentum",
+        "nesterov",
+        "weight_decay",
+        "label_smoothing",
+        "clip_norm",
+    ),
+    *("schedule", "warmup", "augment", "patience", "precision", "validation_size"),
+)
 """Parameters that have a column where they tell something; how a machine is used tells nothing of a model."""
 
 WITHOUT_CHART = (
     "batch_loss",
+    "best_epoch",
     "epoch_seconds",
     "images_per_second",
+    "last_epoch",
     "model_size_bytes",
     "outlier_auroc",
     "outlier_rejected",

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hw2.common.formatting import plural
-from hw2.training.config import OPTIMIZERS
+from hw2.train_step.options import OPTIMIZERS
+from hw2.training.config import TrainingConfig
+from hw2.training.schedule import SCHEDULES
 from mlflow_project.cli.shared.options import IntLike, migrate_option, name_option, option
 from mlflow_project.cli.shared.output import format_option, print_rows
 from mlflow_project.common.errors import RegistryError, ServiceError
@@ -55,6 +57,12 @@ def list_(name: str, all_: bool, format_: str) -> None:
 @option("--seed", type=IntLike(), help="Seed.")
 @option("--optimizer", type=click.Choice(OPTIMIZERS), help="Optimizer.")
 @option("--momentum", type=float, help="Momentum.")
+@option("--nesterov", type=click.BOOL, metavar="[yes|no]", help="Whether Nesterov's.")
+@option("--weight-decay", type=float, help="Weight decay.")
+@option("--label-smoothing", type=float, help="Label smoothing.")
+@option("--clip-norm", type=float, help="Longest gradient.")
+@option("--schedule", type=click.Choice(SCHEDULES), help="Schedule of the learning rate.")
+@option("--augment", help="Random changes of the training images, all of them.")
 @option("--precision", type=click.Choice(("float32", "bfloat16")), help="As it was trained in.")
 @option("--device", type=click.Choice(("cpu", "cuda")), help="On which it was trained.")
 @option("--min-test-accuracy", type=click.FloatRange(0, 1), help="At least this share of 1.")
@@ -75,6 +83,8 @@ def find(
     """
     from mlflow_project.registry.versions import VersionFilter
 
+    if isinstance(augment := tags["augment"], str):
+        tags["augment"] = TrainingConfig(augment=augment).augment  # in the order in which it is stored
     wanted = {key: str(value) for key, value in tags.items() if value is not None}
     registry = _registry(name)
     versions = registry.versions(VersionFilter(wanted, min_test_accuracy, dataset_sha256))

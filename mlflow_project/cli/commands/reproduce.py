@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hw2.training.config import LATER
 from mlflow_project.cli.commands.sweep import CommaSeparated, engine_options
 from mlflow_project.cli.shared.options import (
     IntLike,
@@ -26,7 +27,8 @@ COLUMNS = ("model", "lr", "epochs", *(p + n for n in _PAIRS for p in ("", "study
 
 @click.command(short_help="The five models, the outlier test, the comparison and the report of the study.")
 @configuration_options(
-    "lr", "epochs", "batch_size", "optimizer", "momentum", "seed", "dataset", "validation_size", "model"
+    *("lr", "epochs", "batch_size", "optimizer", "momentum", "seed", "dataset", "validation_size", "model"),
+    *LATER,
 )
 @option(
     "--seeds",

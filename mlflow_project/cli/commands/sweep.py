@@ -77,7 +77,8 @@ def engine_options(command: _Command) -> _Command:
 @_axis(
     "epochs",
     IntLike(),
-    "Numbers of epochs; configurations that differ in these alone share a training.  [default: 10]",
+    "Numbers of epochs; configurations that differ in these alone share a training, except with --schedule cosine or "
+    "one-cycle.  [default: 10]",
 )
 @_axis("seeds", IntLike(), "Seeds.  [default: 0]")
 @_axis("batch-size", IntLike(), "Batch sizes.  [default: 64]")

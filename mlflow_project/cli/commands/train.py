@@ -52,8 +52,11 @@ def train(
     run_id = os.environ.get("MLFLOW_RUN_ID")
     with Console() as console:
         if resume:
+            given = {
+                k: getattr(config, k) for k, v in options.items() if v is not None and hasattr(config, k)
+            }
             result = training.resume(
-                resume, data_dir=data_dir, adopted_run_id=run_id, listener=console, shutdown=shutdown
+                resume, data_dir=data_dir, adopted_run_id=run_id, listener=console, shutdown=shutdown, **given
             )
         else:
             result = training.train(

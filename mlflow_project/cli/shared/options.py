@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from hw2.training.config import DEVICES, OPTIMIZERS, PRECISIONS, TrainingConfig
+from hw2.train_step.options import AUGMENTATIONS, OPTIMIZERS
+from hw2.training.config import DEVICES, PRECISIONS, TrainingConfig
+from hw2.training.schedule import SCHEDULES
 from mlflow_project.common.names import DEFAULT_NAME
 
 if TYPE_CHECKING:
@@ -111,7 +113,9 @@ def switch_option(name: str, help_: str, default: bool) -> Callable[[_Command], 
 
 def _default_text(name: str) -> str:
     default = _FIELDS[name].default
-    return "5,000; a twelfth of a smaller set" if name == "validation_size" else f"{default}"
+    if name == "validation_size":
+        return "5,000; a twelfth of a smaller set"
+    return "none" if default in (None, "") else f"{default}"
 
 
 def _option(name: str, type_: "click.ParamType[Any] | type", help_: str) -> Callable[[_Command], _Command]:
@@ -120,12 +124,45 @@ def _option(name: str, type_: "click.ParamType[Any] | type", help_: str) -> Call
 
 
 CONFIGURATION_OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "lr": _option("lr", float, "Learning rate of SGD."),
+    "lr": _option("lr", float, "Learning rate; of a schedule the largest."),
     "epochs": _option("epochs", IntLike(), "Passes over the training set."),
     "batch_size": _option("batch_size", IntLike(), "Batch size."),
     "optimizer": _option("optimizer", click.Choice(OPTIMIZERS), "Optimizer."),
     "momentum": _option("momentum", float, "Momentum of SGD, from 0 to below 1."),
-    "warmup": _option("warmup", IntLike(), "Batches over which the rate rises to lr; 0 for lr at once."),
+    "nesterov": option(
+        "--nesterov",
+        is_flag=False,
+        flag_value="yes",
+        type=click.BOOL,
+        default=None,
+        metavar="[yes|no]",
+        help="Nesterov's momentum.  [default: no]",
+    ),
+    "weight_decay": _option(
+        "weight_decay", float, "Weight decay: of SGD in the gradient, of AdamW beside it."
+    ),
+    "label_smoothing": _option(
+        "label_smoothing", float, "Share of each label spread over all classes, from 0 to below 1."
+    ),
+    "clip_norm": _option(
+        "clip_norm", float, "Longest gradient, over all parameters; longer ones are scaled."
+    ),
+    "schedule": _option(
+        "schedule",
+        click.Choice(SCHEDULES),
+        "Learning rate over the training; cosine and one-cycle end near 0 after the last epoch.",
+    ),
+    "warmup": _option(
+        "warmup", IntLike(), "Batches over which the rate rises to lr; 0 for lr at once, and with one-cycle."
+    ),
+    "augment": _option(
+        "augment", str, f"Random changes of the training images: some of {','.join(AUGMENTATIONS)}."
+    ),
+    "patience": _option(
+        "patience",
+        IntLike(),
+        "Epochs without a smaller validation loss after which training ends; the best epoch's weights are kept.",
+    ),
     "seed": _option("seed", IntLike(), "Random seed (weights and shuffling)."),
     "dataset": _option(
         "dataset",

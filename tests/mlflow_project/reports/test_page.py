@@ -319,16 +319,17 @@ def test_the_study_s_figures_stand_beside_a_run_however_its_numbers_were_written
     model = of_study(RunRecord(name="m2", run_id="id", artifact_uri="", parameters=text, metrics={}, tags={}))
     assert model is not None
     assert model.alias == "m2"
-    assert (
-        of_study(
-            RunRecord(
-                name="other",
-                run_id="id",
-                artifact_uri="",
-                parameters={**text, "momentum": "0.9"},
-                metrics={},
-                tags={},
+    for other in ({"momentum": "0.9"}, {"weight_decay": "0.1"}, {"augment": "flip"}):
+        assert (
+            of_study(
+                RunRecord(
+                    name="other",
+                    run_id="id",
+                    artifact_uri="",
+                    parameters={**text, **other},
+                    metrics={},
+                    tags={},
+                )
             )
+            is None
         )
-        is None
-    )
