@@ -122,7 +122,7 @@ def _images(dataset: Dataset, config: TrainingConfig, data_dir: Path | None) -> 
 def trained(config: TrainingConfig, dataset: Dataset, images: Images, folder: Path) -> BaseCNN:
     """The model of a configuration, from `folder` as far as it was trained before."""
     runtime = resolve_runtime(config)
-    path = folder / f"{fingerprint(config, dataset.sha256, runtime)}.pt"
+    path = folder / f"{fingerprint(config, dataset.sha256, runtime, dataset.train.spec)}.pt"
     state = checkpoint.load(path) if path.exists() else None
     training = Trainer(config, runtime, dataset.sha256, images.train, images.validation, state)
     folder.mkdir(parents=True, exist_ok=True)

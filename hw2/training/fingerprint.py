@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models import net_source
 from hw2.training.config import TrainingConfig, without_later_defaults
 from hw2.training.runtime import ResolvedRuntime
@@ -48,20 +49,23 @@ def config_hash(config: TrainingConfig, dataset_sha256: str) -> str:
     )
 
 
-def fingerprint(config: TrainingConfig, dataset_sha256: str, runtime: ResolvedRuntime) -> str:
+def fingerprint(
+    config: TrainingConfig, dataset_sha256: str, runtime: ResolvedRuntime, spec: ImageSpec = STUDY
+) -> str:
     """Hash all that decides the weights to the last bit: a state is resumed only under an equal one.
 
-    The epochs are part of it only where each batch's rate depends on them.
+    The epochs are part of it only where each batch's rate depends on them. spec: of the training images, for which
+    there are kernels or not.
     """
     import torch
 
-    from hw2.train_step.factory import backend_name
+    from hw2.train_step.factory import backend_name, fits_kernels
 
     machine: dict[str, Any] = {
         "torch": torch.__version__,
         "processor": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "step": backend_name(runtime.device, config.by_autograd),
+        "step": backend_name(runtime.device, config.by_autograd or not fits_kernels(spec)),
     }
     if net_source.is_torchvision(config.model):
         machine["torchvision"] = version("torchvision")

@@ -117,7 +117,7 @@ class Trainer:
         state: TrainingState | None = None,
     ) -> None:
         self.config = config
-        self.fingerprint = fingerprint(config, dataset_sha256, runtime)
+        self.fingerprint = fingerprint(config, dataset_sha256, runtime, train.spec)
         self._on_gpu = runtime.device == "cuda"
         torch.set_num_threads(runtime.threads)
         model = new_model(config.seed, config.custom_net, train.spec)

@@ -91,9 +91,8 @@ class Trials:
     def job(self, number: int, rung: int | None, tags: "Mapping[str, str]") -> JobSpec:
         """Return the job that trains a trial to a rung; or, for None, completes and tests it."""
         prepared, config, sha256 = self.prepared, self.config(number), self.sha256(number)
-        identity = fingerprint(
-            config, prepared.inputs.dataset.sha256, runtime_of(config, prepared.inputs.train.spec)
-        )
+        spec = prepared.inputs.train.spec
+        identity = fingerprint(config, prepared.inputs.dataset.sha256, runtime_of(config, spec), spec)
         known = tuple(
             run
             for run in prepared.local

@@ -99,7 +99,7 @@ class JobRunner:
         runs = self._opened
         if not runs:
             return
-        identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
+        identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime, loaded.train.spec)
         states = [run.folder for run in local if run.fingerprint == identity]
         source, start = find_checkpoint(states, identity, min(run.plan.config.epochs for run in runs))
         for run in runs:

@@ -266,7 +266,8 @@ def _training_jobs(
         if dry_run and not any(map(partial(_same_config, config), named[_without_epochs(config.name)])):
             jobs += _chains(family, "", {})
             continue
-        identity = fingerprint(config, dataset.sha256, runtime_of(config, dataset.spec))
+        spec = dataset.spec
+        identity = fingerprint(config, dataset.sha256, runtime_of(config, spec), spec)
         jobs += _chains(family, identity, positions(folders[identity], identity))
     return jobs
 

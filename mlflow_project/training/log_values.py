@@ -84,7 +84,7 @@ def initial_tags(config: TrainingConfig, runtime: ResolvedRuntime, dataset: Data
     tags = {
         "status": "started",
         "configuration_sha256": config_hash(config, dataset.sha256),
-        "fingerprint": fingerprint(config, dataset.sha256, runtime),
+        "fingerprint": fingerprint(config, dataset.sha256, runtime, dataset.train.spec),
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
         "code_sha256": hash_sources(config),

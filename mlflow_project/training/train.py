@@ -116,7 +116,7 @@ def resume(
         plan = read_run_spec(local.folder)
         _require_same(run_id, plan.config, options)
         config, loaded = inputs.load(plan.config, data_dir or plan.data_dir, listener=listener)
-        identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime)
+        identity = fingerprint(config, loaded.dataset.sha256, loaded.runtime, loaded.train.spec)
         recorded = local.header.tags["fingerprint"]
         if identity != recorded:
             # What the run has logged already would not fit what is computed now.

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from hw2.common.errors import ConfigurationError
+from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.data.image_set import load_dataset
+from hw2.train_step import factory
 from hw2.training import fingerprint as fingerprint_module
 from hw2.training import runtime as runtime_module
 from hw2.training.config import TrainingConfig
@@ -281,6 +283,23 @@ def test_a_fingerprint_is_equal_for_other_epochs_and_differs_by_what_auto_became
         assert fingerprint(scheduled, "data", RUNTIME) != fingerprint(longer, "data", RUNTIME)
     assert fingerprint(config, "data", dataclasses.replace(RUNTIME, threads=1)) != identity
     assert fingerprint(config, "data", dataclasses.replace(RUNTIME, precision="bfloat16")) != identity
+
+
+def test_a_fingerprint_names_the_step_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("net.py").write_text(NET, encoding="utf-8")
+    named: list[bool] = []
+    monkeypatch.setattr(factory, "backend_name", lambda _, by_autograd: named.append(by_autograd) or "step")
+    color = ImageSpec(("a", "b"), 3, 32, 32, (0.5,) * 3, (0.5,) * 3)
+    cases: list[tuple[dict[str, Any], ImageSpec, bool]] = [
+        ({}, STUDY, False),
+        ({"schedule": "cosine", "augment": "flip", "momentum": 0.9}, STUDY, False),
+        ({"weight_decay": 0.1}, STUDY, True),
+        ({"model": "net.py:Net"}, STUDY, True),
+        ({}, color, True),
+    ]
+    for options, spec, by_autograd in cases:
+        fingerprint(TrainingConfig(**options), "data", RUNTIME, spec)
+        assert named.pop() is by_autograd, options
 
 
 @pytest.mark.parametrize(
