@@ -15,13 +15,19 @@ def parse_number(text: str | None) -> int | float | str | None:
 
 
 def same_value(a: str, b: str) -> bool:
-    """Return whether two parameters are equal as text, or as numbers (`0.10` and `1e-1`)."""
+    """Return whether two parameters are equal as text, numbers (`0.10`, `1e-1`), switches (`yes`, `True`) or sets."""
     if a == b:
         return True
     try:
         return float(a) == float(b)
     except ValueError:
-        return False
+        return _meaning(a) == _meaning(b)
+
+
+def _meaning(text: str) -> bool | list[str]:
+    """Read a switch as a command's option does, and names with commas between them in any order."""
+    switches = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+    return switches.get(text.lower(), sorted(part.strip() for part in text.split(",")))
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -10,13 +10,16 @@ import torch
 
 from hw2.common.errors import CheckpointError
 from hw2.data.image_set import Dataset, load_dataset
-from hw2.models.factory import weights_sha256
+from hw2.models.factory import new_model, weights_sha256
+from hw2.train_step.augment import transform_of
+from hw2.train_step.factory import make_train_step
 from hw2.training import checkpoint
 from hw2.training.config import TrainingConfig
 from hw2.training.early_stopping import kept_result
 from hw2.training.runtime import ResolvedRuntime
+from hw2.training.schedule import learning_rate
 from hw2.training.split import split_validation
-from hw2.training.trainer import Progress, Trainer, TrainingState
+from hw2.training.trainer import Progress, Trainer, TrainingState, shuffled_indices
 
 RUNTIME = ResolvedRuntime("float32", "cpu", 1)
 NET = """
@@ -146,6 +149,26 @@ def test_each_option_trains_other_weights(sample: Dataset, option: dict[str, Any
         list(one.epochs())
         weights.add(digests(one)[1])
     assert len(weights) == 2
+
+
+@pytest.mark.parametrize("option", [{"momentum": 0.5}, {"optimizer": "adamw"}], ids=["kernels", "autograd"])
+def test_each_batch_has_the_rate_and_the_draws_of_its_place_in_the_training(
+    sample: Dataset, option: dict[str, Any]
+) -> None:
+    requested = config(lr=0.01, schedule="cosine", warmup=5, augment="flip,shift", seed=3, **option)
+    one = training(sample, requested)
+    list(one.epochs())
+    train, _ = split_validation(sample.train.subset(torch.arange(550)), 50)
+    step = make_train_step(
+        new_model(3), lr=1.0, rule=requested.update_rule, precision="float32", device="cpu", batch_size=8
+    )
+    prepared, number = step.prepare(train.images), 0
+    for epoch in (1, 2):
+        for batch, index in enumerate(shuffled_indices(3, epoch, 500).split(8), 1):
+            number += 1
+            step.lr = learning_rate("cosine", 0.01, 5, number, 2 * 63)
+            step(prepared, train.labels, index, transform_of("flip,shift", 3, epoch, batch))
+    assert weights_sha256(step.state()) == digests(one)[0]
 
 
 def test_a_state_of_a_schedule_over_epochs_serves_no_other_number_of_them(sample: Dataset) -> None:

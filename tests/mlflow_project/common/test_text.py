@@ -24,9 +24,14 @@ def test_a_number_is_read_from_a_text_that_says_one(text: str | None, value: obj
         ("0.10", "1e-1", True),
         ("auto", "cpu", False),
         ("0.1", "0.10000001", False),
+        ("yes", "True", True),
+        ("no", "False", True),
+        ("yes", "False", False),
+        ("shift, flip", "flip,shift", True),
+        ("shift,flip", "flip", False),
     ],
 )
-def test_parameters_are_equal_as_text_or_as_numbers(a: str, b: str, same: bool) -> None:
+def test_parameters_are_equal_as_text_numbers_switches_or_sets(a: str, b: str, same: bool) -> None:
     assert same_value(a, b) is same
 
 

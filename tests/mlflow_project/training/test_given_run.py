@@ -61,6 +61,22 @@ def test_a_parameter_that_differs_is_refused_and_the_run_stays_running(
     assert everything(store, made) == before
 
 
+def test_parameters_are_the_run_s_own_however_mlflow_run_has_written_them(
+    tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(store)
+    made = client.create_run("0").info.run_id
+    given = {"augment": "shift,flip", "nesterov": "yes", "momentum": "9e-1", "weight_decay": "5e-4"}
+    for key, value in given.items():
+        client.log_param(made, key, value)
+    monkeypatch.setenv("MLFLOW_RUN_ID", made)
+    words = [word for key, value in given.items() for word in (f"--{key}", value)]
+    assert main.run(["train", "--epochs", "1", *words, *options(tiny)]) == 0
+    run = client.get_run(made)
+    assert run.info.status == "FINISHED"
+    assert run.data.params.items() >= given.items()
+
+
 @pytest.mark.parametrize("status", ["FINISHED", "RUNNING"])
 @pytest.mark.parametrize("command", [["models", "show", "nope"], ["compare"], ["train", "--epochs", "0"]])
 def test_a_command_that_fails_ends_no_run_of_somebody_else(
