@@ -231,6 +231,10 @@ def _check_patience(config: TrainingConfig) -> None:
 
 def _sorted_augmentations(text: str) -> str:
     """Bring the names into the order of AUGMENTATIONS: the same changes are the same configuration."""
+    _require(
+        isinstance(text, str),
+        f"augment is {text!r}; write names with commas between them, such as flip,shift",
+    )
     names = [name.strip() for name in text.split(",")] if text else []
     for name in names:
         _require(

@@ -71,6 +71,7 @@ class Net(nn.Module):
         {"augment": "mirror"},
         {"augment": "flip,flip"},
         {"augment": "flip,,shift"},
+        {"augment": ("flip", "shift")},
         {"patience": 0},
         {"patience": 2, "validation_size": 0},
         {"nesterov": True},
