@@ -157,7 +157,7 @@ def test_patience_has_validation_images_also_of_a_set_too_small_for_any() -> Non
 def test_a_configuration_without_later_options_has_the_identity_that_it_had_before_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fingerprint_module, "code_hash", lambda: "code")
+    monkeypatch.setattr(fingerprint_module, "code_hash", lambda *_: "code")
     assert config_hash(TrainingConfig(), "data")[:16] == "249c994397f90092"
 
 
