@@ -19,7 +19,7 @@ from mlflow_project.tracking.delivery.program_session import ProgramSession
 from mlflow_project.tracking.delivery.session import parent_folder
 from mlflow_project.tracking.delivery.uploader import BATCH_LIMITS, BATCH_SIZE, JournalUploader
 from mlflow_project.tracking.journal import format
-from mlflow_project.tracking.journal.entities import Artifact, Call, Metric, RunEnded, RunResumed
+from mlflow_project.tracking.journal.entities import END_STATES, Artifact, Call, Metric, RunEnded, RunResumed
 from mlflow_project.tracking.journal.format import CorruptSpan, Cursor, Entry, Header
 from mlflow_project.tracking.journal.spool import file_sha256
 from mlflow_project.tracking.programs.calls import BARRIERS, Target, make_call
@@ -190,8 +190,10 @@ class ProgramUploader(JournalUploader):
 
     def _send(self, values: list[Any]) -> None:
         if len(values) == 1 and isinstance(values[0], RunResumed):
-            self._tracking.update_run_info(self.session.open_run(), self._status("RUNNING"), None, None)
-            self.session.cursor.ended = None
+            run_id = self.session.open_run()
+            if not self._has_later_end(self._tracking.get_run(run_id).info, values[0].timestamp_ms):
+                self._tracking.update_run_info(run_id, self._status("RUNNING"), None, None)
+                self.session.cursor.ended = None
             return
         super()._send([value for value in values if not isinstance(value, Artifact)])
 
@@ -204,12 +206,21 @@ class ProgramUploader(JournalUploader):
         for tag in LIVE_TAGS:
             if tag in run.data.tags:
                 self._tracking.delete_tag(run_id, tag)
-        self._tracking.update_run_info(run_id, self._status(end.status), end.timestamp_ms, None)
+        if not self._has_later_end(run.info, end.timestamp_ms):
+            self._tracking.update_run_info(run_id, self._status(end.status), end.timestamp_ms, None)
         cursor.ended = end.status
         # Copies that a process which was killed had kept for its reads.
         for entry in format.read_artifacts(session.folder, 0, cursor.files_position):
             if isinstance(entry.value, Artifact):
                 remove_copy(entry.value)
+
+    def _has_later_end(self, info: Any, moment_ms: int) -> bool:
+        """Return whether another journal of the run has brought an end after this moment: the last end counts.
+
+        Which of several journals is uploaded first says nothing of who came first.
+        """
+        is_own = self.session.header.owns_run and self.session.cursor.ended is not None
+        return not is_own and info.status in END_STATES and (info.end_time or 0) > moment_ms
 
     def _resolve_references(self, text: str) -> str:
         return str(replace_ids(text, self.session.resolve))

@@ -59,7 +59,8 @@ class Hub:
         self._by_run: dict[str, RunLog] = {}
         self._by_model: dict[str, tuple[RunLog, str]] = {}
         self._real: dict[str, str] = {}
-        self._ended: dict[str, Path] = {}
+        self._ended: dict[str, tuple[Path, str]] = {}
+        """Folder and experiment, as the program knows it, of the runs that were let go."""
         self._registry: RunLog | None = None
         self._client: MlflowClient | None = None
         self._opening = threading.Lock()
@@ -156,10 +157,11 @@ class Hub:
         """Return this process's journal of a run, by any ID of the run."""
         with self.guard:
             log = self._by_run.get(run_id)
-            folder = self._ended.get(run_id)
-            if log is None and folder is not None:
-                log = RunLog.reopen(folder, self.connect)
-                for known in [known for known, place in self._ended.items() if place == folder]:
+            ended = self._ended.get(run_id)
+            if log is None and ended is not None:
+                log = RunLog.reopen(ended[0], self.connect)
+                log.record.experiment_id = ended[1]
+                for known in [known for known, place in self._ended.items() if place == ended]:
                     self._by_run[known] = log
                     del self._ended[known]
             if log is not None and log not in self._logs:
@@ -314,7 +316,7 @@ class Hub:
             if log.is_delivered and log in self._logs:
                 self._logs.remove(log)
                 for known in [known for known, other in self._by_run.items() if other is log]:
-                    self._ended[known] = log.folder
+                    self._ended[known] = log.folder, log.record.experiment_id
                     del self._by_run[known]
                 log.release()
 

@@ -21,6 +21,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+END_STATES = ("FINISHED", "FAILED", "KILLED")
+
+
 @dataclass(frozen=True)
 class RunResumed:
     """The run is RUNNING again, and its tag `reason` is removed."""
@@ -36,7 +39,7 @@ class RunEnded:
     timestamp_ms: int = field(default_factory=now_ms)
 
     def __post_init__(self) -> None:
-        if self.status not in ("FINISHED", "FAILED", "KILLED"):
+        if self.status not in END_STATES:
             raise ValueError(f"a run ends as FINISHED, FAILED or KILLED, not as {self.status!r}")
 
 

@@ -1,5 +1,6 @@
 """Runs of a program: begun, found again by any ID, read from the server or from their journals."""
 
+import copy
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -128,7 +129,7 @@ def get(hub: Hub, run_id: str) -> Run:
     except Unreachable:
         return local_run(hub, log, run_id)
     status = run.info.status
-    if log.is_open_run and status in ("FINISHED", "FAILED", "KILLED"):
+    if log.is_open_run and status in entities.END_STATES:
         # Another process has ended it, such as the one that `mlflow run` has started.
         log.append(RunEnded(status, run.info.end_time or entities.now_ms()))
     # The program goes on with the IDs that it was given.
@@ -224,6 +225,17 @@ def with_real_ids(hub: Hub, value: Any) -> Any:
 def remember_experiment(hub: Hub, experiment: Any) -> None:
     """Note an experiment that the server has named, for when it gives no answer."""
     hub.seen_experiments[str(experiment.experiment_id)] = experiment
+
+
+def shown_experiment(hub: Hub, experiment: Any) -> Any:
+    """Return the server's experiment under the ID that this process was given for it, as its runs show it."""
+    provisional = ids.experiment_id_of(hub.uri, experiment.name)
+    if provisional not in hub.experiments:
+        return experiment
+    hub.note_real(provisional, str(experiment.experiment_id))
+    shown = copy.copy(experiment)
+    shown._experiment_id = provisional
+    return shown
 
 
 def known_experiment(hub: Hub, experiment_id: str) -> Any:

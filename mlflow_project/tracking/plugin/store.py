@@ -21,8 +21,6 @@ from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.calls import pairs
 from mlflow_project.tracking.programs.ids import Promise
 
-_ENDS = ("FINISHED", "FAILED", "KILLED")
-
 
 class DurableTrackingStore(AbstractStore):
     """A store that nothing is lost on the way to. What it doesn't journal goes to the server as it is."""
@@ -55,7 +53,14 @@ class DurableTrackingStore(AbstractStore):
                 raise
 
         try:
-            return str(hub.ask(create))
+            real = str(hub.ask(create))
+            made = answers.experiment_of(
+                real, name, artifact_location, {tag.key: tag.value for tag in tags or ()}
+            )
+            runs.remember_experiment(
+                hub, made
+            )  # MLflow asks for it at once, and the server may be gone by then
+            return real
         except Unreachable:
             promise = Promise(
                 tracking_uri=hub.uri,
@@ -80,8 +85,7 @@ class DurableTrackingStore(AbstractStore):
                 return found
             found = hub.ask(lambda: hub.tracking.get_experiment_by_name(promise.experiment))
             if found is not None:
-                hub.note_real(experiment_id, str(found.experiment_id))
-                return found
+                return runs.shown_experiment(hub, found)
         except Unreachable:
             known = runs.known_experiment(hub, experiment_id)
             if promise is None and known is not None:
@@ -98,7 +102,7 @@ class DurableTrackingStore(AbstractStore):
             found = hub.ask(lambda: hub.tracking.get_experiment_by_name(experiment_name))
             if found is not None:
                 runs.remember_experiment(hub, found)
-                return found
+                return runs.shown_experiment(hub, found)
         except Unreachable:
             known = runs.known_experiment_by_name(hub, experiment_name)
             if known is not None:
@@ -133,7 +137,7 @@ class DurableTrackingStore(AbstractStore):
         updates: list[entities.Entity] = []
         if run_name:
             updates.append(entities.Call("update_run", {"name": run_name}))
-        if status in _ENDS:
+        if status in entities.END_STATES:
             updates.append(RunEnded(status, end_time or entities.now_ms()))
         elif status == "RUNNING":
             updates.append(RunResumed())

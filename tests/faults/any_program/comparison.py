@@ -27,6 +27,9 @@ ID = re.compile(r"\bm-[0-9a-f]{32}\b|\b[0-9a-f]{32}\b|\b\d{18}\b")
 CHANGING = re.compile(r": (status|tag .*|latest .*|outputs|inputs|data sets|aliases)$")
 """What a program that was killed may not have brought to its end."""
 
+MEASURED = re.compile(r": \w+ system/")
+"""What MLflow measures of the machine, alike only by chance; that each logged point arrived is checked by itself."""
+
 Facts = dict[str, Any]
 """What two executions should have alike, by a name that a person can read."""
 
@@ -46,7 +49,7 @@ def refer(first: Content, second: Content, owners: Mapping[str, Owner]) -> Refer
     """Learn from two undisturbed executions; `owners` are what was recorded in the first."""
     one, other = gather_facts(first), gather_facts(second)
     both = one.keys() & other.keys()
-    varying = {name for name in both if one[name] != other[name]}
+    varying = {name for name in both if one[name] != other[name] or MEASURED.search(name)}
     names = label(first)
     renamed = {
         f"{names[run_id].removesuffix(owner.names[-1])}{early}:": f"{names[run_id]}:"

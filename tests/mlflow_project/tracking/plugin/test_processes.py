@@ -12,7 +12,8 @@ import mlflow
 import pytest
 
 from mlflow_project.tracking.hub import lifecycle
-from mlflow_project.tracking.journal import local_runs
+from mlflow_project.tracking.journal import format, local_runs
+from mlflow_project.tracking.journal.entities import RunEnded
 from mlflow_project.tracking.stale_runs import mark_killed
 from tests.support.durable import deliver_all, end_program, sync_to
 
@@ -83,6 +84,23 @@ def test_threads_forks_and_processes_write_to_one_run(
     assert counts(store) == {
         "shared": dict.fromkeys(["fork", "forked", "spawn", "thread 0", "thread 1", "thread 2"], 30)
     }
+
+
+def test_the_last_end_of_a_run_counts_whichever_journal_is_uploaded_last(away: str, store: str) -> None:
+    run = mlflow.start_run(run_name="shared")
+    inner = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('inner', 1)"
+    environment = {**os.environ, "MLFLOW_RUN_ID": run.info.run_id}
+    subprocess.run([sys.executable, "-c", inner], env=environment, check=True)
+    mlflow.end_run("FAILED")
+    end_program()
+    own, added = local_runs.in_order(local_runs.local_runs())
+    assert (own.header.adds_to, added.header.adds_to) == (None, run.info.run_id)
+    sync_to(store)  # in this order, so that the inner program's end, FINISHED and earlier, comes last
+    (found,) = mlflow.MlflowClient(store, store).search_runs(["0"])
+    values = (item.value for item in format.read_entries(own.folder) if isinstance(item, format.Entry))
+    (end,) = (value for value in values if isinstance(value, RunEnded))
+    assert (found.info.status, found.info.end_time) == ("FAILED", end.timestamp_ms)
+    assert found.data.metrics == {"inner": 1}
 
 
 def start(end: str) -> "subprocess.Popen[str]":

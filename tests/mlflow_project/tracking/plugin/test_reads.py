@@ -229,6 +229,40 @@ def test_a_search_that_misses_something_says_so(durable: str, capsys: pytest.Cap
         assert "before all that this process has logged is there" in capsys.readouterr().err
 
 
+def test_an_experiment_that_was_just_created_is_known_without_the_server(
+    durable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = mlflow.create_experiment("new")
+    go_away(monkeypatch)
+    assert mlflow.get_experiment(made).name == "new"
+    assert mlflow.set_experiment("new").experiment_id == made
+
+
+def test_an_experiment_keeps_the_id_that_the_program_was_given(
+    durable: str, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        go_away(patch)
+        given = mlflow.set_experiment("early").experiment_id
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 1)
+    deliver_all()
+    (hub,) = lifecycle.hubs()
+    assert hub.wait(lambda: not hub._by_run)  # the run is let go, and opened again below
+    assert mlflow.get_experiment(given).experiment_id == given
+    assert mlflow.set_experiment("early").experiment_id == given
+    with mlflow.start_run(run_id=run.info.run_id):
+        mlflow.log_metric("late", 2)
+    deliver_all()
+    client = mlflow.MlflowClient(store, store)
+    real = client.get_experiment_by_name("early")
+    assert real is not None
+    assert real.experiment_id != given
+    assert [found.data.metrics for found in client.search_runs([real.experiment_id])] == [
+        {"loss": 1, "late": 2}
+    ]
+
+
 def test_a_search_takes_the_provisional_id_of_a_parent(durable: str) -> None:
     with mlflow.start_run():
         (hub,) = lifecycle.hubs()
