@@ -72,8 +72,21 @@ def options(parser: ArgumentParser) -> None:
         "--images", type=int, default=3200, help="trained by each candidate in each round; default 3200"
     )
 
+    parser.add_argument(
+        "--dataset",
+        default="mnist",
+        help="another than mnist: ResNet-20 and a small net, with flips and shifts",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes by which that one's usual loop loads; default 2"
+    )
+
 
 def run(arguments: Namespace) -> Report:
+    if arguments.dataset != "mnist":
+        from benchmarks.training import augmented_step
+
+        return augmented_step.run(arguments)
     dataset = load_dataset("mnist", arguments.data_dir)
     images = min(arguments.images, len(dataset.train))
     precisions = ["float32", "bfloat16"] if native_bfloat16() else ["float32"]
