@@ -61,7 +61,10 @@ def options(parser: ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Point:
-    """Where a search stands: epochs so far, of which batch sizes, and the best validation accuracy found."""
+    """Where a search stands: epochs so far, of which batch sizes, and its best validation accuracy.
+
+    That of a model in hand, which was trained to its last epoch: 0 before there is one.
+    """
 
     epochs: Mapping[int, int]
     best: float
@@ -162,7 +165,8 @@ def ours(spec: SearchSpec, curves: Curves, seed: int) -> list[Point]:
     def announce(step: Step) -> None:
         size = int(params[step.number]["batch_size"])
         spent[size] = spent.get(size, 0) + halving.cost(step)
-        points.append(Point(dict(spent), max([find(step).accuracy, *(p.best for p in points[-1:])])))
+        ended = find(step).accuracy if step.rung == len(spec.rungs) - 1 else 0.0
+        points.append(_better(spent, ended, points))
 
     halving = Halving(spec.rungs, spec.reduction, spec.trials, spec.budget, 1, propose, lambda number: False)
     run_in_order(halving, 1, find, lambda step: None, find, announce)
@@ -193,7 +197,7 @@ def hyperband(curves: Curves, seed: int, budget: int) -> list[Point]:
             spent[size] = spent.get(size, 0) + 1
         for epoch, (accuracy, _) in enumerate(curves[float(lr), size], 1):
             spent[size] = spent.get(size, 0) + 1
-            points.append(Point(dict(spent), max([accuracy, *(p.best for p in points[-1:])])))
+            points.append(_better(spent, accuracy if epoch == most else 0.0, points))
             trial.report(accuracy, epoch)
             if sum(spent.values()) == budget or (epoch < most and trial.should_prune()):
                 state = optuna.trial.TrialState.PRUNED
@@ -206,11 +210,16 @@ def grid(curves: Curves) -> list[Point]:
     """Train every configuration to its end, one after another."""
     spent: dict[int, int] = {}
     points: list[Point] = []
+    most = max(map(len, curves.values()))
     for (_, size), curve in curves.items():
-        for accuracy, _ in curve:
+        for epoch, (accuracy, _) in enumerate(curve, 1):
             spent[size] = spent.get(size, 0) + 1
-            points.append(Point(dict(spent), max([accuracy, *(p.best for p in points[-1:])])))
+            points.append(_better(spent, accuracy if epoch == most else 0.0, points))
     return points
+
+
+def _better(spent: Mapping[int, int], accuracy: float, points: Sequence[Point]) -> Point:
+    return Point(dict(spent), max([accuracy, *(point.best for point in points[-1:])]))
 
 
 def measure_epochs(

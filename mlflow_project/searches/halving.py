@@ -204,18 +204,19 @@ class Halving:
         if leader.rung < last:
             return Step(leader.number, leader.rung + 1)
         left = (
-            Step(t.number, rung + 1)
-            for rung in reversed(range(last))
-            for t in self.ranking(rung)
-            if t.rung == rung
+            t for rung in reversed(range(last)) for t in self.ranking(rung) if t.rung == rung and not t.failed
         )
-        return next((step for step in left if not self.trials[step.number].failed and self._fits(step)), None)
+        steps = (Step(trial.number, trial.rung + 1) for trial in left)
+        return next((step for step in steps if self._fits(step, to_the_end=True)), None)
 
-    def _fits(self, step: Step) -> bool:
-        """Return whether the budget has room for a step, for all that run, and for the leader's way to the end."""
+    def _fits(self, step: Step, to_the_end: bool = False) -> bool:
+        """Return whether the budget has room for a step, for all that run, and for the leader's way to the end.
+
+        to_the_end: instead of the leader's way, for that of the step's own trial.
+        """
         running = [Step(t.number, t.target) for t in self.trials if t.target is not None]
         highest = max([step.rung, *(max(t.rung, t.target or 0) for t in self.trials if not t.failed)])
-        reserve = self.rungs[-1] - self.rungs[highest]
+        reserve = self.rungs[-1] - self.rungs[step.rung if to_the_end else highest]
         epochs = sum(map(self.cost, [*running, step])) if step.rung else self._cost_of_new(running)
         if self.budget.epochs is not None:
             return self.epochs + epochs + reserve <= self.budget.epochs

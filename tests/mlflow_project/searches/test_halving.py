@@ -51,6 +51,14 @@ def test_one_in_three_goes_on_and_the_best_reaches_the_end() -> None:
             assert step.number in sorted(there, reverse=True)[: len(there) // 3]
 
 
+def test_what_is_left_of_the_budget_is_for_trials_that_it_takes_to_the_end() -> None:
+    halving = new(
+        (1, 3, 9), 3, Budget(epochs=16)
+    )  # 3 + 2 + 6 for the best; the next would need 8, and 5 are left
+    carry_out(halving, lambda step: 0.9 - step.number / 10)
+    assert (halving.epochs, [trial.rung for trial in halving.trials]) == (11, [2, 0, 0])
+
+
 def test_what_is_left_of_the_budget_takes_the_next_best_further() -> None:
     halving = new((1, 3), 4, Budget(epochs=9))  # 4 + 2 for the best leave 3, enough for one more
     steps = carry_out(halving, lambda step: 0.9 - step.number / 10)
