@@ -182,8 +182,12 @@ class Hub:
             self._by_model[model_id] = (log, provisional)
 
     def find_model(self, model_id: str) -> tuple[RunLog, str] | None:
-        """Return the journal in which a model was created, and its provisional ID."""
-        return self._by_model.get(model_id)
+        """Return the journal in which a model was created, and its provisional ID; by any ID of the model."""
+        with self.guard:
+            for log, provisional in [] if model_id in self._by_model else list(self._by_model.values()):
+                if log.real_id(provisional) == model_id:  # it came after the creation
+                    self._by_model[model_id] = (log, provisional)
+            return self._by_model.get(model_id)
 
     def own_models(self) -> list[str]:
         """List the IDs of the models that this process has created."""

@@ -263,6 +263,22 @@ def test_an_experiment_keeps_the_id_that_the_program_was_given(
     ]
 
 
+def test_a_model_is_found_by_the_real_id_that_came_late(
+    durable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mlflow.start_run():
+        with monkeypatch.context() as patch:
+            patch.setattr(Hub, "wait", lambda *_, **__: False)
+            given = mlflow.initialize_logged_model("late").model_id
+        deliver_all()
+        (hub,) = lifecycle.hubs()
+        real = mlflow.get_logged_model(given).model_id
+        assert real != given
+        # So its files are listed with those that still wait, also by the address that the server's answer has.
+        assert hub.find_model(real) == hub.find_model(given) is not None
+        assert hub.find_model("m-" + 32 * "0") is None
+
+
 def test_a_search_takes_the_provisional_id_of_a_parent(durable: str) -> None:
     with mlflow.start_run():
         (hub,) = lifecycle.hubs()
