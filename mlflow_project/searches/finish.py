@@ -20,7 +20,7 @@ from mlflow_project.sweeps import existing_runs
 from mlflow_project.sweeps.executors import Executor
 from mlflow_project.sweeps.existing_runs import ExistingRun
 from mlflow_project.sweeps.job_spec import FAILED, TrialResult
-from mlflow_project.sweeps.plan import is_registered
+from mlflow_project.sweeps.plan import find_unregistered
 from mlflow_project.tracking.active_run import DELIVERY_SECONDS
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.journal import local_runs
@@ -235,11 +235,11 @@ def run_tests(
 def _register_reused(trials: Trials, number: int, run: ExistingRun, listener: "ProgressListener") -> None:
     """Register the model of a reused run that was trained without it."""
     prepared, config = trials.prepared, trials.config(number)
-    name = registered_name(config, prepared.inputs.dataset)
-    if not prepared.spec.register or is_registered(name, run, prepared.store):
+    if not prepared.spec.register or prepared.store is None:
         return
+    name = registered_name(config, prepared.inputs.dataset)
     same = [local for local in prepared.local if local.sha256 == trials.sha256(number)]
-    folder = existing_runs.left_unregistered(run, same)
+    folder = find_unregistered(name, run, same, prepared.store)
     if folder is None:
         return
     try:

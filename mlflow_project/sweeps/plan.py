@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -201,10 +201,10 @@ def make_plan(
             run = _best_local_run(by_trial[sha256], store, ignored) or run
         name = registered_name(trial.config, dataset)
         wanted = run is not None and run.state == COMPLETED and (register or trial.aliases)
-        left = existing_runs.left_unregistered(run, by_trial[sha256]) if run and wanted else None
-        if run and left is not None and (store is None or not is_registered(name, run, store)):
+        left = find_unregistered(name, run, by_trial[sha256], store) if run and wanted else None
+        if run and left is not None:
             run = dataclasses.replace(run, unregistered=left)
-        elif run and wanted and trial.aliases and not is_registered(name, run, store):
+        elif run and wanted and trial.aliases and not _is_registered(name, run, store):
             # Its state is still of use: the new run begins, and ends, at its end.
             ignored.update(local_run.folder.name for local_run in by_trial[sha256])
             run = None
@@ -214,7 +214,18 @@ def make_plan(
     return SweepPlan(tuple(trials.values()), tuple(jobs), frozenset(ignored), local)
 
 
-def is_registered(name: str, run: ExistingRun, store: "existing_runs.ExperimentIndex | None") -> bool:
+def find_unregistered(
+    name: str, run: ExistingRun, same: Collection[LocalRunInfo], store: "existing_runs.ExperimentIndex | None"
+) -> Path | None:
+    """Return the folder of a completed run whose model is still to be registered as `name`, else None.
+
+    same: The local runs of its configuration.
+    """
+    left = existing_runs.left_unregistered(run, same)
+    return left if left is not None and (store is None or not _is_registered(name, run, store)) else None
+
+
+def _is_registered(name: str, run: ExistingRun, store: "existing_runs.ExperimentIndex | None") -> bool:
     """Return whether a completed run has made a version of the registered model `name`, or will at its delivery."""
     if store is None:
         return True  # nobody can tell

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from hw2.data import idx
+from mlflow_project.cli.main import run
 
 Pixels = NDArray[np.uint8]
 
@@ -116,3 +118,12 @@ KINDS = {
     ),
     "letters from 1": Kind(letters_from_1, "letters", tuple("abcdefghijklmnopqrstuvwxyz"), (12, 10)),
 }
+
+
+def carry_out(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What a command prints, which must succeed."""
+    capsys.readouterr()
+    status = run([*map(str, arguments)])
+    printed, progress = capsys.readouterr()
+    assert status == 0, progress
+    return printed

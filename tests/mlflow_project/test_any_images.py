@@ -10,19 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from hw2.evaluation.predictions import read_predictions
-from mlflow_project.cli.main import run
-from tests.mlflow_project.any_images import KINDS
+from tests.mlflow_project.any_images import KINDS, carry_out
 
 SHORT = ("--batch-size", "20", "--threads", "1", "--precision", "float32", "--epochs", "1", "--warmup", "0")
-
-
-def carry_out(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What a command prints, which must succeed."""
-    capsys.readouterr()
-    status = run([*map(str, arguments)])
-    printed, progress = capsys.readouterr()
-    assert status == 0, progress
-    return printed
 
 
 @pytest.mark.parametrize("kind", KINDS)

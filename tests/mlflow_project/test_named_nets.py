@@ -13,11 +13,10 @@ import torch
 from mlflow import MlflowClient
 
 from hw2.training.config import TrainingConfig
-from mlflow_project.cli.main import run
 from mlflow_project.packaging import model_files
 from mlflow_project.registry.registered_model import RegisteredModel
 from mlflow_project.training.run_spec import RunSpec
-from tests.mlflow_project.any_images import KINDS
+from tests.mlflow_project.any_images import KINDS, carry_out
 
 SHORT = ("--batch-size", "50", "--threads", "1", "--precision", "float32", "--epochs", "1", "--warmup", "0")
 WITHOUT_US = """
@@ -27,15 +26,6 @@ import mlflow.pyfunc, numpy
 answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(numpy.load(sys.argv[2]))
 print(json.dumps(answer["outlier_score"].tolist()))
 """
-
-
-def carry_out(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What a command prints, which must succeed."""
-    capsys.readouterr()
-    status = run([*map(str, arguments)])
-    printed, progress = capsys.readouterr()
-    assert status == 0, progress
-    return printed
 
 
 @pytest.mark.usefixtures("unrendered")

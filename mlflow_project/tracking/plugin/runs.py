@@ -229,12 +229,11 @@ def remember_experiment(hub: Hub, experiment: Any) -> None:
 
 def shown_experiment(hub: Hub, experiment: Any) -> Any:
     """Return the server's experiment under the ID that this process was given for it, as its runs show it."""
-    provisional = ids.experiment_id_of(hub.uri, experiment.name)
-    if provisional not in hub.experiments:
-        return experiment
-    hub.note_real(provisional, str(experiment.experiment_id))
+    provisional, real = ids.experiment_id_of(hub.uri, experiment.name), str(experiment.experiment_id)
+    if provisional in hub.experiments:
+        hub.note_real(provisional, real)
     shown = copy.copy(experiment)
-    shown._experiment_id = provisional
+    shown._experiment_id = hub.shown_experiment(real)
     return shown
 
 
