@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Cell, Report, alternate, median_and_spread
-from benchmarks.logging.ways import ASYNCHRONOUS, DURABLE, NAMED, NO_LOGGER, NO_STORE, PLAIN
+from benchmarks.logging.ways import ASYNCHRONOUS, DURABLE, NO_LOGGER, NO_STORE, PLAIN
 from benchmarks.process import measure
 from tests.faults.proxy import Proxy, well
 from tests.faults.server import tracking_server
@@ -74,14 +74,12 @@ def _measure_calls(
         PLAIN: (max(arguments.calls // 5, 1), 0),
         ASYNCHRONOUS: (arguments.calls, arguments.points // 200),  # all of them would take an hour
         DURABLE: (arguments.calls, arguments.points),
-        NAMED: (arguments.calls, arguments.points),
         NO_STORE: (arguments.calls, arguments.points),
     }
 
     def one(way: str, number: int) -> float:
-        address = f"durable+{uri}" if way in (DURABLE, NAMED) else uri
-        more = {"MLFLOW_REGISTRY_URI": address} if way == NAMED else {}
-        results.setdefault(way, []).append(_start(folder, CALLS, address, way, *sizes[way], **more))
+        address = f"durable+{uri}" if way == DURABLE else uri
+        results.setdefault(way, []).append(_start(folder, CALLS, address, way, *sizes[way]))
         return 0.0
 
     alternate({way: partial(one, way) for way in sizes}, arguments.rounds)
@@ -128,7 +126,7 @@ def _distance(proxy: Proxy, delay: float, there: bool) -> Iterator[None]:
         proxy.up()
 
 
-def _start(folder: Path, module: str, uri: str, *arguments: object, **variables: str) -> dict[str, Any]:
+def _start(folder: Path, module: str, uri: str, *arguments: object) -> dict[str, Any]:
     """What one process found, and the seconds from its first import to its end."""
     place = Path(tempfile.mkdtemp(dir=folder))
     environment = {
@@ -138,7 +136,6 @@ def _start(folder: Path, module: str, uri: str, *arguments: object, **variables:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
-        **variables,
     }
     command = [sys.executable, "-m", module, *map(str, arguments)]
     measured = measure(command, place, environment)

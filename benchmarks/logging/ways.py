@@ -3,5 +3,3 @@
 PLAIN, ASYNCHRONOUS, DURABLE = "plain http", "asynchronous", "durable"
 NO_STORE = "MLflow alone, no store"
 NO_LOGGER = "no logger"
-NAMED = "durable, MLFLOW_REGISTRY_URI named"
-"""Where no address of a registry is named, MLflow looks for one of Spark, twice in every call."""

@@ -19,6 +19,7 @@ def tracking_store(store_uri: str, artifact_uri: str | None = None) -> Any:
         )
     from mlflow_project.tracking.plugin.store import DurableTrackingStore
 
+    _settle_registry_uri()
     return DurableTrackingStore(store_uri)  # type: ignore[abstract]
 
 
@@ -36,6 +37,20 @@ def artifact_repository(
     from mlflow_project.tracking.plugin.artifacts import DurableArtifactRepository
 
     return DurableArtifactRepository(artifact_uri, tracking_uri, registry_uri)
+
+
+def _settle_registry_uri() -> None:
+    """Let MLflow take the registry's address from the tracking address, as it does, without asking Spark first.
+
+    It asks in every fluent call, and where pyspark isn't installed each time tries to import it, which takes longer
+    than all the rest of a journaled call. An empty address of a registry means that of the tracking store, too.
+    """
+    from importlib.util import find_spec
+
+    import mlflow
+
+    if find_spec("pyspark") is None and mlflow.get_registry_uri() == mlflow.get_tracking_uri():
+        mlflow.set_registry_uri("")
 
 
 def _finish() -> None:

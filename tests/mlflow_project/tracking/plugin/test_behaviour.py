@@ -1,5 +1,7 @@
 """What MLflow documents of runs holds under a durable address, with a server and without."""
 
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,3 +242,40 @@ def test_an_experiment_is_one_whoever_begins_it_without_a_server(away: str, stor
     assert found is not None
     assert found.tags["purpose"] == "tests"
     assert len(mlflow.MlflowClient(store, store).search_runs([found.experiment_id])) == 1
+
+
+class Sought:
+    """Notes which modules are looked for, and finds none."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        self.names.append(name)
+
+
+def test_no_call_looks_for_spark(durable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sought = Sought()
+    with mlflow.start_run():
+        monkeypatch.setattr(sys, "meta_path", [sought, *sys.meta_path])
+        mlflow.log_metric("loss", 1)
+    assert "pyspark" not in sought.names
+
+
+def test_the_registry_is_where_the_runs_are_or_where_the_program_says(
+    durable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "")  # where MLflow writes it, too
+    for name in ("models.db", "other.db"):
+        shutil.copyfile(tmp_path / "mlflow.db", tmp_path / name)
+    mlflow.set_registry_uri(f"sqlite:///{tmp_path}/models.db")
+    mlflow.search_experiments()
+    assert mlflow.get_registry_uri() == f"sqlite:///{tmp_path}/models.db"
+    mlflow.set_registry_uri(None)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "")
+    other = f"durable+sqlite:///{tmp_path}/other.db"
+    mlflow.set_tracking_uri(other)
+    mlflow.search_experiments()
+    assert mlflow.get_registry_uri() == other
+    mlflow.set_tracking_uri(durable)
+    assert mlflow.get_registry_uri() == durable
