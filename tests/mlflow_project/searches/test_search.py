@@ -102,6 +102,7 @@ def test_the_best_on_validation_is_tested_and_the_others_are_stopped_in_runs_of_
     assert list(weights(straight).values()) == [tested[0].data.tags["weights_sha256"]]
 
 
+@pytest.mark.campaign
 def test_the_same_search_again_trains_nothing_and_stays_in_its_run(
     tiny: Path, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_study_of_another_search_space_is_one_line(tiny: Path, capsys: pytest.
     assert not [line for line in err if "Traceback" in line]
 
 
+@pytest.mark.campaign
 def test_a_stopped_trial_is_completed_by_resuming_it(
     tiny: Path, store: str, tmp_path: Path, migrated_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
