@@ -337,15 +337,36 @@ def test_where_pytorch_has_no_onednn_its_operators_are_not_needed(monkeypatch: p
         assert 0 < result.train_loss < 10
 
 
-@pytest.mark.parametrize("native", [False, True])
-def test_auto_is_bfloat16_only_where_the_processor_has_it(
-    native: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "avx512_fp16", "amx", "faster"),
+    [
+        ("Intel Xeon", True, False, False),  # AMX hidden by a virtual machine
+        ("Intel Xeon", True, True, True),
+        ("Intel Xeon", False, False, True),  # Cooper Lake
+        ("AMD EPYC", False, False, True),
+    ],
+)
+def test_bfloat16_is_not_faster_on_an_intel_that_hides_amx(
+    name: str, avx512_fp16: bool, amx: bool, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has = {"cpu_name": name, "avx512_fp16": avx512_fp16, "amx_tile": amx}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert runtime_module.bfloat16_is_faster() is faster
+
+
+@pytest.mark.parametrize(("native", "faster"), [(False, False), (False, True), (True, False), (True, True)])
+def test_auto_is_bfloat16_only_where_the_processor_has_it_and_is_faster_in_it(
+    native: bool, faster: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(runtime_module, "native_bfloat16", lambda: native)
-    assert resolve_runtime(TrainingConfig()).precision == ("bfloat16" if native else "float32")
+    monkeypatch.setattr(runtime_module, "bfloat16_is_faster", lambda: faster)
+    chosen = resolve_runtime(TrainingConfig()).precision
+    assert chosen == ("bfloat16" if native and faster else "float32")
     assert resolve_runtime(TrainingConfig(precision="float32")).precision == "float32"
-    if not native:
+    if native:
+        assert resolve_runtime(TrainingConfig(precision="bfloat16")).precision == "bfloat16"
+    else:
         with pytest.raises(ConfigurationError, match="bfloat16"):
             resolve_runtime(TrainingConfig(precision="bfloat16"))
 
