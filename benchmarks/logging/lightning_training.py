@@ -1,12 +1,14 @@
-"""`python -m benchmarks.logging.lightning_training WAY STEPS EVERY`: a small training with Lightning, measured.
+"""`python -m benchmarks.logging.lightning_training WAY PAIRS EVERY`: Lightning's training, logged half of the time.
 
-Prints JSON: seconds of the training, and processor seconds of the thread that trains.
+Prints JSON: seconds, and processor seconds of the thread that trains, of each block of steps, as pairs of one with the
+logger and one without, next to each other in one training, so that both see the same machine.
 """
 
 import json
 import os
 import sys
 import time
+from itertools import pairwise
 from typing import Any
 
 import lightning
@@ -15,7 +17,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.logging.ways import ASYNCHRONOUS, NO_LOGGER
+from benchmarks.logging.ways import ASYNCHRONOUS, BLOCK
 
 BATCH = 128
 
@@ -41,32 +43,62 @@ class Classifier(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
-def main(way: str, steps: int, every: int) -> dict[str, float]:
+class Alternation(lightning.Callback):
+    """Takes the logger away for every other block, by turns the first and the second of a pair, and times them."""
+
+    def __init__(self, pairs: int) -> None:
+        self.logged = [True]  # the first block is not measured: it fills caches
+        for number in range(pairs):
+            self.logged += [False, True] if number % 2 == 0 else [True, False]
+        self.started: list[tuple[float, float]] = []
+
+    @property
+    def steps(self) -> int:
+        return BLOCK * len(self.logged)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._loggers = trainer.loggers
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % BLOCK == 0:
+            self.started.append((time.perf_counter(), time.thread_time()))
+            trainer.loggers = self._loggers if self.logged[trainer.global_step // BLOCK] else []
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.started.append((time.perf_counter(), time.thread_time()))
+        trainer.loggers = self._loggers
+
+    def pairs(self, clock: int) -> list[tuple[float, float]]:
+        """Return (with, without) of each pair by one of the two clocks."""
+        spent = [after[clock] - before[clock] for before, after in pairwise(self.started)]
+        blocks = list(zip(self.logged, spent, strict=True))[1:]
+        both = zip(blocks[::2], blocks[1::2], strict=True)
+        return [(dict(pair)[True], dict(pair)[False]) for pair in both]
+
+
+def main(way: str, pairs: int, every: int) -> dict[str, list[tuple[float, float]]]:
     torch.set_num_threads(1)
     lightning.seed_everything(0, verbose=False)
     images = torch.randn(20 * BATCH, 1, 28, 28)
     data = DataLoader(TensorDataset(images, torch.randint(0, 10, (len(images),))), batch_size=BATCH)
-    logger: Any = False
-    if way != NO_LOGGER:
-        logger = MLFlowLogger(
+    alternation = Alternation(pairs)
+    trainer = lightning.Trainer(
+        max_steps=alternation.steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=MLFlowLogger(
             "training",
             tracking_uri=os.environ["MLFLOW_TRACKING_URI"],
             synchronous=False if way == ASYNCHRONOUS else None,
-        )
-    trainer = lightning.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=logger,
+        ),
+        callbacks=[alternation],
         log_every_n_steps=every,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    model = Classifier()
-    started, used = time.perf_counter(), time.thread_time()
-    trainer.fit(model, data)
-    return {"seconds": time.perf_counter() - started, "cpu_seconds": time.thread_time() - used}
+    trainer.fit(Classifier(), data)
+    return {"seconds": alternation.pairs(0), "cpu_seconds": alternation.pairs(1)}
 
 
 if __name__ == "__main__":

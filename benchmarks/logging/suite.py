@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Cell, Report, alternate, median_and_spread
-from benchmarks.logging.ways import ASYNCHRONOUS, DURABLE, NO_LOGGER, NO_STORE, PLAIN
+from benchmarks.logging.ways import ASYNCHRONOUS, BLOCK, DURABLE, NO_STORE, PLAIN
 from benchmarks.process import measure
 from tests.faults.proxy import Proxy, well
 from tests.faults.server import tracking_server
@@ -29,10 +29,12 @@ COLUMNS = (
     "its CPU, us",
     "points logged, s",
     "delivered, points/s",
-    "training, s",
+    "a block of the training, s",
     "longer, %",
     "CPU of its thread, % more",
 )
+Trainings = dict[str, dict[str, list[tuple[float, float]]]]
+"""By way and clock, the seconds of each block with a logger and of the one beside it without."""
 LIMITS = {"call_us": 100, "logged_s": 10, "delivered": 5_000, "longer": 2}
 """Microseconds of a call, seconds of 100,000 points, points a second, percent of a training."""
 
@@ -44,7 +46,9 @@ def options(parser: ArgumentParser) -> None:
         "--calls", type=int, default=1000, help="single calls a round; a plain one takes 50 ms"
     )
     parser.add_argument("--points", type=int, default=100_000, help="logged at once; default 100,000")
-    parser.add_argument("--steps", type=int, default=1500, help="of the training; default 1,500")
+    parser.add_argument(
+        "--pairs", type=int, default=8, help="of blocks of the training, with a logger and without; default 8"
+    )
     parser.add_argument("--every", type=int, default=10, help="steps between two logged; default 10")
     parser.add_argument("--only", choices=("calls", "training"), default=None, help="one half of it")
 
@@ -52,7 +56,7 @@ def options(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Report:
     """Every way in processes of its own, in turn, against one real server."""
     calls: dict[str, list[dict[str, Any]]] = {}
-    trainings: dict[str, list[dict[str, float]]] = {}
+    trainings: Trainings = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with tracking_server(folder / "server") as port:
@@ -85,12 +89,9 @@ def _measure_calls(
     alternate({way: partial(one, way) for way in sizes}, arguments.rounds)
 
 
-def _measure_trainings(
-    arguments: Namespace, folder: Path, proxy: Proxy, results: dict[str, list[dict[str, float]]]
-) -> None:
+def _measure_trainings(arguments: Namespace, folder: Path, proxy: Proxy, results: Trainings) -> None:
     near, far, gone = "server near", "server 50 ms away", "no server"
     ways = {
-        NO_LOGGER: (NO_LOGGER, near),
         f"{DURABLE}, {near}": (DURABLE, near),
         f"{DURABLE}, {far}": (DURABLE, far),
         f"{DURABLE}, {gone}": (DURABLE, gone),
@@ -102,8 +103,10 @@ def _measure_trainings(
         way, place = ways[name]
         address = f"durable+{proxy.url}" if way == DURABLE else proxy.url
         with _distance(proxy, 0.05 if place == far else 0.0, there=place != gone):
-            found = _start(folder, TRAINING, address, way, arguments.steps, arguments.every)
-        results.setdefault(name, []).append(found)
+            found = _start(folder, TRAINING, address, way, arguments.pairs, arguments.every)
+        pairs = results.setdefault(name, {"seconds": [], "cpu_seconds": []})
+        for clock, measured in pairs.items():
+            measured += found[clock]
         return 0.0
 
     alternate({name: partial(one, name) for name in ways}, arguments.rounds)
@@ -145,19 +148,19 @@ def _start(folder: Path, module: str, uri: str, *arguments: object) -> dict[str,
 
 def report(
     calls: Mapping[str, Sequence[Mapping[str, Any]]],
-    trainings: Mapping[str, Sequence[Mapping[str, float]]],
+    trainings: Trainings,
     arguments: Namespace,
 ) -> Report:
     """One table for both halves, with what the limits say of the durable way."""
     rows = [_call_row(way, rounds) for way, rounds in calls.items()]
-    base = trainings.get(NO_LOGGER, ())
-    rows += [_training_row(name, rounds, base) for name, rounds in trainings.items()]
+    rows += [_training_row(name, pairs) for name, pairs in trainings.items()]
     notes = [
         f"Calls: {arguments.calls:,} of mlflow.log_metric a round (plain: a fifth), 1 ms apart, all rounds together; "
         f"points: {arguments.points:,} more without a pause (asynchronous: a two-hundredth). "
         "The server is a process on this machine (SQLite).",
-        f"Training: Lightning with MLFlowLogger, {arguments.steps:,} steps, two metrics every {arguments.every} steps, "
-        "one thread; longer: each round against the same round without a logger; medians (smallest to largest).",
+        f"Training: Lightning with MLFlowLogger, two metrics every {arguments.every} steps, one thread. Of two blocks "
+        f"of {BLOCK} steps, one after the other, one has no logger; {arguments.pairs} such pairs a round; "
+        "medians of all (their quartiles).",
         f"How fast this machine is at the moment: sum(range(1000)) takes {_speed() * 1e6:.0f} us.",
         f"Limits of the durable way: {_verdicts(calls, trainings, arguments.points)}.",
     ]
@@ -180,15 +183,13 @@ def _call_row(way: str, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Cell]:
     )
 
 
-def _training_row(
-    name: str, rounds: Sequence[Mapping[str, float]], base: Sequence[Mapping[str, float]]
-) -> dict[str, Cell]:
+def _training_row(name: str, pairs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Cell]:
     return _row(
         {
             "way": f"Lightning: {name}",
-            "training, s": median_and_spread([found["seconds"] for found in rounds], 1),
-            "longer, %": median_and_spread(_longer(rounds, base, "seconds"), 1),
-            "CPU of its thread, % more": median_and_spread(_longer(rounds, base, "cpu_seconds"), 1),
+            "a block of the training, s": _quartiles([logged for logged, _ in pairs["seconds"]], 2),
+            "longer, %": _quartiles(_longer(pairs["seconds"]), 1),
+            "CPU of its thread, % more": _quartiles(_longer(pairs["cpu_seconds"]), 1),
         }
     )
 
@@ -197,10 +198,13 @@ def _row(cells: Mapping[str, Cell]) -> dict[str, Cell]:
     return {name: cells.get(name, "") for name in COLUMNS}
 
 
-def _longer(
-    rounds: Sequence[Mapping[str, float]], base: Sequence[Mapping[str, float]], what: str
-) -> list[float]:
-    return [100 * (found[what] / least[what] - 1) for found, least in zip(rounds, base, strict=True)]
+def _longer(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    return [100 * (logged / without - 1) for logged, without in pairs]
+
+
+def _quartiles(values: Sequence[float], digits: int) -> str:
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _speed() -> float:
@@ -214,7 +218,7 @@ def _percentile(values: Sequence[float], percent: int) -> float:
 
 def _verdicts(
     calls: Mapping[str, Sequence[Mapping[str, Any]]],
-    trainings: Mapping[str, Sequence[Mapping[str, float]]],
+    trainings: Trainings,
     points: int,
 ) -> str:
     parts = []
@@ -227,10 +231,9 @@ def _verdicts(
         rate = statistics.median(rates) if rates else 0.0
         word = "within" if rate >= LIMITS["delivered"] else "LESS THAN"
         parts.append(f"delivered {rate:,.0f} points/s, {word} {LIMITS['delivered']:,}")
-    base = trainings.get(NO_LOGGER, ())
-    for name, found in trainings.items():
+    for name, pairs in trainings.items():
         if name.startswith(DURABLE):
-            longer = statistics.median(_longer(found, base, "seconds"))
+            longer = statistics.median(_longer(pairs["seconds"]))
             parts.append(_verdict(name, longer, LIMITS["longer"], "% longer"))
     return "; ".join(parts)
 
