@@ -181,13 +181,29 @@ class Hub:
         with self.guard:
             self._by_model[model_id] = (log, provisional)
 
-    def find_model(self, model_id: str) -> tuple[RunLog, str] | None:
-        """Return the journal in which a model was created, and its provisional ID; by any ID of the model."""
+    def find_model(self, model_id: str, *, to_write: bool = False) -> tuple[RunLog, str] | None:
+        """Return the journal in which a model was created, and its provisional ID; by any ID of the model.
+
+        Args:
+            model_id: Any ID of the model.
+            to_write: Open the journal again where it was let go with its run.
+        """
         with self.guard:
             for log, provisional in [] if model_id in self._by_model else list(self._by_model.values()):
                 if log.real_id(provisional) == model_id:  # it came after the creation
                     self._by_model[model_id] = (log, provisional)
-            return self._by_model.get(model_id)
+            found = self._by_model.get(model_id)
+            if found is None or found[0] in self._logs:
+                return found
+            header = found[0].header
+            current = next((log for log in self._logs if log.folder == found[0].folder), None)
+            if current is None and to_write:
+                current = self.find_log(header.provisional_id or header.adds_to or "")
+            if current is not None:
+                for known, (log, provisional) in list(self._by_model.items()):
+                    if log is found[0]:
+                        self._by_model[known] = current, provisional
+            return self._by_model[model_id]
 
     def own_models(self) -> list[str]:
         """List the IDs of the models that this process has created."""

@@ -96,11 +96,15 @@ class RunLog:
 
     @property
     def values_position(self) -> int:
-        return self._uploader.session.cursor.position if self._uploader is not None else 0
+        return (
+            self._uploader.session.cursor.position if self._uploader is not None else self._released_at
+        )
 
     @property
     def files_position(self) -> int:
-        return self._uploader.session.cursor.files_position if self._uploader is not None else 0
+        return (
+            self._uploader.session.cursor.files_position if self._uploader is not None else self._released_at
+        )
 
     @property
     def position(self) -> int:

@@ -138,7 +138,7 @@ class DurableArtifactRepository(ArtifactRepository):
             return runs.log_of(hub, place.owner), None
         if place.kind == "at":
             raise MlflowException("files of a registered version can't be changed; log another model")
-        owned = hub.find_model(place.owner)
+        owned = hub.find_model(place.owner, to_write=True)
         return (owned[0], owned[1]) if owned is not None else (hub.registry_log, place.owner)
 
     def _find_log(self, place: Place) -> RunLog | None:

@@ -62,7 +62,7 @@ def create(
 
 def call(hub: Hub, method: str, model_id: str, arguments: dict[str, Any]) -> None:
     """Journal a call that concerns a model, where the model is."""
-    owned = hub.find_model(model_id)
+    owned = hub.find_model(model_id, to_write=True)
     log = owned[0] if owned is not None else hub.registry_log
     tags = arguments.get("tags") or ()
     if owned is not None and any(key == VERSIONS_TAG or find_provisional(value) for key, value in tags):

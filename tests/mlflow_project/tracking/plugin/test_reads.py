@@ -21,6 +21,7 @@ from mlflow_project.tracking.hub.worker import Worker
 from mlflow_project.tracking.journal.entities import Artifact, RunEnded
 from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.journal.writer import Journal
+from tests.mlflow_project.tracking.plugin.programs import log_model
 from tests.support.durable import deliver_all, end_program, sync_to
 
 
@@ -278,6 +279,24 @@ def test_a_model_is_found_by_the_real_id_that_came_late(
         # So its files are listed with those that still wait, also by the address that the server's answer has.
         assert hub.find_model(real) == hub.find_model(given) is not None
         assert hub.find_model("m-" + 32 * "0") is None
+
+
+def test_a_model_is_read_and_written_after_its_run_was_let_go(hub: Hub, store: str) -> None:
+    with mlflow.start_run() as run:
+        model_id = log_model().model_id
+    deliver_all()
+    assert hub.wait(lambda: not hub._by_run)
+    client = mlflow.MlflowClient(store, store)
+    client.set_logged_model_tags(model_id, {"by": "another program"})
+    assert mlflow.get_logged_model(model_id).tags["by"] == "another program"
+    mlflow.set_logged_model_tags(model_id, {"checked": "yes"})
+    mlflow.MlflowClient().log_metric(run.info.run_id, "late", 1, model_id=model_id)
+    mlflow.set_logged_model_tags(model_id, {"twice": "yes"})
+    assert {"checked", "twice"} <= mlflow.get_logged_model(model_id).tags.keys()
+    deliver_all()
+    found = client.get_logged_model(model_id)
+    assert {"checked", "twice"} <= found.tags.keys()
+    assert [metric.key for metric in found.metrics or []] == ["late"]
 
 
 def test_a_search_takes_the_provisional_id_of_a_parent(durable: str) -> None:
