@@ -1,6 +1,7 @@
 """Where MLflow begins. It loads these whenever it is imported, so they import nothing before they are called."""
 
 import atexit
+import os
 import sys
 from typing import Any
 
@@ -44,12 +45,15 @@ def _settle_registry_uri() -> None:
 
     It asks in every fluent call, and where pyspark isn't installed each time tries to import it, which takes longer
     than all the rest of a journaled call. An empty address of a registry means that of the tracking store, too.
+    One that a program has named stays, also where it is that of the tracking store, which may change.
     """
     from importlib.util import find_spec
 
     import mlflow
 
-    if find_spec("pyspark") is None and mlflow.get_registry_uri() == mlflow.get_tracking_uri():
+    if os.environ.get("MLFLOW_REGISTRY_URI") or "pyspark" in sys.modules or find_spec("pyspark") is not None:
+        return
+    if mlflow.get_registry_uri() == mlflow.get_tracking_uri():
         mlflow.set_registry_uri("")
 
 

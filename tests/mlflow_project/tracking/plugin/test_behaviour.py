@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -279,3 +280,23 @@ def test_the_registry_is_where_the_runs_are_or_where_the_program_says(
     assert mlflow.get_registry_uri() == other
     mlflow.set_tracking_uri(durable)
     assert mlflow.get_registry_uri() == durable
+
+
+def test_a_registry_that_is_named_stays_where_it_is(
+    durable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", durable)
+    monkeypatch.setattr("mlflow.tracking._model_registry.utils._registry_uri", None)
+    other = f"durable+sqlite:///{tmp_path}/other.db"
+    shutil.copyfile(tmp_path / "mlflow.db", tmp_path / "other.db")
+    mlflow.search_experiments()
+    mlflow.set_tracking_uri(other)
+    mlflow.search_experiments()
+    assert mlflow.get_registry_uri() == durable
+
+
+def test_a_program_may_have_put_something_in_the_place_of_spark(
+    durable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyspark", ModuleType("pyspark"))  # has no specification
+    mlflow.search_experiments()
