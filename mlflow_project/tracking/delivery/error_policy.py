@@ -38,6 +38,12 @@ def is_missing_endpoint(error: Exception) -> bool:
     return getattr(error, "error_code", None) == "ENDPOINT_NOT_FOUND" or "error code 404 != 200" in str(error)
 
 
+def is_missing_source(error: Exception) -> bool:
+    """Return whether a registry in a database says of a version's source that there is no such model."""
+    text = str(error)
+    return "Unable to fetch model from model URI source" in text and "not found" in text
+
+
 def may_be_transient(error: Exception) -> bool:
     """Return whether a permanent error may yet be none.
 

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_project.common.errors import DeliveryError, StoreError
 from mlflow_project.tracking.delivery.client import import_mlflow, open_client, open_repository, real_stores
-from mlflow_project.tracking.delivery.error_policy import describe_error, is_missing_endpoint, is_permanent
+from mlflow_project.tracking.delivery.error_policy import (
+    describe_error,
+    is_missing_endpoint,
+    is_missing_source,
+    is_permanent,
+)
 from mlflow_project.tracking.delivery.program_session import ProgramSession
 from mlflow_project.tracking.delivery.session import parent_folder
 from mlflow_project.tracking.delivery.uploader import BATCH_LIMITS, BATCH_SIZE, JournalUploader
@@ -135,7 +140,7 @@ class ProgramUploader(JournalUploader):
         except Exception as error:
             self._repeated = position
             final = getattr(error, "error_code", None) in _FINAL_CODES or is_missing_endpoint(error)
-            if not (final or is_permanent(error)):
+            if not (final or is_permanent(error) or is_missing_source(error)):
                 raise
             if position in self.outcomes:
                 self.outcomes[position] = error

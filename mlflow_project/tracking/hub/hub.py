@@ -18,6 +18,7 @@ from mlflow_project.tracking.delivery.client import (
     real_stores,
     request_timeout,
 )
+from mlflow_project.tracking.delivery.error_policy import describe_error
 from mlflow_project.tracking.hub.reachability import Reachability, is_answer, is_certain, require_port
 from mlflow_project.tracking.hub.run_log import RunLog
 from mlflow_project.tracking.hub.worker import Worker
@@ -296,7 +297,9 @@ class Hub:
             log.release()
         if left:
             runs = "1 journal" if len(left) == 1 else f"{len(left)} journals"
-            why = f" ({self.reachability.problem})" if self.reachability.problem else ""
+            problems = [describe_error(log.problem, self.uri) for log in left if log.problem is not None]
+            problem = self.reachability.problem or next(iter(problems), None)
+            why = f" ({problem})" if problem else ""
             _tell(
                 f"{runs} of this process not uploaded completely{why}; upload the rest with: mlflow-project sync"
             )

@@ -82,6 +82,10 @@ class Reachability:
         """Return whether an error is no answer, but one of the server or of the way to it."""
         return not is_answer(error) and not isinstance(error, ServiceError)
 
+    def is_absence(self, error: Exception) -> bool:
+        """Return whether an error says that there may be no server at all."""
+        return describe_error(error, self.uri).endswith(UNREACHABLE)
+
     def note_answer(self) -> None:
         self.problem = None
         self._answered = time.monotonic()

@@ -42,6 +42,8 @@ class RunLog:
         self.guard = threading.RLock()
         self.problem: Exception | None = None
         """Why the last attempt to upload this journal failed, where that isn't the server's matter."""
+        self.failures = 0
+        """How often in a row it failed."""
         self.retry_at = 0.0
         self.next_heartbeat = 0.0
         self.synced = -1

@@ -19,6 +19,7 @@ TICK_SECONDS = 1.0
 
 _STOP_SECONDS = 0.5
 _FIRST_PAUSE, _LONGEST_PAUSE, _HURRIED_PAUSE = 0.25, 8.0, 0.5
+_FAILURES, _LONGEST_RETRY = 3, 30.0
 
 
 class Worker:
@@ -157,13 +158,29 @@ class Worker:
                 self._notify()
                 if self._stopping.is_set():
                     return True
+            log.failures = 0
         except Exception as error:
             log.problem = error
+            log.failures += 1
+            pause = TICK_SECONDS
             if self._reachability.concerns_server(error):
-                self._reachability.note_failure(error)
-                return False
+                if not self._fails_alone(log, error):
+                    self._reachability.note_failure(error)
+                    return False
+                pause = min(2.0**log.failures, _LONGEST_RETRY)
             # Only of this journal: the others go on.
-            log.retry_at = time.monotonic() + TICK_SECONDS
+            log.retry_at = time.monotonic() + pause
+        return True
+
+    def _fails_alone(self, log: RunLog, error: Exception) -> bool:
+        """Return whether a server that refuses a journal, or fails at it time and again, answers other requests."""
+        if log.failures < _FAILURES or self._reachability.is_absence(error):
+            return False
+        try:
+            self._probe()
+        except Exception:
+            return False
+        self._reachability.note_answer()
         return True
 
     def _send_heartbeat(self, log: RunLog) -> bool:

@@ -8,10 +8,12 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2
 
 from mlflow_project.common.errors import JournalError
 from mlflow_project.tracking.hub import hub as hubs
-from mlflow_project.tracking.hub import lifecycle
+from mlflow_project.tracking.hub import lifecycle, worker
+from mlflow_project.tracking.hub.reachability import Unreachable
 from mlflow_project.tracking.journal import local_runs, writer
 from tests.support.answering import Answer
 from tests.support.disk import Disk
@@ -69,6 +71,38 @@ def test_a_server_that_refuses_everything_is_told_of_once_and_the_program_goes_o
     assert words in lines[0]
     (run,) = local_runs.undelivered()
     assert run.pending == 3
+
+
+@pytest.mark.parametrize("code", ["INTERNAL_ERROR", "PERMISSION_DENIED"])
+def test_what_the_server_fails_at_every_time_holds_up_nothing_else(
+    code: str, durable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mlflow.search_experiments()
+    (hub,) = lifecycle.hubs()
+
+    def fail(*_: object, **__: object) -> None:
+        raise MlflowException("broken here", getattr(databricks_pb2, code))
+
+    monkeypatch.setattr(hub.tracking, "set_experiment_tag", fail)
+    monkeypatch.setattr(worker, "_LONGEST_RETRY", 0.5)
+    mlflow.MlflowClient().set_experiment_tag("0", "a", "b")
+    (log,) = hub.pending()
+    assert hub.worker.wait(lambda: log.failures > worker._FAILURES + 2, 60)
+    assert not hub.reachability.is_down
+    mlflow.log_metric("loss", 1)
+    mlflow.end_run()
+    assert hub.worker.wait(lambda: hub.pending() == [log], 60)
+    assert mlflow.search_experiments()
+    lifecycle.finish(0)
+    told = capsys.readouterr().err
+    assert "1 journal of this process not uploaded completely (" in told
+    assert ("broken here" if code == "INTERNAL_ERROR" else "lacks a permission") in told
+
+
+def test_a_version_of_no_model_is_refused_at_once(durable: str) -> None:
+    with pytest.raises(MlflowException, match="not found") as error:
+        mlflow.register_model("models:/m-" + "0" * 32, "none")
+    assert not isinstance(error.value, Unreachable)
 
 
 def test_a_folder_that_cannot_be_written_is_told_when_the_run_begins(
