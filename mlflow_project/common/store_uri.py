@@ -31,7 +31,11 @@ def tracking_uri() -> str:
 
 def inner_uri(uri: str) -> str:
     """Return the address of a store without the prefix that makes any program's tracking durable."""
-    return uri.removeprefix(DURABLE)
+    if not uri.lower().startswith(DURABLE):
+        return uri
+    # MLflow takes a scheme in any case.
+    scheme, colon, rest = uri[len(DURABLE) :].partition(":")
+    return f"{scheme.lower()}{colon}{rest}"
 
 
 def absolute_uri(uri: str) -> str:

@@ -98,9 +98,7 @@ class RunLog:
 
     @property
     def values_position(self) -> int:
-        return (
-            self._uploader.session.cursor.position if self._uploader is not None else self._released_at
-        )
+        return self._uploader.session.cursor.position if self._uploader is not None else self._released_at
 
     @property
     def files_position(self) -> int:

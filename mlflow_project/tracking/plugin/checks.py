@@ -18,12 +18,20 @@ def check_address(store_uri: str) -> None:
         MlflowException: It doesn't.
     """
     uri = inner_uri(store_uri)
-    parts = urlsplit(uri)
-    if (parts.scheme in ("http", "https") and not parts.hostname) or not uri.partition(":")[2].strip("/"):
+    if not uri.partition(":")[2].strip("/") or (uri.startswith("http") and not _names_server(uri)):
         raise MlflowException(
             f"{redact(store_uri)} names no store; write durable+ and the address, as in durable+http://127.0.0.1:5000",
             INVALID_PARAMETER_VALUE,
         )
+
+
+def _names_server(uri: str) -> bool:
+    parts = urlsplit(uri)
+    try:
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and not any(letter.isspace() for letter in parts.netloc)
 
 
 def check_metric(metric: Any) -> None:

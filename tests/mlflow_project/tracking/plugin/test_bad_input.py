@@ -17,7 +17,7 @@ from mlflow_project.tracking.hub.reachability import Unreachable
 from mlflow_project.tracking.journal import local_runs, writer
 from tests.support.answering import Answer
 from tests.support.disk import Disk
-from tests.support.durable import end_program, use
+from tests.support.durable import deliver_all, end_program, use
 
 
 def log_something() -> str:
@@ -27,13 +27,30 @@ def log_something() -> str:
     return str(run.info.run_id)
 
 
-@pytest.mark.parametrize("uri", ["durable+http://", "durable+http:///path", "durable+sqlite:"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "durable+http://",
+        "durable+http:///path",
+        "durable+sqlite:",
+        "durable+http://127.0.0.1:port",
+        "durable+http://127.0.0.1:99999",
+        "durable+https://my host/path",
+    ],
+)
 def test_an_address_that_names_nothing_is_refused(
     uri: str, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(MlflowException, match=r"names no store; write durable\+ and the address"):
         mlflow.start_run()
+
+
+def test_a_scheme_may_be_written_in_any_case(durable: str) -> None:
+    mlflow.set_tracking_uri(durable.replace("durable+sqlite", "DURABLE+SQLite"))
+    log_something()
+    deliver_all()
+    assert len(mlflow.search_runs(["0"])) == 1
 
 
 @pytest.mark.parametrize(
