@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.utils import validation
 
@@ -52,11 +53,12 @@ class DurableRegistryStore(AbstractStore):
 
     def get_registered_model(self, name: str) -> RegisteredModel:
         hub = self._hub
-        hub.deliver(hub.registry_log)
+        delivered = hub.deliver(hub.registry_log)
         try:
             self._known[name] = hub.ask(lambda: hub.registry.get_registered_model(name))
-        except Unreachable:
-            if name not in self._known:
+        except MlflowException as error:
+            # It may wait for the files of an earlier version.
+            if name not in self._known or (delivered and not isinstance(error, Unreachable)):
                 raise
         return self._known[name]
 
@@ -73,13 +75,16 @@ class DurableRegistryStore(AbstractStore):
 
     def get_model_version_by_alias(self, name: str, alias: str) -> ModelVersion:
         hub = self._hub
-        hub.deliver(hub.registry_log)
+        own = self._aliases.get((name, alias))
+        if not hub.deliver(hub.registry_log) and own is not None:
+            # The files of a large model may take long, and the alias comes after them.
+            return self.get_model_version(name, own)
         try:
             return cast(ModelVersion, hub.ask(lambda: hub.registry.get_model_version_by_alias(name, alias)))
         except Unreachable:
-            if (name, alias) not in self._aliases:
+            if own is None:
                 raise
-            return self._pending_version(name, self._aliases[name, alias])
+            return self._pending_version(name, own)
 
     def update_registered_model(
         self, name: str, description: str, deployment_job_id: Any = None
@@ -102,6 +107,7 @@ class DurableRegistryStore(AbstractStore):
         self._call("set_registered_model_alias", {"name": name, "alias": alias, "version": str(version)})
 
     def delete_registered_model_alias(self, name: str, alias: str) -> None:
+        self._aliases.pop((name, alias), None)
         self._call("delete_registered_model_alias", {"name": name, "alias": alias})
 
     # Versions.

@@ -272,8 +272,8 @@ class DurableTrackingStore(AbstractStore):
         self, experiment_ids: Any, filter_string: str | None = None, *rest: Any, **named: Any
     ) -> Any:
         hub = self._hub
-        # What MLflow asks before it reads `runs:/<run ID>/<name>`.
-        named_so = re.fullmatch(r"name = '([^']*)'", filter_string or "")
+        # What MLflow asks before it reads `runs:/<run ID>/<name>`, or makes a model of this name the active one.
+        named_so = re.fullmatch(r"name ?= ?'([^']*)'", filter_string or "")
         hub.deliver() if named_so else hub.deliver_for_search()
         try:
             real = [runs.real_experiment_id(hub, str(each)) for each in experiment_ids]

@@ -13,8 +13,11 @@ import pytest
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
+from mlflow_project.tracking.delivery.program_uploader import ProgramUploader
 from mlflow_project.tracking.hub import lifecycle
+from mlflow_project.tracking.hub.hub import Hub
 from mlflow_project.tracking.journal import local_runs
+from mlflow_project.tracking.plugin import registry
 from tests.mlflow_project.tracking.plugin.programs import log_model
 from tests.support.durable import deliver_all, end_program, sync_to
 
@@ -158,6 +161,31 @@ def test_a_version_is_read_as_it_was_registered(place: Place) -> None:
     assert version.status == ("PENDING_REGISTRATION" if place.kind == "away" else "READY")
     folder = Path(mlflow.artifacts.download_artifacts("models:/doubling@champion"))
     assert (folder / "data" / "weights.bin").read_bytes() == b"weights"
+
+
+def test_an_alias_is_known_before_the_files_of_its_version_are_there(
+    durable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "VERSION_SECONDS", 0)
+    monkeypatch.setattr(ProgramUploader, "step_files", lambda self: False)  # large ones
+    monkeypatch.setattr(Hub, "wait", lambda self, done, seconds=0.0: bool(done()))
+    with mlflow.start_run():
+        version = log_model(registered_model_name="doubling").registered_model_version
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias("doubling", "champion", version)
+    found = client.get_model_version_by_alias("doubling", "champion")
+    assert (str(found.version), found.status) == (str(version), "PENDING_REGISTRATION")
+    folder = Path(mlflow.artifacts.download_artifacts("models:/doubling@champion"))
+    assert (folder / "data" / "weights.bin").read_bytes() == b"weights"
+    client.delete_registered_model_alias("doubling", "champion")
+    with pytest.raises(MlflowException):
+        client.get_model_version_by_alias("doubling", "champion")
+
+
+def test_a_model_becomes_the_active_one_by_its_name(place: Place) -> None:
+    model = mlflow.set_active_model(name="agent")
+    assert mlflow.set_active_model(name="agent").model_id == model.model_id
+    mlflow.clear_active_model()
 
 
 def wrong_calls() -> list[Callable[[], object]]:
