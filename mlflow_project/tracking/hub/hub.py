@@ -262,6 +262,11 @@ class Hub:
             seconds,
         )
 
+    def deliver_experiments(self) -> None:
+        """Wait until what was logged to experiments is uploaded, or for a short while."""
+        if self._registry is not None:
+            self.deliver(self._registry)
+
     def deliver_for_search(self) -> None:
         """Wait until all is uploaded: a short while for a server that is away, longer for one that takes it."""
         if self.reachability.is_down:

@@ -77,6 +77,7 @@ class DurableTrackingStore(AbstractStore):
 
     def get_experiment(self, experiment_id: str) -> Any:
         hub = self._hub
+        hub.deliver_experiments()
         promise = hub.promised_experiment(experiment_id)
         try:
             if promise is None:
@@ -98,6 +99,7 @@ class DurableTrackingStore(AbstractStore):
 
     def get_experiment_by_name(self, experiment_name: str) -> Any:
         hub = self._hub
+        hub.deliver_experiments()
         try:
             found = hub.ask(lambda: hub.tracking.get_experiment_by_name(experiment_name))
             if found is not None:

@@ -119,6 +119,16 @@ def test_search_runs_finds_what_was_just_logged(durable: str) -> None:
         mlflow.MlflowClient("durable+http://127.0.0.1:9/none").search_runs(["0"])
 
 
+def test_an_experiment_is_read_with_its_new_tags(durable: str) -> None:
+    made = mlflow.set_experiment("tagged")
+    mlflow.set_experiment_tags({"team": "a", "stage": "b"})
+    assert mlflow.get_experiment(made.experiment_id).tags.items() >= {"team": "a", "stage": "b"}.items()
+    mlflow.set_experiment_tag("team", "c")
+    found = mlflow.get_experiment_by_name("tagged")
+    assert found is not None
+    assert found.tags["team"] == "c"
+
+
 def test_artifacts_are_listed_and_read(place: Place) -> None:
     with mlflow.start_run() as run:
         mlflow.log_text("hello", "texts/a.txt")
