@@ -162,24 +162,24 @@ class TrainingConfig:
             return None
         return (net_source.class_name(self.model) if self.model_source else self.model), self.model_source
 
-    def for_training_set(self, images: int, validation_size: int | None = None) -> "TrainingConfig":
-        """Return the configuration with its `validation_size` resolved for a training set of `images`.
-
-        validation_size: instead of the configuration's own, where it is not None.
-        """
-        size = self.validation_size if validation_size is None else validation_size
+    def for_training_set(self, images: int) -> "TrainingConfig":
+        """Return the configuration with its `validation_size` resolved for a training set of `images`."""
+        size = self.validation_size
         if size is None:
             size = min(VALIDATION_SIZE, images // SMALL_VALIDATION_SHARE)
-        left = images - size
         _require(
-            left > 0,
+            images > size,
             f"validation_size is {size} but the training set has {images} images; leave some to train on",
         )
-        _require(
-            self.batch_size <= left,
-            f"batch_size is {self.batch_size} but only {left} images are trained on; it must not be larger",
-        )
+        self.check_trained_on(images - size)
         return dataclasses.replace(self, validation_size=size)
+
+    def check_trained_on(self, images: int) -> None:
+        """Raise ConfigurationError where so many `images` to train on are no whole batch."""
+        _require(
+            self.batch_size <= images,
+            f"batch_size is {self.batch_size} but only {images} images are trained on; it must not be larger",
+        )
 
 
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}

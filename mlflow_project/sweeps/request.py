@@ -86,7 +86,9 @@ class SweepPreview:
         if speed is None:
             return None
         trials = sum(len(job.trials) for job in self.plan.jobs)
-        images = self.dataset.training_images - (config.validation_size or 0)
+        images = self.dataset.training_images
+        if self.dataset.validation_images is None:
+            images -= config.validation_size or 0
         return self.plan.seconds(speed, images, self.request.workers) + trials * COMPLETION_SECONDS
 
 

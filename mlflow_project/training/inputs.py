@@ -228,7 +228,7 @@ def resolve_validation_size(config: TrainingConfig, dataset: DatasetInfo) -> Tra
             f"validation_size is {config.validation_size}, but {dataset.name} has a validation part of its own, of "
             f"{plural(own, 'image')}; leave it out, or give 0 to train without"
         )
-    config.for_training_set(dataset.training_images, 0)
+    config.check_trained_on(dataset.training_images)
     return dataclasses.replace(config, validation_size=own)
 
 

@@ -73,8 +73,9 @@ def check_class_names(place: object, names: Sequence[str], least: int = MIN_CLAS
         problem = _name_problem(name)
         if problem:
             raise DataError(f"{place}: the class name {name[:40]!r} {problem}; rename the class")
-        same = seen.setdefault(name.casefold(), name)
-        if same is not name:
+        same = seen.get(name.casefold())
+        seen[name.casefold()] = name
+        if same is not None:
             twice = "is there twice" if same == name else f"differs from {same!r} only in case"
             raise DataError(f"{place}: the class name {name!r} {twice}; rename one of the two, or merge them")
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from hw2.common.errors import ConfigurationError
 from hw2.data import catalog
 from hw2.training.config import TrainingConfig
 from mlflow_project.training import inputs
 from mlflow_project.training.progress import ProgressListener
+from tests.mlflow_project.any_images import digit_npz
 from tests.support.tiny import TEST, TRAIN, make_tiny
 
 LAYOUTS = ("{set}/raw", "raw", ".")
@@ -93,3 +95,11 @@ def test_without_validation_images_both_halves_of_the_training_set_must_suffice(
     inputs.load(TrainingConfig(dataset=data, validation_size=0))
     assert inputs.score_problem(200, 0) == ""
     assert inputs.score_problem(199, 0).startswith("99 held-out images")
+
+
+def test_patience_waits_for_the_validation_part_that_a_set_has_of_its_own(tmp_path: Path) -> None:
+    config = TrainingConfig(dataset=str(digit_npz(tmp_path)[0]), patience=2, batch_size=600)
+    resolved, dataset = inputs.resolve_inputs(config)
+    assert (resolved.validation_size, dataset.training_images) == (100, 600)
+    with pytest.raises(ConfigurationError, match="batch_size is 601 but only 600 images are trained on"):
+        inputs.resolve_inputs(dataclasses.replace(config, batch_size=601))

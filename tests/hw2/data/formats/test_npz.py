@@ -47,6 +47,10 @@ def test_names_stand_beside_the_file_and_labels_may_run_from_1(tmp_path: Path) -
     (tmp_path / "classes.txt").write_text("red\ngreen\n", encoding="utf-8")
     with pytest.raises(DataError, match="found labels from 1 to 3, expected 2 classes as named"):
         load_dataset(str(tmp_path / "a.npz"))
+    for name in ("red", "b"):  # Python keeps a text of one character once: equal and the same
+        (tmp_path / "classes.txt").write_text(f"{name}\ngreen\n{name}\n", encoding="utf-8")
+        with pytest.raises(DataError, match=f"the class name '{name}' is there twice"):
+            load_dataset(str(tmp_path / "a.npz"))
     (tmp_path / "classes.txt").write_text("red\ngreen/blue\ncyan\n", encoding="utf-8")
     with pytest.raises(DataError, match="'green/blue' has a slash"):
         load_dataset(str(tmp_path / "a.npz"))
