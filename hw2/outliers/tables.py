@@ -158,6 +158,14 @@ class LabelMatches:
         )
 
 
+def example_indices(image_set: ImageSet, count: int) -> list[int]:
+    """Choose the images that are shown one by one: the first, or all over a set in its classes' order."""
+    count = min(count, len(image_set))
+    if np.any(np.diff(image_set.labels.numpy()) < 0):
+        return list(range(count))
+    return [round(place) for place in np.linspace(0, len(image_set) - 1, count)]
+
+
 def outlier_table(
     evaluations: Mapping[str, Evaluation],
     image_set: ImageSet,

@@ -1,5 +1,6 @@
 """The report's sections about what was done: data, split, configurations, net, and each model's training."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hw2.common.formatting import format_percent, format_ratio, join_names, plural
+from hw2.common.image_spec import STUDY
 from hw2.data.catalog import SAMPLE_SUFFIX
 from hw2.models.net_source import BASE, class_name
 from mlflow_project.analysis.run_selection import IDENTITY
@@ -117,8 +119,20 @@ def image_form(data: ReportData) -> str:
     frame = data.frame(data.runs[0].run_id, Path(LAYERS_TABLE).stem)
     if frame is None or _is_study_set(data.runs[0]):
         return "28 × 28 grey values, 0 to 255"
-    channels, height, width = str(frame["shape"].iloc[0]).split(" x ")
-    return f"{width} × {height} {'grey values' if channels == '1' else 'pixels in color'}, 0 to 255"
+    channels, height, width = _shape(frame)
+    return f"{width} × {height} {'grey values' if channels == 1 else 'pixels in color'}, 0 to 255"
+
+
+def image_bytes(data: ReportData) -> int:
+    """Count the bytes that one image takes in memory, with its label."""
+    frame = data.frame(data.runs[0].run_id, Path(LAYERS_TABLE).stem)
+    shape = STUDY.shape if frame is None or _is_study_set(data.runs[0]) else _shape(frame)
+    return math.prod(shape) + 1
+
+
+def _shape(layers: pd.DataFrame) -> tuple[int, ...]:
+    """The channels, height and width of an image, as the first of a net's layers is given it."""
+    return tuple(map(int, str(layers["shape"].iloc[0]).split(" x ")))
 
 
 def parts_of_data(data: ReportData) -> list[DatasetInputInfo]:

@@ -146,6 +146,7 @@ def _content(
         "total": model_sections.total_images(runs[0]),
         "study_data": reference_study.StudyData() if study else None,
         "image_form": model_sections.image_form(data),
+        "image_bytes": model_sections.image_bytes(data),
         "classes": model_sections.class_table(data),
         "examples": model_sections.examples(data),
         "split": model_sections.split(data),

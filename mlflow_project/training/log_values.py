@@ -243,9 +243,8 @@ def render_plots(
     table = confusion_table(matrix, test.classes, test.classes)
     yield "confusion_matrix", table, figures.png(figures.confusion_matrix(table))
     rejected = assessment.rejected(assessment.outlier_scores)
-    table = figures.outlier_table(
-        {MODEL: assessment.outliers}, outliers, range(min(EXAMPLES, len(outliers))), {MODEL: rejected}
-    )
+    shown = figures.example_indices(outliers, EXAMPLES)
+    table = figures.outlier_table({MODEL: assessment.outliers}, outliers, shown, {MODEL: rejected})
     yield "outlier_predictions", table, figures.png(figures.outlier_predictions(table, outliers))
     table = figures.examples_table(dataset.train)
     yield "dataset_examples", table, figures.png(figures.dataset_examples(table, dataset.train))

@@ -1,11 +1,13 @@
 """Any small images go from training through comparison, report, outlier test and prediction to serving."""
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -39,6 +41,7 @@ def test_a_set_goes_through_every_command(
     carry_out(capsys, "report", "--models", "1,2", "--name", name, "--output", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert expected.classes[-1] in page
+    assert f"with its label</th><td>{math.prod(expected.shape) + 1:,}</td>" in page
     if expected.classes != tuple("0123456789"):
         assert "digit" not in page.lower()
     assert ("too few images" in page) != expected.scored
@@ -58,6 +61,8 @@ def assert_stored(run_id: str, classes: tuple[str, ...], folder: Path) -> None:
     )
     assert stored.classes == classes
     assert stored.logits.shape[1] == len(classes)
+    shown = pd.read_csv(client.download_artifacts(run_id, "tables/outlier_predictions.csv", str(folder)))
+    assert shown["class"].nunique() > 1
     tables = {item.path for item in client.list_artifacts(run_id, "tables")}
     named = {"tables/class_accuracy.csv", "tables/largest_confusions.csv"}
     assert tables & named == (set() if classes == tuple("0123456789") else named)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from hw2.data.image_set import ImageSet
 from hw2.evaluation.metrics import wilson_interval
 from hw2.outliers.tables import (
     DEFAULT_SCORE,
@@ -16,6 +18,7 @@ from hw2.outliers.tables import (
     ScoredEvaluation,
     disagreements,
     ensemble_scores,
+    example_indices,
     metrics_table,
     thresholds_table,
 )
@@ -101,3 +104,20 @@ def test_one_model_has_no_score_together() -> None:
 def test_matches_are_said_beside_what_a_blind_guess_does(matches: list[bool], message: str) -> None:
     tables = [pd.DataFrame({"matches": part}) for part in (matches[:10], matches[10:])]
     assert str(LabelMatches.of(tables)).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("labels", "count", "expected"),
+    [
+        ([0, 0, 0, 1, 1, 1, 2, 2, 2], 3, [0, 4, 8]),
+        ([0, 0, 1, 1], 9, [0, 1, 2, 3]),
+        ([0, 1], 1, [0]),
+        ([2, 0, 1, 0, 0], 3, [0, 1, 2]),
+    ],
+)
+def test_images_that_lie_class_by_class_are_shown_from_all_over_the_set(
+    labels: list[int], count: int, expected: list[int]
+) -> None:
+    images = torch.zeros(len(labels), 8, 8, dtype=torch.uint8)
+    image_set = ImageSet("some", "test", images, torch.tensor(labels), ("a", "b", "c"), "here")
+    assert example_indices(image_set, count) == expected
