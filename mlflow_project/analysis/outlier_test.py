@@ -17,7 +17,7 @@ from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.common.signals import GracefulShutdown
 from mlflow_project.registry.registered_model import LoadedModel, RegisteredModel
 from mlflow_project.registry.stored_runs import RunRecord, fetch_or_none
-from mlflow_project.registry.versions import SEARCHABLE, Version
+from mlflow_project.registry.versions import Version
 from mlflow_project.tracking.active_run import ActiveRun
 from mlflow_project.tracking.delivery.client import artifact_exists, mlflow_errors
 from mlflow_project.tracking.experiment import experiment_name
@@ -88,8 +88,7 @@ def run_outlier_test(
                     f"{name} has no outlier score of its own: it had too few images to fit one on"
                 )
         for name, version in versions.items():
-            config = " ".join(f"{key}={version.tags[key]}" for key in SEARCHABLE if key in version.tags)
-            listener.info(f"{name}: {version.name} version {version.number}, {config}")
+            listener.info(f"{name}: {version.name} version {version.number}, {version.configuration}")
         with (
             tempfile.TemporaryDirectory(prefix="outliers-") as scratch,
             ActiveRun.create(
@@ -281,7 +280,7 @@ def _evaluate_models(
         name: figures.outlier_table(
             {model: judged.evaluation for model, judged in outliers[name].items()},
             image_set,
-            range(min(examples, len(image_set))),
+            outlier_tables.example_indices(image_set, examples),
             {model: judged.rejected for model, judged in outliers[name].items()},
         )
         for name, image_set in outlier_sets.items()

@@ -49,6 +49,16 @@ class Version:
         return f"{', '.join(self.aliases) or name} ({config})" if config else name
 
     @property
+    def configuration(self) -> str:
+        """What it can be looked up by, and every other option of its training that isn't the default."""
+        others = {"optimizer", "momentum", *LATER}
+        return " ".join(
+            f"{key}={value}"
+            for key, value in self.tags.items()
+            if key in SEARCHABLE or (key in others and value != str(DEFAULTS[key]))
+        )
+
+    @property
     def is_of_sample(self) -> bool:
         """Whether it was trained on a bundled sample, which is no measure of a model on full data."""
         return self.tags.get("dataset", "").endswith(SAMPLE_SUFFIX)

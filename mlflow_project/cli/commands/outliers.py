@@ -21,7 +21,10 @@ INSTEAD = "max_softmax"
 """Of the published scores, the one that is shown of a model without a score of its own."""
 MOST_EXAMPLES = 100  # one figure shows them all
 _THRESHOLD_COLUMNS = ("digits_kept", "accuracy_on_kept", "outliers_rejected")
-_TABLE_COLUMNS = ("outliers", "model", "auroc", "outliers_accepted", *_THRESHOLD_COLUMNS, "matched")
+_MATCHED = "matched"
+_TABLE_COLUMNS = (
+    *("outliers", "model", "auroc", "outliers_accepted", "inliers_kept", *_THRESHOLD_COLUMNS[1:], _MATCHED),
+)
 
 
 @click.command(short_help="Evaluate registered models on outlier images.")
@@ -106,7 +109,9 @@ def _report(result: "OutlierTest", format_: str) -> int:
     from mlflow_project.tracking.journal.delivery_status import pending_warning, require_taken
 
     if format_ == "table":
-        print_rows(_summary(result), format_, _TABLE_COLUMNS)
+        rows = _summary(result)
+        columns = [name for name in _TABLE_COLUMNS if name != _MATCHED or any(name in row for row in rows)]
+        print_rows(rows, format_, columns)
     else:
         print_rows(_all(result), format_)
     if result.matches is not None:
@@ -154,8 +159,9 @@ def _summary(result: "OutlierTest") -> list[dict[str, Any]]:
                 name: format_ci(*(at_threshold[f"{name}{end}"] for end in ("", "_low", "_high")))
                 for name in _THRESHOLD_COLUMNS
             }
+            row["inliers_kept"] = row.pop("digits_kept")  # to people; to programs it keeps its name
             if "matches" in examples and len(result.outlier_sets[row["outliers"]].classes) == 10:
-                row["matched"] = f"{int(examples['matches'].sum())} of {len(examples)}"
+                row[_MATCHED] = f"{int(examples['matches'].sum())} of {len(examples)}"
         elif row["model"] == ENSEMBLE:
             row["model"] = f"together: {row['score']}"
         elif row["score"] == INSTEAD and result.models[row["model"]].detector is None:

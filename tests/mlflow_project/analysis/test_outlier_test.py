@@ -72,7 +72,8 @@ def test_two_models_and_two_sets_are_one_run(
 @pytest.mark.usefixtures("registered")
 def test_the_table_gives_each_share_with_its_interval(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["outliers", "--outliers", "inverted"]) == 0
-    _, _, row = capsys.readouterr().out.splitlines()
+    heading, _, row = capsys.readouterr().out.splitlines()
+    assert heading.split()[-4:] == ["inliers_kept", "accuracy_on_kept", "outliers_rejected", "matched"]
     assert len(re.findall(r"[\d.]+ % \([\d.]+ to [\d.]+\)", row)) == 3
 
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow_project.cli import main
 from mlflow_project.common.errors import RegistryError, UsageError
 from mlflow_project.registry.registered_model import RegisteredModel
-from mlflow_project.registry.versions import VersionFilter, split_models
+from mlflow_project.registry.versions import Version, VersionFilter, split_models
 from mlflow_project.tracking.delivery.client import connect
 from tests.support.registered import Registered
 
@@ -308,3 +308,10 @@ def test_an_accuracy_that_is_no_number_is_none(registry: RegisteredModel) -> Non
 def test_an_alias_that_is_moved_is_looked_up_anew(registry: RegisteredModel, registered: Registered) -> None:
     MlflowClient(registered.uri).set_registered_model_alias(registered.name, "champion", "3")
     assert registry.resolve("champion").number == 3
+
+
+def test_a_version_is_described_by_all_that_sets_its_training_apart() -> None:
+    tags = {"lr": "0.1", "epochs": "2", "batch_size": "64", "warmup": "100", "seed": "0", "optimizer": "sgd"}
+    others = {"momentum": "0.9", "nesterov": "False", "schedule": "cosine", "dataset": "leaves"}
+    version = Version(name="leaves", number=1, run_id="", created_ms=0, tags=tags | others)
+    assert version.configuration == "lr=0.1 epochs=2 batch_size=64 seed=0 momentum=0.9 schedule=cosine"
