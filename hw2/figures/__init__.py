@@ -11,11 +11,11 @@ from hw2.figures.scores import accuracy_against_coverage, outlier_scores, roc_cu
 from hw2.figures.search import search_curves, search_importance, search_parameters, search_spending
 from hw2.figures.style import png
 from hw2.outliers.curves import outlier_scores_table, roc_table
-from hw2.outliers.tables import example_indices, outlier_matrix_table, outlier_table
+from hw2.outliers.tables import outlier_matrix_table, outlier_table
 
 __all__ = [
     "accuracy_against_coverage", "accuracy_intervals", "confusion_matrices", "confusion_matrix",
-    "dataset_examples", "example_indices", "examples_table", "loss_curve", "outlier_matrix", "outlier_matrix_table",
+    "dataset_examples", "examples_table", "loss_curve", "outlier_matrix", "outlier_matrix_table",
     "outlier_predictions", "outlier_scores", "outlier_scores_table", "outlier_table", "pareto", "png",
     "probability_vectors", "reliability", "roc_curves", "roc_table", "search_curves", "search_importance",
     "search_parameters", "search_spending", "seed_accuracies",

@@ -23,6 +23,7 @@ from hw2.evaluation.predictions import write_predictions
 from hw2.models.base_cnn import BaseCNN
 from hw2.models.net import Net
 from hw2.outliers.assessment import Assessment
+from hw2.outliers.tables import example_indices
 from hw2.training.config import LATER, TrainingConfig, without_later_defaults
 from hw2.training.early_stopping import kept_result
 from hw2.training.fingerprint import config_hash, fingerprint, hash_sources
@@ -243,7 +244,7 @@ def render_plots(
     table = confusion_table(matrix, test.classes, test.classes)
     yield "confusion_matrix", table, figures.png(figures.confusion_matrix(table))
     rejected = assessment.rejected(assessment.outlier_scores)
-    shown = figures.example_indices(outliers, EXAMPLES)
+    shown = example_indices(outliers, EXAMPLES)
     table = figures.outlier_table({MODEL: assessment.outliers}, outliers, shown, {MODEL: rejected})
     yield "outlier_predictions", table, figures.png(figures.outlier_predictions(table, outliers))
     table = figures.examples_table(dataset.train)

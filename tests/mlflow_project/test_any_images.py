@@ -15,9 +15,13 @@ from hw2.evaluation.predictions import read_predictions
 from tests.mlflow_project.any_images import KINDS, carry_out
 
 SHORT = ("--batch-size", "20", "--threads", "1", "--precision", "float32", "--epochs", "1", "--warmup", "0")
+QUICK = ("8 x 8 digits in an npz", "30 and 300 images")
+"""With an outlier score and without; the others are campaigns."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.campaign) for kind in KINDS]
+)
 @pytest.mark.usefixtures("store")
 def test_a_set_goes_through_every_command(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
