@@ -115,23 +115,21 @@ def _is_study_set(run: RunRecord) -> bool:
 
 
 def image_form(data: ReportData) -> str:
-    """Say what one image is, by the table of the net's layers where it isn't one of the study's."""
-    frame = data.frame(data.runs[0].run_id, Path(LAYERS_TABLE).stem)
-    if frame is None or _is_study_set(data.runs[0]):
-        return "28 × 28 grey values, 0 to 255"
-    channels, height, width = _shape(frame)
+    """Say what one image is."""
+    channels, height, width = _image_shape(data)
     return f"{width} × {height} {'grey values' if channels == 1 else 'pixels in color'}, 0 to 255"
 
 
 def image_bytes(data: ReportData) -> int:
     """Count the bytes that one image takes in memory, with its label."""
-    frame = data.frame(data.runs[0].run_id, Path(LAYERS_TABLE).stem)
-    shape = STUDY.shape if frame is None or _is_study_set(data.runs[0]) else _shape(frame)
-    return math.prod(shape) + 1
+    return math.prod(_image_shape(data)) + 1
 
 
-def _shape(layers: pd.DataFrame) -> tuple[int, ...]:
-    """The channels, height and width of an image, as the first of a net's layers is given it."""
+def _image_shape(data: ReportData) -> tuple[int, ...]:
+    """Return channels, height and width, by the table of the net's layers where the images aren't the study's."""
+    layers = data.frame(data.runs[0].run_id, Path(LAYERS_TABLE).stem)
+    if layers is None or _is_study_set(data.runs[0]):
+        return 1, *STUDY.shape
     return tuple(map(int, str(layers["shape"].iloc[0]).split(" x ")))
 
 

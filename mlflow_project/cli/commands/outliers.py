@@ -22,9 +22,8 @@ INSTEAD = "max_softmax"
 MOST_EXAMPLES = 100  # one figure shows them all
 _THRESHOLD_COLUMNS = ("digits_kept", "accuracy_on_kept", "outliers_rejected")
 _MATCHED = "matched"
-_TABLE_COLUMNS = (
-    *("outliers", "model", "auroc", "outliers_accepted", "inliers_kept", *_THRESHOLD_COLUMNS[1:], _MATCHED),
-)
+_SUMMARY_COLUMNS = ("outliers", "model", "auroc", "outliers_accepted")
+_TABLE_COLUMNS = (*_SUMMARY_COLUMNS, "inliers_kept", *_THRESHOLD_COLUMNS[1:], _MATCHED)
 
 
 @click.command(short_help="Evaluate registered models on outlier images.")

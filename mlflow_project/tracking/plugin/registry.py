@@ -57,7 +57,7 @@ class DurableRegistryStore(AbstractStore):
         try:
             self._known[name] = hub.ask(lambda: hub.registry.get_registered_model(name))
         except MlflowException as error:
-            # It may wait for the files of an earlier version.
+            # It may wait for the files of a version before it.
             if name not in self._known or (delivered and not isinstance(error, Unreachable)):
                 raise
         return self._known[name]

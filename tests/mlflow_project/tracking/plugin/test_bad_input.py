@@ -111,9 +111,9 @@ def test_what_the_server_fails_at_every_time_holds_up_nothing_else(
     assert hub.worker.wait(lambda: hub.pending() == [log], 60)
     assert mlflow.search_experiments()
     lifecycle.finish(0)
-    told = capsys.readouterr().err
-    assert "1 journal of this process not uploaded completely (" in told
-    assert ("broken here" if code == "INTERNAL_ERROR" else "lacks a permission") in told
+    message = capsys.readouterr().err
+    assert "1 journal of this process not uploaded completely (" in message
+    assert ("broken here" if code == "INTERNAL_ERROR" else "lacks a permission") in message
 
 
 def test_a_version_of_no_model_is_refused_at_once(durable: str) -> None:
