@@ -56,6 +56,8 @@ class Hub:
         """What the process from which this one was forked knew of its runs."""
         self.seen_experiments: dict[str, Any] = {}
         """Experiments that the server has named, by ID."""
+        self.deleted_runs: set[str] = set()
+        """Runs that this process has deleted: what it would log to them could not be delivered."""
         self._logs: list[RunLog] = []
         self._by_run: dict[str, RunLog] = {}
         self._by_model: dict[str, tuple[RunLog, str]] = {}

@@ -57,6 +57,19 @@ def check_batch(
     return metrics, params, tags
 
 
+def check_active(run_id: str, lifecycle_stage: str) -> None:
+    """Check that a run isn't deleted.
+
+    Raises:
+        MlflowException: It is.
+    """
+    if lifecycle_stage != "active":
+        raise MlflowException(
+            f"The run {run_id} must be in the 'active' state. Current state is {lifecycle_stage}.",
+            INVALID_PARAMETER_VALUE,
+        )
+
+
 def check_unchanged(run_id: str, params: Sequence[Any], known: Mapping[str, str], *, one: bool) -> list[Any]:
     """Return the parameters that are new.
 

@@ -17,7 +17,7 @@ from mlflow_project.tracking.journal.entities import RunEnded
 from mlflow_project.tracking.journal.format import Cursor, Entry
 from mlflow_project.tracking.journal.state_dir import runs_folder
 from mlflow_project.tracking.plugin import answers
-from mlflow_project.tracking.plugin.checks import run_name_of
+from mlflow_project.tracking.plugin.checks import check_active, run_name_of
 from mlflow_project.tracking.programs import ids
 from mlflow_project.tracking.programs.ids import Promise, is_provisional
 from mlflow_project.tracking.programs.record import RunRecord
@@ -73,10 +73,19 @@ def log_of(hub: Hub, run_id: str) -> RunLog:
     """Return the journal to which this process writes what it logs to a run.
 
     Raises:
-        MlflowException: There is no such run.
+        MlflowException: There is no such run, or it is deleted.
     """
+    if run_id in hub.deleted_runs:
+        check_active(run_id, "deleted")
     log = hub.find_log(run_id)
     return log if log is not None else _adopt(hub, run_id)
+
+
+def ids_of(hub: Hub, run_id: str) -> set[str]:
+    """Return all IDs by which a program may know a run."""
+    log = hub.find_log(run_id)
+    known = {run_id} if log is None else {run_id, log.run_id, log.header.provisional_id}
+    return {each for each in known if each}
 
 
 def _adopt(hub: Hub, run_id: str) -> RunLog:
@@ -90,13 +99,7 @@ def _adopt(hub: Hub, run_id: str) -> RunLog:
             return _begin_addition(hub, run_id, inherited)
         try:
             run = _read(hub, run_id)
-            if run.info.lifecycle_stage != "active":
-                from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-
-                raise MlflowException(
-                    f"The run {run_id} must be in the 'active' state. Current state is {run.info.lifecycle_stage}.",
-                    INVALID_PARAMETER_VALUE,
-                )
+            check_active(run_id, run.info.lifecycle_stage)
             record = answers.record_of(run)
         except Unreachable:
             # Whether it exists shows when this is uploaded.

@@ -149,6 +149,14 @@ class DurableTrackingStore(AbstractStore):
         log.sync()
         return runs.local_run(hub, log, run_id).info
 
+    def delete_run(self, run_id: str) -> None:
+        _straight("delete_run")(self, run_id)
+        self._hub.deleted_runs |= runs.ids_of(self._hub, run_id)
+
+    def restore_run(self, run_id: str) -> None:
+        _straight("restore_run")(self, run_id)
+        self._hub.deleted_runs -= runs.ids_of(self._hub, run_id)
+
     def log_metric(self, run_id: str, metric: Metric) -> None:
         checks.check_metric(metric)
         runs.log_of(self._hub, run_id).append(_point(metric))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 
@@ -189,3 +190,41 @@ def test_a_server_cannot_store_into_a_durable_address(tmp_path: Path) -> None:
         "Error: a server can't store into durable+sqlite://...: durable+ is for the programs that log; "
         "give the server the address without it"
     )
+
+
+def raised_by_a_deleted_run(client: mlflow.MlflowClient, run_id: str) -> list[str]:
+    raised = []
+    for call in (
+        lambda: client.log_metric(run_id, "loss", 2, step=1),
+        lambda: client.log_param(run_id, "lr", 1),
+        lambda: client.set_tag(run_id, "by", "me"),
+        lambda: client.set_terminated(run_id),
+    ):
+        with pytest.raises(MlflowException) as error:
+            call()
+        raised.append(f"{error.value.error_code}: {error.value}".replace(run_id, "<run>"))
+    return raised
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["active", "ended"])
+def test_a_deleted_run_takes_nothing_until_it_is_restored(durable: str, store: str, ended: bool) -> None:
+    client = mlflow.MlflowClient()
+    run_id = client.create_run("0").info.run_id
+    client.log_metric(run_id, "loss", 1, step=0)
+    if ended:
+        client.set_terminated(run_id)
+        deliver_all()
+        (hub,) = lifecycle.hubs()
+        assert hub.wait(lambda: not hub._by_run)  # the run is let go
+    client.delete_run(run_id)
+    assert client.get_run(run_id).info.lifecycle_stage == "deleted"
+    found = mlflow.MlflowClient(store, store)
+    (run,) = found.search_runs(["0"], run_view_type=ViewType.DELETED_ONLY)
+    plain = raised_by_a_deleted_run(found, run.info.run_id)
+    assert raised_by_a_deleted_run(client, run_id) == plain
+    client.restore_run(run_id)
+    client.log_metric(run_id, "loss", 3, step=2)
+    client.set_terminated(run_id)
+    deliver_all()
+    assert found.get_run(run.info.run_id).info.status == "FINISHED"
+    assert [point.value for point in found.get_metric_history(run.info.run_id, "loss")] == [1, 3]
