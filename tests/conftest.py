@@ -4,6 +4,7 @@ import errno
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import sys
@@ -20,6 +21,10 @@ LACKING = ("no GPU", "this processor doesn't compute in bfloat16")
 IN_CI = os.environ.get("CI") == "true"
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
+
+# Where this was started with interrupts ignored, as in the background of a script, so would be all that tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline would make a property fail where the machine is busy.
 hypothesis.settings.register_profile("here", deadline=None)
