@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hw2.common.constants import IMAGE_SIZE
 from hw2.common.errors import DataError
+from hw2.common.formatting import join_names
 from hw2.common.image_spec import ImageSpec, measure
 from hw2.data.files import has_idx_files, listing, read_any
 from hw2.data.formats.archives import ARCHIVES
@@ -130,9 +131,11 @@ def from_raw(raw: RawDataset) -> Dataset:
         sets[part] = ImageSet(raw.name, part, *tensors, raw.arrays.classes, raw.source)
         if part in raw.sha256:
             sets[part].__dict__["sha256"] = raw.sha256[part]  # as the cached property would
-    return Dataset(
-        raw.name, sets["train"], sets["test"], raw.is_sample, sets.get("validation"), raw.arrays.notes
-    )
+    notes, untested = raw.arrays.notes, raw.arrays.untested_classes
+    if untested:
+        some = join_names([*untested[:3], *([f"{len(untested) - 3} more"] if len(untested) > 3 else [])])
+        notes = (*notes, f"no test image of {some}, whose accuracy stays unknown")
+    return Dataset(raw.name, sets["train"], sets["test"], raw.is_sample, sets.get("validation"), notes)
 
 
 def load_split(

@@ -29,6 +29,12 @@ class ImageArrays:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def untested_classes(self) -> list[str]:
+        """The classes without a test image, of which no accuracy can be given."""
+        counts = np.bincount(self.parts["test"][1], minlength=len(self.classes))
+        return [name for name, count in zip(self.classes, counts, strict=True) if count == 0]
+
 
 def check_same_size(place: object, parts: Mapping[str, Part]) -> None:
     """Raise DataError where the parts' images differ in size or color."""

@@ -1,7 +1,9 @@
 """What a set is in memory, and how it is divided."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +56,29 @@ def test_images_of_another_shape_or_kind_make_no_set() -> None:
             ("0",),
             "",
         )
+
+
+@pytest.mark.parametrize(
+    ("tested", "note"),
+    [
+        (range(6), ()),
+        ((0, 1, 3, 4), ("no test image of 2 and 5, whose accuracy stays unknown",)),
+        ((5,), ("no test image of 0, 1, 2 and 2 more, whose accuracy stays unknown",)),
+    ],
+)
+def test_classes_without_a_test_image_are_named(
+    tmp_path: Path, tested: Sequence[int], note: tuple[str, ...]
+) -> None:
+    pixels = np.arange(6 * 64, dtype=np.uint8).reshape(6, 8, 8)
+    labels, chosen = np.arange(6), list(tested)
+    np.savez(
+        tmp_path / "six.npz",
+        train_images=pixels,
+        train_labels=labels,
+        test_images=pixels[chosen],
+        test_labels=labels[chosen],
+    )
+    assert load_dataset(str(tmp_path / "six.npz")).notes == note
 
 
 def test_the_validation_part_is_the_same_in_every_run_and_leaves_nothing_out() -> None:
