@@ -269,7 +269,7 @@ def _describe_patience(last: int, epochs: int, best: int) -> str:
     end = (
         f"stopped after epoch {last} of {epochs}"
         if last < epochs
-        else f"trained all {plural(epochs, 'epoch')}"
+        else f"trained {plural(epochs, 'epoch')}, as asked for"
     )
     return f"{end}; the validation loss was least after epoch {best}, whose weights are kept"
 
