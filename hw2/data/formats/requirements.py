@@ -47,7 +47,7 @@ def check_memory(place: object, shape: Sequence[int]) -> None:
         form = " x ".join(f"{side:,}" for side in shape)
         raise DataError(
             f"{place}: {form} = {size / 2**30:.2f} GiB of images, expected {limit / 2**30:.2f} GiB at most, {reason}; "
-            "use fewer or smaller images (--image-size)"
+            "use fewer or smaller images (class folders: --image-size)"
         )
 
 
