@@ -38,7 +38,9 @@ class TorchvisionNet(WrappedNet):
         ConfigurationError: torchvision has no such net, or it can't take these images.
     """
 
-    if_unusable = "it was given float32 {}: choose another net, or larger images (class folders: --image-size)"
+    if_unusable = (
+        "it was given float32 {}: choose another net, or larger images (class folders: --image-size)"
+    )
     if_failing = "choose another net, or another --batch-size"
 
     def __init__(self, name: str, spec: ImageSpec = STUDY) -> None:
