@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks.baselines.augmented_loop import AugmentedLoop
 from benchmarks.common import Cell, Report, alternate, median_and_spread
+from benchmarks.training.train_step import describe_speeds, products_of, speeds_of
 from hw2.data.image_set import Dataset, load_dataset
 from hw2.models.factory import new_model
 from hw2.models.net import CustomNetSource, Net
@@ -18,8 +19,10 @@ from hw2.train_step.options import UpdateRule
 from hw2.training.runtime import native_bfloat16
 
 BATCH_SIZE = 128
-LR, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 5e-4
+LARGE = {"2048 x 2048 x 2048": (2048, 2048, 2048)}  # what the machine computes at best in a precision
+LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 ACCURACY_TOLERANCE = 0.1  # after some hundred batches; the draws of the changes differ
+LEAST_OVER_CHANCE = 1.5  # else nothing was learned that could tell a right step from a wrong one
 SMALL_NET = """
 from torch import nn
 
@@ -108,11 +111,19 @@ def run(arguments: Namespace) -> Report:
         behind = accuracies["usual loop, float32"] - min(accuracies.values())
         if behind > ACCURACY_TOLERANCE:
             wrong.append(f"{name}: {behind:.4f} behind the usual loop's test accuracy")
+        needed = LEAST_OVER_CHANCE / len(dataset.train.classes)
+        if min(accuracies.values()) < needed:
+            wrong.append(
+                f"{name}: test accuracy {min(accuracies.values()):.4f}, expected {needed:.4f} at least"
+            )
         raw[name] = {"seconds": seconds, "accuracies": accuracies}
+    products = products_of(precisions, LARGE)
+    speeds = speeds_of(products, alternate(products, arguments.rounds))
     notes = [
         f"{dataset.name}: {arguments.rounds} rounds of {images} images, batch {BATCH_SIZE}, lr {LR}, momentum "
         f"{MOMENTUM}, weight decay {WEIGHT_DECAY}, flips and shifts by {shift}; the usual loop loads in "
-        f"{arguments.workers} processes; medians (smallest to largest), ratios round by round."
+        f"{arguments.workers} processes; medians (smallest to largest), ratios round by round.",
+        *describe_speeds(speeds),
     ]
     return Report("Training with changed images", rows, notes, raw, wrong)
 

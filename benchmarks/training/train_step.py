@@ -2,7 +2,7 @@
 
 import statistics
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -66,6 +66,33 @@ class MatrixMultiply:
             torch.matmul(self._left, self._right, out=self._out)
 
 
+def products_of(
+    precisions: Sequence[str], shapes: Mapping[str, tuple[int, int, int]]
+) -> dict[str, MatrixMultiply]:
+    """Make products of each shape in each precision, each done once: the first fills caches."""
+    products = {
+        f"matmul {name}, {precision}": MatrixMultiply(getattr(torch, precision), shape, 3e10)
+        for precision in precisions
+        for name, shape in shapes.items()
+    }
+    for product in products.values():
+        product(0)
+    return products
+
+
+def speeds_of(
+    products: Mapping[str, MatrixMultiply], seconds: Mapping[str, Sequence[float]]
+) -> dict[str, list[float]]:
+    """Compute each product's operations a second, in each round."""
+    return {name: [product.operations / s for s in seconds[name]] for name, product in products.items()}
+
+
+def describe_speeds(speeds: Mapping[str, Sequence[float]]) -> list[str]:
+    return [
+        f"{name}: {median_and_spread([s / 1e9 for s in speed])} GFLOP/s" for name, speed in speeds.items()
+    ]
+
+
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="default 7")
     parser.add_argument(
@@ -101,22 +128,16 @@ def run(arguments: Namespace) -> Report:
         }
         for precision in precisions:
             trainers[f"this step, {precision}"] = FastStep(dataset, precision)
-        products = {
-            f"matmul {name}, {precision}": MatrixMultiply(getattr(torch, precision), shape, 3e10)
-            for precision in precisions
-            for name, shape in SHAPES.items()
-        }
+        products = products_of(precisions, SHAPES)
         for trainer in trainers.values():  # the first batches fill caches and choose kernels
             trainer.train(orders[-1][: 10 * BATCH_SIZE])
         candidates: dict[str, Callable[[int], None]] = {
             name: partial(_train, trainer, orders) for name, trainer in trainers.items()
         }
-        for product in products.values():
-            product(0)
         seconds = alternate({**candidates, **products}, arguments.rounds)
         accuracies = {name: trainer.accuracy() for name, trainer in trainers.items()}
 
-    speeds = {name: [product.operations / s for s in seconds[name]] for name, product in products.items()}
+    speeds = speeds_of(products, seconds)
     usual = seconds["usual loop, float32"]
     rows: list[dict[str, Cell]] = []
     for name in trainers:
@@ -139,7 +160,7 @@ def run(arguments: Namespace) -> Report:
     notes = [
         f"{dataset.name}: {arguments.rounds} rounds of {images} images, batch {BATCH_SIZE}, lr {LR}; medians "
         f"(smallest to largest); ratios are formed round by round; {IMAGE_FLOP / 1e6:.1f} MFLOP an image.",
-        *(f"{name}: {median_and_spread([s / 1e9 for s in speed])} GFLOP/s" for name, speed in speeds.items()),
+        *describe_speeds(speeds),
     ]
     furthest = max(accuracies.values()) - min(accuracies.values())
     wrong = (

@@ -30,3 +30,6 @@ def test_both_nets_are_trained_by_every_way_on_images_of_ones_own(tmp_path: Path
         # They have trained: nets of one start, by as many batches, are as right as each other within a wide bound.
         assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in result["seconds"].values())
         assert set(result["accuracies"]) == set(ways)
+    # Random labels teach nothing, and a net that has learned nothing shows nothing.
+    assert any("expected 0.7500 at least" in problem for problem in report.wrong)
+    assert any("matmul 2048 x 2048 x 2048, float32: " in note for note in report.notes)
