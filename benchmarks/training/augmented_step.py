@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.baselines.augmented_loop import AugmentedLoop
 from benchmarks.common import Cell, Report, alternate, median_and_spread
-from benchmarks.training.train_step import describe_speeds, products_of, speeds_of
+from benchmarks.training.train_step import LARGE, compute_speeds, describe_speeds, make_products
 from hw2.data.image_set import Dataset, load_dataset
 from hw2.models.factory import new_model
 from hw2.models.net import CustomNetSource, Net
@@ -19,7 +19,6 @@ from hw2.train_step.options import UpdateRule
 from hw2.training.runtime import native_bfloat16
 
 BATCH_SIZE = 128
-LARGE = {"2048 x 2048 x 2048": (2048, 2048, 2048)}  # what the machine computes at best in a precision
 LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 ACCURACY_TOLERANCE = 0.1  # after some hundred batches; the draws of the changes differ
 LEAST_OVER_CHANCE = 1.5  # else nothing was learned that could tell a right step from a wrong one
@@ -108,17 +107,16 @@ def run(arguments: Namespace) -> Report:
             }
             for way in trainers
         ]
-        behind = accuracies["usual loop, float32"] - min(accuracies.values())
+        worst = min(accuracies.values())
+        behind = accuracies["usual loop, float32"] - worst
         if behind > ACCURACY_TOLERANCE:
             wrong.append(f"{name}: {behind:.4f} behind the usual loop's test accuracy")
         needed = LEAST_OVER_CHANCE / len(dataset.train.classes)
-        if min(accuracies.values()) < needed:
-            wrong.append(
-                f"{name}: test accuracy {min(accuracies.values()):.4f}, expected {needed:.4f} at least"
-            )
+        if worst < needed:
+            wrong.append(f"{name}: test accuracy {worst:.4f}, expected {needed:.4f} at least")
         raw[name] = {"seconds": seconds, "accuracies": accuracies}
-    products = products_of(precisions, LARGE)
-    speeds = speeds_of(products, alternate(products, arguments.rounds))
+    products = make_products(precisions, LARGE)
+    speeds = compute_speeds(products, alternate(products, arguments.rounds))
     notes = [
         f"{dataset.name}: {arguments.rounds} rounds of {images} images, batch {BATCH_SIZE}, lr {LR}, momentum "
         f"{MOMENTUM}, weight decay {WEIGHT_DECAY}, flips and shifts by {shift}; the usual loop loads in "

@@ -27,8 +27,9 @@ ACCURACY_TOLERANCE = (
     0.01  # same start and same order of images: what is left is rounding, amplified by training
 )
 
-# The three products that conv2 is made of, for a batch of 64, and a large square one.
-SHAPES = {"2048 x 2048 x 2048": (2048, 2048, 2048), "50176 x 288 x 64": (50176, 288, 64)}
+LARGE = {"2048 x 2048 x 2048": (2048, 2048, 2048)}  # what the machine computes at best in a precision
+# And the three products that conv2 is made of, for a batch of 64.
+SHAPES = {**LARGE, "50176 x 288 x 64": (50176, 288, 64)}
 
 
 class FastStep:
@@ -66,7 +67,7 @@ class MatrixMultiply:
             torch.matmul(self._left, self._right, out=self._out)
 
 
-def products_of(
+def make_products(
     precisions: Sequence[str], shapes: Mapping[str, tuple[int, int, int]]
 ) -> dict[str, MatrixMultiply]:
     """Make products of each shape in each precision, each done once: the first fills caches."""
@@ -80,7 +81,7 @@ def products_of(
     return products
 
 
-def speeds_of(
+def compute_speeds(
     products: Mapping[str, MatrixMultiply], seconds: Mapping[str, Sequence[float]]
 ) -> dict[str, list[float]]:
     """Compute each product's operations a second, in each round."""
@@ -128,7 +129,7 @@ def run(arguments: Namespace) -> Report:
         }
         for precision in precisions:
             trainers[f"this step, {precision}"] = FastStep(dataset, precision)
-        products = products_of(precisions, SHAPES)
+        products = make_products(precisions, SHAPES)
         for trainer in trainers.values():  # the first batches fill caches and choose kernels
             trainer.train(orders[-1][: 10 * BATCH_SIZE])
         candidates: dict[str, Callable[[int], None]] = {
@@ -137,7 +138,7 @@ def run(arguments: Namespace) -> Report:
         seconds = alternate({**candidates, **products}, arguments.rounds)
         accuracies = {name: trainer.accuracy() for name, trainer in trainers.items()}
 
-    speeds = speeds_of(products, seconds)
+    speeds = compute_speeds(products, seconds)
     usual = seconds["usual loop, float32"]
     rows: list[dict[str, Cell]] = []
     for name in trainers:

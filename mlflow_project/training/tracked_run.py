@@ -266,11 +266,7 @@ def redirect_run(run_id: str, key: str, resumed: Header, listener: "ProgressList
 
 def _describe_patience(last: int, epochs: int, best: int) -> str:
     """Say after which epoch a training ended, and which one's weights are its result."""
-    end = (
-        f"stopped after epoch {last} of {epochs}"
-        if last < epochs
-        else f"trained {plural(epochs, 'epoch')}, as asked for"
-    )
+    end = f"stopped after epoch {last} of {epochs}" if last < epochs else f"trained {plural(epochs, 'epoch')}"
     return f"{end}; the validation loss was least after epoch {best}, whose weights are kept"
 
 

@@ -218,13 +218,13 @@ def test_a_deleted_run_takes_nothing_until_it_is_restored(durable: str, store: s
         assert hub.wait(lambda: not hub._by_run)  # the run is let go
     client.delete_run(run_id)
     assert client.get_run(run_id).info.lifecycle_stage == "deleted"
-    found = mlflow.MlflowClient(store, store)
-    (run,) = found.search_runs(["0"], run_view_type=ViewType.DELETED_ONLY)
-    plain = raised_by_a_deleted_run(found, run.info.run_id)
+    server = mlflow.MlflowClient(store, store)
+    (run,) = server.search_runs(["0"], run_view_type=ViewType.DELETED_ONLY)
+    plain = raised_by_a_deleted_run(server, run.info.run_id)
     assert raised_by_a_deleted_run(client, run_id) == plain
     client.restore_run(run_id)
     client.log_metric(run_id, "loss", 3, step=2)
     client.set_terminated(run_id)
     deliver_all()
-    assert found.get_run(run.info.run_id).info.status == "FINISHED"
-    assert [point.value for point in found.get_metric_history(run.info.run_id, "loss")] == [1, 3]
+    assert server.get_run(run.info.run_id).info.status == "FINISHED"
+    assert [point.value for point in server.get_metric_history(run.info.run_id, "loss")] == [1, 3]
