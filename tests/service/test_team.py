@@ -37,7 +37,7 @@ def admin(team: Serving, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     return become("admin", ADMIN_PASSWORD, team, monkeypatch)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reader(team: Serving) -> str:
     """The name of a user who was given nothing."""
     assert post(team, "users/create", {"username": READER, "password": READER_PASSWORD}) == 200
