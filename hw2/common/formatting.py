@@ -32,8 +32,10 @@ def plural(count: int, noun: str, several: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else several or f'{first}s{space}{rest}'}"
 
 
-def join_names(names: Sequence[str]) -> str:
-    """Join names as in a sentence: "a", "a and b", "a, b and c"."""
+def join_names(names: Sequence[str], limit: int | None = None) -> str:
+    """Join names as in a sentence: "a", "a and b", "a, b and c"; beyond the limit "a, b and 1,000 more"."""
+    if limit is not None and len(names) > limit:
+        names = [*names[:limit], f"{len(names) - limit:,} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -133,8 +133,7 @@ def from_raw(raw: RawDataset) -> Dataset:
             sets[part].__dict__["sha256"] = raw.sha256[part]  # as the cached property would
     notes, untested = raw.arrays.notes, raw.arrays.untested_classes
     if untested:
-        shown = untested if len(untested) <= 3 else [*untested[:3], f"{len(untested) - 3} more"]
-        notes = (*notes, f"no test image of {join_names(shown)}, whose accuracy stays unknown")
+        notes = (*notes, f"no test image of {join_names(untested, 3)}, whose accuracy stays unknown")
     return Dataset(raw.name, sets["train"], sets["test"], raw.is_sample, sets.get("validation"), notes)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hw2.common.constants import DIGITS
-from hw2.common.formatting import format_ratio
+from hw2.common.formatting import format_ratio, join_names
 from hw2.common.image_spec import STUDY, ImageSpec
 from hw2.models.net_source import BASE, RESNET20, TORCHVISION, class_name, is_torchvision
 from hw2.training.config import LATER, TrainingConfig, without_later_defaults
@@ -116,7 +116,7 @@ class ModelCard:
         held_out = "none" if validation is None else f"{len(validation):,}"
         return (
             f"**Data.** {dataset.name}: {len(self.images.train):,} images to train, {held_out} for validation, "
-            f"{len(dataset.test):,} to test; classes {_listed(dataset.train.classes)}; "
+            f"{len(dataset.test):,} to test; classes {join_names(dataset.train.classes, 20)}; "
             f"SHA-256 `{dataset.sha256[:16]}`."
         )
 
@@ -196,11 +196,6 @@ def _origin(model: str) -> str:
         net = model.removeprefix(TORCHVISION)
         return f"torchvision's {net} with first layers for small images, which needs torchvision where it is loaded"
     return "a custom net, whose source lies in `extra_files` of each version"
-
-
-def _listed(classes: Sequence[str]) -> str:
-    some = ", ".join(classes[:20])
-    return some if len(classes) <= 20 else f"{some} and {len(classes) - 20:,} more"
 
 
 def add_loading(text: str, name: str, spec: ImageSpec) -> str:

@@ -90,6 +90,9 @@ def test_names_are_joined_as_in_a_sentence() -> None:
     assert join_names(["a"]) == "a"
     assert join_names(["a", "b"]) == "a and b"
     assert join_names(["a", "b", "c"]) == "a, b and c"
+    assert join_names(["a", "b", "c"], 3) == "a, b and c"
+    assert join_names(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert join_names([str(number) for number in range(1002)], 2) == "0, 1 and 1,000 more"
 
 
 @pytest.mark.parametrize(
