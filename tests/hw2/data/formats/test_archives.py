@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -62,11 +63,11 @@ def test_cifar_is_read_in_color_with_its_names(
 
 class Harmful:
     def __reduce__(self) -> Any:
-        return print, ("what was unpickled has run",)
+        return os.mkdir, ("what was unpickled has run",)
 
 
 def test_a_batch_that_isnt_the_published_one_is_refused_and_never_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_cifar(tmp_path)
     batch = tmp_path / "cifar-10-batches-py" / "data_batch_3"
@@ -76,9 +77,9 @@ def test_a_batch_that_isnt_the_published_one_is_refused_and_never_run(
         load_dataset("cifar10", tmp_path)
     batch.write_bytes(pickle.dumps(Harmful()))
     publish(monkeypatch, "cifar10", batch.parent)
-    with pytest.raises(DataError, match=r"data_batch_3: no batch of CIFAR .it names builtins.print"):
+    with pytest.raises(DataError, match=r"data_batch_3: no batch of CIFAR .it names posix.mkdir"):
         load_dataset("cifar10", tmp_path)
-    assert "has run" not in capsys.readouterr().out
+    assert not Path("what was unpickled has run").exists()
 
 
 def test_svhn_has_its_zeros_at_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
