@@ -9,6 +9,7 @@ through.
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from mlflow_project.common.errors import DeliveryError, RunBusyError
@@ -137,8 +138,23 @@ def _register(
         card = model.description
         once("description", lambda: remote.describe_version(name, number, card))
     once("tags", lambda: remote.tag_version(name, number, model.version_tags))
-    once("aliases", lambda: remote.set_aliases(name, number, model.aliases))
+    for alias in model.aliases:
+        once(f"alias {alias}", partial(_set_alias, session, name, number, alias))
     return number
+
+
+def _set_alias(session: DeliverySession, name: str, number: str, alias: str) -> None:
+    """Set an alias, unless a newer version has it: a late upload takes none back."""
+    remote = session.remote
+    created = session.once("created", lambda: remote.creation_time(name, number))
+    before = remote.alias_holder(name, alias)
+    if before < int(number):
+        # Recorded anew where another has moved the alias since.
+        session.once(
+            f"alias {alias} from {before}",
+            lambda: remote.record_alias(name, alias, before, number, created),
+        )
+        session.client.set_registered_model_alias(name, alias, number)
 
 
 def model_card(path: Path, keys: Mapping[str, str]) -> str:

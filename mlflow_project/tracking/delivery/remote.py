@@ -7,7 +7,7 @@ name), by which a second upload finds it. A request that timed out may still be 
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,29 +220,22 @@ class IdempotentStore:
         card = description.replace(VERSION_PLACE, number)
         self.client.update_model_version(registered, number, card)
 
-    def set_aliases(self, registered: str, number: str, aliases: Sequence[str]) -> None:
-        """Set aliases, but for those that a newer version has: a late upload takes none back."""
-        current = self.client.get_registered_model(registered).aliases if aliases else {}
-        for alias in aliases:
-            before = int(current.get(alias, 0))
-            if before < int(number):
-                record_change(
-                    self.client,
-                    registered,
-                    self._change(registered, alias, before, number),
-                    self.header.key[:6],
-                )
-                self.client.set_registered_model_alias(registered, alias, number)
-
-    def _change(self, registered: str, alias: str, before: int, number: str) -> AliasChange:
-        """Return the change of an alias, the same in every upload."""
+    def creation_time(self, registered: str, number: str) -> str:
+        """Return when a version was created, in UTC."""
         created = self.client.get_model_version(registered, number).creation_timestamp / 1000
-        run = self.header.run_name
-        evidence = {"run": f"named by its run, {run}"}
-        when = format_time(datetime.fromtimestamp(created, UTC))
-        return AliasChange(
+        return format_time(datetime.fromtimestamp(created, UTC))
+
+    def alias_holder(self, registered: str, alias: str) -> int:
+        """Return the number of the version that has an alias; 0 for none."""
+        return int(self.client.get_registered_model(registered).aliases.get(alias, 0))
+
+    def record_alias(self, registered: str, alias: str, before: int, number: str, when: str) -> None:
+        """Record that an alias goes to a version: once, and the same in every upload."""
+        evidence = {"run": f"named by its run, {self.header.run_name}"}
+        change = AliasChange(
             alias, before or None, int(number), when=when, who=self.header.host, evidence=evidence
         )
+        record_change(self.client, registered, change, self.header.key[:6])
 
     def ensure_registered(self, registered: str, description: str | None) -> None:
         """Create the registered model, unless it exists."""

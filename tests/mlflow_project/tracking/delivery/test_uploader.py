@@ -18,6 +18,7 @@ from mlflow_project.common.names import KEY_TAG
 from mlflow_project.tracking.delivery.background import deliver
 from mlflow_project.tracking.delivery.client import open_client
 from mlflow_project.tracking.delivery.uploader import JournalUploader
+from mlflow_project.tracking.identity.alias_log import changes
 from mlflow_project.tracking.journal import format
 from mlflow_project.tracking.journal.entities import (
     Artifact,
@@ -349,6 +350,36 @@ def test_a_late_delivery_takes_no_alias_back_from_a_newer_version(store: str, fi
     (old.folder / format.CURSOR).unlink()
     deliver(old.folder)
     assert open_client(store).get_model_version_by_alias("mnist-base-cnn", "m1").version == 2
+
+
+def test_an_alias_that_is_moved_between_two_attempts_is_recorded_from_where_it_was_then(
+    store: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(journal_of(store, files).folder)
+    client, name = open_client(store), "mnist-base-cnn"
+    client.delete_registered_model_alias(name, "m1")
+    journal = journal_of(store, files)
+    set_alias = MlflowClient.set_registered_model_alias
+    attempts = []
+
+    def fail_twice(self: MlflowClient, *arguments: Any) -> None:
+        attempts.append(arguments)
+        if len(attempts) < 3:
+            raise ConnectionError("away")
+        set_alias(self, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", fail_twice)
+    for _ in range(2):  # recorded by the first attempt, and not again by the second
+        assert not deliver(journal.folder).complete
+    set_alias(client, name, "m1", "1")
+    assert deliver(journal.folder).complete
+    assert attempts == [(name, "m1", "2")] * 3
+    moves = [
+        (change.from_version, change.to_version)
+        for change in changes(client.get_registered_model(name).tags)
+        if change.to_version == 2
+    ]
+    assert moves == [(None, 2), (1, 2)]
 
 
 def test_a_child_that_is_sent_before_its_parent_needs_one_sync(store: str) -> None:
