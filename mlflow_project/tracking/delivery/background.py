@@ -111,6 +111,7 @@ class BackgroundUploader:
     def stop(self) -> None:
         """Ask the thread to end, without waiting for a request that it may be in."""
         self._stopping.set()
+        self._hurry.set()
         self.journal.changed.set()
 
     def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
@@ -146,8 +147,7 @@ class BackgroundUploader:
                 if not busy and self._problem is None:
                     self.journal.changed.wait(self._heartbeat_seconds / 3)
                     self.journal.changed.clear()
-                    if not self._hurry.is_set():
-                        self._stopping.wait(GATHER_SECONDS)
+                    self._hurry.wait(GATHER_SECONDS)
         finally:
             self._lock.release()
 

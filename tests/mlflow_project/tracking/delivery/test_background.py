@@ -92,6 +92,23 @@ def test_waiting_for_a_server_that_is_away_is_bounded() -> None:
     journal.close()
 
 
+def test_whoever_waits_or_ends_does_not_wait_for_points_to_gather(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "GATHER_SECONDS", 600.0)
+    journal = Journal.create(store, "experiment", "n")
+    sending = BackgroundUploader(journal).start()
+    wait_for_run(sending, 30)
+    journal.append(Metric("m", 1.0))
+    time.sleep(0.2)  # the thread has seen it, and gathers
+    assert sending.wait(30).complete
+    journal.append(Metric("m", 2.0))
+    time.sleep(0.2)
+    sending.stop()
+    sending._thread.join(30)
+    assert not sending._thread.is_alive()
+
+
 def test_the_runs_id_is_announced_once_before_or_after_the_server_gives_it(store: str) -> None:
     journal = Journal.create(store, "experiment", "n")
     announced: list[str] = []
