@@ -34,6 +34,12 @@ def states(sample: Dataset) -> list[TrainingState]:
     return [one.state() for _ in one.epochs()]
 
 
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[int, Trainer]:
+    """What nothing has stopped, by its warm-up, once it has been trained."""
+    return {}
+
+
 @pytest.fixture(autouse=True)
 def same_threads() -> object:
     before = torch.get_num_threads()
@@ -124,17 +130,16 @@ def test_losses_are_reported_every_50_batches_counted_over_epochs(sample: Datase
 
 
 def test_slow_batches_are_reported_each_and_change_nothing(
-    sample: Dataset, monkeypatch: pytest.MonkeyPatch
+    sample: Dataset, states: list[TrainingState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = training(sample)
-    list(expected.epochs())
+    expected = states[1]
     monkeypatch.setattr("hw2.training.trainer.PROGRESS_INTERVAL", -1.0)
     heard: list[Progress] = []
     one = training(sample)
     list(one.epochs(heard.append))
     assert len(heard) == 2 * 126
     assert one.batch_losses == expected.batch_losses
-    assert digest(one.state()) == digest(expected.state())
+    assert digest(one.state()) == digest(expected)
 
 
 def test_what_a_report_takes_is_not_the_trainings(sample: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,11 +177,13 @@ def test_an_epochs_figures_are_means_over_all_its_images(sample: Dataset) -> Non
 @pytest.mark.parametrize("warmup", [0, 200])
 @pytest.mark.parametrize("stop", [1, 3, 4, 6], ids=lambda tick: f"report {tick}")
 def test_a_training_that_stops_anywhere_goes_on_bit_for_bit(
-    sample: Dataset, stop: int, warmup: int, tmp_path: Path
+    sample: Dataset, undisturbed: dict[int, Trainer], stop: int, warmup: int, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(CONFIG, warmup=warmup)
-    whole = training(sample, config=config)
-    results = list(whole.epochs())
+    if warmup not in undisturbed:
+        undisturbed[warmup] = training(sample, config=config)
+        list(undisturbed[warmup].epochs())
+    whole = undisturbed[warmup]
 
     class StopError(Exception):
         pass
@@ -197,8 +204,8 @@ def test_a_training_that_stops_anywhere_goes_on_bit_for_bit(
     list(second.epochs())
     assert digest(second.state()) == digest(whole.state())
     assert second.batch_losses == whole.batch_losses
-    assert [r.train_loss for r in second.history] == [r.train_loss for r in results]
-    assert [r.train_accuracy for r in second.history] == [r.train_accuracy for r in results]
+    assert [r.train_loss for r in second.history] == [r.train_loss for r in whole.history]
+    assert [r.train_accuracy for r in second.history] == [r.train_accuracy for r in whole.history]
 
 
 def test_a_state_of_another_configuration_is_refused_but_not_for_its_epochs(sample: Dataset) -> None:
