@@ -69,7 +69,7 @@ def test_two_models_and_two_sets_are_one_run(
     assert len(pd.read_parquet(path)) == 1000
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("registered", "unrendered")
 def test_the_table_gives_each_share_with_its_interval(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["outliers", "--outliers", "inverted"]) == 0
     heading, _, row = capsys.readouterr().out.splitlines()
@@ -77,7 +77,7 @@ def test_the_table_gives_each_share_with_its_interval(capsys: pytest.CaptureFixt
     assert len(re.findall(r"[\d.]+ % \([\d.]+ to [\d.]+\)", row)) == 3
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("registered", "unrendered")
 def test_without_a_terminal_each_part_of_the_work_is_a_line_as_it_begins(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -93,7 +93,7 @@ def test_without_a_terminal_each_part_of_the_work_is_a_line_as_it_begins(
     assert shares[-2:] == [60, 85]
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("registered", "unrendered")
 def test_what_matches_is_said_with_what_blind_guessing_would_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["outliers", "--examples", "3", "--format", "csv"]) == 0
     captured = capsys.readouterr()
@@ -113,7 +113,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("registered", "unrendered")
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
@@ -143,7 +143,7 @@ def folder_of(path: Path, images: torch.Tensor, labels: torch.Tensor) -> str:
     return str(path)
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("registered", "unrendered")
 def test_folders_of_one_name_are_two_sets_and_the_same_images_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +158,7 @@ def test_folders_of_one_name_are_two_sets_and_the_same_images_one(
     assert f"{first}: the same images are evaluated once" in captured.err
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("registered", "unrendered")
 def test_the_digits_themselves_are_no_outliers_under_any_name_or_labels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +167,7 @@ def test_the_digits_themselves_are_no_outliers_under_any_name_or_labels(
     assert "are the images that the models were tested on" in refused(["--outliers", folder], capsys)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_model_is_found_under_another_name_too(
     registered: Registered, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,7 +194,7 @@ def test_a_model_is_found_under_another_name_too(
     assert "mnist-base-cnn has no runs:/none" in refused(["--models", "runs:/none"], capsys)
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("registered", "unrendered")
 def test_an_outlier_set_without_a_image_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,7 +218,7 @@ def test_a_version_of_which_one_byte_is_changed_is_refused(
     assert name in line
 
 
-@pytest.mark.usefixtures("registered")
+@pytest.mark.usefixtures("registered", "unrendered")
 def test_a_model_is_not_tested_on_other_digits_than_its_own(
     registered: Registered, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +232,7 @@ def test_a_model_is_not_tested_on_other_digits_than_its_own(
     assert "has SHA-256" in refused(["--models", "m2"], capsys)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_test_is_found_again_by_its_versions_images_and_examples(registered: Registered) -> None:
     from mlflow_project.analysis.outlier_test import find_outlier_test, run_outlier_test
     from mlflow_project.registry.registered_model import RegisteredModel

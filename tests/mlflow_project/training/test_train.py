@@ -121,6 +121,7 @@ class TestARun:
         assert version.tags["weights_sha256"] == run.data.tags["weights_sha256"]
         assert version.source.startswith("models:/m-")
 
+    @pytest.mark.usefixtures("unrendered")
     def test_its_name_is_the_configuration_as_a_person_says_it(
         self, tiny: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -132,6 +133,7 @@ class TestARun:
         (version,) = MlflowClient(store).search_model_versions("name = 'mnist-base-cnn'")
         assert version.tags["dataset"] == "mnist"
 
+    @pytest.mark.usefixtures("unrendered")
     def test_without_validation_images_it_has_no_validation_figures(self, tiny: Path, store: str) -> None:
         assert (
             main.run(["train", "--epochs", "1", *options(tiny), "--validation-size", "0", "--no-register"])
@@ -141,6 +143,7 @@ class TestARun:
         assert not [name for name in run.data.metrics if name.startswith("validation")]
         assert MlflowClient(store).search_model_versions() == []
 
+    @pytest.mark.usefixtures("unrendered")
     def test_stdout_is_the_result_and_stderr_the_course(
         self, tiny: Path, store: str, capfd: pytest.CaptureFixture[str]
     ) -> None:
@@ -168,6 +171,7 @@ class TestARun:
         run = only_run(store)
         assert run.data.tags["dataset"] == "mnist-sample"
 
+    @pytest.mark.usefixtures("unrendered")
     def test_parameters_that_mlflow_run_has_written_are_taken_as_they_are(
         self, tiny: Path, store: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -183,6 +187,7 @@ class TestARun:
         assert run.info.run_name == f"lr=0.1 epochs=1 dataset={tiny}"
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(("folder", "name"), [("a:b c", "a-b-c"), ("mnist", "mnist-folder"), ("raw", "tiny")])
 def test_a_folder_s_model_is_registered_under_a_name_of_its_own(
     folder: str, name: str, tiny: Path, store: str
