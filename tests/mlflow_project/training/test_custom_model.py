@@ -252,6 +252,7 @@ class Net(torch.nn.Module):
 """
 
 
+@pytest.mark.process
 def test_what_a_net_prints_is_no_result_and_a_thread_that_it_leaves_does_not_hold_up_the_end(
     garden: Path,
 ) -> None:
