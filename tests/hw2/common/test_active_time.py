@@ -61,6 +61,7 @@ print(json.dumps([dataclasses.asdict(result) for result in training.history]))
 STOPPED = 4.0
 
 
+@pytest.mark.process
 def test_a_training_that_is_stopped_has_not_trained_meanwhile() -> None:
     started = time.monotonic()
     with subprocess.Popen(
