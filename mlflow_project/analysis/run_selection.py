@@ -193,7 +193,8 @@ def get_run(client: "MlflowClient", run_id: str) -> Any:
     run = fetch_or_none(lambda: client.get_run(real_run_id(client, run_id)), (GONE, NO_ID))
     if run is None:
         raise RunError(
-            f"there is not a run {run_id} in this store; `mlflow-project models list` shows runs with models"
+            f"there is not a run {run_id} in this store; name a run by its id, which "
+            "`mlflow-project models list` shows where it has a model"
         )
     if run.info.lifecycle_stage != "active":
         # MLflow deletes an experiment's runs with it, and restores them with it alone.

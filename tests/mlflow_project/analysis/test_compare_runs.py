@@ -254,7 +254,9 @@ def test_what_cannot_be_compared_is_one_line_that_names_it(stored: StoredRuns, c
     assert f"run {bare} (lr=0.1 epochs=8) has no predictions/test.parquet" in refused(
         capsys, "--runs", f"{one},{bare}"
     )
-    assert "there is not a run abc" in refused(capsys, "--runs", f"{one},abc")
+    assert "there is not a run abc in this store; name a run by its id" in refused(
+        capsys, "--runs", f"{one},abc"
+    )
     cut = stored.training([1], status="interrupted", epochs=9)
     assert (
         f"is interrupted; only completed runs are compared. Resume it by: mlflow-project train --resume {cut}"
