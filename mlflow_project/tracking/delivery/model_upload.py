@@ -3,7 +3,7 @@
 Where the server has no logged models (MLflow 2, some hosted ones), its files are artifacts of the run, and the version
 is registered from there.
 
-Whatever fails, the steps before it aren't repeated: even a network that fails every second request lets a model
+Whatever fails, the steps before it aren't repeated: even a network that fails half of the requests lets a model
 through.
 """
 
@@ -146,9 +146,9 @@ def _register(
 def _set_alias(session: DeliverySession, name: str, number: str, alias: str) -> None:
     """Set an alias, unless a newer version has it: a late upload takes none back."""
     remote = session.remote
-    created = session.once("created", lambda: remote.creation_time(name, number))
     before = remote.alias_holder(name, alias)
     if before < int(number):
+        created = session.once("created", lambda: remote.creation_time(name, number))
         # Recorded anew where another has moved the alias since.
         session.once(
             f"alias {alias} from {before}",
