@@ -47,7 +47,7 @@ def _stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
     except ValueError:
         outside = host not in ("", "localhost")
     if outside:
-        raise OSError(errno.ENETUNREACH, f"tests stay on this machine, but one asked for {host}")
+        raise OSError(errno.ENETUNREACH, f"tests stay on this machine, but one tried to reach {host}")
 
 
 sys.addaudithook(_stay_on_this_machine)

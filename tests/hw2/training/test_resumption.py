@@ -187,9 +187,12 @@ def test_a_state_of_a_schedule_over_epochs_serves_no_other_number_of_them(sample
             training(sample, config(schedule=schedule, epochs=1), state)
 
 
-def stopped_early(sample: Dataset, **options: Any) -> Trainer:
-    """At a high rate with momentum, so that the validation loss soon rises."""
-    one = training(sample, config(lr=0.02, momentum=0.9, patience=2, epochs=30, **options))
+EARLY = config(lr=0.02, momentum=0.9, patience=2, epochs=30)
+"""At a high rate with momentum, so that the validation loss soon rises."""
+
+
+def stopped_early(sample: Dataset) -> Trainer:
+    one = training(sample, EARLY)
     list(one.epochs())
     return one
 
@@ -217,7 +220,7 @@ def test_a_training_that_patience_has_ended_stays_ended(sample: Dataset, tmp_pat
 
 
 def test_with_patience_a_shorter_training_is_the_beginning_of_a_longer_one(sample: Dataset) -> None:
-    longer = training(sample, stopped_early(sample).config)
+    longer = training(sample, EARLY)
     for epochs, _ in enumerate(longer.epochs(), 1):
         shorter = training(sample, dataclasses.replace(longer.config, epochs=epochs))
         list(shorter.epochs())

@@ -113,7 +113,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-@pytest.mark.usefixtures("registered", "unrendered")
+@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
@@ -158,7 +158,7 @@ def test_folders_of_one_name_are_two_sets_and_the_same_images_one(
     assert f"{first}: the same images are evaluated once" in captured.err
 
 
-@pytest.mark.usefixtures("registered", "unrendered")
+@pytest.mark.usefixtures("registered")
 def test_the_digits_themselves_are_no_outliers_under_any_name_or_labels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,7 +194,7 @@ def test_a_model_is_found_under_another_name_too(
     assert "mnist-base-cnn has no runs:/none" in refused(["--models", "runs:/none"], capsys)
 
 
-@pytest.mark.usefixtures("registered", "unrendered")
+@pytest.mark.usefixtures("registered")
 def test_an_outlier_set_without_a_image_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,7 +218,7 @@ def test_a_version_of_which_one_byte_is_changed_is_refused(
     assert name in line
 
 
-@pytest.mark.usefixtures("registered", "unrendered")
+@pytest.mark.usefixtures("registered")
 def test_a_model_is_not_tested_on_other_digits_than_its_own(
     registered: Registered, capsys: pytest.CaptureFixture[str]
 ) -> None:
